@@ -1,0 +1,3 @@
+"""pytest's entry: everything is in `suite.plugin`."""
+
+pytest_plugins = ["suite.plugin"]

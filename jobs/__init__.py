@@ -1,0 +1,1 @@
+"""What produces: stages, the engines they drive, and the store that keeps their products."""

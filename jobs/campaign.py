@@ -1,0 +1,376 @@
+"""From a tier file to stages: which stage stands behind each label that a claim may name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import SuiteError
+from jobs.stage import Stage
+from jobs.store import file_sha256
+
+TIERS = Path(__file__).parent / "tiers"
+ANGLE_CUTOFFS = Path(__file__).parent.parent / "reference" / "angle_cutoffs.yml"
+MODELS = Path(__file__).parent.parent / "reference" / "models"
+NNPS = ("deepmd-96", "deepmd-216")
+DISPLAY_NAMES = {"deepmd-96": "DeePMD-96", "deepmd-216": "DeePMD-216"}
+CLASSICAL = ("bks", "tersoff")
+DAMPING_FS = 100.0
+THERMO_EVERY = 10
+N_CONFIGURATIONS = 5
+
+# Rough cost on one core of a 2020s server, for ordering and for --dry-run.
+CORE_SECONDS_PER_ATOM_STEP = {"bks": 1.0e-5, "tersoff": 2.0e-6, "nnp": 1.6e-4}
+CORE_SECONDS_PER_TRAINING_STEP = {"float32": 0.035, "float64": 0.09}
+TENSORFLOW_START_S = 12.0
+
+
+@dataclass
+class Campaign:
+    """A tier made concrete: stages by label, and why a label has none."""
+
+    tier: str
+    start_from: str
+    about: dict[str, Any]
+    labels: dict[str, list[Stage]] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
+    deviations: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+    """Labels that no claim needs and that the report draws."""
+
+    def select(self, labels: list[str] | None = None) -> list[Stage]:
+        """The stages behind some labels, or behind all of them.
+
+        Raises:
+            SuiteError: a label that this tier does not have.
+        """
+        if labels is None:
+            labels = list(self.labels)
+        for label in labels:
+            if label not in self.labels:
+                raise SuiteError(
+                    f"label {label}: not in tier {self.tier}, expected one of {', '.join(self.labels)}"
+                )
+        return [stage for label in labels for stage in self.labels[label]]
+
+
+def read_tier(tier: str) -> dict[str, Any]:
+    """A tier file's content, by name or by path.
+
+    Raises:
+        SuiteError: no such tier, or not a mapping with the keys a tier needs.
+    """
+    import yaml
+
+    path = Path(tier) if tier.endswith((".yml", ".yaml")) else TIERS / f"{tier}.yml"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in TIERS.glob("*.yml")))
+        raise SuiteError(f"tier {tier}: not found, expected one of {known}, or the path of a tier file")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise SuiteError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    needed = {"name", "start_from", "density_g_cm3", "seeds", "frames", "training", "melt", "runs"}
+    if not isinstance(content, dict) or needed - set(content):
+        missing = sorted(needed - set(content or {}))
+        raise SuiteError(f"{path}: missing {', '.join(missing)}; see jobs/tiers/laptop.yml")
+    return content
+
+
+def build_campaign(tier: str, *, start_from: str | None = None, potential: Path | None = None) -> Campaign:
+    """Plan a tier without running anything.
+
+    `start_from` overrides the tier's own start; `potential` puts a user's potential in the place of
+    both of the paper's.
+
+    Raises:
+        SuiteError: unknown tier, a tier that names what does not exist, or nothing deposited to start from.
+    """
+    about = read_tier(tier)
+    start = start_from or about["start_from"]
+    return _Builder(Campaign(tier=about["name"], start_from=start, about=about), potential).build()
+
+
+class _Builder:
+    """Turns one tier file into stages; each method adds one kind of them."""
+
+    def __init__(self, campaign: Campaign, user_potential: Path | None) -> None:
+        from jobs.reference import read_paper
+
+        self.campaign = campaign
+        self.about = campaign.about
+        self.user_potential = user_potential
+        self.protocol = read_paper().protocol
+        self.melts: dict[int, Stage] = {}
+        self.runs: dict[str, list[Stage]] = {}
+        self.potentials: dict[str, list[Stage]] = {}
+
+    def build(self) -> Campaign:
+        for nnp in NNPS:
+            self.potentials[nnp] = self._potential(nnp)
+        self._parity()
+        for label, run in self.about["runs"].items():
+            self._run(label, run)
+        self._references()
+        return self.campaign
+
+    # -- potentials -----------------------------------------------------------------------------
+
+    def _potential(self, nnp: str) -> list[Stage]:
+        label = f"train-{nnp.removeprefix('deepmd-')}"
+        if self.user_potential is not None:
+            self.campaign.unavailable[label] = (
+                f"{self.user_potential} is judged in place of the paper's potentials"
+            )
+            return [self._imported(self.user_potential, self.user_potential.stem)]
+        if self.campaign.start_from == "potentials":
+            self.campaign.unavailable[label] = (
+                "the deposited potential was taken as given (--start-from potentials)"
+            )
+            return [self._imported(deposited_model(nnp), DISPLAY_NAMES[nnp])]
+        stages = [self._trained(nnp, seed) for seed in self.about["seeds"]]
+        self.campaign.labels[label] = stages
+        return stages
+
+    def _imported(self, path: Path, name: str) -> Stage:
+        if not path.is_file():
+            raise SuiteError(f"{path}: not found, expected a .pb model or a file of LAMMPS commands")
+        parameters = {
+            "name": name,
+            "file": str(path.resolve()),
+            "sha256": file_sha256(path),
+            "family": "deepmd" if path.suffix == ".pb" else "lammps",
+        }
+        return Stage("potential", f"potential {name}", parameters, core_seconds=40)
+
+    def _dataset(self, nnp: str) -> Stage:
+        from jobs.deposit import read_set
+
+        parameters = {
+            "sets": [
+                {
+                    "name": name,
+                    "sha256": read_set(name).sha256,
+                    "thin_frames": thin,
+                    "use_unequilibrated": False,
+                }
+                for name, thin in self.about["frames"][nnp].items()
+            ],
+            "train_share": 2 / 3,
+            "sel": None,
+            "cutoff_angstrom": self.protocol["II.B network"]["cutoff"].value,
+            "max_train_frames": None,
+        }
+        return Stage("dataset", f"dataset for {DISPLAY_NAMES[nnp]}", parameters, seed=1, core_seconds=10)
+
+    def _trained(self, nnp: str, seed: int) -> Stage:
+        training = self.about["training"]
+        stated = self.protocol[f"II.B loss of {DISPLAY_NAMES[nnp]}"]
+        loss = {
+            f"{end}_pref_{letter}": stated[f"{quantity}_{end}"].value
+            for quantity, letter in (("energy", "e"), ("force", "f"), ("virial", "v"))
+            for end in ("start", "limit")
+        }
+        parameters = {
+            "name": DISPLAY_NAMES[nnp],
+            "loss": loss,
+            "axis_neuron": 4,
+            "type_one_side": False,
+            "batch_size": 1,
+            "threads": 1,
+            **training,
+        }
+        cost = (
+            TENSORFLOW_START_S * 4 + training["steps"] * CORE_SECONDS_PER_TRAINING_STEP[training["precision"]]
+        )
+        return Stage(
+            "train",
+            f"train {DISPLAY_NAMES[nnp]} seed {seed}",
+            parameters,
+            seed=seed,
+            inputs={"dataset": self._dataset(nnp)},
+            core_seconds=cost,
+        )
+
+    def _parity(self) -> None:
+        dataset = {nnp: self._dataset(nnp) for nnp in NNPS}
+        for nnp in NNPS:
+            self.campaign.labels[f"parity-{nnp.removeprefix('deepmd-')}"] = [
+                Stage(
+                    "parity",
+                    f"held-out errors of {stage.parameters['name']}",
+                    {},
+                    inputs={"dataset": dataset[nnp], "potential": stage},
+                    core_seconds=20,
+                )
+                for stage in self.potentials[nnp]
+            ]
+        self.campaign.labels["parity-bks"] = [
+            Stage(
+                "parity",
+                "held-out errors of BKS",
+                {"potential": "bks"},
+                inputs={"dataset": dataset["deepmd-96"]},
+                core_seconds=5,
+            )
+        ]
+
+    # -- trajectories ---------------------------------------------------------------------------
+
+    def _melt(self, atoms: int) -> Stage:
+        if atoms not in self.melts:
+            melt = self.about["melt"]
+            parameters = {"n_atoms": atoms, "temperature_K": 5000.0, "timestep_fs": 1.0, **melt}
+            steps = melt["duration_ps"] * 1000 * 2
+            cost = 5 + atoms * steps * CORE_SECONDS_PER_ATOM_STEP["tersoff"]
+            self.melts[atoms] = Stage("melt", f"melt of {atoms} atoms", parameters, seed=1, core_seconds=cost)
+        return self.melts[atoms]
+
+    def _run(self, label: str, run: Mapping[str, Any]) -> None:
+        source = run.get("again") or run["start"]
+        if source != "melt" and source not in self.runs:
+            raise SuiteError(
+                f"tier {self.campaign.tier}: run {label} starts from {source}, expected melt or a run above it"
+            )
+        if "again" in run:
+            stages = self.runs[run["again"]]
+        else:
+            stages = [self._replica(label, run, replica) for replica in range(run["replicas"])]
+        self.runs[label] = stages
+        if run.get("observe", True):
+            self.campaign.labels[label] = [self._observed(label, stage, run) for stage in stages]
+
+    def _replica(self, label: str, run: Mapping[str, Any], replica: int) -> Stage:
+        name = run["potential"]
+        if run["start"] == "melt":
+            start, atoms = self._melt(run["atoms"]), run["atoms"]
+        else:
+            start = self.runs[run["start"]][replica % len(self.runs[run["start"]])]
+            atoms = start.parameters["n_atoms"]
+        replicate = run.get("replicate", [1, 1, 1])
+        atoms *= replicate[0] * replicate[1] * replicate[2]
+        inputs = {"start": start}
+        parameters: dict[str, Any] = {
+            "n_atoms": atoms,
+            "configuration": replica % N_CONFIGURATIONS if run["start"] == "melt" else 0,
+            "density_g_cm3": run.get("density_g_cm3", self.about["density_g_cm3"]),
+            "timestep_fs": run["timestep_fs"],
+            "damping_fs": DAMPING_FS,
+            "replicate": replicate,
+            "ranks": run.get("ranks", 1),
+            "dump_every": run.get("dump_every", 10),
+            "thermo_every": THERMO_EVERY,
+            "checkpoint_every": run.get("checkpoint_every", 500),
+        }
+        if name in CLASSICAL:
+            parameters["potential"] = name
+        else:
+            options = self.potentials[name]
+            inputs["potential"] = options[replica % len(options)]
+        if "quench" in run:
+            kind = "quench"
+            parameters |= run["quench"]
+            quench = run["quench"]
+            steps = (quench["from_K"] - quench["to_K"]) / quench["rate_K_per_s"] / 1e-15 + quench[
+                "anneal_steps"
+            ]
+        else:
+            kind = "md"
+            parameters |= {
+                "ensemble": run.get("ensemble", "nvt"),
+                "thermostat": run.get("thermostat", "nose-hoover"),
+                "schedule": [
+                    {"temperature_K": float(kelvin), "steps": steps} for kelvin, steps in run["schedule"]
+                ],
+            }
+            steps = sum(count for _, count in run["schedule"])
+        rate = CORE_SECONDS_PER_ATOM_STEP.get(name, CORE_SECONDS_PER_ATOM_STEP["nnp"])
+        cost = (0 if name in CLASSICAL else TENSORFLOW_START_S) + atoms * steps * rate
+        return Stage(
+            kind,
+            f"{label} #{replica + 1}",
+            parameters,
+            seed=replica + 1,
+            inputs=inputs,
+            cores=parameters["ranks"],
+            core_seconds=cost,
+        )
+
+    # -- observations ---------------------------------------------------------------------------
+
+    def _observe_parameters(self, run: Mapping[str, Any]) -> dict[str, Any]:
+        observe = {
+            "skip_fraction": 0.0,
+            "blocks": 8,
+            "dynamics_max_fs": 1000.0,
+            "structure_factor": False,
+            "stretch": 1.0,
+        }
+        return {
+            **observe,
+            "rdf_bin_angstrom": 0.02,
+            "angle_bin_degree": 1.0,
+            "angle_cutoffs_angstrom": angle_cutoffs_angstrom(),
+            **run.get("observables", {}),
+        }
+
+    def _observed(self, label: str, stage: Stage, run: Mapping[str, Any]) -> Stage:
+        frames = _production_steps(stage) / stage.parameters["dump_every"]
+        cost = 3 + 2e-5 * frames * stage.parameters["n_atoms"]
+        return Stage(
+            "observe",
+            f"observe {label} ({stage.label})" if "again" in run else f"observe {stage.label}",
+            self._observe_parameters(run),
+            inputs={"trajectory": stage},
+            core_seconds=cost,
+        )
+
+    def _references(self) -> None:
+        from jobs.deposit import list_sets
+
+        for found in list_sets():
+            if found.kind != "trajectory":
+                continue
+            label = (
+                f"reference-{found.n_atoms}-{found.facts['start']}"
+                if found.use == "judge"
+                else "aimd-training"
+            )
+            for run in found.runs:
+                parameters = self._observe_parameters({})
+                del parameters["skip_fraction"]
+                parameters["skip_frames"] = run.unequilibrated_frames
+                parameters["reference"] = {"set": found.name, "run": run.id, "sha256": found.sha256}
+                self.campaign.labels.setdefault(label, []).append(
+                    Stage("observe", f"observe AIMD {found.name} {run.id}", parameters, core_seconds=5)
+                )
+        if "aimd-training" in self.campaign.labels:
+            self.campaign.shown.append("aimd-training")
+
+
+def _production_steps(stage: Stage) -> float:
+    if stage.kind == "quench":
+        return float(stage.parameters["anneal_steps"])
+    return float(stage.parameters["schedule"][-1]["steps"])
+
+
+def deposited_model(nnp: str) -> Path:
+    """The deposited model of one of the paper's potentials.
+
+    Raises:
+        SuiteError: none was deposited.
+    """
+    path = MODELS / nnp / "model.pb"
+    if not path.is_file():
+        raise SuiteError(f"{path}: not found; --start-from potentials needs a deposited {DISPLAY_NAMES[nnp]}")
+    return path
+
+
+def angle_cutoffs_angstrom() -> dict[str, float]:
+    """Neighbour cut-offs per pair for angles: AIMD's first minima, recorded once, used for all models."""
+    import yaml
+
+    content: dict[str, dict[str, float]] = yaml.safe_load(ANGLE_CUTOFFS.read_text())
+    return content["cutoffs_angstrom"]

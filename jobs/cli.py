@@ -1,0 +1,217 @@
+"""`python -m jobs`: plan, run, look, check, clear, deposit, compare."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.errors import ERROR_EXIT, SuiteError
+
+if TYPE_CHECKING:
+    from jobs.campaign import Campaign
+
+STARTS = ("trajectories", "potentials", "frames", "nothing")
+DEFAULT_TIER = "laptop"
+
+
+def add_campaign_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say which campaign is meant, and where its products are."""
+    parser.add_argument(
+        "--tier",
+        default=DEFAULT_TIER,
+        help="how much: smoke, laptop (default), overnight, paper, or a tier file's path",
+    )
+    parser.add_argument(
+        "--start-from",
+        choices=STARTS,
+        default=None,
+        help="what is taken as given; default: what the tier says",
+    )
+    parser.add_argument(
+        "--potential",
+        type=Path,
+        default=None,
+        metavar="PATH",
+        help="judge this LAMMPS-ready potential (a DeePMD .pb, or a file with pair_style and pair_coeff) "
+        "in place of both DeePMD potentials",
+    )
+    add_store_option(parser)
+
+
+def add_store_option(parser: argparse.ArgumentParser) -> None:
+    """Where products are kept."""
+    parser.add_argument(
+        "--store",
+        type=Path,
+        default=Path("store"),
+        metavar="DIR",
+        help="where products are kept (default: ./store)",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs",
+        description="What produces: the stages behind the claims. `pytest suite/` calls `run` for you.",
+        epilog="Examples: python -m jobs run --tier smoke | python -m jobs run --tier paper --dry-run | "
+        "python -m jobs status",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="make everything a tier needs that is not there yet")
+    add_campaign_options(run)
+    run.add_argument(
+        "--only",
+        action="append",
+        metavar="LABEL",
+        help="only what this label needs (see `graph`); may be repeated",
+    )
+    run.add_argument(
+        "--cores", type=int, default=None, help="core slots (default: all that this process may use)"
+    )
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print every stage with its command, resources and estimated cost; make nothing",
+    )
+    run.add_argument(
+        "--rebuild-stale", action="store_true", help="make again what other software versions made"
+    )
+
+    graph = commands.add_parser("graph", help="the labels of a tier and the stages behind each")
+    add_campaign_options(graph)
+    graph.add_argument("--dot", action="store_true", help="as a Graphviz graph")
+
+    status = commands.add_parser("status", help="which stages are done, stale, begun or missing")
+    add_campaign_options(status)
+
+    check = commands.add_parser("check", help="hash every product again and name what was changed")
+    add_store_option(check)
+
+    gc = commands.add_parser(
+        "gc", help="free disk: products that no tier's current plan names, and unfinished work"
+    )
+    add_campaign_options(gc)
+    gc.add_argument(
+        "--trajectories", action="store_true", help="also trajectories whose observables are there already"
+    )
+    gc.add_argument("--yes", action="store_true", help="really delete (without it, only say what would go)")
+
+    from jobs import deposit
+
+    deposit.add_arguments(
+        commands.add_parser("deposit", help="put data under reference/, or --list what is there")
+    )
+
+    compare = commands.add_parser(
+        "compare", help="two claims.json side by side: what moved by more than its error"
+    )
+    compare.add_argument("first", type=Path)
+    compare.add_argument("second", type=Path)
+
+    make = commands.add_parser("make", help="make one planned stage (what a slot or a batch job runs)")
+    make.add_argument("name")
+    add_store_option(make)
+    return parser
+
+
+def _campaign(arguments: argparse.Namespace) -> Campaign:
+    from jobs.campaign import build_campaign
+
+    return build_campaign(arguments.tier, start_from=arguments.start_from, potential=arguments.potential)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from jobs import dispatch
+    from jobs.store import Store
+
+    campaign = _campaign(arguments)
+    wanted = campaign.select(arguments.only)
+    if arguments.dry_run:
+        from jobs.overview import dry_run
+
+        dry_run(campaign, wanted, Store(arguments.store))
+        return 0
+    outcome = dispatch.run(
+        wanted, Store(arguments.store), cores=arguments.cores, rebuild_stale=arguments.rebuild_stale
+    )
+    dispatch.raise_for_failures(outcome)
+    if outcome.made:
+        print(
+            f"made {len(outcome.made)} stages in {outcome.seconds:.0f} s; {outcome.reused} were there already"
+        )
+    else:
+        print(f"nothing had to run: all {outcome.reused} products of tier {campaign.tier} are unchanged")
+    return 0
+
+
+def _make(arguments: argparse.Namespace) -> int:
+    from jobs.store import Store
+    from jobs.worker import make_stage
+
+    make_stage(Store(arguments.store), arguments.name)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from jobs import deposit
+    from jobs.store import Store
+
+    store = Store(arguments.store)
+    names = list(store.finished())
+    problems = [line for name in names for line in store.problems(name)] + deposit.problems()
+    for line in problems:
+        print(line)
+    if problems:
+        return 1
+    print(f"{len(names)} products and every deposited set: all hashes as recorded")
+    return 0
+
+
+def _look(arguments: argparse.Namespace) -> int:
+    from jobs import overview
+    from jobs.store import Store
+
+    campaign, store = _campaign(arguments), Store(arguments.store)
+    if arguments.command == "graph":
+        overview.graph(campaign, dot=arguments.dot)
+    elif arguments.command == "status":
+        overview.status(campaign, store)
+    else:
+        overview.collect_garbage(campaign, store, trajectories=arguments.trajectories, really=arguments.yes)
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from jobs.overview import compare
+
+    return compare(arguments.first, arguments.second)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; one line and exit code 2 for wrong input."""
+    arguments = _parser().parse_args(argv)
+    try:
+        match arguments.command:
+            case "run":
+                return _run(arguments)
+            case "make":
+                return _make(arguments)
+            case "check":
+                return _check(arguments)
+            case "compare":
+                return _compare(arguments)
+            case "deposit":
+                from jobs import deposit
+
+                return deposit.main(arguments)
+            case _:
+                return _look(arguments)
+    except SuiteError as error:
+        print(f"error: {error}" if arguments.command != "make" else str(error), file=sys.stderr)
+        return ERROR_EXIT
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return 130

@@ -1,0 +1,1 @@
+"""One file per outside program: how it is found, fed, run and read."""

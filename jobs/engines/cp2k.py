@@ -1,0 +1,515 @@
+"""CP2K (Quickstep): decks, single points, molecular dynamics that resumes, and its output files.
+
+Written for and tried with CP2K 2023.1. What CP2K prints is Hartree, bohr and atomic units of time,
+except the positions of its trajectories (A); what this module returns is eV, A, fs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.engines.process import executable, run_program, thread_environment
+from jobs.errors import EngineError, SuiteError
+from jobs.frames import MASSES_AMU, TYPE_MAP
+
+# CODATA 2018.
+HARTREE_EV = 27.211386245988
+BOHR_ANGSTROM = 0.529177210903
+ATOMIC_TIME_FS = 2.4188843265857e-2
+
+VALENCE_ELECTRONS = {"Si": 4, "O": 6}  # of the GTH-PBE pseudopotentials
+THERMOSTATS = ("csvr", "nose-hoover")
+DECK = "run.inp"
+LOG = "run.log"
+_PROGRAMS = ("cp2k.psmp", "cp2k.popt", "cp2k")
+_TRAJECTORY = ("run-pos-1.xyz", "run-vel-1.xyz", "run-frc-1.xyz")
+_ENERGIES = "run-1.ener"
+_RESTARTS = ("run-1.restart", "run-1.restart.bak-1")
+_GUESSES = ("run-RESTART.wfn", "run-RESTART.wfn.bak-1")
+# The log and the trajectory print one energy with 15 and 10 decimals.
+_SAME_ENERGY_HARTREE = 1e-8
+
+_TITLE = re.compile(r"i =\s*(\d+),.*E =\s*(\S+)")
+_TOTAL = re.compile(r"ENERGY\| Total FORCE_EVAL.*:\s+(\S+)")
+_STEP = re.compile(r"MD\| Step number\s+(\d+)")
+_OUTER = re.compile(r"outer SCF loop (converged|FAILED to converge).*or\s+(\d+) steps")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How well the electrons are solved: PBE, GTH pseudopotentials, orbital transformation (DIIS, FULL_ALL).
+
+    `cutoff_Ry` and `rel_cutoff_Ry` are of the density's grids, `eps_default` the precision of Quickstep,
+    `eps_scf` the SCF's target; `max_scf` inner steps are made between preconditioners, at most
+    `outer_max_scf` + 1 times. `basis` is a name in BASIS_MOLOPT.
+    """
+
+    basis: str
+    cutoff_Ry: float
+    rel_cutoff_Ry: float
+    eps_default: float
+    eps_scf: float
+    max_scf: int
+    outer_max_scf: int
+
+    @staticmethod
+    def read(values: Mapping[str, Any]) -> Settings:
+        """Settings of a JSON object.
+
+        Raises:
+            SuiteError: a name that is missing or unknown, a number that is not positive.
+        """
+        names = {field.name for field in fields(Settings)}
+        if set(values) != names:
+            raise SuiteError(f"CP2K settings: found {sorted(values)}, expected {sorted(names)}")
+        for name, value in values.items():
+            if name != "basis" and not value > 0:
+                raise SuiteError(f"CP2K settings: found {name} {value}, expected a positive number")
+        return Settings(**values)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A configuration to compute.
+
+    `types` (N,) are indices into `TYPE_MAP`, `positions` (N, 3) A, `cell` (3, 3) A (rows are vectors),
+    `velocities` (N, 3) A/fs or None (drawn at the temperature).
+    """
+
+    types: NDArray[np.int8]
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    velocities: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """A run of `steps` steps at one temperature; `thermostat` is one of `THERMOSTATS`, or None for NVE.
+
+    `damping_fs` is the thermostat's time constant; `seed` draws velocities and CSVR's noise.
+    """
+
+    steps: int
+    timestep_fs: float
+    temperature_K: float
+    thermostat: str | None
+    damping_fs: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.thermostat is not None and self.thermostat not in THERMOSTATS:
+            raise SuiteError(
+                f"thermostat: found {self.thermostat!r}, expected {' or '.join(THERMOSTATS)}, or null for NVE"
+            )
+
+
+@dataclass(frozen=True)
+class Label:
+    """A converged or unconverged single point: `energy_eV`, `forces` (N, 3) eV/A as CP2K gives them."""
+
+    energy_eV: float
+    forces: NDArray[np.float64]
+    converged: bool
+    scf_steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """F steps of a trajectory, unconverged ones among them.
+
+    `steps` (F,) MD step numbers from 0 (the start itself); `positions` (F, N, 3) A, unwrapped;
+    `velocities` A/fs; `forces` eV/A; `energies_eV` (F,) potential; `kinetic_eV`, `conserved_eV`,
+    `temperatures_K` (F,) instantaneous; `converged` (F,); `scf_steps` (F,); `seconds` (F,).
+    """
+
+    steps: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    energies_eV: NDArray[np.float64]
+    kinetic_eV: NDArray[np.float64]
+    conserved_eV: NDArray[np.float64]
+    temperatures_K: NDArray[np.float64]
+    converged: NDArray[np.bool_]
+    scf_steps: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+
+
+def find_cp2k() -> str:
+    """Path of CP2K.
+
+    Raises:
+        EngineError: it is not installed.
+    """
+    for name in _PROGRAMS:
+        try:
+            return executable(name)
+        except EngineError:
+            continue
+    raise EngineError(
+        f"CP2K: found none of {', '.join(_PROGRAMS)} on PATH, expected CP2K; see README, Install"
+    )
+
+
+def write_deck(
+    settings: Settings,
+    start: Start,
+    *,
+    dynamics: Dynamics | None,
+    restart_file: str | None = None,
+    restart_step: int = 0,
+    guess_file: str | None = None,
+) -> str:
+    """The CP2K input of a single point (`dynamics` None) or of a run.
+
+    With `restart_file` CP2K goes on from the state of step `restart_step`, and positions and velocities
+    of the deck are only placeholders; `guess_file` holds the wave function to start the SCF from.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "decks"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+
+    def rows(values: NDArray[np.float64]) -> list[str]:
+        return [" ".join(f"{value:.12g}" for value in row) for row in values]
+
+    velocities = None
+    if start.velocities is not None:
+        velocities = rows(start.velocities * ATOMIC_TIME_FS / BOHR_ANGSTROM)
+    symbols = [TYPE_MAP[index] for index in start.types]
+    return environment.get_template("cp2k.inp.j2").render(
+        settings=settings,
+        md=dynamics,
+        restart_file=restart_file,
+        restart_step=restart_step,
+        guess_file=guess_file,
+        cell=list(zip("ABC", rows(start.cell), strict=True)),
+        atoms=list(zip(symbols, rows(start.positions), strict=True)),
+        velocities=velocities,
+        kinds=[
+            (species, mass, VALENCE_ELECTRONS[species])
+            for species, mass in zip(TYPE_MAP, MASSES_AMU, strict=True)
+            if species in symbols
+        ],
+    )
+
+
+def _run(
+    directory: Path, *, threads: int, watch: Callable[[], None] | None = None, append: bool = False
+) -> float:
+    environment = thread_environment(threads)
+    # They force kernels of another processor than the one this runs on.
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        environment.pop(name, None)
+    # Otherwise the log of a killed run ends some steps before its trajectory.
+    environment["GFORTRAN_UNBUFFERED_PRECONNECTED"] = "y"
+    return run_program(
+        [find_cp2k(), "-i", DECK],
+        directory=directory,
+        log=directory / LOG,
+        environment=environment,
+        watch=watch,
+        append=append,
+    )
+
+
+def version(log: Path) -> str:
+    """The version that a log names, e.g. `2023.1`.
+
+    Raises:
+        SuiteError: the log names none.
+    """
+    with log.open(errors="replace") as handle:
+        for line in handle:
+            if match := re.search(r"CP2K version (\S+)", line):
+                return match.group(1)
+    raise SuiteError(f"{log}: found no 'CP2K version', expected a CP2K log")
+
+
+# Single points ------------------------------------------------------------------------------------
+
+
+def single_point(settings: Settings, start: Start, *, directory: Path, threads: int) -> Label:
+    """Energy and forces of one configuration, computed in `directory`.
+
+    An SCF that did not converge is returned as such, never dropped here.
+
+    Raises:
+        EngineError: CP2K is missing, failed, or left no energy or forces.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "forces.dat").unlink(missing_ok=True)
+    (directory / DECK).write_text(write_deck(settings, start, dynamics=None))
+    seconds = _run(directory, threads=threads)
+    return read_single_point(directory, n_atoms=len(start.types), seconds=seconds)
+
+
+def read_single_point(directory: Path, *, n_atoms: int, seconds: float = 0.0) -> Label:
+    """The result of a single point from its log and `forces.dat`.
+
+    Raises:
+        EngineError: the log ends early, or the forces are not those of `n_atoms` atoms.
+    """
+    log = directory / LOG
+    text = log.read_text(errors="replace")
+    totals, outcomes = _TOTAL.findall(text), _OUTER.findall(text)
+    if not totals or not outcomes or "PROGRAM ENDED" not in text:
+        raise EngineError(
+            f"CP2K: found no energy, no SCF outcome or no end in its log, expected all three (log: {log})"
+        )
+    path = directory / "forces.dat"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    table = [words for words in map(str.split, lines) if len(words) == 6 and words[0].isdigit()]
+    if len(table) != n_atoms:
+        raise EngineError(f"{path}: found forces of {len(table)} atoms, expected {n_atoms} (log: {log})")
+    forces = np.array([[_number(word, path) for word in words[3:]] for words in table])
+    return Label(
+        energy_eV=_number(totals[-1], log) * HARTREE_EV,
+        forces=forces * HARTREE_EV / BOHR_ANGSTROM,
+        converged=outcomes[-1][0] == "converged",
+        scf_steps=int(outcomes[-1][1]),
+        seconds=seconds,
+    )
+
+
+# Molecular dynamics -------------------------------------------------------------------------------
+
+
+def run_dynamics(
+    settings: Settings,
+    start: Start,
+    dynamics: Dynamics,
+    *,
+    directory: Path,
+    threads: int,
+    guess: Path | None = None,
+    watch: Callable[[int], None] | None = None,
+) -> Run:
+    """A run in `directory`; what a killed attempt left there is gone on from, at most one step is lost.
+
+    `guess` is a wave function file for the first SCF; `watch` is told about once a second how many
+    steps are done.
+
+    Raises:
+        EngineError: CP2K is missing, failed, or its files do not hold all steps.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    done = _prepare_restart(directory, n_atoms=len(start.types))
+    if done is None:
+        for path in directory.iterdir():
+            path.unlink()
+    if done is None or done[1] < dynamics.steps:
+        restart_file, step = done if done is not None else (None, 0)
+        guess_file = _best_guess(directory) if done is not None else (str(guess) if guess else None)
+        deck = write_deck(
+            settings,
+            start,
+            dynamics=dynamics,
+            restart_file=restart_file,
+            restart_step=step,
+            guess_file=guess_file,
+        )
+        (directory / DECK).write_text(deck)
+
+        def report() -> None:
+            if watch is not None:
+                watch(_steps_done(directory / _ENERGIES))
+
+        _run(directory, threads=threads, watch=report, append=done is not None)
+    run = read_run(directory, n_atoms=len(start.types))
+    if not np.array_equal(run.steps, np.arange(dynamics.steps + 1)):
+        raise EngineError(
+            f"{directory}: found {len(run.steps)} steps up to {run.steps.max(initial=0)},"
+            f" expected 0 to {dynamics.steps} (log: {directory / LOG})"
+        )
+    return run
+
+
+def wave_function(directory: Path) -> Path | None:
+    """The wave function file that a finished run left, for the next one's first guess."""
+    name = _best_guess(directory)
+    return None if name is None else directory / name
+
+
+def _best_guess(directory: Path) -> str | None:
+    # Killed while writing, CP2K leaves a short file, and the whole one beside it.
+    sizes = {name: (directory / name).stat().st_size for name in _GUESSES if (directory / name).is_file()}
+    whole = [name for name in sizes if sizes[name] == max(sizes.values()) > 0]
+    return whole[0] if whole else None
+
+
+def _steps_done(energies: Path) -> int:
+    if not energies.is_file():
+        return 0
+    return max(0, sum(1 for line in energies.open() if not line.startswith("#")) - 1)
+
+
+def _prepare_restart(directory: Path, *, n_atoms: int) -> tuple[str, int] | None:
+    """Cut the files of an earlier attempt back to the newest state that all of them hold.
+
+    Returns the restart file and its step, or None if there is nothing to go on from.
+    """
+    if not all((directory / name).is_file() for name in (*_TRAJECTORY, _ENERGIES, LOG)):
+        return None
+    blocks = [_read_blocks(directory / name, n_atoms) for name in _TRAJECTORY]
+    rows = _read_energies(directory / _ENERGIES)
+    last = min(max(steps, default=-1) for steps in (*map(set, blocks), set(rows)))
+    for name in _RESTARTS:
+        step = _restart_step(directory / name)
+        if step is None or step > last:
+            continue
+        for file, steps in zip(_TRAJECTORY, blocks, strict=True):
+            _cut(directory / file, n_atoms + 2, step, steps)
+        kept = [
+            line
+            for line in _whole_lines(directory / _ENERGIES)
+            if line.lstrip().startswith("#") or int(line.split()[0]) <= step
+        ]
+        (directory / _ENERGIES).write_text("".join(kept))
+        # CP2K overwrites the file it goes on from before the first new step is whole.
+        state = f"resume-{step}.restart"
+        (directory / state).write_bytes((directory / name).read_bytes())
+        return state, step
+    return None
+
+
+def _restart_step(path: Path) -> int | None:
+    """The step of a restart file, or None if there is no whole one."""
+    if not path.is_file():
+        return None
+    text = path.read_text(errors="replace")
+    match = re.search(r"STEP_START_VAL\s+(\d+)", text)
+    if match is None or not text.rstrip().endswith("&END FORCE_EVAL"):
+        return None
+    return int(match.group(1))
+
+
+def _cut(path: Path, lines_per_frame: int, step: int, steps: Mapping[int, Any]) -> None:
+    frames = sum(1 for known in steps if known <= step)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[: frames * lines_per_frame]))
+
+
+def _number(word: str, path: Path) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise EngineError(f"{path}: found {word!r}, expected a finite number")
+    return value
+
+
+def _whole_lines(path: Path) -> list[str]:
+    # A line that was cut off by a kill can still read as numbers.
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    return lines if not lines or lines[-1].endswith("\n") else lines[:-1]
+
+
+def _read_blocks(path: Path, n_atoms: int) -> dict[int, tuple[float, NDArray[np.float64]]]:
+    """(energy in Hartree, values (N, 3)) by step of one of CP2K's XYZ files; a cut tail is left out."""
+    lines = _whole_lines(path)
+    blocks: dict[int, tuple[float, NDArray[np.float64]]] = {}
+    for first in range(0, len(lines) - n_atoms - 1, n_atoms + 2):
+        title = _TITLE.search(lines[first + 1])
+        rows = [line.split()[1:] for line in lines[first + 2 : first + 2 + n_atoms]]
+        if lines[first].strip() != str(n_atoms) or title is None:
+            raise EngineError(
+                f"{path}: found {lines[first + 1]!r}, expected 'i = step, time, E' of {n_atoms} atoms"
+            )
+        if any(len(row) != 3 for row in rows):
+            break
+        values = np.array([[_number(word, path) for word in row] for row in rows])
+        blocks[int(title.group(1))] = (_number(title.group(2), path), values)
+    return blocks
+
+
+def _read_energies(path: Path) -> dict[int, list[float]]:
+    """Time, kinetic, temperature, potential, conserved, seconds (as printed) by step of an `.ener` file."""
+    rows: dict[int, list[float]] = {}
+    for line in _whole_lines(path):
+        words = line.split()
+        if len(words) == 7 and words[0].isdigit():
+            rows[int(words[0])] = [_number(word, path) for word in words[1:]]
+    return rows
+
+
+def read_scf(log: Path) -> dict[int, tuple[float, bool, int]]:
+    """(energy in Hartree, converged, SCF steps) by MD step, of a log of one or several attempts.
+
+    The first evaluation of an attempt is of the state that it started from: step 0, or the step before
+    the first one that it names.
+    """
+    record: dict[int, tuple[float, bool, int]] = {}
+    first: tuple[float, bool, int] | None = None
+    outcome: tuple[bool, int] | None = None
+    pending: tuple[float, bool, int] | None = None
+    fresh = False
+    with log.open(errors="replace") as handle:
+        for line in handle:
+            if "PROGRAM STARTED AT" in line:
+                first, outcome, pending, fresh = None, None, None, True
+            elif match := _OUTER.search(line):
+                outcome = (match.group(1) == "converged", int(match.group(2)))
+            elif (match := _TOTAL.search(line)) and outcome is not None:
+                pending = (_number(match.group(1), log), *outcome)
+                if fresh:
+                    first, pending, fresh = pending, None, False
+                    record.setdefault(0, first)
+            elif (match := _STEP.search(line)) and pending is not None:
+                step = int(match.group(1))
+                record[step] = pending
+                if first is not None:
+                    record.setdefault(step - 1, first)
+                    first = None
+                pending = None
+    return record
+
+
+def read_run(directory: Path, *, n_atoms: int) -> Run:
+    """All whole steps of the trajectory in `directory`, with the SCF's outcome of each from the log.
+
+    Raises:
+        EngineError: a file that is missing, or holds other things than expected.
+    """
+    for name in (*_TRAJECTORY, _ENERGIES, LOG):
+        if not (directory / name).is_file():
+            raise EngineError(f"{directory / name}: found no such file, expected one of CP2K's trajectory")
+    positions, velocities, forces = (_read_blocks(directory / name, n_atoms) for name in _TRAJECTORY)
+    rows = _read_energies(directory / _ENERGIES)
+    scf = read_scf(directory / LOG)
+    steps = sorted(set(positions) & set(velocities) & set(forces) & set(rows))
+    energies = np.array([positions[step][0] for step in steps])
+    converged, scf_steps = [], []
+    for step, energy in zip(steps, energies, strict=True):
+        logged, good, count = scf.get(step, (np.nan, False, 0))
+        # A step whose record is of another evaluation counts as unconverged.
+        converged.append(good and abs(logged - energy) < _SAME_ENERGY_HARTREE)
+        scf_steps.append(count)
+    shape = (len(steps), n_atoms, 3)
+    table = np.array([rows[step] for step in steps]).reshape(len(steps), 6)
+    to_velocity = BOHR_ANGSTROM / ATOMIC_TIME_FS
+    return Run(
+        steps=np.array(steps, dtype=np.int64),
+        positions=np.array([positions[step][1] for step in steps]).reshape(shape),
+        velocities=np.array([velocities[step][1] for step in steps]).reshape(shape) * to_velocity,
+        forces=np.array([forces[step][1] for step in steps]).reshape(shape) * HARTREE_EV / BOHR_ANGSTROM,
+        energies_eV=energies * HARTREE_EV,
+        kinetic_eV=table[:, 1] * HARTREE_EV,
+        conserved_eV=table[:, 4] * HARTREE_EV,
+        temperatures_K=table[:, 2],
+        converged=np.array(converged, dtype=np.bool_),
+        scf_steps=np.array(scf_steps, dtype=np.int64),
+        seconds=table[:, 5],
+    )

@@ -1,0 +1,282 @@
+"""Molecular dynamics in LAMMPS that survives a kill: segments cut into chunks, one process for all of them.
+
+A chunk is one `run` with its own log (thermo) and its own binary dump; it ends by writing a restart file
+under a temporary name and renaming it, so a chunk is finished exactly if its restart was renamed. After a
+kill, unfinished chunks are forgotten and LAMMPS goes on from the last restart; at the end the dumps and the
+thermo tables of the chunks are joined.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobs.engines.lammps import FS_PER_PS, SPECIES, Potential, interaction_commands, read_log, run_lammps
+from jobs.errors import EngineError, SuiteError
+from jobs.structures import Configuration, check_cell_width, read_data, write_data
+from jobs.workspace import Workspace
+
+TRAJECTORY = "trajectory.lmpbin"
+THERMO = "thermo.csv"
+FINAL = "final.data"
+THERMO_COLUMNS = {
+    "step": "Step",
+    "temperature_K": "Temp",
+    "potential_eV": "PotEng",
+    "kinetic_eV": "KinEng",
+    "total_eV": "TotEng",
+    "conserved_eV": "Econserve",
+    "pressure_bar": "Press",
+    "volume_A3": "Volume",
+}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of steps under one integrator.
+
+    `integrator` are LAMMPS commands with fixes of any name; `start_K` to `stop_K` is for the record (the
+    commands say it to LAMMPS). A ramp is linear in the absolute step over the whole segment.
+    """
+
+    steps: int
+    timestep_fs: float
+    integrator: tuple[str, ...]
+    fixes: tuple[str, ...]
+    dumped: bool
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What one run does after its start: segments and how often it writes."""
+
+    segments: tuple[Segment, ...]
+    dump_every: int
+    thermo_every: int
+    checkpoint_every: int
+
+    def __post_init__(self) -> None:
+        every = math.lcm(self.dump_every, self.thermo_every)
+        for segment in self.segments:
+            if segment.steps <= 0 or segment.steps % every:
+                raise SuiteError(
+                    f"schedule: found a segment of {segment.steps} steps, expected a positive multiple of {every} "
+                    f"(dump_every {self.dump_every}, thermo_every {self.thermo_every})"
+                )
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all segments."""
+        return sum(segment.steps for segment in self.segments)
+
+    def chunks(self) -> list[Chunk]:
+        """All chunks in order; a checkpoint falls on steps that are written, and on ends of segments."""
+        every = math.lcm(self.dump_every, self.thermo_every)
+        length = max(every, self.checkpoint_every // every * every)
+        chunks = []
+        first = 0
+        for segment in self.segments:
+            last = first + segment.steps
+            for start in range(first, last, length):
+                chunks.append(Chunk(segment, first, last, start, min(start + length, last)))
+            first = last
+        return chunks
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Steps `start` to `stop` of a segment that spans `first` to `last`; all steps are absolute."""
+
+    segment: Segment
+    first: int
+    last: int
+    start: int
+    stop: int
+
+    @property
+    def dump(self) -> str:
+        """Name of its dump."""
+        return f"part-{self.start}.lmpbin"
+
+    @property
+    def log(self) -> str:
+        """Name of its log."""
+        return f"part-{self.start}.log"
+
+
+def nose_hoover(start_K: float, stop_K: float, *, steps: int, timestep_fs: float, damping_fs: float) -> Segment:
+    """NVT by a Nose-Hoover chain, not dumped; the target runs from `start_K` to `stop_K`."""
+    command = f"fix nvt all nvt temp {start_K} {stop_K} {damping_fs / FS_PER_PS}"
+    return Segment(steps, timestep_fs, (command,), ("nvt",), dumped=False)
+
+
+def run_dynamics(
+    workspace: Workspace,
+    *,
+    potential: Potential,
+    start: Configuration,
+    protocol: Protocol,
+    first_temperature_K: float,
+    ranks: int,
+) -> dict[str, Any]:
+    """Run a protocol to its end from fresh velocities, going on from the last restart if there is one.
+
+    Writes `trajectory.lmpbin` (segments that are dumped), `thermo.csv` (all) and `final.data`; returns the
+    facts that every MD product records. The trajectory has one frame at the start of the first dumped
+    segment and one every `dump_every` steps after it.
+
+    Raises:
+        SuiteError: the cell is narrower than the cut-off.
+        EngineError: LAMMPS failed, lost atoms or left finite numbers.
+    """
+    warning = check_cell_width(np.diag(start.cell), potential.cutoff_angstrom)
+    folder = workspace.checkpoints
+    chunks = protocol.chunks()
+    threads = max(1, workspace.cores // ranks)
+    done = _resume_step(folder)
+    if done < protocol.total_steps:
+        left = [chunk for chunk in chunks if chunk.start >= done]
+        for chunk in left:
+            (folder / chunk.dump).unlink(missing_ok=True)
+            (folder / chunk.log).unlink(missing_ok=True)
+        if done == 0:
+            write_data(folder / "start.data", start)
+        script = _script(
+            potential, protocol, left, resume=done, seed=workspace.seed, first_temperature_K=first_temperature_K
+        )
+
+        def watch() -> None:
+            step = max((chunk.start for chunk in left if (folder / chunk.log).exists()), default=done)
+            workspace.progress(step / protocol.total_steps, f"step {step} of {protocol.total_steps}")
+
+        run_lammps(script, directory=folder, name=f"from-{done}", ranks=ranks, threads=threads, watch=watch)
+    facts = _assemble(workspace.directory, folder, protocol, chunks)
+    final = read_data(workspace.directory / FINAL)
+    lost = start.n_atoms - final.n_atoms
+    if lost:
+        raise EngineError(f"lmp: {lost} of {start.n_atoms} atoms were lost, expected none")
+    # Slope of the conserved quantity over the dumped part, per atom.
+    warnings = [text for text in (warning, *facts.pop("log_warnings")) if text]
+    return {
+        "potential": potential.name,
+        "n_atoms": start.n_atoms,
+        "n_si": int((start.types == 0).sum()),
+        "n_o": int((start.types == 1).sum()),
+        "types": start.types.tolist(),
+        "species": list(SPECIES),
+        "cell_angstrom": start.cell.tolist(),
+        "density_g_cm3": start.density_g_cm3,
+        "timestep_fs": protocol.segments[-1].timestep_fs,
+        "dump_every": protocol.dump_every,
+        "lost_atoms": lost,
+        "ranks": ranks,
+        "threads": threads,
+        "seed": workspace.seed,
+        "warnings": warnings,
+        **facts,
+        "conserved_drift_meV_atom_ps": facts["conserved_drift_meV_atom_ps"] / start.n_atoms,
+    }
+
+
+def _resume_step(folder: Path) -> int:
+    """Step of the newest whole restart, 0 without one."""
+    steps = [int(path.name.removeprefix("restart-")) for path in folder.glob("restart-*") if path.name[8:].isdigit()]
+    return max(steps, default=0)
+
+
+def _script(
+    potential: Potential,
+    protocol: Protocol,
+    chunks: Sequence[Chunk],
+    *,
+    resume: int,
+    seed: int,
+    first_temperature_K: float,
+) -> str:
+    """The LAMMPS script for the chunks that are left."""
+    lines = ["units metal", "atom_style charge", "boundary p p p"]
+    lines.append(f"read_restart restart-{resume}" if resume else "read_data start.data")
+    lines.append(interaction_commands(potential))
+    if not resume:
+        # LAMMPS takes positive seeds only.
+        lines.append(f"velocity all create {first_temperature_K} {seed % 900_000_000 + 1} mom yes dist gaussian")
+    lines.append(f"thermo {protocol.thermo_every}")
+    lines.append("thermo_style custom step temp pe ke etotal econserve press vol")
+    lines.append("thermo_modify format float %.12g lost error flush yes")
+    previous: Chunk | None = None
+    for chunk in chunks:
+        segment = chunk.segment
+        if previous is None or previous.first != chunk.first:
+            if previous is not None:
+                lines += [f"unfix {name}" for name in previous.segment.fixes]
+            lines += [f"timestep {segment.timestep_fs / FS_PER_PS}", *segment.integrator]
+        lines.append(f"log {chunk.log}")
+        if segment.dumped:
+            columns = "id type xu yu zu vx vy vz"
+            lines.append(f"dump part all custom {protocol.dump_every} {chunk.dump} {columns}")
+            # The frame at the border of two chunks belongs to the earlier one.
+            first = chunk.start if chunk.start == chunk.first else chunk.start + 1
+            lines.append(f"dump_modify part sort id delay {first}")
+        lines.append(f"run {chunk.stop - chunk.start} start {chunk.first} stop {chunk.last}")
+        if segment.dumped:
+            lines.append("undump part")
+        if chunk is chunks[-1]:
+            lines.append("write_data ../final.data nocoeff")
+        lines += ["log none", "write_restart restart.tmp", f"shell mv restart.tmp restart-{chunk.stop}"]
+        lines.append(f"shell rm -f restart-{chunk.start}")
+        previous = chunk
+    return "\n".join(lines)
+
+
+def _assemble(product: Path, folder: Path, protocol: Protocol, chunks: Sequence[Chunk]) -> dict[str, Any]:
+    """Join dumps and thermo tables of the chunks; facts of the last segment."""
+    import pandas as pd
+
+    joined = folder / "joined.lmpbin"
+    with joined.open("wb") as out:
+        for chunk in chunks:
+            if chunk.segment.dumped:
+                with (folder / chunk.dump).open("rb") as part:
+                    shutil.copyfileobj(part, out)
+    joined.replace(product / TRAJECTORY)
+    tables = []
+    loop_seconds, steps_timed, dangerous = 0.0, 0, 0
+    warnings: list[str] = []
+    elapsed_fs = 0.0
+    for chunk in chunks:
+        log = read_log(folder / chunk.log)
+        if len(log.thermo) != 1 or len(log.loops) != 1:
+            raise EngineError(f"{folder / chunk.log}: found {len(log.loops)} finished runs, expected 1")
+        table = pd.DataFrame({name: log.thermo[0][column] for name, column in THERMO_COLUMNS.items()})
+        table["step"] = table["step"].astype(int)
+        table.insert(1, "time_ps", (elapsed_fs + (table["step"] - chunk.start) * chunk.segment.timestep_fs) / FS_PER_PS)
+        elapsed_fs += (chunk.stop - chunk.start) * chunk.segment.timestep_fs
+        # The first row repeats the last one of the chunk before.
+        tables.append(table if chunk.start == 0 else table.iloc[1:])
+        dangerous += log.dangerous_builds
+        warnings += [text for text in log.warnings if text not in warnings]
+        if chunk.last == protocol.total_steps:
+            loop_seconds += log.loops[0].seconds
+            steps_timed += log.loops[0].steps
+    thermo = pd.concat(tables, ignore_index=True)
+    thermo.to_csv(product / THERMO, index=False, float_format="%.12g")
+    last = thermo[thermo["step"] > protocol.total_steps - protocol.segments[-1].steps]
+    drift = float(np.polyfit(last["time_ps"], last["conserved_eV"], 1)[0]) if len(last) > 1 else math.nan
+    return {
+        "production_steps": protocol.segments[-1].steps,
+        "frames": protocol.segments[-1].steps // protocol.dump_every + 1,
+        "mean_temperature_K": float(last["temperature_K"].mean()),
+        "mean_pressure_GPa": float(last["pressure_bar"].mean()) * 1e-4,
+        "conserved_drift_meV_atom_ps": drift * 1000,
+        "dangerous_builds": dangerous,
+        "loop_seconds": loop_seconds,
+        "steps_timed": steps_timed,
+        "log_warnings": [re.sub(r"\s*\(src/.*\)$", "", text) for text in warnings],
+    }

@@ -1,0 +1,104 @@
+"""Run an outside program: its own thread count, its log in a file, no orphan when we are killed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from jobs.errors import EngineError
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS")
+_PR_SET_PDEATHSIG = 1
+_HARMLESS = ("Cannot find libcudart", "libcuda", "CUDA_ERROR_NO_DEVICE")
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """The whole environment with every thread variable set to `threads` and CUDA chatter silenced."""
+    environment = dict(os.environ)
+    environment.update({name: str(threads) for name in THREAD_VARIABLES})
+    environment["DP_INTER_OP_PARALLELISM_THREADS"] = "1"
+    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return environment
+
+
+def executable(name: str) -> str:
+    """Path of a program, looked for beside this Python first, then on PATH.
+
+    Raises:
+        EngineError: the program is not installed.
+    """
+    import shutil
+
+    beside = Path(sys.executable).parent / name
+    if beside.is_file():
+        return str(beside)
+    found = shutil.which(name)
+    if found is None:
+        raise EngineError(f"{name}: not found beside {sys.executable} nor on PATH; see README, Install")
+    return found
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies (for `preexec_fn`)."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def log_tail(log: Path, lines: int = 5) -> str:
+    """The last telling lines of a log, joined into one."""
+    if not log.exists():
+        return "no log was written"
+    kept = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    kept = [line for line in kept if not any(noise in line for noise in _HARMLESS)]
+    return " | ".join(kept[-lines:])
+
+
+def run_program(
+    arguments: Sequence[str],
+    *,
+    directory: Path,
+    log: Path,
+    environment: Mapping[str, str],
+    watch: Callable[[], None] | None = None,
+    append: bool = False,
+) -> float:
+    """Run a program to its end and return its wall seconds.
+
+    stdout and stderr go to `log`; `watch` is called about once a second (progress). The program dies
+    with this process.
+
+    Raises:
+        EngineError: exit code other than 0; the message carries the log's tail and its path.
+    """
+    started = time.monotonic()
+    with log.open("ab" if append else "wb") as stream:
+        process = subprocess.Popen(
+            list(arguments),
+            cwd=directory,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent,
+        )
+        try:
+            while True:
+                try:
+                    code = process.wait(timeout=1.0)
+                    break
+                except subprocess.TimeoutExpired:
+                    if watch is not None:
+                        watch()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    if code != 0:
+        program = Path(arguments[0]).name
+        raise EngineError(f"{program} ended with code {code}: {log_tail(log)} (log: {log})")
+    return time.monotonic() - started

@@ -1,0 +1,12 @@
+"""Errors that a person reads: one line, no traceback."""
+
+ERROR_EXIT = 2
+"""Exit code of a command that stopped with a one-line error."""
+
+
+class SuiteError(Exception):
+    """Wrong input or a failed engine; the message is one line that says what was found and expected."""
+
+
+class EngineError(SuiteError):
+    """An outside program failed; the message ends with the path of its log."""

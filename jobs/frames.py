@@ -1,0 +1,181 @@
+# ruff: noqa: N815 (units keep their case in names)
+"""Labelled frames and the streaming reader of extended XYZ files.
+
+Units: A, fs, eV, eV/A, A/fs, K. One frame is in memory at a time; every wrong input stops with one
+line that names the file, the frame, what was found and what was expected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.errors import SuiteError
+
+TYPE_MAP = ("Si", "O")
+MASSES_AMU = (28.0855, 15.999)
+
+# Values that a code or a converter writes in a frame's comment line to say that the SCF failed.
+_CONVERGED_KEYS = ("converged", "scf_converged")
+_FALSE = {"f", "false", "0", "no"}
+_VELOCITIES = "velocities_A_per_fs"
+_WORDS = {"pos": "position", "forces": "force", _VELOCITIES: "velocity"}
+_ASSIGNMENT = re.compile(r'([\w-]+)=("[^"]*"|\S+)')
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One labelled configuration of N atoms, in the order of its source.
+
+    `types` (N,) are indices into `TYPE_MAP`; `positions` (N, 3) A; `cell` (3, 3) A, rows are the cell
+    vectors; `energy_eV` the total; `forces` (N, 3) eV/A; `velocities` (N, 3) A/fs or None;
+    `temperature_K` the target of the run that the frame is of. `info` is what else the source said.
+    """
+
+    types: NDArray[np.int8]
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    energy_eV: float
+    forces: NDArray[np.float64]
+    velocities: NDArray[np.float64] | None
+    temperature_K: float
+    info: Mapping[str, str] = field(default_factory=dict)
+
+
+def perpendicular_widths(cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distances (3,) in A between the opposite faces of a cell (3, 3) whose rows are its vectors."""
+    volume = abs(float(np.linalg.det(cell)))
+    areas = np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
+    return volume / areas
+
+
+def density_g_cm3(types: NDArray[np.int8], cell: NDArray[np.float64]) -> float:
+    """Mass density of a cell (3, 3) in A that holds atoms of these types (N,)."""
+    mass_amu = float(np.asarray(MASSES_AMU)[types].sum())
+    return mass_amu * 1.66053907 / abs(float(np.linalg.det(cell)))
+
+
+def _columns(properties: str, where: str) -> dict[str, slice]:
+    """Column slices by name from an extended XYZ `Properties` value."""
+    parts = properties.split(":")
+    columns: dict[str, slice] = {}
+    start = 0
+    try:
+        for name, _, width in zip(parts[0::3], parts[1::3], parts[2::3], strict=True):
+            columns[name] = slice(start, start + int(width))
+            start += int(width)
+    except ValueError:
+        raise SuiteError(
+            f"{where}: found Properties={properties}, expected name:type:width triples"
+        ) from None
+    columns["*"] = slice(0, start)
+    return columns
+
+
+def _finite(values: NDArray[np.float64], what: str, where: str) -> NDArray[np.float64]:
+    if not np.isfinite(values).all():
+        atom = int(np.argwhere(~np.isfinite(values.reshape(len(values), -1)))[0][0])
+        raise SuiteError(f"{where}: found {what} not finite at atom {atom + 1}, expected finite numbers")
+    return values
+
+
+def _read_frame(n_line: str, comment: str, rows: list[str], where: str) -> Frame:
+    n_atoms = int(n_line)
+    info = {key: value.strip('"') for key, value in _ASSIGNMENT.findall(comment)}
+    for key in ("Lattice", "Properties", "energy", "temperature_K"):
+        if key not in info:
+            raise SuiteError(
+                f"{where}: found no {key}= in the comment line, "
+                "expected Lattice, Properties, energy and temperature_K"
+            )
+    for key in _CONVERGED_KEYS:
+        if info.get(key, "").lower() in _FALSE:
+            raise SuiteError(f"{where}: found {key}={info[key]}, expected only frames whose SCF converged")
+    columns = _columns(info["Properties"], where)
+    for key in ("species", "pos", "forces"):
+        if key not in columns:
+            raise SuiteError(
+                f"{where}: found no {key} among its properties, expected species, pos and forces"
+            )
+    width = columns["*"].stop
+    tokens = " ".join(rows).split()
+    if len(tokens) != n_atoms * width or any(len(row.split()) != width for row in (rows[0], rows[-1])):
+        raise SuiteError(
+            f"{where}: found {len(tokens)} values in {n_atoms} lines, "
+            f"expected {n_atoms} atoms of {width} values each"
+        )
+    table = np.array(tokens, dtype=object).reshape(n_atoms, width)
+    species = [str(name) for name in table[:, columns["species"]].ravel()]
+    unknown = sorted(set(species) - set(TYPE_MAP))
+    if unknown:
+        raise SuiteError(f"{where}: found species {unknown[0]}, expected only {' and '.join(TYPE_MAP)}")
+
+    def numbers(key: str) -> NDArray[np.float64]:
+        try:
+            values = table[:, columns[key]].astype(np.float64)
+        except ValueError as error:
+            raise SuiteError(f"{where}: found text in {key} ({error}), expected numbers") from None
+        return _finite(values, _WORDS[key], where)
+
+    try:
+        lattice = np.array(info["Lattice"].split(), dtype=np.float64)
+        energy = np.array([float(info["energy"])])
+        temperature = np.array([float(info["temperature_K"])])
+    except ValueError as error:
+        raise SuiteError(f"{where}: found text where a number belongs ({error}), expected numbers") from None
+    if lattice.size != 9 or abs(np.linalg.det(_finite(lattice, "cell", where).reshape(3, 3))) < 1e-6:
+        raise SuiteError(
+            f"{where}: found Lattice={info['Lattice']!r}, expected nine numbers that span a volume"
+        )
+    if info.get("pbc", "T T T").split() not in (["T", "T", "T"], ["True", "True", "True"]):
+        raise SuiteError(
+            f"{where}: found pbc={info['pbc']!r}, expected a cell that is periodic in all directions"
+        )
+    return Frame(
+        types=np.array([TYPE_MAP.index(name) for name in species], dtype=np.int8),
+        positions=numbers("pos"),
+        cell=lattice.reshape(3, 3),
+        energy_eV=float(_finite(energy, "energy", where)[0]),
+        forces=numbers("forces"),
+        velocities=numbers(_VELOCITIES) if _VELOCITIES in columns else None,
+        temperature_K=float(_finite(temperature, "temperature", where)[0]),
+        info={k: v for k, v in info.items() if k not in ("Lattice", "Properties", "energy", "pbc")},
+    )
+
+
+def read_extxyz(path: Path) -> Iterator[Frame]:
+    """Frames of an extended XYZ file, one at a time.
+
+    Read are `Lattice`, `Properties` (species, pos, forces, velocities_A_per_fs), `energy` and
+    `temperature_K`; every other assignment of the comment line comes back as text in `Frame.info`.
+
+    Raises:
+        SuiteError: truncated or malformed frame, NaN or infinity, a species that is not in `TYPE_MAP`,
+            a frame marked as unconverged, a cell that is not periodic.
+    """
+    if not path.is_file():
+        raise SuiteError(f"{path}: found no such file, expected an extended XYZ file")
+    with path.open(encoding="utf-8", errors="replace") as handle:
+        number = 0
+        while line := handle.readline():
+            if not line.strip():
+                continue
+            number += 1
+            where = f"{path}: frame {number}"
+            if not line.strip().isdigit() or int(line) == 0:
+                raise SuiteError(f"{where}: found {line.strip()[:40]!r}, expected the number of atoms")
+            comment = handle.readline()
+            rows = [row for row in (handle.readline() for _ in range(int(line))) if row.strip()]
+            if len(rows) != int(line):
+                raise SuiteError(
+                    f"{where}: found {len(rows)} atoms before the end of the file, "
+                    f"expected {int(line)}: truncated"
+                )
+            yield _read_frame(line, comment, rows, where)
+        if number == 0:
+            raise SuiteError(f"{path}: found no frame, expected at least one")

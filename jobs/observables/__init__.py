@@ -1,0 +1,1 @@
+"""Pure functions of arrays: no files, no engines, nothing of the project."""

@@ -1,0 +1,105 @@
+"""Partial structure factors by a direct sum over the wave vectors of the box."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+# Coherent neutron scattering lengths in fm (SILICA section 5).
+NEUTRON_LENGTH_FM = (4.1491, 5.803)
+
+
+def neutron_weights(n_si: int, n_o: int) -> Floats:
+    """Faber-Ziman neutron weights (3,) of Si-Si, Si-O and O-O; they add up to 1."""
+    c = np.array([n_si, n_o]) / (n_si + n_o) * np.array(NEUTRON_LENGTH_FM)
+    return np.array([c[0] ** 2, 2 * c[0] * c[1], c[1] ** 2]) / c.sum() ** 2
+
+
+def count_wave_vectors(cell: Floats, *, q_max: float) -> int:
+    """About how many wave vectors (1/A) `structure_factor_sums` visits: half a sphere."""
+    return int(2 / 3 * np.pi * q_max**3 * np.prod(cell) / (2 * np.pi) ** 3)
+
+
+def structure_factor_sums(
+    positions: Floats, types: Integers, cell: Floats, *, q_max: float, q_bin: float
+) -> tuple[Floats, Floats, Floats]:
+    """Sum Re rho_a(q) rho_b*(q) over all wave vectors of the box up to q_max, by shell of |q|.
+
+    Args:
+        positions: (F, N, 3) in A, wrapped or not.
+        types: (N,) 0 for Si, 1 for O.
+        cell: (3,) edges in A.
+        q_max: in 1/A.
+        q_bin: width of a shell in 1/A.
+
+    Returns:
+        `products` (3, n) of Si-Si, Si-O, O-O, `vectors` (n,) how many entered (frames times wave vectors)
+        and `q` (n,) their mean length in 1/A; shells without a wave vector hold 0, 0 and nan.
+    """
+    n_bins = int(np.ceil(q_max / q_bin))
+    products = np.zeros((3, n_bins))
+    vectors = np.zeros(n_bins)
+    lengths = np.zeros(n_bins)
+    spacing = 2 * np.pi / np.asarray(cell, float)
+    highest = np.floor(q_max / spacing).astype(int)
+    n_yz = (2 * highest[1] + 1, 2 * highest[2] + 1)
+    q_y = spacing[1] * np.arange(-highest[1], highest[1] + 1)
+    q_z = spacing[2] * np.arange(-highest[2], highest[2] + 1)
+    q_yz = q_y[:, None] ** 2 + q_z[None, :] ** 2
+    # q and -q give the same: half the space is enough. In the plane x = 0, half that plane.
+    half_plane = (np.arange(n_yz[0])[:, None] > highest[1]) | (
+        (np.arange(n_yz[0])[:, None] == highest[1]) & (np.arange(n_yz[1])[None, :] > highest[2])
+    )
+    for frame in positions:
+        tables = [
+            [
+                np.exp(1j * np.outer(frame[types == s][:, axis], spacing[axis] * np.arange(low, high + 1)))
+                for axis, (low, high) in enumerate(
+                    ((0, highest[0]), (-highest[1], highest[1]), (-highest[2], highest[2]))
+                )
+            ]
+            for s in (0, 1)
+        ]
+        for step in range(highest[0] + 1):
+            length = np.sqrt(q_yz + (spacing[0] * step) ** 2)
+            inside = length < q_max
+            if step == 0:
+                inside &= half_plane
+            # Only the columns of y that hold a wave vector inside the sphere.
+            rows = np.flatnonzero(inside.any(axis=1))
+            if len(rows) == 0:
+                continue
+            rho = [(x[:, step, None] * y[:, rows]).T @ z for x, y, z in tables]
+            chosen = inside[rows]
+            si, o = rho[0][chosen], rho[1][chosen]
+            length = length[rows][chosen]
+            shell = np.minimum((length / q_bin).astype(int), n_bins - 1)
+            for row, value in enumerate((abs(si) ** 2, (si * o.conj()).real, abs(o) ** 2)):
+                products[row] += np.bincount(shell, value, minlength=n_bins)
+            vectors += np.bincount(shell, minlength=n_bins)
+            lengths += np.bincount(shell, length, minlength=n_bins)
+    with np.errstate(invalid="ignore"):
+        return products, vectors, lengths / vectors
+
+
+def faber_ziman(products: Floats, vectors: Floats, *, n_si: int, n_o: int) -> Floats:
+    """Faber-Ziman partials (4, n): Si-Si, Si-O, O-O, and their neutron-weighted sum; 1 for an ideal gas.
+
+    With A_ab = <rho_a rho_b*> / N, S_ab = 1 + (A_ab - d_ab c_a) / (c_a c_b). The sum over partials with
+    the weights of `neutron_weights` is the Faber-Ziman total, S(Q) = 1 + sum w_ab (S_ab - 1).
+    """
+    n = n_si + n_o
+    c_si, c_o = n_si / n, n_o / n
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = products / vectors / n
+        partial = np.array(
+            [
+                1 + (mean[0] - c_si) / c_si**2,
+                1 + mean[1] / (c_si * c_o),
+                1 + (mean[2] - c_o) / c_o**2,
+            ]
+        )
+    return np.concatenate([partial, (neutron_weights(n_si, n_o) @ partial)[None]])

@@ -1,0 +1,179 @@
+"""What `graph`, `status`, `run --dry-run`, `gc` and `compare` print."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jobs.campaign import Campaign
+from jobs.errors import SuiteError
+from jobs.graph import in_order
+from jobs.stage import Stage
+from jobs.store import Store
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.3g} h"
+
+
+def _all_stages(campaign: Campaign) -> list[Stage]:
+    return in_order(campaign.select())
+
+
+def graph(campaign: Campaign, *, dot: bool) -> None:
+    """Print labels with the stages behind them, or the whole graph for Graphviz."""
+    if dot:
+        print("digraph suite {\n  rankdir=LR; node [shape=box];")
+        for stage in _all_stages(campaign):
+            print(f'  "{stage.name}" [label="{stage.label}"];')
+            for needed in stage.inputs.values():
+                print(f'  "{needed.name}" -> "{stage.name}";')
+        print("}")
+        return
+    from rich.table import Table
+
+    table = Table(
+        "label",
+        "stages",
+        "first of them",
+        "estimate",
+        title=f"tier {campaign.tier}, from {campaign.start_from}",
+        box=None,
+    )
+    for label, stages in campaign.labels.items():
+        cost = sum(stage.core_seconds for stage in in_order(stages))
+        table.add_row(
+            label, str(len(stages)), stages[0].name, _duration(cost) + " of one core, inputs included"
+        )
+    _console().print(table)
+    for label, reason in campaign.unavailable.items():
+        print(f"{label}: {reason}")
+
+
+def state(stage: Stage, store: Store) -> str:
+    """done, STALE, CHANGED, begun or missing."""
+    if store.is_done(stage.name):
+        try:
+            return "STALE" if store.is_stale(stage.name) else "done"
+        except SuiteError:
+            return "CHANGED"
+    if store.part(stage.name).is_dir():
+        fraction, _ = store.progress(stage.name)
+        return f"begun, {fraction:.0%}"
+    return "missing"
+
+
+def status(campaign: Campaign, store: Store) -> None:
+    """Print the state of every stage of a tier."""
+    from rich.table import Table
+
+    table = Table(
+        "state", "stage", "made of", "name", title=f"tier {campaign.tier} in {store.root}", box=None
+    )
+    stages = _all_stages(campaign)
+    done = 0
+    for stage in stages:
+        word = state(stage, store)
+        done += word == "done"
+        colour = {"done": "green", "STALE": "yellow", "CHANGED": "red"}.get(word, "default")
+        made_of = ", ".join(needed.label for needed in stage.inputs.values())
+        table.add_row(f"[{colour}]{word}[/]", stage.label, made_of, stage.name)
+    _console().print(table)
+    print(f"{done} of {len(stages)} stages are done")
+
+
+def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store) -> None:
+    """Print every stage with its command, resources and estimated cost, inputs first."""
+    stages = in_order(wanted)
+    total = 0.0
+    for stage in stages:
+        word = state(stage, store)
+        if word != "done":
+            total += stage.core_seconds
+        wall = _duration(stage.core_seconds / stage.cores)
+        print(f"{stage.label}  [{word}; {stage.cores} core(s), about {wall}]")
+        print(f"    python -m jobs make {stage.name} --store {store.root}")
+        print(f"    {json.dumps(dict(stage.parameters), sort_keys=True)}")
+    print(
+        f"\ntier {campaign.tier} from {campaign.start_from}: {len(stages)} stages, "
+        f"about {_duration(total)} of one core still to do"
+    )
+    if campaign.deviations:
+        print("departs from the paper's protocol:")
+        for line in campaign.deviations:
+            print(f"  - {line}")
+
+
+def collect_garbage(campaign: Campaign, store: Store, *, trajectories: bool, really: bool) -> None:
+    """Delete, or only list, what the tier's plan does not name and what it no longer needs."""
+    planned = {stage.name: stage for stage in _all_stages(campaign)}
+    doomed: dict[Path, str] = {}
+    if store.root.is_dir():
+        for path in sorted(store.root.iterdir()):
+            if path.suffix == ".part":
+                doomed[path] = "unfinished"
+            elif path.name not in planned and path.name not in ("recipes", "locks"):
+                doomed[path] = f"not in tier {campaign.tier}'s plan"
+    if trajectories:
+        for stage in planned.values():
+            source = stage.inputs.get("trajectory")
+            if source is not None and store.is_done(stage.name) and store.is_done(source.name):
+                doomed[store.path(source.name)] = f"observed in {stage.name}"
+    freed = 0
+    for path, why in doomed.items():
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        freed += size
+        print(f"{'deleted' if really else 'would delete'} {path} ({size / 1e6:.1f} MB, {why})")
+        if really:
+            with store.lock(path.name.removesuffix(".part")):
+                shutil.rmtree(path)
+    print(f"{freed / 1e6:.1f} MB {'freed' if really else 'to free; add --yes to delete'}")
+
+
+def compare(first: Path, second: Path) -> int:
+    """Print the claims whose verdict or value differs between two results; 1 if a PASS became a FAIL."""
+    sides = []
+    for path in (first, second):
+        try:
+            sides.append({row["id"]: row for row in json.loads(path.read_text())["claims"]})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SuiteError(f"{path}: not a claims.json ({error!r})") from None
+    worse = moved = 0
+    for claim in sorted(sides[0] | sides[1]):
+        before, after = sides[0].get(claim), sides[1].get(claim)
+        if before is None or after is None:
+            print(f"{claim}: only in {second if before is None else first}")
+            continue
+        distance = _combined_errors(before, after)
+        if before["verdict"] != after["verdict"] or (distance is not None and distance > 3):
+            moved += 1
+            errors = "" if distance is None else f", {distance:.1f} combined standard errors apart"
+            change = " -> ".join(f"{row['verdict']} {row['value']}" for row in (before, after))
+            print(f"{claim}: {change}{errors}")
+        worse += before["verdict"] == "PASS" and after["verdict"] == "FAIL"
+    print(f"{moved} claims moved, {worse} from PASS to FAIL")
+    return 1 if worse else 0
+
+
+def _combined_errors(before: dict[str, Any], after: dict[str, Any]) -> float | None:
+    """Difference of two values in combined standard errors (95% half-widths / 1.96)."""
+    if before["value"] is None or after["value"] is None:
+        return None
+    half = [
+        (row["ci_high"] - row["ci_low"]) / 2 / 1.96 for row in (before, after) if row["ci_low"] is not None
+    ]
+    combined = float(sum(error**2 for error in half) ** 0.5)
+    return abs(before["value"] - after["value"]) / combined if combined > 0 else None

@@ -1,0 +1,459 @@
+"""First-principles data (PBE, CP2K): single-point labels and the paper's two kinds of AIMD runs.
+
+`mode` says which:
+
+- `labels`: energy and forces of each start, a single point each.
+- `stepwise`: one run from one start through `temperatures_K` in turn, the last state of each being the
+  first of the next; at each, `relaxation_steps` and then `collection_steps` (Sec. II A, first dataset).
+- `short`: an independent run of `steps` steps from each start (second dataset, and reference runs).
+
+Starts come from the input `start` (a melt's configuration number `frames[0]`, or frames of an md
+product) or from an extended XYZ `file` of the parameters. Product: `frames.xyz` (extended XYZ as
+`jobs.frames` reads and `jobs deposit` takes it), `aimd.json`, `decks/`. A step or a label whose SCF did
+not converge is left out of `frames.xyz` and listed in `aimd.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.engines import cp2k
+from jobs.errors import SuiteError
+from jobs.frames import TYPE_MAP, density_g_cm3
+from jobs.workspace import Workspace
+
+CODE_VERSION = 1
+
+MODES = ("labels", "stepwise", "short")
+FRAMES_FILE = "frames.xyz"
+RECORD_FILE = "aimd.json"
+# Closer than any two atoms of silica ever are, up to 6000 K; such a start is fused or misread.
+_FUSED_ANGSTROM = 0.9
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A start and what names it: `replica` is the melt or MD run that it descends from."""
+
+    name: str
+    replica: int
+    temperature_K: float
+    source: str
+    start: cp2k.Start
+
+
+def run(workspace: Workspace) -> None:
+    """Compute all tasks, each kept when it is done, and write the product.
+
+    Raises:
+        SuiteError: wrong parameters or starts; no frame converged.
+        EngineError: CP2K is missing or failed.
+    """
+    parameters = workspace.parameters
+    if parameters["mode"] not in MODES:
+        raise SuiteError(f"aimd: found mode {parameters['mode']!r}, expected one of {', '.join(MODES)}")
+    if parameters["engine"] != "cp2k":
+        raise SuiteError(f"aimd: found engine {parameters['engine']!r}, expected cp2k")
+    settings = cp2k.Settings.read(parameters["settings"])
+    tasks = _tasks(workspace)
+    cp2k.find_cp2k()
+    if parameters["mode"] == "stepwise":
+        if len(tasks) != 1:
+            raise SuiteError(f"aimd: found {len(tasks)} starts of a stepwise run, expected 1")
+        records = _stepwise(workspace, settings, tasks[0])
+    else:
+        records = _independent(workspace, settings, tasks)
+    _finish(workspace, records)
+
+
+# Starts -------------------------------------------------------------------------------------------
+
+
+def _tasks(workspace: Workspace) -> list[_Task]:
+    parameters = workspace.parameters
+    if "start" in workspace.inputs:
+        tasks = list(_product_tasks(workspace.inputs["start"], parameters))
+    else:
+        tasks = list(_file_tasks(Path(parameters["file"]), parameters))
+    if not tasks:
+        raise SuiteError("aimd: found no start, expected at least one")
+    for task in tasks:
+        _check_start(task)
+    return tasks
+
+
+def _product_tasks(product: Path, parameters: Mapping[str, Any]) -> Iterator[_Task]:
+    """Starts from a melt's configurations or an md product's frames; each its own replica number."""
+    density = parameters["density_g_cm3"]
+    for index, frame in enumerate(parameters["frames"]):
+        if (product / "md.json").is_file():
+            types, positions, cell, velocities = _trajectory_frame(product, frame)
+        else:
+            from jobs.structures import read_data
+
+            configuration = read_data(product / f"config-{frame}.data")
+            types, positions = configuration.types, configuration.positions
+            cell, velocities = np.diag(configuration.cell), None
+        yield _Task(
+            name=f"start-{index}",
+            replica=int(parameters["replica"]) + index,
+            temperature_K=_temperature(parameters),
+            source=parameters["source"],
+            start=_at_density(types, positions, cell, velocities, density),
+        )
+
+
+def _trajectory_frame(
+    product: Path, frame: int
+) -> tuple[NDArray[np.int8], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    from jobs.trajectory import open_trajectory
+
+    trajectory = open_trajectory(product)
+    if not 0 <= frame < trajectory.n_frames:
+        raise SuiteError(f"{product}: found no frame {frame}, expected 0 to {trajectory.n_frames - 1}")
+    positions, velocities = next(iter(trajectory.iter(frame, frame + 1, 1)))
+    return np.asarray(trajectory.types, np.int8), positions[0], np.diag(trajectory.cell), velocities[0]
+
+
+def _temperature(parameters: Mapping[str, Any]) -> float:
+    key = "temperatures_K" if parameters["mode"] == "stepwise" else "temperature_K"
+    value = parameters[key]
+    return float(value[0] if key == "temperatures_K" else value)
+
+
+def _file_tasks(path: Path, parameters: Mapping[str, Any]) -> Iterator[_Task]:
+    """Starts from an extended XYZ file with `replica` (and, for labels, `temperature_K`) per frame."""
+    from ase.io import iread
+
+    from jobs.deposit import sha256_of
+
+    if not path.is_file():
+        raise SuiteError(f"{path}: found no such file, expected an extended XYZ file of starts")
+    if (found := sha256_of(path)) != parameters["sha256"]:
+        raise SuiteError(f"{path}: found sha256 {found}, expected {parameters['sha256']}")
+    labels = parameters["mode"] == "labels"
+    for index, atoms in enumerate(iread(path, format="extxyz")):
+        where = f"{path}: frame {index + 1}"
+        unknown = sorted(set(atoms.get_chemical_symbols()) - set(TYPE_MAP))
+        if unknown:
+            raise SuiteError(f"{where}: found species {unknown[0]}, expected only {' and '.join(TYPE_MAP)}")
+        for key in ("replica", "temperature_K") if labels else ("replica",):
+            if key not in atoms.info:
+                raise SuiteError(f"{where}: found no {key}=, expected it in the comment line")
+        types = np.array([TYPE_MAP.index(symbol) for symbol in atoms.get_chemical_symbols()], np.int8)
+        yield _Task(
+            name=f"start-{index}",
+            replica=int(atoms.info["replica"]),
+            temperature_K=float(atoms.info["temperature_K"]) if labels else _temperature(parameters),
+            source=str(atoms.info.get("source", parameters["source"])),
+            start=_at_density(
+                types,
+                atoms.get_positions(),
+                np.array(atoms.cell),
+                atoms.arrays.get("velocities_A_per_fs"),
+                parameters["density_g_cm3"],
+            ),
+        )
+
+
+def _at_density(
+    types: NDArray[np.int8],
+    positions: NDArray[np.float64],
+    cell: NDArray[np.float64],
+    velocities: NDArray[np.float64] | None,
+    density: float | None,
+) -> cp2k.Start:
+    """Positions and cell scaled alike to a density in g/cm3; None keeps them as they are."""
+    factor = 1.0 if density is None else (density_g_cm3(types, cell) / density) ** (1 / 3)
+    return cp2k.Start(types=types, positions=positions * factor, cell=cell * factor, velocities=velocities)
+
+
+def _check_start(task: _Task) -> None:
+    start = task.start
+    delta = start.positions[:, None] - start.positions[None]
+    delta -= np.rint(delta @ np.linalg.inv(start.cell)) @ start.cell
+    distances = np.linalg.norm(delta, axis=-1) + np.diag(np.full(len(delta), np.inf))
+    if not np.isfinite(start.positions).all() or distances.min() < _FUSED_ANGSTROM:
+        raise SuiteError(
+            f"aimd: {task.name}: found atoms {distances.min():.2f} A apart,"
+            f" expected at least {_FUSED_ANGSTROM} A"
+        )
+
+
+# Work ---------------------------------------------------------------------------------------------
+
+
+def _independent(
+    workspace: Workspace, settings: cp2k.Settings, tasks: Sequence[_Task]
+) -> list[dict[str, Any]]:
+    """Labels or short runs side by side, one thread each: cheaper than one task on several threads."""
+    parameters = workspace.parameters
+    labels = parameters["mode"] == "labels"
+    steps_each = 1 if labels else int(parameters["steps"])
+    steps_done = dict.fromkeys((task.name for task in tasks), 0)
+    lock = threading.Lock()
+
+    def report(name: str, steps: int) -> None:
+        with lock:
+            steps_done[name] = min(steps, steps_each)
+            done = sum(steps_done.values())
+            workspace.progress(done / (steps_each * len(tasks)), f"{done} of {steps_each * len(tasks)}")
+
+    def work(task: _Task) -> dict[str, Any]:
+        if labels:
+            record = _label(workspace, settings, task)
+        else:
+            record, _ = _dynamics(
+                workspace,
+                settings,
+                task,
+                steps=steps_each,
+                threads=1,
+                seed=workspace.seed + task.replica,
+                watch=lambda steps: report(task.name, steps),
+            )
+        report(task.name, steps_each)
+        return record
+
+    with ThreadPoolExecutor(max_workers=workspace.cores) as pool:
+        futures = [pool.submit(work, task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
+
+
+def _stepwise(workspace: Workspace, settings: cp2k.Settings, task: _Task) -> list[dict[str, Any]]:
+    parameters = workspace.parameters
+    temperatures = [float(value) for value in parameters["temperatures_K"]]
+    relaxation = int(parameters["relaxation_steps"])
+    steps = relaxation + int(parameters["collection_steps"])
+    if any(next_one >= this for this, next_one in pairwise(temperatures)):
+        raise SuiteError(f"aimd: found temperatures_K {temperatures}, expected a falling sequence")
+    records: list[dict[str, Any]] = []
+    start, guess = task.start, None
+    for index, temperature in enumerate(temperatures):
+
+        def report(done: int, index: int = index) -> None:
+            total = steps * len(temperatures)
+            workspace.progress((index * steps + done) / total, f"{temperatures[index]:g} K, step {done}")
+
+        segment = _Task(f"{temperature:g}K", task.replica, temperature, task.source, start)
+        record, last = _dynamics(
+            workspace,
+            settings,
+            segment,
+            steps=steps,
+            threads=workspace.cores,
+            seed=workspace.seed + index,
+            relaxation_steps=relaxation,
+            # The first state of a later segment is the last one of the segment before.
+            skip_start=index > 0,
+            guess=guess,
+            watch=report,
+        )
+        records.append(record)
+        start, guess = last, cp2k.wave_function(workspace.checkpoints / segment.name)
+    return records
+
+
+def _label(workspace: Workspace, settings: cp2k.Settings, task: _Task) -> dict[str, Any]:
+    directory = workspace.checkpoints / task.name
+    if (done := _read_record(directory)) is not None:
+        return done
+    label = cp2k.single_point(settings, task.start, directory=directory, threads=1)
+    record = _new_record(workspace, task, directory)
+    record.update(seconds=label.seconds, scf_steps=label.scf_steps)
+    text = ""
+    if label.converged:
+        text = _frame_text(
+            task, task.start.positions, label.forces, label.energy_eV, None, {"scf_steps": label.scf_steps}
+        )
+        record["frames"] = 1
+    else:
+        record["refused"].append({"start": task.name, "reason": "SCF not converged"})
+    _write_record(directory, record, text)
+    return record
+
+
+def _dynamics(
+    workspace: Workspace,
+    settings: cp2k.Settings,
+    task: _Task,
+    *,
+    steps: int,
+    threads: int,
+    seed: int,
+    relaxation_steps: int = 0,
+    skip_start: bool = False,
+    guess: Path | None = None,
+    watch: Callable[[int], None],
+) -> tuple[dict[str, Any], cp2k.Start]:
+    """One run; its record and its last state."""
+    parameters = workspace.parameters
+    directory = workspace.checkpoints / task.name
+    ensemble = parameters["ensemble"]
+    if ensemble not in ("nvt", "nve"):
+        raise SuiteError(f"aimd: found ensemble {ensemble!r}, expected nvt or nve")
+    dynamics = cp2k.Dynamics(
+        steps=steps,
+        timestep_fs=float(parameters["timestep_fs"]),
+        temperature_K=task.temperature_K,
+        thermostat=parameters["thermostat"] if ensemble == "nvt" else None,
+        damping_fs=float(parameters["damping_fs"]),
+        seed=seed,
+    )
+    # Of a finished run this only reads the files.
+    run = cp2k.run_dynamics(
+        settings, task.start, dynamics, directory=directory, threads=threads, guess=guess, watch=watch
+    )
+    last = cp2k.Start(task.start.types, run.positions[-1], task.start.cell, run.velocities[-1])
+    if (done := _read_record(directory)) is not None:
+        return done, last
+    record = _new_record(workspace, task, directory)
+    time_ps = steps * dynamics.timestep_fs / 1000
+    record.update(
+        seconds=float(run.seconds.sum()),
+        scf_steps=int(run.scf_steps.sum()),
+        mean_temperature_K=float(run.temperatures_K.mean()),
+        conserved_drift_meV_atom_ps=float(
+            1000 * (run.conserved_eV[-1] - run.conserved_eV[0]) / len(task.start.types) / time_ps
+        ),
+    )
+    pieces = []
+    for index, step in enumerate(run.steps):
+        if skip_start and step == 0:
+            continue
+        if not run.converged[index]:
+            record["refused"].append({"start": task.name, "step": int(step), "reason": "SCF not converged"})
+            continue
+        record["frames"] += 1
+        pieces.append(
+            _frame_text(
+                task,
+                run.positions[index],
+                run.forces[index],
+                run.energies_eV[index],
+                run.velocities[index],
+                {
+                    "step": int(step),
+                    "time_fs": f"{step * dynamics.timestep_fs:g}",
+                    "kinetic_temperature_K": f"{run.temperatures_K[index]:.2f}",
+                    "scf_steps": int(run.scf_steps[index]),
+                    "relaxation": "T" if step <= relaxation_steps and relaxation_steps else "F",
+                },
+            )
+        )
+    _write_record(directory, record, "".join(pieces))
+    return record, last
+
+
+# Product ------------------------------------------------------------------------------------------
+
+
+def _new_record(workspace: Workspace, task: _Task, directory: Path) -> dict[str, Any]:
+    return {
+        "start": task.name,
+        "replica": task.replica,
+        "temperature_K": task.temperature_K,
+        "density_g_cm3": density_g_cm3(task.start.types, task.start.cell),
+        "n_atoms": len(task.start.types),
+        "engine_version": cp2k.version(directory / cp2k.LOG),
+        "frames": 0,
+        "refused": [],
+    }
+
+
+def _write_record(directory: Path, record: Mapping[str, Any], frames: str) -> None:
+    """Keep a finished task; the record, written last and whole, is what marks it as done."""
+    (directory / FRAMES_FILE).write_text(frames)
+    temporary = directory / f"{RECORD_FILE}.tmp"
+    temporary.write_text(json.dumps(record))
+    os.replace(temporary, directory / RECORD_FILE)
+
+
+def _read_record(directory: Path) -> dict[str, Any] | None:
+    path = directory / RECORD_FILE
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _frame_text(
+    task: _Task,
+    positions: NDArray[np.float64],
+    forces: NDArray[np.float64],
+    energy_eV: float,
+    velocities: NDArray[np.float64] | None,
+    facts: Mapping[str, Any],
+) -> str:
+    """One frame of an extended XYZ file: A, eV, eV/A, A/fs."""
+    lattice = " ".join(f"{value:.10g}" for value in task.start.cell.ravel())
+    columns = "species:S:1:pos:R:3"
+    tables = [positions]
+    source = task.source if velocities is None else f"aimd start={task.source}"
+    if velocities is not None:
+        columns += ":velocities_A_per_fs:R:3"
+        tables.append(velocities)
+    columns += ":forces:R:3"
+    tables.append(forces)
+    comment = (
+        f'Lattice="{lattice}" Properties={columns} source={source} replica={task.replica}'
+        f" temperature_K={task.temperature_K:g} energy={energy_eV:.10f}"
+        + "".join(f" {key}={value}" for key, value in facts.items())
+        + ' pbc="T T T"'
+    )
+    lines = [str(len(positions)), comment]
+    for species, row in zip(task.start.types, np.concatenate(tables, axis=1), strict=True):
+        lines.append(f"{TYPE_MAP[species]} " + " ".join(f"{value:.9f}" for value in row))
+    return "\n".join(lines) + "\n"
+
+
+def _finish(workspace: Workspace, records: Sequence[Mapping[str, Any]]) -> None:
+    parameters = workspace.parameters
+    refused = [refusal for record in records for refusal in record["refused"]]
+    frames = sum(record["frames"] for record in records)
+    if frames == 0:
+        raise SuiteError(f"aimd: found no converged SCF in {len(refused)} frames, expected at least one")
+    decks = workspace.directory / "decks"
+    decks.mkdir(exist_ok=True)
+    with (workspace.directory / FRAMES_FILE).open("w") as out:
+        for record in records:
+            directory = workspace.checkpoints / record["start"]
+            out.write((directory / FRAMES_FILE).read_text())
+            if workspace.parameters["mode"] != "labels" or record is records[0]:
+                # All decks of labels differ in their coordinates only.
+                (decks / f"{record['start']}.inp").write_text((directory / cp2k.DECK).read_text())
+    (workspace.directory / RECORD_FILE).write_text(
+        json.dumps(
+            {
+                "mode": parameters["mode"],
+                "engine": parameters["engine"],
+                "engine_version": records[0]["engine_version"],
+                "functional": "PBE",
+                "settings": dict(parameters["settings"]),
+                "timestep_fs": parameters.get("timestep_fs"),
+                "ensemble": parameters.get("ensemble"),
+                "thermostat": parameters.get("thermostat"),
+                "damping_fs": parameters.get("damping_fs"),
+                "frames": frames,
+                "refused": len(refused),
+                "refusals": refused,
+                "runs": [{k: v for k, v in record.items() if k != "refused"} for record in records],
+            },
+            indent=1,
+        )
+    )
+    workspace.record(engine_version=records[0]["engine_version"], frames=frames, refused=len(refused))

@@ -1,0 +1,415 @@
+# ruff: noqa: N815 (units keep their case in names)
+"""Labelled frames of the deposit to DeePMD-kit's npy systems, split into train and test by source.
+
+What goes to one side together is a *melt*: every run that descends from one initial melt, in whatever
+set and at whatever temperature, since configurations of one melt are correlated. A frame never has a
+neighbour in time on the other side. The split is balanced so that each temperature has its share of
+frames on both sides, as well as whole melts allow (see `split_melts`).
+
+Parameters:
+    sets: list of {"name", "sha256", "thin_frames", "use_unequilibrated"}. `sha256` is the deposited
+        set's (`jobs.deposit.read_set(name).sha256`). `thin_frames` n keeps every n-th frame of a
+        trajectory (1 keeps all): consecutive frames at 2 fs are nearly one frame, and the deposited
+        3000 K trajectory's forces lose their memory within 10 fs, so 5 there. `use_unequilibrated`
+        also takes the frames that still remember the start, as the paper did.
+    train_share: share of the frames that train, 2/3 in the paper.
+    sel: [si, o] neighbours that the network sees, or null for what the data need and a margin.
+    cutoff_angstrom: of the network.
+    max_train_frames: null, or train on this many frames only (a learning curve): the subsets of one
+        seed are nested and the test frames stay the same.
+
+The seed picks the split and the subset.
+
+Products: `train/<set>/` and `test/T<temperature>/<set>/`, each with `type.raw`, `type_map.raw`,
+`set.000/{box,coord,energy,force}.npy` (A, eV, eV/A, float64: a total energy of -31 442 eV needs it) and
+`frames.csv` (set, run, frame index in the run, temperature_K; one line per frame); `dataset.json`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.deposit import DepositedSet, Frames, iter_runs, read_set, verify_set
+from jobs.errors import SuiteError
+from jobs.frames import TYPE_MAP, density_g_cm3, perpendicular_widths
+from jobs.workspace import Workspace
+
+CODE_VERSION = 1
+
+# A PBE force in liquid silica at 6000 K reaches 32 eV/A on these data (rms 2.5 to 4.1). Twice that is a
+# collision, or an SCF that ended in a wrong state, and one such atom would weigh as much as the forces of
+# four usual frames in the loss.
+MAX_FORCE_EV_ANGSTROM = 60.0
+# No two atoms of silica come this close: the shortest contact at 6000 K is 1.27 A (Si-O) here, and an O2
+# bond of 1.21 A would need four standard deviations of its thermal motion. Fused atoms (BKS behind its
+# barrier) are below.
+MIN_DISTANCE_ANGSTROM = 0.8
+# `sel` is rounded up to this and given this margin: MD meets denser spots than the training frames have,
+# and DeePMD-kit silently drops the farthest neighbours beyond sel.
+_SEL_STEP = 4
+_SEL_MARGIN = 4
+
+
+def neighbour_counts(
+    positions: NDArray[np.float64],
+    cell: NDArray[np.float64],
+    types: NDArray[np.int8],
+    *,
+    cutoff_angstrom: float,
+) -> tuple[NDArray[np.int64], float]:
+    """Neighbours of each atom by species, and the shortest distance.
+
+    Every periodic image counts, an atom's own images too, so a cell narrower than twice the cutoff is
+    right as well.
+
+    Args:
+        positions: (N, 3) A, wrapped or not.
+        cell: (3, 3) A, rows are the cell vectors; any shape.
+        types: (N,) indices into `TYPE_MAP`.
+        cutoff_angstrom: distances up to and including this count.
+
+    Returns:
+        Counts (N, 2) of Si and O neighbours, and the shortest distance in A between two atoms (images
+        included).
+    """
+    widths = perpendicular_widths(cell)
+    fractional = positions @ np.linalg.inv(cell)
+    delta = fractional[None, :] - fractional[:, None]
+    # Along the normal of a face, |delta| <= 1/2 of a width: image n can only reach into the cutoff if
+    # |n| <= cutoff / width + 1/2.
+    delta -= np.rint(delta)
+    reach = [math.floor(cutoff_angstrom / width + 0.5) for width in widths]
+    nearest = delta @ cell
+    counts = np.zeros((len(types), len(TYPE_MAP)), dtype=np.int64)
+    is_species = np.stack([types == index for index in range(len(TYPE_MAP))], axis=1).astype(np.float32)
+    shortest_squared = math.inf
+    squared_nearest = np.einsum("ijk,ijk->ij", nearest, nearest)
+    limit = cutoff_angstrom**2
+    for image in np.ndindex(*(2 * n + 1 for n in reach)):
+        shift = (np.array(image) - reach) @ cell
+        squared = squared_nearest + 2.0 * (nearest @ shift) + shift @ shift
+        if not shift.any():
+            np.fill_diagonal(squared, np.inf)
+        shortest_squared = min(shortest_squared, float(squared.min()))
+        counts += np.rint((squared <= limit).astype(np.float32) @ is_species).astype(np.int64)
+    return counts, math.sqrt(max(shortest_squared, 0.0))
+
+
+def reason_to_refuse(
+    energy_eV: float, forces: NDArray[np.float64], min_distance_angstrom: float
+) -> str | None:
+    """Why a labelled frame must not be used, or None: the deposit holds what a code gave, also outliers.
+
+    Args:
+        energy_eV: total energy.
+        forces: (N, 3) eV/A.
+        min_distance_angstrom: shortest distance of two atoms.
+    """
+    if not (np.isfinite(forces).all() and math.isfinite(energy_eV) and math.isfinite(min_distance_angstrom)):
+        return "not finite"
+    if min_distance_angstrom < MIN_DISTANCE_ANGSTROM:
+        return f"atoms closer than {MIN_DISTANCE_ANGSTROM:g} A"
+    if np.linalg.norm(forces, axis=1).max() > MAX_FORCE_EV_ANGSTROM:
+        return f"force above {MAX_FORCE_EV_ANGSTROM:g} eV/A"
+    return None
+
+
+def split_melts(
+    frames: Mapping[str, Mapping[float, int]], *, train_share: float, seed: int
+) -> tuple[list[str], list[str]]:
+    """Whole melts to train and test, each temperature shared as nearly as possible.
+
+    The imbalance of a split is the squared excess of training frames over their share, relative to a
+    temperature's frames, summed over temperatures and for all frames together; plus a large penalty
+    for each temperature that one side lacks although two melts have it, or that training lacks. From 20
+    random starts, melts change side and pairs are exchanged until nothing lowers it; the seed picks one
+    among the distinct ends that are at most 1.5 times as imbalanced as the best.
+
+    Args:
+        frames: for each melt, its number of frames by temperature in K.
+        train_share: wanted share of training frames.
+        seed: of the split.
+
+    Returns:
+        Names of training and of test melts, sorted; neither is empty.
+
+    Raises:
+        SuiteError: fewer than two melts.
+    """
+    melts = sorted(frames)
+    if len(melts) < 2:
+        raise SuiteError(f"dataset: found {len(melts)} melts, expected at least 2 to split by melt")
+    temperatures = sorted({t for counts in frames.values() for t in counts})
+    table = np.array([[frames[melt].get(t, 0) for t in temperatures] for melt in melts], dtype=float)
+    table = np.column_stack([table, table.sum(axis=1)])  # the last column: all temperatures together
+    total = table.sum(axis=0)
+    shared = (table > 0).sum(axis=0) > 1
+
+    def imbalance(got: NDArray[np.float64]) -> NDArray[np.float64]:
+        missing = (got == 0).sum(axis=-1) + ((got == total) & shared).sum(axis=-1)
+        return ((got - train_share * total) ** 2 / total).sum(axis=-1) + 1e3 * missing
+
+    def settle(train: NDArray[np.bool_]) -> float:
+        lowest = float(imbalance(table[train].sum(axis=0)))
+        while True:
+            got = table[train].sum(axis=0)
+            here, there = np.flatnonzero(train), np.flatnonzero(~train)
+            flips = imbalance(got + np.where(train, -1.0, 1.0)[:, None] * table)
+            best, change = float(flips.min()), [int(flips.argmin())]
+            exchanges = imbalance(got - table[here][:, None] + table[there][None, :])
+            if exchanges.size and exchanges.min() < best:
+                i, j = np.unravel_index(int(exchanges.argmin()), exchanges.shape)
+                best, change = float(exchanges.min()), [int(here[i]), int(there[j])]
+            if best >= lowest - 1e-9:
+                return lowest
+            train[change] ^= True
+            lowest = best
+
+    random = np.random.default_rng(seed)
+    n_train = min(max(1, round(train_share * len(melts))), len(melts) - 1)
+    ends: dict[tuple[bool, ...], float] = {}
+    for _ in range(20):
+        train = random.permutation(len(melts)) < n_train
+        cost = settle(train)
+        ends[tuple(train.tolist())] = cost
+    good = sorted(end for end, cost in ends.items() if cost <= 1.5 * min(ends.values()))
+    picked = good[int(random.integers(len(good)))]
+    return (
+        [melt for melt, trains in zip(melts, picked, strict=True) if trains],
+        [melt for melt, trains in zip(melts, picked, strict=True) if not trains],
+    )
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """One frame that goes into the dataset."""
+
+    set_name: str
+    run: str
+    melt: str
+    index: int
+    temperature_K: float
+    energy_eV: float
+    cell: NDArray[np.float64]
+    positions: NDArray[np.float64]
+    forces: NDArray[np.float64]
+
+
+def _used_frames(
+    deposited: DepositedSet, options: Mapping[str, Any]
+) -> Iterator[tuple[str, str, Frames, int, int]]:
+    """(run, melt, part, index in the part, index in the run) of each frame that the options take."""
+    thin = options["thin_frames"]
+    if not isinstance(thin, int) or thin < 1:
+        raise SuiteError(
+            f"dataset: set {deposited.name}: found thin_frames {thin!r}, expected a whole number >= 1"
+        )
+    for run, part in iter_runs(deposited):
+        skip = 0 if options["use_unequilibrated"] else run.unequilibrated_frames
+        for k in range(len(part)):
+            index = part.first + k
+            if index >= skip and (deposited.kind != "trajectory" or (index - skip) % thin == 0):
+                yield run.id, run.melt, part, k, index
+
+
+def _open_sets(options: Sequence[Mapping[str, Any]], root: Path | None) -> list[DepositedSet]:
+    """The sets, verified, all of one level of theory and none of them one that judges."""
+    where = {} if root is None else {"root": root}
+    opened = []
+    for wanted in options:
+        deposited = read_set(wanted["name"], **where)
+        if deposited.use != "train":
+            raise SuiteError(
+                f"dataset: set {deposited.name}: found use: {deposited.use}, "
+                "expected train: what judges never trains"
+            )
+        if deposited.sha256 != wanted["sha256"]:
+            raise SuiteError(
+                f"{deposited.directory}/set.yml: found sha256 {deposited.sha256}, expected {wanted['sha256']}"
+            )
+        verify_set(deposited)
+        opened.append(deposited)
+    levels = {tuple(d.facts[key] for key in ("engine", "functional", "basis")): d.name for d in opened}
+    if len(levels) > 1:
+        found = "; ".join(f"{name}: {' '.join(level)}" for level, name in levels.items())
+        raise SuiteError(
+            f"dataset: found {found}, expected one level of theory: total energies must share their zero"
+        )
+    if not opened:
+        raise SuiteError("dataset: found no set, expected at least one")
+    return opened
+
+
+def _write_system(directory: Path, frames: Sequence[_Chosen], types: NDArray[np.int8]) -> None:
+    """One DeePMD-kit system: frames of one composition."""
+    data = directory / "set.000"
+    data.mkdir(parents=True)
+    (directory / "type.raw").write_text("".join(f"{t}\n" for t in types))
+    (directory / "type_map.raw").write_text("".join(f"{s}\n" for s in TYPE_MAP))
+    np.save(data / "box.npy", np.array([f.cell.ravel() for f in frames]))
+    np.save(data / "coord.npy", np.array([f.positions.ravel() for f in frames]))
+    np.save(data / "energy.npy", np.array([f.energy_eV for f in frames]))
+    np.save(data / "force.npy", np.array([f.forces.ravel() for f in frames]))
+    with (directory / "frames.csv").open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["set", "run", "frame", "temperature_K"])
+        writer.writerows([f.set_name, f.run, f.index, f"{f.temperature_K:g}"] for f in frames)
+
+
+def _chosen_sel(
+    wanted: Sequence[int] | None, neighbour_max: NDArray[np.int64], cutoff_angstrom: float
+) -> list[int]:
+    if wanted is None:
+        return [int(math.ceil((n + _SEL_MARGIN) / _SEL_STEP) * _SEL_STEP) for n in neighbour_max]
+    if len(wanted) != len(TYPE_MAP) or any(w < n for w, n in zip(wanted, neighbour_max, strict=False)):
+        needs = " and ".join(f"{n} {species}" for n, species in zip(neighbour_max, TYPE_MAP, strict=True))
+        raise SuiteError(
+            f"dataset: found sel {list(wanted)}, expected at least {neighbour_max.tolist()}: "
+            f"the data have up to {needs} neighbours within {cutoff_angstrom:g} A"
+        )
+    return [int(w) for w in wanted]
+
+
+def run(workspace: Workspace, *, root: Path | None = None) -> None:
+    """Make the dataset (see the module's docstring); `root` is another deposit than the project's.
+
+    Raises:
+        SuiteError: a set that judges, is damaged or is of another level of theory; sel too small; a cell
+            narrower than the cutoff; fewer than two melts; too few training frames.
+    """
+    parameters = workspace.parameters
+    cutoff = float(parameters["cutoff_angstrom"])
+    sets = _open_sets(parameters["sets"], root)
+    neighbour_max = np.zeros(len(TYPE_MAP), dtype=np.int64)
+    min_distance = math.inf
+    refused: Counter[str] = Counter()
+    warnings: set[str] = set()
+    chosen: list[_Chosen] = []
+    expected = sum(deposited.frames for deposited in sets)
+    seen = 0
+    for deposited, options in zip(sets, parameters["sets"], strict=True):
+        for run_id, melt, part, k, index in _used_frames(deposited, options):
+            seen += 1
+            cell, positions, forces = part.cells[k], part.positions[k], part.forces[k]
+            narrowest = float(perpendicular_widths(cell).min())
+            if narrowest < cutoff:
+                raise SuiteError(
+                    f"{deposited.directory}: run {run_id}, frame {index + 1}: "
+                    f"found a cell {narrowest:.2f} A wide, expected at least the cutoff, {cutoff:g} A"
+                )
+            if narrowest < 2 * cutoff:
+                warnings.add(
+                    f"set {deposited.name}: cells narrower than twice the cutoff; images are counted"
+                )
+            counts, shortest = neighbour_counts(positions, cell, part.types, cutoff_angstrom=cutoff)
+            reason = reason_to_refuse(float(part.energies_eV[k]), forces, shortest)
+            if reason is not None:
+                refused[reason] += 1
+                continue
+            neighbour_max = np.maximum(neighbour_max, counts.max(axis=0))
+            min_distance = min(min_distance, shortest)
+            chosen.append(
+                _Chosen(
+                    deposited.name,
+                    run_id,
+                    melt,
+                    index,
+                    float(part.temperatures_K[k]),
+                    float(part.energies_eV[k]),
+                    cell,
+                    positions,
+                    forces,
+                )
+            )
+            if seen % 50 == 0:
+                workspace.progress(0.9 * seen / expected, f"{seen} frames read")
+    sel = _chosen_sel(parameters["sel"], neighbour_max, cutoff)
+    per_melt: dict[str, Counter[float]] = {}
+    for frame in chosen:
+        per_melt.setdefault(frame.melt, Counter())[frame.temperature_K] += 1
+    train_melts, test_melts = split_melts(
+        per_melt, train_share=parameters["train_share"], seed=workspace.seed
+    )
+    test = [f for f in chosen if f.melt in test_melts]
+    train = _subset(
+        [f for f in chosen if f.melt in train_melts], parameters["max_train_frames"], workspace.seed
+    )
+    _write_dataset(workspace.directory, sets, train, test)
+
+    types = {deposited.name: deposited.types for deposited in sets}
+    temperatures = sorted({f.temperature_K for f in chosen})
+    used_names = [d.name for d in sets]
+    facts = {
+        "sel": sel,
+        "neighbour_max": neighbour_max.tolist(),
+        "cutoff_angstrom": cutoff,
+        "min_distance_angstrom": round(min_distance, 4),
+        "train_runs": sorted({f"{f.set_name}/{f.run}" for f in train}),
+        "test_runs": sorted({f"{f.set_name}/{f.run}" for f in test}),
+        "train_melts": train_melts,
+        "test_melts": test_melts,
+        "frames": {"train": len(train), "test": len(test), "refused": sum(refused.values())},
+        "frames_by_temperature": {
+            f"{t:g}": {
+                "train": sum(f.temperature_K == t for f in train),
+                "test": sum(f.temperature_K == t for f in test),
+            }
+            for t in temperatures
+        },
+        "refused": dict(refused),
+        "temperatures_K": sorted({f.temperature_K for f in train}),
+        "lowest_temperature_K": min(f.temperature_K for f in train),
+        "volumes_A3": sorted({round(abs(float(np.linalg.det(f.cell))), 2) for f in train}),
+        "densities_g_cm3": sorted({round(density_g_cm3(types[f.set_name], f.cell), 3) for f in train}),
+        "train_systems": [f"train/{name}" for name in used_names if any(f.set_name == name for f in train)],
+        "test_systems": {
+            f"{t:g}": [
+                f"test/T{t:g}/{name}"
+                for name in used_names
+                if any(f.set_name == name and f.temperature_K == t for f in test)
+            ]
+            for t in temperatures
+            if any(f.temperature_K == t for f in test)
+        },
+        "sets": [dict(options) for options in parameters["sets"]],
+        "force_rms_eV_A": round(float(np.sqrt(np.mean(np.concatenate([f.forces for f in train]) ** 2))), 4),
+        "warnings": sorted(warnings),
+    }
+    (workspace.directory / "dataset.json").write_text(json.dumps(facts, indent=1) + "\n")
+    workspace.record(frames=facts["frames"], refused=facts["refused"], warnings=facts["warnings"])
+
+
+def _subset(train: list[_Chosen], max_frames: int | None, seed: int) -> list[_Chosen]:
+    """The training frames, or a random, nested subset of them in the original order."""
+    if max_frames is None:
+        return train
+    if not 1 <= max_frames <= len(train):
+        raise SuiteError(f"dataset: found max_train_frames {max_frames}, expected 1 to {len(train)}")
+    picked = np.sort(np.random.default_rng([seed, 1]).permutation(len(train))[:max_frames])
+    return [train[k] for k in picked]
+
+
+def _write_dataset(
+    directory: Path, sets: Sequence[DepositedSet], train: Sequence[_Chosen], test: Sequence[_Chosen]
+) -> None:
+    """All systems; what a killed run of this stage left is replaced."""
+    for side in ("train", "test"):
+        shutil.rmtree(directory / side, ignore_errors=True)
+    for deposited in sets:
+        mine = [f for f in train if f.set_name == deposited.name]
+        if mine:
+            _write_system(directory / "train" / deposited.name, mine, deposited.types)
+        for temperature in sorted({f.temperature_K for f in test if f.set_name == deposited.name}):
+            held = [f for f in test if f.set_name == deposited.name and f.temperature_K == temperature]
+            _write_system(directory / "test" / f"T{temperature:g}" / deposited.name, held, deposited.types)

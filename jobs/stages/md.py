@@ -1,0 +1,84 @@
+"""MD at fixed volume: stepwise temperatures, the last of them dumped; NVT (Nose-Hoover) or NVE."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from jobs.engines.dynamics import FINAL, Protocol, Segment, nose_hoover, run_dynamics
+from jobs.engines.lammps import potential_of
+from jobs.errors import SuiteError
+from jobs.structures import Configuration, read_data, replicate, rescale
+from jobs.workspace import Workspace
+
+CODE_VERSION = 1
+
+# Planted faults beside the real thermostat. `rescale` forces the exact temperature at every step, which
+# has no canonical fluctuations; `nose-hoover-hot` regulates to 10 % above what it says.
+THERMOSTATS = ("nose-hoover", "nose-hoover-hot", "rescale")
+HOT_FACTOR = 1.1
+
+
+def run(workspace: Workspace) -> None:
+    """Run the schedule and write the trajectory, the thermo table, the final state and `md.json`.
+
+    Raises:
+        SuiteError: unknown ensemble or thermostat, an empty schedule, a cell narrower than the cut-off.
+        EngineError: LAMMPS failed.
+    """
+    given = workspace.parameters
+    if given["ensemble"] not in ("nvt", "nve"):
+        raise SuiteError(f"ensemble: found {given['ensemble']!r}, expected 'nvt' or 'nve'")
+    if given["thermostat"] not in THERMOSTATS:
+        raise SuiteError(f"thermostat: found {given['thermostat']!r}, expected one of {', '.join(THERMOSTATS)}")
+    if not given["schedule"]:
+        raise SuiteError("schedule: found no segment, expected at least one")
+    segments = [_thermostatted(workspace, entry["temperature_K"], entry["steps"]) for entry in given["schedule"]]
+    if given["ensemble"] == "nve":
+        if len(segments) < 2:
+            raise SuiteError("schedule: found one segment, expected NVT segments before an NVE one")
+        segments[-1] = replace(segments[-1], integrator=("fix nve all nve",), fixes=("nve",))
+    segments[-1] = replace(segments[-1], dumped=True)
+    nx, ny, nz = given["replicate"]
+    start = replicate(start_of(workspace.inputs["start"], given["configuration"]), (nx, ny, nz))
+    facts = run_dynamics(
+        workspace,
+        potential=potential_of(workspace),
+        start=rescale(start, given["density_g_cm3"]),
+        protocol=Protocol(
+            tuple(segments), given["dump_every"], given["thermo_every"], given["checkpoint_every"]
+        ),
+        first_temperature_K=given["schedule"][0]["temperature_K"],
+        ranks=given["ranks"],
+    )
+    facts |= {
+        "ensemble": given["ensemble"],
+        "thermostat": given["thermostat"],
+        "temperature_K": given["schedule"][-1]["temperature_K"],
+    }
+    (workspace.directory / "md.json").write_text(json.dumps(facts, indent=1) + "\n")
+    workspace.record(loop_seconds=facts["loop_seconds"], warnings=facts["warnings"])
+
+
+def start_of(product: Path, configuration: int) -> Configuration:
+    """The state a run starts from: one of a melt's configurations, or the final state of an MD or quench.
+
+    Raises:
+        SuiteError: the product has no such state.
+    """
+    final = product / FINAL
+    return read_data(final if final.exists() else product / f"config-{configuration}.data")
+
+
+def _thermostatted(workspace: Workspace, temperature_K: float, steps: int) -> Segment:
+    """One segment at a constant temperature."""
+    given = workspace.parameters
+    timestep_fs, thermostat = given["timestep_fs"], given["thermostat"]
+    if thermostat == "rescale":
+        commands = ("fix nve all nve", f"fix rescale all temp/rescale 1 {temperature_K} {temperature_K} 0.0 1.0")
+        return Segment(steps, timestep_fs, commands, ("nve", "rescale"), dumped=False)
+    target = temperature_K * (HOT_FACTOR if thermostat == "nose-hoover-hot" else 1.0)
+    return nose_hoover(
+        target, target, steps=steps, timestep_fs=timestep_fs, damping_fs=given["damping_fs"]
+    )

@@ -1,0 +1,202 @@
+"""Held-out frames through LAMMPS `rerun`: any potential, one route."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jobs.engines.deepmd import Frames, Prediction, read_system
+from jobs.engines.lammps import POTENTIAL_FILE, Potential, interaction_commands, potential_of, run_lammps
+from jobs.errors import EngineError, SuiteError
+from jobs.stages.train import heldout_errors, heldout_systems, write_json
+from jobs.workspace import Workspace
+
+CODE_VERSION = 1
+
+
+def run(workspace: Workspace) -> None:
+    """Make `heldout.npz` (references and predictions, frame by frame) and `parity.json` (errors).
+
+    Parameters: `potential` (a built-in name) unless there is an input `potential`. Input: dataset.
+
+    A potential that was not trained on these energies has a zero of its own: its mean offset per atom is
+    taken off `energy_predicted_eV` and stated as `energy_offset_removed_eV_atom`; else that is 0.
+
+    Raises:
+        SuiteError: a cell is not orthorhombic.
+        EngineError: LAMMPS refused.
+    """
+    dataset = workspace.inputs["dataset"]
+    about = json.loads((dataset / "dataset.json").read_text())
+    potential = potential_of(workspace)
+    listed = heldout_systems(about)
+    systems = [dataset / path for _, path in listed]
+    frames = [read_system(path) for path in systems]
+    predictions = rerun(potential, frames, directory=workspace.checkpoints)
+
+    offset = 0.0
+    if not _trained(workspace):
+        errors = [(p.energies - f.energies) / len(f.types) for p, f in zip(predictions, frames, strict=True)]
+        offset = float(np.concatenate(errors).mean())
+    predictions = [
+        Prediction(p.energies - offset * len(f.types), p.forces)
+        for p, f in zip(predictions, frames, strict=True)
+    ]
+    _save(
+        workspace.directory / "heldout.npz",
+        temperatures_K=[t for t, _ in listed],
+        runs=[_runs(path) for path in systems],
+        frames=frames,
+        predictions=predictions,
+    )
+    result = {
+        "potential": potential.name,
+        "family": potential.family,
+        "energy_offset_removed_eV_atom": offset,
+        "heldout": heldout_errors([t for t, _ in listed], systems, predictions),
+    }
+    write_json(result, workspace.directory / "parity.json")
+
+
+def _trained(workspace: Workspace) -> bool:
+    """Whether the potential says that it learnt from this project's frames."""
+    if "potential" not in workspace.inputs:
+        return False
+    content = json.loads((workspace.inputs["potential"] / POTENTIAL_FILE).read_text())
+    return content["training"] is not None
+
+
+def _runs(system: Path) -> list[str]:
+    """The source run of each frame, `set/run`: frames of one run are not independent."""
+    with (system / "frames.csv").open(newline="") as stream:
+        return [f"{row['set']}/{row['run']}" for row in csv.DictReader(stream)]
+
+
+def _save(
+    path: Path,
+    *,
+    temperatures_K: Sequence[float],
+    runs: Sequence[Sequence[str]],
+    frames: Sequence[Frames],
+    predictions: Sequence[Prediction],
+) -> None:
+    counts = [len(one.energies) for one in frames]
+    atoms = np.repeat([len(one.types) for one in frames], counts)
+    np.savez_compressed(
+        path,
+        temperature_K=np.repeat(temperatures_K, counts),
+        run=np.concatenate([np.array(names) for names in runs]),
+        n_atoms=atoms,
+        energy_reference_eV=np.concatenate([one.energies for one in frames]),
+        energy_predicted_eV=np.concatenate([one.energies for one in predictions]),
+        forces_reference=np.concatenate([one.forces.reshape(-1, 3) for one in frames]),
+        forces_predicted=np.concatenate([one.forces.reshape(-1, 3) for one in predictions]),
+        species=np.concatenate([np.tile(one.types, len(one.energies)) for one in frames]),
+        frame=np.repeat(np.arange(len(atoms)), atoms),
+    )
+
+
+@dataclass(frozen=True)
+class _Configuration:
+    """One frame in LAMMPS' terms: types from 1, edge lengths, positions inside the box."""
+
+    types: np.ndarray
+    edges: np.ndarray
+    positions: np.ndarray
+
+
+def rerun(potential: Potential, systems: Sequence[Frames], *, directory: Path) -> list[Prediction]:
+    """Energies and forces of `potential` on the frames of each system, by LAMMPS `rerun`.
+
+    One `lmp` process for all frames with the same number of atoms; every frame gets its own box.
+
+    Raises:
+        SuiteError: a cell is not orthorhombic.
+        EngineError: LAMMPS refused, or gave other than one result per frame.
+    """
+    groups: dict[int, list[tuple[int, int]]] = {}
+    for s, system in enumerate(systems):
+        for f in range(len(system.energies)):
+            groups.setdefault(len(system.types), []).append((s, f))
+    energies = [np.empty_like(system.energies) for system in systems]
+    forces = [np.empty_like(system.forces) for system in systems]
+    for atoms, members in groups.items():
+        configurations = [_configuration(systems[s], f) for s, f in members]
+        found = _rerun_group(potential, configurations, directory=directory, name=f"rerun-{atoms}")
+        for (s, f), energy, force in zip(members, *found, strict=True):
+            energies[s][f] = energy
+            forces[s][f] = force
+    return [Prediction(e, f) for e, f in zip(energies, forces, strict=True)]
+
+
+def _configuration(system: Frames, frame: int) -> _Configuration:
+    cell = system.cells[frame]
+    edges = np.diag(cell)
+    if not np.allclose(cell, np.diag(edges), atol=1e-8):
+        raise SuiteError(f"held-out frame {frame}: found a tilted cell, expected an orthorhombic one")
+    return _Configuration(system.types + 1, edges, system.positions[frame] % edges)
+
+
+def _rerun_group(
+    potential: Potential, configurations: Sequence[_Configuration], *, directory: Path, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    dump = directory / f"{name}.dump"
+    with dump.open("w") as stream:
+        for step, one in enumerate(configurations):
+            stream.write(_dump_text(step, one))
+    (directory / f"{name}.data").write_text(_data_text(configurations[0]))
+    script = f"""units metal
+atom_style charge
+boundary p p p
+read_data {name}.data
+{interaction_commands(potential)}
+thermo 1
+thermo_style custom step pe
+thermo_modify format float %.15g
+dump out all custom 1 {name}.out id fx fy fz
+dump_modify out sort id format float %.12g
+rerun {name}.dump dump x y z box yes
+"""
+    log = run_lammps(script, directory=directory, name=name)
+    energies = log.thermo[-1]["PotEng"]
+    forces = _read_forces(directory / f"{name}.out", atoms=len(configurations[0].types))
+    if not len(energies) == len(forces) == len(configurations):
+        raise EngineError(
+            f"lmp rerun: found {len(energies)} energies and {len(forces)} force frames, expected "
+            f"{len(configurations)} (log: {log.path})"
+        )
+    return energies, forces
+
+
+def _dump_text(step: int, one: _Configuration) -> str:
+    bounds = "".join(f"0 {edge:.12f}\n" for edge in one.edges)
+    atoms = "".join(
+        f"{i} {kind} {x:.12f} {y:.12f} {z:.12f}\n"
+        for i, (kind, (x, y, z)) in enumerate(zip(one.types, one.positions, strict=True), start=1)
+    )
+    return (
+        f"ITEM: TIMESTEP\n{step}\nITEM: NUMBER OF ATOMS\n{len(one.types)}\n"
+        f"ITEM: BOX BOUNDS pp pp pp\n{bounds}ITEM: ATOMS id type x y z\n{atoms}"
+    )
+
+
+def _data_text(one: _Configuration) -> str:
+    edges = "".join(f"0 {edge:.12f} {a}lo {a}hi\n" for a, edge in zip("xyz", one.edges, strict=True))
+    atoms = "".join(
+        f"{i} {kind} 0 {x:.12f} {y:.12f} {z:.12f}\n"
+        for i, (kind, (x, y, z)) in enumerate(zip(one.types, one.positions, strict=True), start=1)
+    )
+    return f"first frame\n\n{len(one.types)} atoms\n2 atom types\n{edges}\nAtoms # charge\n\n{atoms}"
+
+
+def _read_forces(path: Path, *, atoms: int) -> np.ndarray:
+    """(F, N, 3) forces of a text dump `id fx fy fz` sorted by id."""
+    lines = path.read_text().splitlines()
+    block = atoms + 9
+    frames = [lines[start + 9 : start + block] for start in range(0, len(lines), block)]
+    return np.array([[line.split()[1:] for line in frame] for frame in frames], dtype=float)

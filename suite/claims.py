@@ -1,0 +1,242 @@
+"""The claims as data: `reference/claims.yml` read, checked and unfolded into atoms, and how one is judged.
+
+A claim in the file has a list of atoms; an atom with `each: {pair: [Si-O, O-O]}` stands for one atom per
+combination, and `{pair}` in its text, needs and id is filled in. A band may be one `[low, high]` for all or
+a mapping from the values of one of these names to bands. null is an open end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jobs.errors import SuiteError
+from suite.verdict import Band, NotTested, Pending, Result, Verdict, decide, p_value
+
+if TYPE_CHECKING:
+    from suite.evidence import Evidence
+    from suite.statistics import Estimate
+
+CLAIMS_FILE = Path(__file__).parent.parent / "reference" / "claims.yml"
+TIERS = ("smoke", "laptop", "overnight", "paper")
+_CLAIM_KEYS = {"id", "where", "paper", "atoms"}
+_ATOM_KEYS = {"id", "statement", "comparison", "distance", "band", "unit", "why_band", "tiers", "needs"}
+_OPTIONAL_KEYS = {"each", "measure"}
+
+Judge = Callable[["Estimate"], None]
+ClaimFunction = TypeVar("ClaimFunction", bound=Callable[..., None])
+REGISTRY: dict[str, Callable[..., None]] = {}
+
+
+@dataclass(frozen=True)
+class Atom:
+    """One comparison, one number, one band.
+
+    `values` are what `each` chose (`size`, `pair`, ...); `measure` tells the claim's function which number.
+    """
+
+    id: str
+    claim: str
+    where: str
+    statement: str
+    comparison: str
+    distance: str
+    band: Band
+    unit: str
+    why_band: str
+    tiers: tuple[str, ...]
+    needs: tuple[str, ...]
+    measure: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+
+@cache
+def load_claims(path: Path = CLAIMS_FILE) -> tuple[Atom, ...]:
+    """Every atom of the file, in its order.
+
+    Raises:
+        SuiteError: the file is not what this module's description says; one line names the place.
+    """
+    import yaml
+
+    try:
+        content = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError:
+        raise SuiteError(f"{path}: not found, expected the claims") from None
+    except yaml.YAMLError as error:
+        raise SuiteError(f"{path}: found no YAML ({' '.join(str(error).split())}), expected claims") from None
+    if not isinstance(content, list):
+        raise SuiteError(f"{path}: found {type(content).__name__}, expected a list of claims")
+    atoms = [atom for claim in content for atom in _claim_atoms(claim, path)]
+    seen: set[str] = set()
+    for atom in atoms:
+        if atom.id in seen:
+            raise SuiteError(f"{path}: found the atom {atom.id} twice, expected each id once")
+        seen.add(atom.id)
+    return tuple(atoms)
+
+
+def atoms_of(claim_id: str) -> list[Atom]:
+    """The atoms of one claim.
+
+    Raises:
+        SuiteError: the file has no such claim.
+    """
+    found = [atom for atom in load_claims() if atom.claim == claim_id]
+    if not found:
+        raise SuiteError(f"{CLAIMS_FILE}: found no claim {claim_id}, expected one for each claim function")
+    return found
+
+
+def band_of(atom_id: str) -> Band:
+    """The band of one atom, for claims that lean on another's tolerance."""
+    return next(atom.band for atom in load_claims() if atom.id == atom_id)
+
+
+def _claim_atoms(claim: Any, path: Path) -> list[Atom]:
+    if not isinstance(claim, dict) or set(claim) != _CLAIM_KEYS:
+        name = claim.get("id", "?") if isinstance(claim, dict) else claim
+        raise SuiteError(f"{path}: claim {name}: expected the keys {', '.join(sorted(_CLAIM_KEYS))}")
+    atoms = []
+    for template in claim["atoms"]:
+        where = f"{path}: claim {claim['id']}: atom {template.get('id', '?')}"
+        missing, unknown = _ATOM_KEYS - set(template), set(template) - _ATOM_KEYS - _OPTIONAL_KEYS
+        if missing or unknown:
+            problem = (
+                f"missing {', '.join(sorted(missing))}"
+                if missing
+                else f"unknown {', '.join(sorted(unknown))}"
+            )
+            raise SuiteError(f"{where}: {problem}")
+        each = template.get("each", {})
+        for combination in itertools.product(*each.values()):
+            atoms.append(_atom(claim, template, dict(zip(each, combination, strict=True)), where))
+    return atoms
+
+
+def _atom(claim: Mapping[str, Any], template: Mapping[str, Any], values: dict[str, Any], where: str) -> Atom:
+    try:
+        text = {
+            key: " ".join(str(template[key]).split()).format(**values)
+            for key in ("id", "statement", "comparison", "distance", "unit", "why_band")
+        }
+        measure = str(template.get("measure", "")).format(**values)
+        needs = tuple(str(label).format(**values) for label in template["needs"])
+    except KeyError as error:
+        raise SuiteError(
+            f"{where}: found the placeholder {error}, expected one of {', '.join(values)}"
+        ) from None
+    empty = [key for key, content in text.items() if not content and key != "unit"]
+    if empty:
+        raise SuiteError(f"{where}: found nothing under {', '.join(empty)}, expected words")
+    tiers = tuple(template["tiers"])
+    if not tiers or set(tiers) - set(TIERS):
+        raise SuiteError(f"{where}: found tiers {list(tiers)}, expected some of {', '.join(TIERS)}")
+    return Atom(
+        **text | {"id": f"{claim['id']}/{text['id']}"},
+        claim=claim["id"],
+        where=str(claim["where"]),
+        band=_band(template["band"], values, where),
+        tiers=tiers,
+        needs=needs,
+        measure=measure,
+        values=values,
+    )
+
+
+def _band(band: Any, values: Mapping[str, Any], where: str) -> Band:
+    if isinstance(band, dict):
+        chosen = [band[value] for value in values.values() if value in band]
+        if len(chosen) != 1:
+            raise SuiteError(
+                f"{where}: found bands for {list(band)}, expected one for {list(values.values())}"
+            )
+        band = chosen[0]
+    if not isinstance(band, list) or len(band) != 2 or band == [None, None]:
+        raise SuiteError(f"{where}: found the band {band}, expected [low, high] with at most one null")
+    if not all(
+        edge is None or (isinstance(edge, int | float) and not isinstance(edge, bool)) for edge in band
+    ):
+        raise SuiteError(f"{where}: found the band {band}, expected numbers or null")
+    if None not in band and band[0] >= band[1]:
+        raise SuiteError(f"{where}: found the band {band}, expected its low end first")
+    low, high = (None if edge is None else float(edge) for edge in band)
+    return low, high
+
+
+def claim(claim_id: str) -> Callable[[ClaimFunction], ClaimFunction]:
+    """Make a function `(atom, evidence, judge)` the judge of a claim: one pytest case for each atom.
+
+    Every case carries `pytest.mark.needs(*labels)` with the labels of its atom.
+    """
+    import pytest
+
+    atoms = atoms_of(claim_id)
+    cases = [
+        pytest.param(atom, id=atom.id.removeprefix(f"{claim_id}/"), marks=pytest.mark.needs(*atom.needs))
+        for atom in atoms
+    ]
+
+    def decorate(function: ClaimFunction) -> ClaimFunction:
+        REGISTRY[claim_id] = function
+        marked: ClaimFunction = pytest.mark.parametrize("atom", cases)(function)
+        return marked
+
+    return decorate
+
+
+def evaluate(function: Callable[..., None], atom: Atom, evidence: Evidence) -> Result:
+    """Judge one atom: call `function(atom=, evidence=, judge=)` and say what came of it.
+
+    A tier of one's own (not in `TIERS`) may test everything. Whatever breaks becomes ERROR with its
+    message, so that one broken claim does not hide the others.
+    """
+    tier = evidence.tier
+    started = time.perf_counter()
+    estimates: list[Estimate] = []
+    verdict, reason = Verdict.ERROR, ""
+    try:
+        if tier in TIERS and tier not in atom.tiers:
+            raise NotTested(f"the {tier} tier is too small for it; {' or '.join(atom.tiers)} can decide it")
+        function(atom=atom, evidence=evidence, judge=estimates.append)
+        if len(estimates) != 1:
+            raise SuiteError(f"{atom.id}: found {len(estimates)} judgements, expected one")
+        verdict, reason = decide(estimates[0], atom.band)
+    except NotTested as missing:
+        verdict, reason, estimates = Verdict.NOT_TESTED, str(missing), []
+    except Pending as waiting:
+        verdict, reason, estimates = Verdict.PENDING, str(waiting), []
+    except Exception as error:
+        verdict, reason = Verdict.ERROR, f"{type(error).__name__}: {' '.join(str(error).split())}"
+    found = estimates[0] if len(estimates) == 1 else None
+    return Result(
+        id=atom.id,
+        claim=atom.claim,
+        where=atom.where,
+        statement=atom.statement,
+        comparison=atom.comparison,
+        distance=atom.distance,
+        band_low=atom.band[0],
+        band_high=atom.band[1],
+        unit=atom.unit,
+        tier=tier,
+        needs=atom.needs,
+        verdict=verdict,
+        reason=reason,
+        value=found and found.value,
+        standard_error=found and found.standard_error,
+        ci_low=found and found.ci_low,
+        ci_high=found and found.ci_high,
+        n_eff=found and found.n_eff,
+        p=p_value(found, atom.band) if found and verdict is not Verdict.ERROR else None,
+        deviations=evidence.deviations,
+        seconds=time.perf_counter() - started,
+    )

@@ -1,0 +1,120 @@
+"""Distances between curves that grow with the fault they must catch, and features of a curve.
+
+Both distances are cross-fitted: what a difference is weighted with never comes from the samples the
+difference itself is made of, so noise has mean zero in the result instead of adding to it, and two sets
+drawn from the same distribution are zero apart on average (the estimate may be negative). Folds are
+replicas, or stretches of one replica's blocks where there is only one.
+
+Samples are groups (see `suite.statistics`): one array (blocks, points) per replica.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from suite.statistics import Array, Groups, mean_of
+from suite.verdict import NotTested
+
+FOLDS = 4
+
+
+def _folds(groups: Groups) -> list[Array]:
+    if len(groups) >= 2:
+        return [np.asarray(group) for group in groups]
+    blocks = np.asarray(groups[0])
+    if len(blocks) < 2:
+        raise NotTested("one block of one replica: noise cannot be told from a difference")
+    return np.array_split(blocks, min(FOLDS, len(blocks)))
+
+
+def _splits(groups: Groups) -> Iterator[tuple[Array, Array]]:
+    """Each fold's mean with the mean of everything else."""
+    folds = _folds(groups)
+    for i, fold in enumerate(folds):
+        yield fold.mean(axis=0), mean_of(folds[:i] + folds[i + 1 :])
+
+
+def _cumulative(density: Array) -> Array:
+    total = density.sum(axis=-1, keepdims=True)
+    if np.any(total <= 0):
+        raise NotTested("a distribution without a single count")
+    return np.cumsum(density, axis=-1) / total
+
+
+def wasserstein(first: Groups, second: Groups, featureless: Array) -> float:
+    """Wasserstein-1 distance of two densities on one uniform grid, in units of `second` to featureless.
+
+    0: the same; 1: as far as a featureless distribution is. Unlike an overlap it does not saturate
+    when peaks no longer meet. `featureless` has shape (points,): 1 for g(r), sin for angles.
+    The sign of the difference of the cumulative distributions is taken from the other folds.
+    """
+    scale = float(np.abs(_cumulative(mean_of(second)) - _cumulative(featureless)).sum())
+    terms = [
+        float(
+            (
+                np.sign(_cumulative(rest_a) - _cumulative(rest_b)) * (_cumulative(one_a) - _cumulative(one_b))
+            ).sum()
+        )
+        for one_a, rest_a in _splits(first)
+        for one_b, rest_b in _splits(second)
+    ]
+    return float(np.mean(terms)) / scale
+
+
+def mean_square_difference(first: Groups, second: Groups) -> float:
+    """Mean over the points of the squared difference of two curves, unbiased (it may be negative)."""
+    return float(
+        np.mean(
+            [
+                np.mean((one_a - one_b) * (rest_a - rest_b))
+                for one_a, rest_a in _splits(first)
+                for one_b, rest_b in _splits(second)
+            ]
+        )
+    )
+
+
+def signed_root(square: float) -> float:
+    """Root that keeps the sign: an unbiased square may be negative."""
+    return math.copysign(math.sqrt(abs(square)), square)
+
+
+def peak(x: Array, y: Array, *, window: tuple[float, float], half_width: float) -> tuple[float, float]:
+    """Position and height of the highest maximum of y(x) within a window.
+
+    The maximum of the lightly smoothed curve, then the vertex of a parabola through the raw points
+    within `half_width` of it (a parabola averages over bins; the bare maximum jumps from bin to bin).
+    A curve that only rises or falls across the window gives the window's edge, which no band around a
+    real peak contains.
+
+    Raises:
+        NotTested: the curve has no counts in the window.
+    """
+    inside = np.flatnonzero((x >= window[0]) & (x <= window[1]))
+    smooth = np.convolve(np.pad(y, 2, mode="edge"), np.array([1, 4, 6, 4, 1]) / 16, mode="valid")
+    if len(inside) == 0 or smooth[inside].max() <= 0:
+        raise NotTested(f"no counts between {window[0]} and {window[1]}")
+    top = int(inside[np.argmax(smooth[inside])])
+    if top in (inside[0], inside[-1]):
+        return float(x[top]), float(y[top])
+    near = np.abs(x - x[top]) <= half_width + 1e-9
+    curvature, slope, offset = np.polyfit(x[near] - x[top], y[near], 2)
+    if curvature >= 0:
+        return float(x[top]), float(y[top])
+    shift = float(np.clip(-slope / (2 * curvature), -half_width, half_width))
+    return float(x[top]) + shift, float(offset + slope * shift + curvature * shift**2)
+
+
+def moments(x: Array, density: Array) -> tuple[float, float]:
+    """Mean and standard deviation of a density on a uniform grid."""
+    weights = density / density.sum()
+    mean = float(weights @ x)
+    return mean, float(math.sqrt(weights @ (x - mean) ** 2))
+
+
+def log_slope(x: Array, y: Array) -> Array:
+    """d ln y / d ln x at every point."""
+    return np.gradient(np.log(y), np.log(x))

@@ -1,0 +1,183 @@
+"""What a claim may look at: the small products of the main job, by label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from jobs.errors import SuiteError
+from suite.verdict import NotTested, Pending
+
+__all__ = ["Evidence", "NotTested", "Observation", "Pending"]
+
+Array: TypeAlias = np.ndarray
+OBSERVE = ("observe.json", "observables.npz")
+PARITY = ("parity.json", "heldout.npz")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One small product: facts from its JSON file, arrays (read when asked for) from its npz file.
+
+    `planted` replaces arrays: a fault is a view on the product, the product stays as it is.
+    """
+
+    directory: Path
+    names: tuple[str, str] = OBSERVE
+    planted: Mapping[str, Callable[[Observation], Array]] = field(default_factory=dict)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """The JSON file's content."""
+        content: dict[str, Any] = _read_json(self.directory / self.names[0])
+        return content
+
+    @cached_property
+    def arrays(self) -> Mapping[str, Array]:
+        """Every array of the npz file as it lies there."""
+        path = self.directory / self.names[1]
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                return {key: content[key] for key in content.files}
+        except (OSError, ValueError) as error:
+            raise SuiteError(
+                f"{path}: found {type(error).__name__} on reading, expected an npz file"
+            ) from None
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.arrays
+
+    def __getitem__(self, key: str) -> Array:
+        """One array.
+
+        Raises:
+            NotTested: this product does not hold it (a tier may leave an observable out).
+        """
+        if key not in self.arrays:
+            raise NotTested(f"{key} was not observed in this run")
+        if key in self.planted:
+            return self.planted[key](replace(self, planted={}))
+        return self.arrays[key]
+
+
+@dataclass(frozen=True)
+class Training:
+    """The product of one training: `potential` and `train` are its two JSON files."""
+
+    directory: Path
+
+    @cached_property
+    def potential(self) -> dict[str, Any]:
+        """Content of potential.json; `training` in it is the audit of the data."""
+        content: dict[str, Any] = _read_json(self.directory / "potential.json")
+        return content
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """Content of train.json."""
+        content: dict[str, Any] = _read_json(self.directory / "train.json")
+        return content
+
+    @property
+    def audit(self) -> dict[str, Any]:
+        """What the data of this training were.
+
+        Raises:
+            NotTested: the potential came without that record.
+        """
+        if not self.potential["training"]:
+            raise NotTested("the potential was given without a record of its training data")
+        return dict(self.potential["training"])
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Finished products by label; for labels without any, the reason or the job they wait for.
+
+    `tier` is the tier that made them and `deviations` how it departs from the paper's protocol.
+    """
+
+    products: Mapping[str, Sequence[Path]]
+    tier: str = ""
+    deviations: tuple[str, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
+    pending: Mapping[str, str] = field(default_factory=dict)
+    planted: Mapping[str, Mapping[str, Callable[[Observation], Array]]] = field(default_factory=dict)
+    _kept: dict[tuple[str, tuple[str, str]], list[Observation]] = field(default_factory=dict, repr=False)
+
+    def __contains__(self, label: str) -> bool:
+        return bool(self.products.get(label))
+
+    def directories(self, label: str) -> list[Path]:
+        """Folders of a label's products, one per replica or seed.
+
+        Raises:
+            Pending: they are submitted and not there yet.
+            NotTested: this tier has none.
+        """
+        if label in self.pending:
+            raise Pending(self.pending[label])
+        if label not in self:
+            raise NotTested(self.absent.get(label, f"this tier has no {label}"))
+        return list(self.products[label])
+
+    def observables(self, label: str) -> list[Observation]:
+        """What was observed in each replica of a label."""
+        return self._read(label, OBSERVE)
+
+    def heldout(self, label: str) -> list[Observation]:
+        """Held-out frames as a potential sees them, one per training seed."""
+        return self._read(label, PARITY)
+
+    def train(self, label: str) -> list[Training]:
+        """Trainings of a label, one per seed."""
+        return [Training(path) for path in self.directories(label)]
+
+    def cost(self) -> list[dict[str, Any]]:
+        """Timings: dicts with method (aimd, nnp, bks), n_atoms, timestep_fs, core_seconds_per_step (repeats)."""
+        return [
+            timing
+            for path in self.directories("cost")
+            for timing in _read_json(path / "cost.json")["timings"]
+        ]
+
+    def with_fault(
+        self,
+        *,
+        replaced: Mapping[str, str] | None = None,
+        planted: Mapping[str, Mapping[str, Callable[[Observation], Array]]] | None = None,
+    ) -> Evidence:
+        """This evidence with some labels standing for others, or some arrays changed on reading.
+
+        `replaced` maps a label to the one whose products are put in its place; `planted` maps a label to
+        functions by array name.
+        """
+        swapped = {label: self.directories(source) for label, source in (replaced or {}).items()}
+        return Evidence(
+            products={**self.products, **swapped},
+            tier=self.tier,
+            deviations=self.deviations,
+            absent=self.absent,
+            pending={label: text for label, text in self.pending.items() if label not in swapped},
+            planted={**self.planted, **(planted or {})},
+        )
+
+    def _read(self, label: str, names: tuple[str, str]) -> list[Observation]:
+        paths = self.directories(label)
+        if (label, names) not in self._kept:
+            changes = self.planted.get(label, {})
+            self._kept[label, names] = [Observation(path, names, changes) for path in paths]
+        return self._kept[label, names]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SuiteError(f"{path}: found {type(error).__name__} on reading, expected JSON") from None

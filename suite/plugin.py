@@ -1,0 +1,257 @@
+"""pytest's side of the suite: run the main job once, judge each claim, say what came out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jobs.cli import DEFAULT_TIER, STARTS
+from jobs.errors import SuiteError
+
+if TYPE_CHECKING:
+    from jobs.campaign import Campaign
+    from jobs.dispatch import Outcome
+    from jobs.store import Store
+    from suite.evidence import Evidence
+    from suite.verdict import Result
+
+EXIT_DECIDED, EXIT_FAILED, EXIT_ERROR, EXIT_NOTHING_DECIDED = 0, 1, 6, 7
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of `pytest suite/`."""
+    group = parser.getgroup("silica", "claims of the silica paper")
+    group.addoption(
+        "--tier", default=DEFAULT_TIER, help="smoke, laptop (default), overnight, paper, or a tier file"
+    )
+    group.addoption(
+        "--start-from", choices=STARTS, default=None, help="what is given; default: what the tier says"
+    )
+    group.addoption(
+        "--potential",
+        type=Path,
+        default=None,
+        help="judge this potential (.pb or LAMMPS commands) in place of both",
+    )
+    group.addoption(
+        "--store", type=Path, default=Path("store"), help="where products are kept (default: ./store)"
+    )
+    group.addoption(
+        "--results", type=Path, default=Path("results"), help="where verdicts go (default: ./results)"
+    )
+    group.addoption("--cores", type=int, default=None, help="core slots (default: all)")
+    group.addoption("--dry-run", action="store_true", help="print the tier's plan; compute and judge nothing")
+    group.addoption(
+        "--rebuild-stale", action="store_true", help="make again what other software versions made"
+    )
+
+
+def _is_claim(item: pytest.Item) -> bool:
+    return item.get_closest_marker("needs") is not None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Run the main job for what the selected claims need; never for `tests/` or `--collect-only`."""
+    claims = [item for item in session.items if _is_claim(item)]
+    if not claims or session.config.option.collectonly:
+        return
+    needs = {label for item in claims for mark in item.iter_markers("needs") for label in mark.args}
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    try:
+        with capture.global_and_fixture_disabled():
+            judged = ClaimSession.begin(session.config.option, needs)
+    except SuiteError as error:
+        raise pytest.UsageError(str(error)) from None
+    if judged is None:
+        session.items.clear()
+        return
+    session.config.pluginmanager.register(judged, "silica-claims")
+
+
+class ClaimSession:
+    """One pytest run's campaign, its evidence, and the verdicts so far; registered as a plugin."""
+
+    def __init__(
+        self, *, campaign: Campaign, store: Store, outcome: Outcome, evidence: Evidence, directory: Path
+    ) -> None:
+        self.campaign = campaign
+        self.store = store
+        self.outcome = outcome
+        self.evidence = evidence
+        self.directory = directory
+        self.results: list[Result] = []
+        self.faults: list[dict[str, Any]] = []
+
+    @classmethod
+    def begin(cls, option: Any, needs: set[str]) -> ClaimSession | None:
+        """Make what the claims need; None after a dry run.
+
+        Raises:
+            SuiteError: wrong tier, store or potential.
+        """
+        from jobs import dispatch, overview
+        from jobs.campaign import build_campaign
+        from jobs.store import Store
+        from suite.evidence import Evidence
+
+        campaign = build_campaign(option.tier, start_from=option.start_from, potential=option.potential)
+        store = Store(option.store)
+        labels = [label for label in campaign.labels if label in needs or label in campaign.shown]
+        wanted = campaign.select(labels)
+        if option.dry_run:
+            overview.dry_run(campaign, wanted, store)
+            return None
+        print(f"\ntier {campaign.tier}, from {campaign.start_from}", file=sys.stderr)
+        outcome = dispatch.run(wanted, store, cores=option.cores, rebuild_stale=option.rebuild_stale)
+        if not outcome.made and not outcome.failed:
+            print(
+                f"nothing had to run: all {outcome.reused} products are there and unchanged", file=sys.stderr
+            )
+        broken = {}
+        for label in labels:
+            reasons = [reason for stage in campaign.labels[label] if (reason := outcome.reason(stage))]
+            if reasons:
+                broken[label] = reasons[0]
+        evidence = Evidence(
+            products={
+                label: [store.path(stage.name) for stage in campaign.labels[label]]
+                for label in labels
+                if label not in broken
+            },
+            absent=campaign.unavailable,
+            broken=broken,
+        )
+        directory = option.results / campaign.tier
+        return cls(campaign=campaign, store=store, outcome=outcome, evidence=evidence, directory=directory)
+
+    def judge(self, item: pytest.Function) -> Result:
+        """The verdict of one claim case, recorded."""
+        from suite.claims import evaluate
+
+        result = evaluate(
+            item.obj,
+            item.callspec.params["atom"],
+            self.evidence,
+            tier=self.campaign.tier,
+            deviations=self.campaign.deviations,
+        )
+        result = replace(result, seconds=self._core_seconds(result.needs))
+        self.results.append(result)
+        return result
+
+    def _core_seconds(self, labels: tuple[str, ...]) -> float:
+        """What the products behind some labels cost, inputs included, shared ones counted in full."""
+        from jobs.graph import in_order
+
+        stages = in_order(stage for label in labels for stage in self.campaign.labels.get(label, []))
+        return sum(
+            self.store.manifest(stage.name)["core_s"] for stage in stages if self.store.is_done(stage.name)
+        )
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        """Judge a claim instead of calling its function bare."""
+        from suite.verdict import Verdict
+
+        if not _is_claim(pyfuncitem) or "atom" not in getattr(
+            getattr(pyfuncitem, "callspec", None), "params", {}
+        ):
+            return None
+        result = self.judge(pyfuncitem)
+        if result.verdict in (Verdict.FAIL, Verdict.ERROR):
+            pytest.fail(f"{result.verdict} {result.id}: {one_line(result)}", pytrace=False)
+        if result.verdict is not Verdict.PASS:
+            pytest.skip(f"{result.verdict}: {result.reason}")
+        return True
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Write claims.json and the report; the exit code says what was decided."""
+        from suite.verdict import Verdict, with_family
+
+        if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            return
+        self.results = with_family(self.results)
+        write_claims(self)
+        verdicts = [result.verdict for result in self.results]
+        broke = Verdict.ERROR in verdicts
+        failed_otherwise = session.testsfailed > sum(v in (Verdict.FAIL, Verdict.ERROR) for v in verdicts)
+        if broke or failed_otherwise:
+            session.exitstatus = EXIT_ERROR
+        elif Verdict.FAIL in verdicts:
+            session.exitstatus = EXIT_FAILED
+        elif any(verdict.decided for verdict in verdicts):
+            session.exitstatus = EXIT_DECIDED
+        else:
+            session.exitstatus = EXIT_NOTHING_DECIDED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """The table of claims."""
+        from collections import Counter
+
+        terminalreporter.section(f"claims at tier {self.campaign.tier}")
+        for result in self.results:
+            terminalreporter.write_line(f"{result.verdict:<13} {result.id:<52} {one_line(result)}")
+        counts = Counter(str(result.verdict) for result in self.results)
+        terminalreporter.write_line(
+            ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
+        )
+        terminalreporter.write_line(f"report: {self.directory / 'report.html'}")
+
+
+def one_line(result: Result) -> str:
+    """Value with interval, band and cost, or the reason."""
+    if result.value is None:
+        return result.reason
+    low = "-inf" if result.band_low is None else f"{result.band_low:g}"
+    high = "inf" if result.band_high is None else f"{result.band_high:g}"
+    text = (
+        f"{result.value:.4g} [{result.ci_low:.4g}, {result.ci_high:.4g}] {result.unit}, band {low} to {high}, "
+        f"{result.seconds:.0f} core-s"
+    )
+    return f"{text}; {result.reason}" if result.reason else text
+
+
+def provenance(judged: ClaimSession) -> dict[str, Any]:
+    """What a reader needs to trace the numbers: versions, machine, products, command."""
+    from jobs.store import hardware, software_versions
+
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "software": software_versions(),
+        "hardware": hardware(),
+        "products": {
+            label: [stage.name for stage in stages]
+            for label, stages in judged.campaign.labels.items()
+            if label in judged.evidence
+        },
+        "seconds": round(judged.outcome.seconds, 1),
+    }
+
+
+def write_claims(judged: ClaimSession) -> None:
+    """Write `claims.json` and `report.html` into the tier's results folder."""
+    import time
+
+    from suite.report import write_report
+
+    judged.directory.mkdir(parents=True, exist_ok=True)
+    content = {
+        "schema": 1,
+        "tier": judged.campaign.tier,
+        "start_from": judged.campaign.start_from,
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "deviations": judged.campaign.deviations,
+        "claims": [result.as_json() for result in judged.results],
+        "faults": judged.faults,
+        "provenance": provenance(judged),
+    }
+    path = judged.directory / "claims.json"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    temporary.replace(path)
+    write_report(judged.directory, judged.evidence)

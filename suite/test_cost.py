@@ -1,0 +1,65 @@
+"""What a step costs by AIMD and by the network, and how the network's cost grows with N."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from suite.claims import Atom, Judge, claim
+from suite.evidence import Evidence
+from suite.statistics import Array, Estimate, estimate, mean_of
+from suite.verdict import NotTested
+
+SECONDS_PER_DAY = 86_400
+FS_PER_NS = 1_000_000
+
+
+def _repeats(evidence: Evidence, method: str) -> dict[int, Array]:
+    """Core-seconds per femtosecond by number of atoms, shape (repeats,)."""
+    found = {
+        int(timing["n_atoms"]): np.asarray(timing["core_seconds_per_step"], dtype=float)
+        / timing["timestep_fs"]
+        for timing in evidence.cost()
+        if timing["method"] == method
+    }
+    if not found:
+        raise NotTested(f"the cost record has no timing of {method}")
+    return found
+
+
+@claim("cost-ratio")
+def test_cost_ratio(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """Decades between AIMD and the network, per simulated time on equal cores."""
+    size = atom["size"]
+    aimd, nnp = _repeats(evidence, "aimd"), _repeats(evidence, "nnp")
+    if size not in aimd or size not in nnp:
+        raise NotTested(f"{size} atoms were not timed by both AIMD and the network")
+    judge(
+        estimate(
+            lambda s: math.log10(float(mean_of(s["aimd"])) / float(mean_of(s["nnp"]))),
+            {"aimd": [aimd[size]], "nnp": [nnp[size]]},
+        )
+    )
+
+
+@claim("cost-scaling")
+def test_cost_scaling(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """Exponent of cost with N, and the price of a nanosecond of thousands of atoms."""
+    timed = _repeats(evidence, "nnp")
+    if atom.measure == "nanosecond":
+        size = max(timed)
+        if size < 1000:
+            raise NotTested(f"the largest system timed has {size} atoms, the claim is about thousands")
+        days = [timed[size] * FS_PER_NS / SECONDS_PER_DAY]
+        judge(estimate(lambda s: float(mean_of(s["repeats"])), {"repeats": days}))
+        return
+    if len(timed) < 3:
+        raise NotTested(f"{len(timed)} sizes were timed: an exponent needs at least three")
+    sizes = np.log(sorted(timed))
+    costs = np.log([timed[size].mean() for size in sorted(timed)])
+    (slope, _), covariance = np.polyfit(sizes, costs, 1, cov="unscaled")
+    residual = costs - np.polyval(np.polyfit(sizes, costs, 1), sizes)
+    freedom = len(sizes) - 2
+    error = math.sqrt(covariance[0, 0] * float(residual @ residual) / freedom)
+    judge(Estimate.from_error(slope, standard_error=error, degrees_of_freedom=freedom))

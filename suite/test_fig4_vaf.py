@@ -1,0 +1,140 @@
+"""Fig. 4: velocity autocorrelation and the vibrational density of states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from suite.claims import Atom, Judge, band_of, claim
+from suite.distances import mean_square_difference, signed_root
+from suite.evidence import Evidence, Observation
+from suite.reference import Curves, aimd_reference, common, difference, read_curves
+from suite.statistics import Array, Estimate, Groups, estimate, mean_of
+from suite.verdict import NotTested
+
+WINDOW_FS = (0.0, 200.0)  # Fig. 4 ends there
+BAND_CM = (0.0, 1600.0)  # vibrations of silica end near 1300 1/cm in the liquid
+
+
+def vaf_reader(species: str) -> Callable[[Sequence[Observation]], Curves]:
+    """Reads the normalised VAF of a species over the time of Fig. 4."""
+    return lambda observations: read_curves(observations, "vaf_time_fs", f"vaf_{species}").between(*WINDOW_FS)
+
+
+def rms_difference(first: Curves, second: Curves) -> Estimate:
+    """Root mean square difference of two curves, noise removed."""
+    return difference(mean_square_difference, first, second).through(signed_root)
+
+
+def vaf_reference(evidence: Evidence, species: str) -> Curves:
+    """AIMD's VAF, valid where its starts agree within the band of vaf-nnp-aimd."""
+    return aimd_reference(
+        evidence,
+        size=96,
+        read=vaf_reader(species),
+        start_difference=rms_difference,
+        band=band_of(f"vaf-nnp-aimd/{species}"),
+        static=False,
+    )
+
+
+def first_zero(x: Array, y: Array) -> float:
+    """Where a curve first crosses zero, by linear interpolation.
+
+    Raises:
+        NotTested: it does not.
+    """
+    below = np.flatnonzero(y < 0)
+    if len(below) == 0 or below[0] == 0:
+        raise NotTested("the velocity autocorrelation does not change its sign within 0.2 ps")
+    i = int(below[0])
+    return float(x[i - 1] + (x[i] - x[i - 1]) * y[i - 1] / (y[i - 1] - y[i]))
+
+
+@claim("vaf-nnp-aimd")
+def test_vaf_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """The network against AIMD, both at N = 96."""
+    species = atom["species"]
+    aimd = vaf_reference(evidence, species)
+    nnp, aimd = common(vaf_reader(species)(evidence.observables("liquid-96-nvt")), aimd)
+    judge(rms_difference(nnp, aimd))
+
+
+@claim("vaf-bks")
+def test_vaf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """BKS: the same course, but farther off than the network."""
+    species = atom["species"]
+    aimd = vaf_reference(evidence, species)
+    read = vaf_reader(species)
+    nnp, bks, aimd = common(
+        read(evidence.observables("liquid-96-nvt")), read(evidence.observables("liquid-96-bks")), aimd
+    )
+    if atom.measure == "first-zero":
+        x = bks.x
+        judge(difference(lambda a, b: first_zero(x, mean_of(a)) / first_zero(x, mean_of(b)), bks, aimd))
+        return
+    judge(
+        estimate(
+            lambda s: (
+                mean_square_difference(s["bks"], s["aimd"]) - mean_square_difference(s["nnp"], s["aimd"])
+            ),
+            {"bks": bks.groups, "nnp": nnp.groups, "aimd": aimd.groups},
+        ).through(signed_root)
+    )
+
+
+@claim("vaf-nve-nvt")
+def test_vaf_nve_nvt(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """The same potential with and without a thermostat."""
+    read = vaf_reader(atom["species"])
+    nve, nvt = common(*(read(evidence.observables(f"liquid-96-{ensemble}")) for ensemble in ("nve", "nvt")))
+    judge(rms_difference(nve, nvt))
+
+
+def _noise(groups: Groups) -> float:
+    """Variance of a spectrum between blocks, relative to its mean square."""
+    blocks = np.concatenate(groups)
+    return float(blocks.var(axis=0, ddof=1).mean() / (blocks.mean(axis=0) ** 2).mean())
+
+
+def _block_fs(observations: list[Observation], groups: Groups) -> float:
+    """Length of a block in time."""
+    facts = observations[0].facts
+    return float(facts["frames"] * facts["dump_every"] * facts["timestep_fs"] / len(groups[0]))
+
+
+@claim("vdos-size")
+def test_vdos_size(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """Noise of the VDOS of 2592 atoms against 96: at equal simulated time, and for equal core-seconds.
+
+    Noise is the spread between blocks. For the first, 96 atoms driven by the network stand for AIMD: how
+    noisy an average over 96 atoms is does not depend on who computes the forces. The second multiplies by
+    what a femtosecond costs.
+    """
+    cost = 1.0
+    if atom.measure == "per-core-second":
+        cost = _core_seconds_per_fs(evidence, "aimd", 96) / _core_seconds_per_fs(evidence, "nnp", 2592)
+    key = f"vdos_{atom['species']}"
+    large, small = evidence.observables("vdos-2592"), evidence.observables("liquid-96-nvt")
+    curves = common(*(read_curves(found, "vdos_wavenumber_cm", key) for found in (large, small)))
+    many, few = (part.between(*BAND_CM) for part in curves)
+    time = _block_fs(small, few.groups) / _block_fs(large, many.groups)
+    judge(
+        estimate(
+            lambda s: math.log10(cost * time * _noise(s["96 atoms"]) / _noise(s["2592 atoms"])),
+            {"96 atoms": few.groups, "2592 atoms": many.groups},
+        )
+    )
+
+
+def _core_seconds_per_fs(evidence: Evidence, method: str, n_atoms: int) -> float:
+    found = [
+        float(np.median(timing["core_seconds_per_step"])) / timing["timestep_fs"]
+        for timing in evidence.cost()
+        if timing["method"] == method and timing["n_atoms"] == n_atoms
+    ]
+    if not found:
+        raise NotTested(f"the cost record has no {method} of {n_atoms} atoms")
+    return min(found)

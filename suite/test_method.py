@@ -1,0 +1,102 @@
+"""How the potentials were made: data, starts, iteration, and the other descriptor."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from suite.claims import Atom, Judge, claim
+from suite.evidence import Evidence, Observation
+from suite.reference import common, difference, require_pbe_216, require_seeds
+from suite.statistics import Array, Groups, estimate, mean_of
+from suite.test_fig1_rdf import peak_feature, rdf_distance, rdf_reader, rdf_reference
+from suite.test_fig3_glass import MEASURED_ANGSTROM
+from suite.verdict import NotTested
+
+
+@claim("inherited")
+def test_inherited(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """How far AIMD from NNP starts is from AIMD from BKS starts."""
+    size, pair = atom["size"], atom["pair"]
+    labels = [f"reference-{size}-{start}" for start in ("nnp", "bks")]
+    nnp, bks = common(*(rdf_reader(pair)(evidence.observables(label)) for label in labels))
+    judge(difference(rdf_distance(nnp.x), nnp, bks))
+
+
+@claim("small-data")
+def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """What the last doubling of the training data brought, on the same held-out frames."""
+    ladder = {heldout.facts["train_frames"]: heldout for heldout in evidence.heldout("learning-curve")}
+    most = max(ladder)
+    halves = [frames for frames in ladder if frames <= most / 1.8]
+    if not halves:
+        raise NotTested("the learning curve has no point at half its data")
+
+    def squares(heldout: Observation) -> Array:
+        error = ((heldout["forces_predicted"] - heldout["forces_reference"]) ** 2).sum(axis=1)
+        return np.bincount(heldout["frame"], weights=error, minlength=len(heldout["run"]))
+
+    run = np.asarray(ladder[most]["run"])
+    table = np.stack([squares(ladder[max(halves)]), squares(ladder[most])], axis=1)
+
+    def ratio(groups: Groups) -> float:
+        half, full = mean_of(groups)
+        return math.sqrt(half / full)
+
+    judge(estimate(lambda s: ratio(s["runs"]), {"runs": [table[run == name] for name in np.unique(run)]}))
+
+
+@claim("iterate")
+def test_iterate(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """The child against its parent: the liquid's g(r), and the glass's distance from experiment."""
+    require_pbe_216(evidence)
+    pair = atom["pair"]
+    if atom.measure == "liquid":
+        aimd = rdf_reference(evidence, size=216, pair=pair)
+        labels = {"parent": "liquid-216-nvt-96", "child": "liquid-216-nvt", "bks": "liquid-216-bks"}
+        *models, aimd = common(
+            *(rdf_reader(pair)(evidence.observables(name)) for name in labels.values()), aimd
+        )
+        samples = {name: part.groups for name, part in zip(labels, models, strict=True)} | {
+            "aimd": aimd.groups
+        }
+        distance = rdf_distance(aimd.x)
+        judge(
+            estimate(lambda s: distance(s["parent"], s["child"]) - distance(s["bks"], s["aimd"]) / 3, samples)
+        )
+        return
+    require_seeds(evidence, "train-96", "train-216")
+    curves = {
+        name: rdf_reader(pair)(evidence.observables(label))
+        for name, label in {"parent": "glass-96", "child": "glass-216"}.items()
+    }
+
+    def miss(name: str, groups: Groups) -> float:
+        return abs(peak_feature(pair, curves[name].x, groups)[0] - MEASURED_ANGSTROM[pair])
+
+    samples = {name: part.groups for name, part in curves.items()}
+    judge(estimate(lambda s: miss("parent", s["parent"]) - miss("child", s["child"]), samples))
+
+
+@claim("n2p2-same")
+def test_n2p2_same(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """A symmetry-function potential's liquid against DeePMD-96's."""
+    pair = atom["pair"]
+    labels = ("liquid-96-n2p2", "liquid-96-nvt")
+    other, ours = common(*(rdf_reader(pair)(evidence.observables(label)) for label in labels))
+    judge(difference(rdf_distance(ours.x), other, ours))
+
+
+@claim("n2p2-stability")
+def test_n2p2_stability(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """Share of runs that fell apart (atoms lost, or torn from the network), the other's less ours."""
+
+    def broken(label: str) -> list[Array]:
+        return [
+            np.array([float(observation.facts["lost_atoms"] > 0)])
+            for observation in evidence.observables(label)
+        ]
+
+    samples = {"n2p2": broken("liquid-96-n2p2"), "deepmd": broken("liquid-96-nvt")}
+    judge(estimate(lambda s: float(mean_of(s["n2p2"]) - mean_of(s["deepmd"])), samples))

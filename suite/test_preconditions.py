@@ -1,0 +1,74 @@
+"""What must hold before any claim is judged: temperature, energy, bonds, and the engine's own warnings."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from suite.claims import Atom, Judge, claim
+from suite.evidence import Evidence
+from suite.statistics import (
+    Array,
+    Estimate,
+    Groups,
+    equilibrated,
+    estimate,
+    estimate_mean,
+    in_blocks,
+    mean_of,
+)
+from suite.test_fig1_rdf import PAIRS, peak_feature, rdf_reader
+
+TARGET_K = 3000.0  # every liquid of Figs. 1, 2, 4 and 5
+BLOCKS = 8
+
+
+def _temperature_variance(groups: Groups, n_atoms: int) -> float:
+    """Variance of the kinetic temperature over the canonical 2 T^2 / (3 N - 3)."""
+    series = np.concatenate([np.ravel(group) for group in groups])
+    return float(series.var() * (3 * n_atoms - 3) / (2 * series.mean() ** 2))
+
+
+def _drifts(time_fs: Array, total_eV: Array, n_atoms: int) -> Array:
+    """Slope of the total energy in each block, meV per atom and ps."""
+    times, energies = in_blocks(time_fs, blocks=BLOCKS), in_blocks(total_eV, blocks=BLOCKS)
+    slopes = [np.polyfit(time, energy, 1)[0] for time, energy in zip(times, energies, strict=True)]
+    return 1e6 * np.array(slopes) / n_atoms
+
+
+@claim("precondition")
+def test_precondition(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """One physical precondition for one label."""
+    label = atom["label"]
+    if atom.measure in ("compressed-against-full", "training-range"):
+        trainings = evidence.train(f"train-{label}")
+        if atom.measure == "compressed-against-full":
+            worst = max(training.facts["compressed_vs_full_force_rms_eV_A"] for training in trainings)
+            judge(Estimate.exact(worst, n_eff=len(trainings)))
+            return
+        trained = min(training.audit["min_distance_angstrom"] for training in trainings)
+        runs = evidence.observables(f"liquid-{label}-nvt")
+        closest = min(
+            float(run["rdf_r"][np.atleast_2d(run[f"rdf_{pair}"]).any(axis=0)][0])
+            for run in runs
+            for pair in PAIRS
+        )
+        judge(Estimate.exact(closest - trained, n_eff=len(runs)))
+        return
+    runs = evidence.observables(label)
+    if atom.measure in ("dangerous_builds", "lost_atoms"):
+        judge(Estimate.exact(sum(run.facts[atom.measure] for run in runs), n_eff=len(runs)))
+    elif atom.measure == "temperature":
+        ratio = estimate_mean([np.atleast_1d(run["temperature_K"]) / TARGET_K for run in runs])
+        judge(ratio)
+    elif atom.measure == "kinetic-energy":
+        n_atoms = runs[0].facts["n_atoms"]
+        blocks = [in_blocks(equilibrated(run["thermo_temperature_K"])[0], blocks=BLOCKS) for run in runs]
+        judge(estimate(lambda s: _temperature_variance(s["runs"], n_atoms), {"runs": blocks}))
+    elif atom.measure == "drift":
+        slopes = [
+            _drifts(run["thermo_time_fs"], run["thermo_total_eV"], run.facts["n_atoms"]) for run in runs
+        ]
+        judge(estimate(lambda s: float(mean_of(s["runs"])), {"runs": slopes}))
+    else:
+        curves = rdf_reader("Si-O")(runs)
+        judge(estimate(lambda s: peak_feature("Si-O", curves.x, s["runs"])[0], {"runs": curves.groups}))

@@ -1,0 +1,122 @@
+"""What a claim's number means: the states, the decision rule, and the record of one result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from suite.statistics import Estimate
+
+Band: TypeAlias = tuple[float | None, float | None]
+
+
+class Verdict(StrEnum):
+    """State of a claim."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    NOT_TESTED = "NOT TESTED"
+    PENDING = "PENDING"
+    ERROR = "ERROR"
+
+    @property
+    def decided(self) -> bool:
+        """Whether it says yes or no."""
+        return self in (Verdict.PASS, Verdict.FAIL)
+
+
+class NotTested(Exception):
+    """This tier or this data cannot test the claim; the message is the reason."""
+
+
+class Pending(Exception):
+    """What the claim needs is submitted and not there yet; the message names the job."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One claim's outcome; the fields of `claims.json`.
+
+    `p` is the chance, under the t distribution of the estimate, that the true value lies on the other
+    side of the nearest edge of the band; `p_family` the same after Holm's correction over a whole run.
+    """
+
+    id: str
+    claim: str
+    where: str
+    statement: str
+    comparison: str
+    distance: str
+    band_low: float | None
+    band_high: float | None
+    unit: str
+    tier: str
+    needs: tuple[str, ...]
+    verdict: Verdict
+    reason: str = ""
+    value: float | None = None
+    standard_error: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n_eff: float | None = None
+    p: float | None = None
+    p_family: float | None = None
+    deviations: tuple[str, ...] = field(default=())
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values only; what is infinite or not a number becomes null."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, float) and not math.isfinite(value):
+                return None
+            return list(value) if isinstance(value, tuple) else value
+
+        return {key: plain(value) for key, value in asdict(self).items()} | {"verdict": str(self.verdict)}
+
+
+def decide(estimate: Estimate, band: Band) -> tuple[Verdict, str]:
+    """Verdict and its reason: PASS inside the band, FAIL outside, INCONCLUSIVE across an edge.
+
+    Raises:
+        ValueError: the estimate is not a number.
+    """
+    from suite.statistics import more_data
+
+    if any(math.isnan(number) for number in (estimate.value, estimate.ci_low, estimate.ci_high)):
+        raise ValueError("the estimate is not a number")
+    low = -math.inf if band[0] is None else band[0]
+    high = math.inf if band[1] is None else band[1]
+    if low <= estimate.ci_low and estimate.ci_high <= high:
+        return Verdict.PASS, ""
+    if estimate.ci_high < low or estimate.ci_low > high:
+        return Verdict.FAIL, "the whole interval lies outside the band"
+    return Verdict.INCONCLUSIVE, f"the interval straddles the band: {more_data(estimate, band)}"
+
+
+def p_value(estimate: Estimate, band: Band) -> float:
+    """One-sided chance that the true value lies beyond the band's edge nearest to the estimate."""
+    from scipy.stats import t
+
+    reach = min(abs(estimate.value - edge) for edge in band if edge is not None)
+    if estimate.standard_error == 0:
+        return 0.0
+    return float(t.sf(reach / estimate.standard_error, estimate.degrees_of_freedom))
+
+
+def with_family(results: Sequence[Result]) -> list[Result]:
+    """The results with `p_family` by Holm over all that have a p; verdicts stay as they are."""
+    order = sorted(
+        (i for i, result in enumerate(results) if result.p is not None), key=lambda i: results[i].p or 0
+    )
+    adjusted: dict[int, float] = {}
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * (results[i].p or 0.0)))
+        adjusted[i] = largest
+    return [replace(result, p_family=adjusted.get(i)) for i, result in enumerate(results)]

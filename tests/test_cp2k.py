@@ -1,0 +1,228 @@
+"""CP2K for real, on one SiO2 molecule in a small box: forces, units, resuming after a kill, refusals."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.engines import cp2k
+from jobs.errors import EngineError, SuiteError
+from jobs.frames import MASSES_AMU
+
+try:
+    cp2k.find_cp2k()
+    INSTALLED = True
+except EngineError:
+    INSTALLED = False
+needs_cp2k = [
+    pytest.mark.engine,
+    pytest.mark.skipif(not INSTALLED, reason="CP2K is not installed; see README, Install"),
+]
+
+SETTINGS = {
+    "basis": "SZV-MOLOPT-SR-GTH",
+    "cutoff_Ry": 120,
+    "rel_cutoff_Ry": 25,
+    "eps_default": 1e-10,
+    "eps_scf": 1e-6,
+    "max_scf": 20,
+    "outer_max_scf": 5,
+}
+MOLECULE = cp2k.Start(
+    types=np.array([0, 1, 1], np.int8),
+    positions=np.array([[2.5, 2.5, 2.5], [4.02, 2.6, 2.5], [0.98, 2.45, 2.62]]),
+    cell=np.diag([5.0, 5.0, 5.0]),
+    velocities=np.array([[1.0, 2.0, -1.0], [-2.0, -1.0, 1.0], [0.5, -2.5, 1.0]]) * 1e-2,
+)
+STEPS = 6
+NVE = cp2k.Dynamics(
+    steps=STEPS, timestep_fs=1.0, temperature_K=1000.0, thermostat=None, damping_fs=100.0, seed=1
+)
+RUN_MOLECULE = textwrap.dedent(
+    """
+    import sys; from pathlib import Path
+    from jobs.engines import cp2k
+    from tests.test_cp2k import MOLECULE, NVE, SETTINGS
+    cp2k.run_dynamics(
+        cp2k.Settings.read(SETTINGS), MOLECULE, NVE, directory=Path(sys.argv[1]), threads=1
+    )
+    """
+)
+
+
+def settings(**changes: object) -> cp2k.Settings:
+    return cp2k.Settings.read({**SETTINGS, **changes})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, cp2k.Run]:
+    directory = tmp_path_factory.mktemp("whole")
+    return directory, cp2k.run_dynamics(settings(), MOLECULE, NVE, directory=directory, threads=1)
+
+
+class TestSinglePoint:
+    pytestmark = needs_cp2k
+
+    def test_forces_are_minus_the_slope_of_the_energy(self, tmp_path):
+        direction = np.array([[0.2, -0.5, 0.1], [0.6, 0.3, -0.2], [-0.1, 0.2, 0.3]])
+        direction /= np.linalg.norm(direction)
+        labels = {}
+        for step in (-0.01, 0.0, 0.01):
+            start = cp2k.Start(MOLECULE.types, MOLECULE.positions + step * direction, MOLECULE.cell)
+            labels[step] = cp2k.single_point(settings(), start, directory=tmp_path / f"{step}", threads=1)
+        assert all(label.converged for label in labels.values())
+        slope = (labels[0.01].energy_eV - labels[-0.01].energy_eV) / 0.02
+        along = float((labels[0.0].forces * direction).sum())
+        assert abs(along) > 0.5
+        # What is left is the third derivative, and the grid's own ripple at this low cut-off.
+        assert -slope == pytest.approx(along, abs=0.02)
+
+    def test_unconverged_is_said(self, tmp_path):
+        label = cp2k.single_point(
+            settings(max_scf=1, outer_max_scf=1), MOLECULE, directory=tmp_path, threads=1
+        )
+        assert not label.converged
+
+    def test_truncated_log_is_an_error(self, whole, tmp_path):
+        directory, _ = whole
+        text = (directory / cp2k.LOG).read_text()
+        (tmp_path / cp2k.LOG).write_text(text[: len(text) // 2])
+        with pytest.raises(EngineError, match="no end in its log"):
+            cp2k.read_single_point(tmp_path, n_atoms=3)
+
+
+class TestDynamics:
+    pytestmark = needs_cp2k
+
+    def test_units_obey_newton(self, whole):
+        """Positions, velocities and forces fit together as velocity Verlet makes them."""
+        _, run = whole
+        assert run.converged.all()
+        np.testing.assert_array_equal(run.steps, np.arange(STEPS + 1))
+        np.testing.assert_allclose(run.positions[0], MOLECULE.positions, atol=1e-8)
+        # eV/A/amu in A/fs2
+        accelerations = run.forces / np.array(MASSES_AMU)[MOLECULE.types][:, None] * 9.648533e-3
+        predicted = run.positions[:-1] + run.velocities[:-1] + accelerations[:-1] / 2
+        moved = np.abs(np.diff(run.positions, axis=0)).max()
+        np.testing.assert_allclose(predicted, run.positions[1:], atol=1e-6 * moved)
+        predicted = run.velocities[:-1] + (accelerations[1:] + accelerations[:-1]) / 2
+        np.testing.assert_allclose(predicted, run.velocities[1:], atol=1e-7)
+
+    def test_kinetic_energy_is_that_of_the_velocities(self, whole):
+        _, run = whole
+        masses = np.array(MASSES_AMU)[MOLECULE.types]
+        kinetic = 0.5 * np.einsum("i,fix,fix->f", masses, run.velocities, run.velocities) / 9.648533e-3
+        np.testing.assert_allclose(kinetic, run.kinetic_eV, rtol=1e-5)
+
+    def test_energy_is_conserved(self, whole):
+        _, run = whole
+        exchanged = np.ptp(run.energies_eV)
+        assert exchanged > 0.05
+        assert np.ptp(run.energies_eV + run.kinetic_eV) < 0.05 * exchanged
+
+    def test_killed_run_goes_on_and_loses_at_most_one_step(self, whole, tmp_path):
+        _, uninterrupted = whole
+        root = Path(__file__).resolve().parents[1]
+        energies = tmp_path / "run-1.ener"
+        with subprocess.Popen([sys.executable, "-c", RUN_MOLECULE, str(tmp_path)], cwd=root) as process:
+            deadline = time.monotonic() + 120
+            while not (energies.is_file() and len(energies.read_text().splitlines()) >= 4):
+                assert time.monotonic() < deadline
+                assert process.poll() is None
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+        time.sleep(0.5)  # CP2K dies with its parent
+        size = energies.stat().st_size
+        done = len(energies.read_text().splitlines()) - 2
+        assert 2 <= done < STEPS
+        time.sleep(0.5)
+        assert energies.stat().st_size == size
+        run = cp2k.run_dynamics(settings(), MOLECULE, NVE, directory=tmp_path, threads=1)
+        np.testing.assert_array_equal(run.steps, np.arange(STEPS + 1))
+        assert run.converged.all()
+        # Nothing but the noise of the SCF, whose first guess differs.
+        np.testing.assert_allclose(run.positions, uninterrupted.positions, atol=1e-5)
+        np.testing.assert_allclose(run.energies_eV, uninterrupted.energies_eV, atol=1e-4)
+        resumed = (tmp_path / cp2k.LOG).read_text().split("PROGRAM STARTED AT")[-1]
+        first_new = int(re.findall(r"MD\| Step number\s+(\d+)", resumed)[0])
+        assert first_new >= done
+
+    def test_frame_cut_off_while_it_was_written_is_made_again(self, whole, tmp_path):
+        directory, uninterrupted = whole
+        copy = tmp_path / "copy"
+        shutil.copytree(directory, copy)
+        forces = copy / "run-frc-1.xyz"
+        forces.write_text(forces.read_text()[:-30])
+        run = cp2k.run_dynamics(settings(), MOLECULE, NVE, directory=copy, threads=1)
+        np.testing.assert_array_equal(run.steps, uninterrupted.steps)
+        np.testing.assert_allclose(run.forces, uninterrupted.forces, atol=1e-3)
+        assert run.converged.all()
+
+    def test_finished_run_is_only_read(self, whole):
+        directory, run = whole
+        before = (directory / cp2k.LOG).stat().st_mtime_ns
+        again = cp2k.run_dynamics(settings(), MOLECULE, NVE, directory=directory, threads=1)
+        assert (directory / cp2k.LOG).stat().st_mtime_ns == before
+        np.testing.assert_array_equal(again.forces, run.forces)
+
+    def test_energy_of_another_evaluation_counts_as_unconverged(self, whole, tmp_path):
+        directory, _ = whole
+        copy = tmp_path / "copy"
+        shutil.copytree(directory, copy)
+        log = copy / cp2k.LOG
+        totals = re.findall(r"FORCE_EVAL.*:\s+(\S+)", log.read_text())
+        log.write_text(log.read_text().replace(totals[2], "-30.0"))
+        np.testing.assert_array_equal(
+            cp2k.read_run(copy, n_atoms=3).converged, [True, True, False] + [True] * (STEPS - 2)
+        )
+
+
+class TestRefusals:
+    def test_missing_program_is_one_line(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(EngineError, match=r"^CP2K: found none of") as caught:
+            cp2k.find_cp2k()
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("changes", [{"cutoff_Ry": 0}, {"eps_scf": -1e-5}, {"unknown": 1}])
+    def test_wrong_settings(self, changes):
+        with pytest.raises(SuiteError, match=r"^CP2K settings: found .* expected"):
+            settings(**changes)
+
+    def test_wrong_thermostat(self):
+        with pytest.raises(SuiteError, match="found 'berendsen'"):
+            cp2k.Dynamics(1, 1.0, 300.0, "berendsen", 100.0, 1)
+
+
+def test_deck_says_what_was_asked():
+    dynamics = cp2k.Dynamics(100, 2.0, 3000.0, "nose-hoover", 100.0, 5)
+    deck = cp2k.write_deck(
+        settings(), MOLECULE, dynamics=dynamics, restart_file="resume-40.restart", restart_step=40
+    )
+    words = " ".join(deck.split())
+    for expected in (
+        "RUN_TYPE MD",
+        "&XC_FUNCTIONAL PBE",
+        "RESTART_FILE_NAME resume-40.restart",
+        "STEPS 60",
+        "TIMESTEP 2.0",
+        "TEMPERATURE 3000.0",
+        "TYPE NOSE &NOSE TIMECON 100.0",
+        "CUTOFF 120",
+        "EPS_SCF 1e-06",
+        "Si 2.5 2.5 2.5",
+        "POTENTIAL GTH-PBE-q4",
+        "POTENTIAL GTH-PBE-q6",
+        "MASS 28.0855",
+    ):
+        assert expected in words
+    assert "THERMOSTAT" not in cp2k.write_deck(settings(), MOLECULE, dynamics=NVE)
