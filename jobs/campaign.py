@@ -271,7 +271,7 @@ class _Builder:
             inputs["potential"] = options[replica % len(options)]
         if "quench" in run:
             kind = "quench"
-            parameters |= run["quench"]
+            parameters |= {**run["quench"], "coordination_cutoff_angstrom": angle_cutoffs_angstrom()["Si-O"]}
             quench = run["quench"]
             steps = (quench["from_K"] - quench["to_K"]) / quench["rate_K_per_s"] / 1e-15 + quench[
                 "anneal_steps"

@@ -161,7 +161,12 @@ def _check(arguments: argparse.Namespace) -> int:
 
     store = Store(arguments.store)
     names = list(store.finished())
-    problems = [line for name in names for line in store.problems(name)] + deposit.problems()
+    problems = [line for name in names for line in store.problems(name)]
+    for deposited in deposit.list_sets():
+        try:
+            deposit.verify_set(deposited)
+        except SuiteError as error:
+            problems.append(str(error))
     for line in problems:
         print(line)
     if problems:

@@ -1,4 +1,3 @@
-# ruff: noqa: N815 (units keep their case in names)
 """The deposit of first-principles frames under `reference/aimd`: how it is read and how it grows.
 
 A set is a folder: `set.yml` (what it is, and the list of its runs with checksums), `runs/*.npz`,

@@ -7,10 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from jobs.engines.process import die_with_parent, thread_environment
 from jobs.errors import ERROR_EXIT, SuiteError
@@ -41,7 +43,7 @@ class Outcome:
 class _Slot:
     stage: Stage
     process: subprocess.Popen[bytes]
-    log: Path
+    said: IO[bytes]
     started: float
 
 
@@ -85,18 +87,18 @@ class Display:
 
 def _start(stage: Stage, store: Store) -> _Slot:
     store.write_recipe(Recipe.of(stage))
-    log = store.root / "recipes" / f"{stage.name}.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "jobs", "make", stage.name, "--store", str(store.root)],
-            cwd=Path(__file__).resolve().parent.parent,
-            env=thread_environment(stage.cores),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            preexec_fn=die_with_parent,
-        )
-    return _Slot(stage, process, log, time.monotonic())
+    # Outside the store: on a full disk the reason must still get through.
+    said = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has ended
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs", "make", stage.name, "--store", str(store.root)],
+        cwd=Path(__file__).resolve().parent.parent,
+        env=thread_environment(stage.cores),
+        stdin=subprocess.DEVNULL,
+        stdout=said,
+        stderr=subprocess.STDOUT,
+        preexec_fn=die_with_parent,
+    )
+    return _Slot(stage, process, said, time.monotonic())
 
 
 def _stop(slots: Iterable[_Slot]) -> None:
@@ -155,7 +157,7 @@ def run(
         while waiting or slots:
             for slot in [slot for slot in slots if slot.process.poll() is not None]:
                 slots.remove(slot)
-                _close(slot, outcome, missing, display)
+                _close(slot, store, outcome, missing, display)
             for stage in list(waiting):
                 lost = [
                     n for n in stage.inputs.values() if n.name in outcome.failed or n.name in outcome.blocked
@@ -181,7 +183,7 @@ def run(
     return outcome
 
 
-def _close(slot: _Slot, outcome: Outcome, missing: set[str], display: Display) -> None:
+def _close(slot: _Slot, store: Store, outcome: Outcome, missing: set[str], display: Display) -> None:
     seconds = time.monotonic() - slot.started
     name, label = slot.stage.name, slot.stage.label
     if slot.process.returncode == 0:
@@ -189,12 +191,17 @@ def _close(slot: _Slot, outcome: Outcome, missing: set[str], display: Display) -
         outcome.made.append(name)
         display.ended(slot.stage, f"[green]made[/green]     {label} ({seconds:.0f} s)")
         return
-    lines = [line for line in slot.log.read_text(errors="replace").splitlines() if line.strip()]
-    reason = lines[-1] if lines else f"ended with code {slot.process.returncode} and said nothing"
-    if slot.process.returncode < 0:
-        reason = f"killed by signal {-slot.process.returncode} (log: {slot.log})"
-    elif slot.process.returncode != ERROR_EXIT:
-        reason += f" (log: {slot.log})"
+    slot.said.seek(0)
+    said = slot.said.read().decode(errors="replace")
+    lines = [line for line in said.splitlines() if line.strip()]
+    code = slot.process.returncode
+    reason = lines[-1] if lines else f"ended with code {code} and said nothing"
+    if code < 0:
+        reason = f"killed by signal {-code}"
+    elif code != ERROR_EXIT:
+        log = store.root / "recipes" / f"{name}.log"
+        log.write_text(said)
+        reason += f" (log: {log})"
     outcome.failed[name] = f"{label}: {reason}"
     display.ended(slot.stage, f"[red]FAILED[/red]   {label}: {reason}")
 

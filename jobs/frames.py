@@ -1,4 +1,3 @@
-# ruff: noqa: N815 (units keep their case in names)
 """Labelled frames and the streaming reader of extended XYZ files.
 
 Units: A, fs, eV, eV/A, A/fs, K. One frame is in memory at a time; every wrong input stops with one

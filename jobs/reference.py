@@ -49,7 +49,10 @@ class Paper:
 
 @dataclass(frozen=True)
 class Row:
-    """A number from outside: `uncertainty` is None where the source gives none; `value` where it is a finding."""
+    """A number from outside.
+
+    `uncertainty` is None where the source gives none, `value` where the row is a finding in words.
+    """
 
     id: str
     quantity: str

@@ -178,3 +178,8 @@ def read_data(path: Path) -> Configuration:
     if not np.isfinite(positions).all():
         raise SuiteError(f"{path}: found non-finite positions, expected finite ones")
     return Configuration(positions, types, cell)
+
+
+def minimum_image(separation: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Separations (..., 3) to the nearest image in an orthogonal cell (3,); right below half an edge."""
+    return np.asarray(separation - np.round(separation / cell) * cell)

@@ -208,12 +208,12 @@ class DumpTrajectory(Trajectory):
                 f"{self.path}: found byte order {byte_order}, revision {revision}, tilted {tilted}, "
                 f"units {units}, time {timed}, expected 1, 2, 0, 0, 0"
             )
-        names = self._bytes[offset + _HEAD.size : offset + _HEAD.size + length].decode(errors="replace")
-        if columns != _VALUES or names != DUMP_COLUMNS:
-            raise SuiteError(f"{self.path}: found the columns '{names}', expected '{DUMP_COLUMNS}'")
         cursor = offset + _HEAD.size + length
         if cursor + 4 > size:
             raise truncated(cursor + 4)
+        names = self._bytes[offset + _HEAD.size : cursor].decode(errors="replace")
+        if columns != _VALUES or names != DUMP_COLUMNS:
+            raise SuiteError(f"{self.path}: found the columns '{names}', expected '{DUMP_COLUMNS}'")
         (n_chunks,) = struct.unpack_from("<i", self._bytes, cursor)
         cursor += 4
         chunks = []

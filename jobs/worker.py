@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import time
 from importlib import import_module
 
 from jobs.errors import SuiteError
 from jobs.store import Store
 from jobs.workspace import Workspace
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_BYTES = 1 << 16
 
 
 def make_stage(store: Store, name: str) -> bool:
@@ -37,10 +41,10 @@ def make_stage(store: Store, name: str) -> bool:
             started = time.monotonic()
             import_module(f"jobs.stages.{recipe.kind}").run(workspace)
             store.finish(recipe, workspace, wall_seconds=time.monotonic() - started)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise SuiteError(
-                    f"{store.root}: no space left on the disk while making {recipe.label}"
-                ) from None
+        except Exception as error:
+            # Not every library keeps the error number, and an engine says it in words of its own.
+            full = shutil.disk_usage(store.root).free < _FULL_BYTES
+            if full or getattr(error, "errno", None) in _DISK_FULL:
+                raise SuiteError(f"{store.root}: no space left on the disk (at {recipe.label})") from None
             raise
         return True

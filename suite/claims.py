@@ -217,6 +217,12 @@ def evaluate(function: Callable[..., None], atom: Atom, evidence: Evidence) -> R
     except Exception as error:
         verdict, reason = Verdict.ERROR, f"{type(error).__name__}: {' '.join(str(error).split())}"
     found = estimates[0] if len(estimates) == 1 else None
+    numbers: dict[str, float] = {}
+    if found is not None:
+        names = ("value", "standard_error", "ci_low", "ci_high", "n_eff")
+        numbers = {name: getattr(found, name) for name in names}
+        if verdict is not Verdict.ERROR:
+            numbers["p"] = p_value(found, atom.band)
     return Result(
         id=atom.id,
         claim=atom.claim,
@@ -231,12 +237,7 @@ def evaluate(function: Callable[..., None], atom: Atom, evidence: Evidence) -> R
         needs=atom.needs,
         verdict=verdict,
         reason=reason,
-        value=found and found.value,
-        standard_error=found and found.standard_error,
-        ci_low=found and found.ci_low,
-        ci_high=found and found.ci_high,
-        n_eff=found and found.n_eff,
-        p=p_value(found, atom.band) if found and verdict is not Verdict.ERROR else None,
         deviations=evidence.deviations,
         seconds=time.perf_counter() - started,
+        **numbers,
     )

@@ -52,29 +52,26 @@ def wasserstein(first: Groups, second: Groups, featureless: Array) -> float:
     The sign of the difference of the cumulative distributions is taken from the other folds.
     """
     scale = float(np.abs(_cumulative(mean_of(second)) - _cumulative(featureless)).sum())
+    splits_a, splits_b = (
+        [(_cumulative(one), _cumulative(rest)) for one, rest in _splits(groups)] for groups in (first, second)
+    )
     terms = [
-        float(
-            (
-                np.sign(_cumulative(rest_a) - _cumulative(rest_b)) * (_cumulative(one_a) - _cumulative(one_b))
-            ).sum()
-        )
-        for one_a, rest_a in _splits(first)
-        for one_b, rest_b in _splits(second)
+        float(np.sign(rest_a - rest_b) @ (one_a - one_b))
+        for one_a, rest_a in splits_a
+        for one_b, rest_b in splits_b
     ]
     return float(np.mean(terms)) / scale
 
 
 def mean_square_difference(first: Groups, second: Groups) -> float:
     """Mean over the points of the squared difference of two curves, unbiased (it may be negative)."""
-    return float(
-        np.mean(
-            [
-                np.mean((one_a - one_b) * (rest_a - rest_b))
-                for one_a, rest_a in _splits(first)
-                for one_b, rest_b in _splits(second)
-            ]
-        )
-    )
+    splits_b = list(_splits(second))
+    terms = [
+        np.mean((one_a - one_b) * (rest_a - rest_b))
+        for one_a, rest_a in _splits(first)
+        for one_b, rest_b in splits_b
+    ]
+    return float(np.mean(terms))
 
 
 def signed_root(square: float) -> float:
@@ -116,5 +113,5 @@ def moments(x: Array, density: Array) -> tuple[float, float]:
 
 
 def log_slope(x: Array, y: Array) -> Array:
-    """d ln y / d ln x at every point."""
+    """Slope d ln y / d ln x at every point."""
     return np.gradient(np.log(y), np.log(x))

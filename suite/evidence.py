@@ -98,7 +98,7 @@ class Training:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Finished products by label; for labels without any, the reason or the job they wait for.
+    """Finished products by label; for the others why there are none (`absent`, `pending` or `broken`).
 
     `tier` is the tier that made them and `deviations` how it departs from the paper's protocol.
     """
@@ -108,6 +108,7 @@ class Evidence:
     deviations: tuple[str, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
     pending: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
     planted: Mapping[str, Mapping[str, Callable[[Observation], Array]]] = field(default_factory=dict)
     _kept: dict[tuple[str, tuple[str, str]], list[Observation]] = field(default_factory=dict, repr=False)
 
@@ -119,8 +120,11 @@ class Evidence:
 
         Raises:
             Pending: they are submitted and not there yet.
+            SuiteError: making them failed.
             NotTested: this tier has none.
         """
+        if label in self.broken:
+            raise SuiteError(self.broken[label])
         if label in self.pending:
             raise Pending(self.pending[label])
         if label not in self:
@@ -140,7 +144,7 @@ class Evidence:
         return [Training(path) for path in self.directories(label)]
 
     def cost(self) -> list[dict[str, Any]]:
-        """Timings: dicts with method (aimd, nnp, bks), n_atoms, timestep_fs, core_seconds_per_step (repeats)."""
+        """Timings: method (aimd, nnp, bks), n_atoms, timestep_fs, core_seconds_per_step (one per repeat)."""
         return [
             timing
             for path in self.directories("cost")
@@ -164,6 +168,7 @@ class Evidence:
             tier=self.tier,
             deviations=self.deviations,
             absent=self.absent,
+            broken={label: text for label, text in self.broken.items() if label not in swapped},
             pending={label: text for label, text in self.pending.items() if label not in swapped},
             planted={**self.planted, **(planted or {})},
         )

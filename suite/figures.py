@@ -32,6 +32,7 @@ Array = NDArray[np.float64]
 
 INEFFICIENCY_PLACES = 24  # along a curve; its mean is what the whole curve uses
 UNAVAILABLE = (NotTested, Pending, SuiteError)  # a figure without its data says why; it stops no report
+WIDEST_BAND = 0.25  # of its curve's range, as far as axes and insets make room for it
 DRAWN_POINTS = 500  # per curve; more is below the line width of a panel
 PANEL_INCHES = (4.1, 3.0)
 FEMTOSECONDS_PER_PICOSECOND = 1000.0
@@ -241,7 +242,11 @@ class _Sketch:
                 if axes.get_yscale() == "log":
                     lower = np.maximum(lower, mean * 1e-2)
                 axes.fill_between(x, lower, mean + half, color=colour, alpha=0.2, linewidth=0, zorder=2)
-            outlines.append((x, mean - half, mean + half))
+            # A band of two or three units can be far wider than its curve: it does not set the scale.
+            reach = WIDEST_BAND * float(np.ptp(mean))
+            outlines.append(
+                (x, np.maximum(mean - half, mean.min() - reach), np.minimum(mean + half, mean.max() + reach))
+            )
         return outlines
 
     def finish(self, key: str, title: str, caption: str, panels: Sequence[Panel | None]) -> Drawing:
@@ -271,6 +276,7 @@ def _dress(axes: Axes, *, font_points: float = 8.5) -> None:
     axes.tick_params(which="both", colors=ink, labelsize=font_points, direction="in", width=0.7)
     axes.grid(visible=True, color=rule, linewidth=0.5)
     axes.set_axisbelow(True)
+    axes.locator_params(nbins=6)  # ticks are most of what a panel's drawing takes
     for spine in axes.spines.values():
         spine.set(color=ink, linewidth=0.8)
     for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
@@ -348,11 +354,13 @@ DISTANCE_AXIS = "r (Å)"
 
 
 def _liquid_series(evidence: Evidence) -> tuple[Series, ...]:
-    """AIMD at N = 216, or else what AIMD there is at N = 96; the NNP and BKS at N = 216."""
-    aimd = [AIMD_216]
-    if AIMD_216.label not in evidence:
-        aimd += [one for one in _aimd_96(evidence) if one.label in evidence]
-    return (*aimd, BKS_216, DEEPMD_216)
+    """AIMD, BKS and NNP at N = 216; for one that is not there, its N = 96 neighbour is drawn as well."""
+    series: list[Series] = []
+    for wanted, others in ((AIMD_216, _aimd_96(evidence)), (BKS_216, (BKS_96,)), (DEEPMD_216, (DEEPMD_96,))):
+        series.append(wanted)
+        if wanted.label not in evidence:
+            series += [other for other in others if other.label in evidence]
+    return tuple(series)
 
 
 def _aimd_96(evidence: Evidence) -> tuple[Series, ...]:
@@ -728,23 +736,25 @@ def cost(evidence: Evidence) -> Drawing:
     if timings:
         canvas, axes = _canvas()
         for name, key in COST_METHODS.items():
-            of_method = sorted(
+            of_method = [
                 (int(one["n_atoms"]), np.atleast_1d(one["core_seconds_per_step"]))
-                for one in timings
+                for one in sorted(timings, key=lambda one: int(one["n_atoms"]))
                 if one["method"] == name
-            )
+            ]
             if not of_method:
                 continue
             method = METHODS[key]
             colour = INKS[method.colour].light
-            sizes = [size for size, _ in of_method]
-            axes.plot(sizes, [np.median(repeats) for _, repeats in of_method], color=colour, linewidth=1.1)
+            medians = [(size, np.median(repeats)) for size, repeats in of_method]
+            axes.plot(*zip(*medians, strict=True), color=colour, linewidth=1.1)
             for size, repeats in of_method:
                 axes.plot(np.full(repeats.size, size), repeats, "o", color=colour, markersize=3)
             text = "NNP" if name == "nnp" else method.title
             sketch.drawn[text] = Series("cost", key, text)
         axes.set(xscale="log", yscale="log", xlabel="atoms", ylabel="core-seconds per step")
         axes.minorticks_off()
+        sizes = sorted({int(one["n_atoms"]) for one in timings})
+        axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.margins(0.08)
         panels.append(_panel(canvas, "cost", "Core-seconds per MD step against the number of atoms"))
     caption = "What one MD step costs, by method and size; every repeat is a dot."

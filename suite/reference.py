@@ -102,11 +102,12 @@ def aimd_reference(
         if found and min(observation.facts["effective_fraction"] for observation in found) >= SAMPLE_FRACTION:
             return read(found)
     starts = [f"reference-{size}-{start}" for start in ("nnp", "bks")]
-    missing = [label for label in starts if label not in evidence and label not in evidence.pending]
+    expected = {*evidence.pending, *evidence.broken}
+    missing = [label for label in starts if label not in evidence and label not in expected]
     if missing:
         raise NotTested(
-            f"no AIMD of {size} atoms that may judge: {' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} "
-            "not deposited, and without both starts the start would decide"
+            f"no AIMD of {size} atoms that may judge ({' and '.join(missing)} not deposited): without both "
+            "starts the start would decide"
         )
     from_nnp, from_bks = common(*(read(evidence.observables(label)) for label in starts))
     apart = start_difference(from_nnp, from_bks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ SCHEMA = 1
 CLAIMS_FILE = "claims.json"
 REPORT_FILE = "report.html"
 FIGURES_FOLDER = "figures"
+PRECONDITION = "precondition"  # the claim that judges the runs themselves
 NO_NUMBER = "–"
 
 
@@ -108,14 +110,14 @@ def bar(claim: Mapping[str, Any]) -> Bar | None:
 
 
 def interval_text(claim: Mapping[str, Any]) -> str:
-    """Value and 95% interval, e.g. `1.612 [1.608, 1.616]`."""
+    """Value and 95% interval, e.g. `1.612 [1.608, 1.616]`; no line break inside the brackets."""
     value, low, high = claim["value"], claim["ci_low"], claim["ci_high"]
     if _finite(value) is None:
         return NO_NUMBER
     if _finite(low) is None or _finite(high) is None:
         return number(value)
     half = (high - low) / 2
-    return f"{number(value, half)} [{number(low, half)}, {number(high, half)}]"
+    return f"{number(value, half)} [{number(low, half)},\u00a0{number(high, half)}]"
 
 
 def band_text(claim: Mapping[str, Any]) -> str:
@@ -137,6 +139,7 @@ def _row(claim: Mapping[str, Any], shared_deviations: Sequence[str]) -> dict[str
     seconds = _finite(claim["seconds"])
     return {
         **claim,
+        "unit": re.sub(r"\bA\b", "Å", claim["unit"]),
         "shown": STATES[claim["verdict"]],
         "own_deviations": [text for text in claim["deviations"] if text not in shared_deviations],
         "interval": interval_text(claim),
@@ -177,35 +180,38 @@ def _untested(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     return sorted(reasons.items(), key=lambda item: -len(item[1]))
 
 
-def _claims(count: int) -> str:
-    return "1 atomic claim lies" if count == 1 else f"{count} atomic claims lie"
-
-
 def _conclusions(
     rows: Sequence[Mapping[str, Any]], *, tier: str, deviations: Sequence[str]
 ) -> dict[str, list[str]]:
     """What the verdicts allow a reader to say, and what they do not."""
-    counts = Counter(row["verdict"] for row in rows)
-    named = {
-        word: ", ".join(dict.fromkeys(str(row["claim"]) for row in rows if row["verdict"] == word))
-        for word in counts
+    atoms = Counter(str(row["claim"]) for row in rows)
+    found = {
+        word: Counter(str(row["claim"]) for row in rows if row["verdict"] == word)
+        for word in (Verdict.PASS, Verdict.FAIL)
     }
+    passed, failed = found[Verdict.PASS], found[Verdict.FAIL]
+
+    def named(counts: Mapping[str, int]) -> str:
+        return ", ".join(f"{claim} ({count} of {atoms[claim]})" for claim, count in counts.items())
+
     may, may_not = [], []
-    if counts[Verdict.PASS]:
-        may.append(f"{_claims(counts[Verdict.PASS])} within the band (of {named[Verdict.PASS]}).")
-    if counts[Verdict.FAIL]:
-        may.append(f"{_claims(counts[Verdict.FAIL])} outside the band (of {named[Verdict.FAIL]}).")
-    if not may:
-        may.append("Nothing was decided: the page shows the path, not the paper.")
-    else:
+    if unfailed := {claim: count for claim, count in passed.items() if claim not in failed}:
+        may.append(f"Some atoms pass and none fails, of: {named(unfailed)}.")
+    if failed:
+        may.append(f"Some atoms fail, of: {named(failed)}.")
+    if may:
         may.append("All of it is about what this run made or was given, with the deviations listed here.")
-    if counts[Verdict.FAIL] and deviations:
+    else:
+        may.append("Nothing was decided: the page shows the path, not the paper.")
+    if PRECONDITION in failed:
+        may_not.append("Anything from the runs whose physical preconditions failed: see the first claims.")
+    if failed and deviations:
         may_not.append("That a FAIL refutes the paper, where one of the deviations could be its cause.")
-    if counts[Verdict.PASS] and tier != "paper":
+    if passed and tier != "paper":
         may_not.append(f"That a PASS at the {tier} tier is one at the paper's lengths and sizes.")
-    open_ones = len(rows) - counts[Verdict.PASS] - counts[Verdict.FAIL]
-    if open_ones:
-        may_not.append(f"Anything, either way, about what is not PASS or FAIL ({open_ones} of {len(rows)}).")
+    undecided = len(rows) - passed.total() - failed.total()
+    if undecided:
+        may_not.append(f"Anything, either way, about what is not PASS or FAIL ({undecided} of {len(rows)}).")
     may_not.append(
         "That a whole claim of the paper holds because one of its atoms does, or that a few failures among "
         "many 95% intervals mean more than chance: the family-wise p is in the table."

@@ -30,11 +30,11 @@ class Verdict(StrEnum):
         return self in (Verdict.PASS, Verdict.FAIL)
 
 
-class NotTested(Exception):
+class NotTested(Exception):  # noqa: N818
     """This tier or this data cannot test the claim; the message is the reason."""
 
 
-class Pending(Exception):
+class Pending(Exception):  # noqa: N818
     """What the claim needs is submitted and not there yet; the message names the job."""
 
 

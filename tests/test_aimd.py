@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -127,15 +128,13 @@ class TestRuns:
             *((1500.0, step) for step in "123"),
         ]
         assert [frame.info["relaxation"] for frame in frames] == list("TTFFTFF")
-        # One trajectory: no jump where the temperature changes, and no atom stands still.
-        moves = [
-            np.abs(after.positions - before.positions).max()
-            for before, after in zip(frames, frames[1:], strict=False)
-        ]
-        assert max(moves) < 3 * min(moves)
-        speed = [np.abs(frame.velocities).max() for frame in frames if frame.velocities is not None]
-        assert len(speed) == len(frames)
-        assert moves[3] == pytest.approx(speed[3] * 1.0, rel=0.3)
+        # One trajectory: atoms move as their velocities say, across the change of temperature too.
+        for before, after in pairwise(frames):
+            assert before.velocities is not None
+            assert after.velocities is not None
+            moved = after.positions - before.positions
+            expected = (before.velocities + after.velocities) / 2
+            assert np.abs(moved - expected).max() < 0.25 * np.abs(moved).max()
         assert [run["density_g_cm3"] for run in product(stage.directory)["runs"]] == pytest.approx([0.85] * 2)
 
     def test_unconverged_steps_are_refused_and_counted(self, tmp_path):

@@ -277,7 +277,7 @@ def test_other_composition_in_one_set_is_refused(tmp_path):
 def test_spliced_trajectory_is_refused(tmp_path):
     frames = real_frames(3)
     frames[2] = Frame(**{**frames[2].__dict__, "positions": frames[2].positions[::-1]})
-    with pytest.raises(SuiteError, match="frame 3: found an atom .* expected one continuous trajectory"):
+    with pytest.raises(SuiteError, match=r"frame 3: found an atom .* expected one continuous trajectory"):
         deposit_file(write_extxyz(tmp_path / "f.xyz", frames), tmp_path / "root")
 
 

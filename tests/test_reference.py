@@ -38,7 +38,7 @@ def test_unresolved_gap_is_refused(tmp_path):
     content["gaps"] = [g for g in content["gaps"] if g["id"] != "sel"]
     path = tmp_path / "paper.yml"
     path.write_text(yaml.safe_dump(content))
-    with pytest.raises(SuiteError, match="paper.yml: found gaps .'sel'."):
+    with pytest.raises(SuiteError, match=r"paper\.yml: found gaps .'sel'."):
         read_paper(path)
 
 

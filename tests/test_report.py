@@ -342,6 +342,8 @@ def test_full_report_is_whole_self_contained_and_quick(tmp_path: Path, full: Evi
         assert (results / "figures" / f"{panel}.svg").read_text().startswith("<svg xmlns=")
     assert "&lt;Si-O&gt;" in page, "text of a claim is escaped"
     assert "caught by none" in page
+    assert "Some atoms pass and none fails, of: parity (1 of 1)." in page
+    assert "Some atoms fail, of: rdf-nnp-aimd (1 of 2)." in page
     assert len(page) < 6_000_000
 
 
@@ -350,7 +352,8 @@ def test_report_with_hardly_any_data_says_why(tmp_path: Path, laptop: Evidence) 
     claims = [untested(f"badf-nnp-aimd/{triplet}", reason) for triplet in TRIPLETS]
     page, reader = read_page(write_report(write_claims(tmp_path / "laptop", claims, []), laptop))
     assert reason in page
-    assert TRAINING_TEXT in page
+    assert page.count(f"</svg>{TRAINING_TEXT}</li>") == 4, "in the legends of Figs 1, 2, 4 and 5"
+    assert page.count("</svg>DeePMD-96, N = 96</li>") == 4, "stands in for what is missing at N = 216"
     assert "Nothing was decided" in page
     assert "No fault was planted" in page
     assert not any(identity.startswith("fig3-") for identity in reader.ids)

@@ -27,7 +27,7 @@ from jobs.stages import parity, train
 from jobs.stages.dataset import neighbour_counts
 from jobs.workspace import Workspace
 
-STEPS = 300
+STEPS = 200
 EVERY = 50
 PARAMETERS: dict[str, Any] = {
     "name": "DeePMD-test",
@@ -188,7 +188,7 @@ def test_model_has_the_symmetries_of_physics_and_forces_are_minus_the_gradient(
     quarter = Rotation.from_euler("z", 90, degrees=True).as_matrix()
     turn = Rotation.random(random_state=5).as_matrix()
     big = np.eye(3) * 60.0
-    crystal = [x, x + [1.3, -2.1, 0.7], x @ quarter.T, -x, x[order]]
+    crystal = [x, x + np.array([1.3, -2.1, 0.7]), x @ quarter.T, -x, x[order]]
     step = 1e-3
     moved = [(0, 0), (3, 1), (10, 2), (20, 0)]
     for atom, axis in moved:

@@ -26,6 +26,7 @@ from jobs.workspace import Workspace
 TRAJECTORY = "trajectory.lmpbin"
 THERMO = "thermo.csv"
 FINAL = "final.data"
+DUMP_COLUMNS = "id type xu yu zu vx vy vz"
 THERMO_COLUMNS = {
     "step": "Step",
     "temperature_K": "Temp",
@@ -36,14 +37,17 @@ THERMO_COLUMNS = {
     "pressure_bar": "Press",
     "volume_A3": "Volume",
 }
+# Total force norm at which a relaxed start is good enough: thermal forces at 5000 K are far above.
+RELAXED_FORCE_EV_A = 1.0
+COORDINATION_COLUMN = "coordination_SiO"
 
 
 @dataclass(frozen=True)
 class Segment:
     """A stretch of steps under one integrator.
 
-    `integrator` are LAMMPS commands with fixes of any name; `start_K` to `stop_K` is for the record (the
-    commands say it to LAMMPS). A ramp is linear in the absolute step over the whole segment.
+    `integrator` are LAMMPS commands that define the fixes named in `fixes`. A ramp in them is linear in the
+    absolute step over the whole segment, wherever it was interrupted.
     """
 
     steps: int
@@ -55,20 +59,24 @@ class Segment:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What one run does after its start: segments and how often it writes."""
+    """What one run does after its start: segments and how often it writes.
+
+    With a `coordination_cutoff_angstrom` the thermo table has the mean number of O around Si.
+    """
 
     segments: tuple[Segment, ...]
     dump_every: int
     thermo_every: int
     checkpoint_every: int
+    coordination_cutoff_angstrom: float | None = None
 
     def __post_init__(self) -> None:
         every = math.lcm(self.dump_every, self.thermo_every)
         for segment in self.segments:
             if segment.steps <= 0 or segment.steps % every:
                 raise SuiteError(
-                    f"schedule: found a segment of {segment.steps} steps, expected a positive multiple of {every} "
-                    f"(dump_every {self.dump_every}, thermo_every {self.thermo_every})"
+                    f"schedule: found a segment of {segment.steps} steps, expected a positive "
+                    f"multiple of {every} (dump_every {self.dump_every}, thermo_every {self.thermo_every})"
                 )
 
     @property
@@ -111,7 +119,9 @@ class Chunk:
         return f"part-{self.start}.log"
 
 
-def nose_hoover(start_K: float, stop_K: float, *, steps: int, timestep_fs: float, damping_fs: float) -> Segment:
+def nose_hoover(
+    start_K: float, stop_K: float, *, steps: int, timestep_fs: float, damping_fs: float
+) -> Segment:
     """NVT by a Nose-Hoover chain, not dumped; the target runs from `start_K` to `stop_K`."""
     command = f"fix nvt all nvt temp {start_K} {stop_K} {damping_fs / FS_PER_PS}"
     return Segment(steps, timestep_fs, (command,), ("nvt",), dumped=False)
@@ -124,9 +134,13 @@ def run_dynamics(
     start: Configuration,
     protocol: Protocol,
     first_temperature_K: float,
+    relax_first: bool,
     ranks: int,
 ) -> dict[str, Any]:
     """Run a protocol to its end from fresh velocities, going on from the last restart if there is one.
+
+    `relax_first` minimises the start's energy before: a state of another potential has pairs so close
+    that this one throws atoms across the cell.
 
     Writes `trajectory.lmpbin` (segments that are dumped), `thermo.csv` (all) and `final.data`; returns the
     facts that every MD product records. The trajectory has one frame at the start of the first dumped
@@ -149,7 +163,13 @@ def run_dynamics(
         if done == 0:
             write_data(folder / "start.data", start)
         script = _script(
-            potential, protocol, left, resume=done, seed=workspace.seed, first_temperature_K=first_temperature_K
+            potential,
+            protocol,
+            left,
+            resume=done,
+            seed=workspace.seed,
+            first_temperature_K=first_temperature_K,
+            relax_first=relax_first,
         )
 
         def watch() -> None:
@@ -157,12 +177,11 @@ def run_dynamics(
             workspace.progress(step / protocol.total_steps, f"step {step} of {protocol.total_steps}")
 
         run_lammps(script, directory=folder, name=f"from-{done}", ranks=ranks, threads=threads, watch=watch)
-    facts = _assemble(workspace.directory, folder, protocol, chunks)
+    facts = _assemble(workspace.directory, folder, protocol, chunks, n_atoms=start.n_atoms)
     final = read_data(workspace.directory / FINAL)
     lost = start.n_atoms - final.n_atoms
     if lost:
         raise EngineError(f"lmp: {lost} of {start.n_atoms} atoms were lost, expected none")
-    # Slope of the conserved quantity over the dumped part, per atom.
     warnings = [text for text in (warning, *facts.pop("log_warnings")) if text]
     return {
         "potential": potential.name,
@@ -181,13 +200,16 @@ def run_dynamics(
         "seed": workspace.seed,
         "warnings": warnings,
         **facts,
-        "conserved_drift_meV_atom_ps": facts["conserved_drift_meV_atom_ps"] / start.n_atoms,
     }
 
 
 def _resume_step(folder: Path) -> int:
     """Step of the newest whole restart, 0 without one."""
-    steps = [int(path.name.removeprefix("restart-")) for path in folder.glob("restart-*") if path.name[8:].isdigit()]
+    steps = [
+        int(path.name.removeprefix("restart-"))
+        for path in folder.glob("restart-*")
+        if path.name[8:].isdigit()
+    ]
     return max(steps, default=0)
 
 
@@ -199,16 +221,27 @@ def _script(
     resume: int,
     seed: int,
     first_temperature_K: float,
+    relax_first: bool,
 ) -> str:
     """The LAMMPS script for the chunks that are left."""
     lines = ["units metal", "atom_style charge", "boundary p p p"]
     lines.append(f"read_restart restart-{resume}" if resume else "read_data start.data")
     lines.append(interaction_commands(potential))
     if not resume:
+        if relax_first:
+            lines += [f"minimize 0 {RELAXED_FORCE_EV_A} 200 2000", "reset_timestep 0"]
         # LAMMPS takes positive seeds only.
-        lines.append(f"velocity all create {first_temperature_K} {seed % 900_000_000 + 1} mom yes dist gaussian")
+        lines.append(
+            f"velocity all create {first_temperature_K} {seed % 900_000_000 + 1} mom yes dist gaussian"
+        )
     lines.append(f"thermo {protocol.thermo_every}")
-    lines.append("thermo_style custom step temp pe ke etotal econserve press vol")
+    columns = "step temp pe ke etotal econserve press vol"
+    if protocol.coordination_cutoff_angstrom is not None:
+        lines.append("group silicon type 1")
+        lines.append(f"compute oxygens silicon coord/atom cutoff {protocol.coordination_cutoff_angstrom} 2")
+        lines.append("compute coordination silicon reduce ave c_oxygens")
+        columns += " c_coordination"
+    lines.append(f"thermo_style custom {columns}")
     lines.append("thermo_modify format float %.12g lost error flush yes")
     previous: Chunk | None = None
     for chunk in chunks:
@@ -219,8 +252,7 @@ def _script(
             lines += [f"timestep {segment.timestep_fs / FS_PER_PS}", *segment.integrator]
         lines.append(f"log {chunk.log}")
         if segment.dumped:
-            columns = "id type xu yu zu vx vy vz"
-            lines.append(f"dump part all custom {protocol.dump_every} {chunk.dump} {columns}")
+            lines.append(f"dump part all custom {protocol.dump_every} {chunk.dump} {DUMP_COLUMNS}")
             # The frame at the border of two chunks belongs to the earlier one.
             first = chunk.start if chunk.start == chunk.first else chunk.start + 1
             lines.append(f"dump_modify part sort id delay {first}")
@@ -228,14 +260,16 @@ def _script(
         if segment.dumped:
             lines.append("undump part")
         if chunk is chunks[-1]:
-            lines.append("write_data ../final.data nocoeff")
+            lines.append(f"write_data ../{FINAL} nocoeff")
         lines += ["log none", "write_restart restart.tmp", f"shell mv restart.tmp restart-{chunk.stop}"]
         lines.append(f"shell rm -f restart-{chunk.start}")
         previous = chunk
     return "\n".join(lines)
 
 
-def _assemble(product: Path, folder: Path, protocol: Protocol, chunks: Sequence[Chunk]) -> dict[str, Any]:
+def _assemble(
+    product: Path, folder: Path, protocol: Protocol, chunks: Sequence[Chunk], *, n_atoms: int
+) -> dict[str, Any]:
     """Join dumps and thermo tables of the chunks; facts of the last segment."""
     import pandas as pd
 
@@ -255,8 +289,12 @@ def _assemble(product: Path, folder: Path, protocol: Protocol, chunks: Sequence[
         if len(log.thermo) != 1 or len(log.loops) != 1:
             raise EngineError(f"{folder / chunk.log}: found {len(log.loops)} finished runs, expected 1")
         table = pd.DataFrame({name: log.thermo[0][column] for name, column in THERMO_COLUMNS.items()})
+        if protocol.coordination_cutoff_angstrom is not None:
+            table[COORDINATION_COLUMN] = log.thermo[0]["c_coordination"]
         table["step"] = table["step"].astype(int)
-        table.insert(1, "time_ps", (elapsed_fs + (table["step"] - chunk.start) * chunk.segment.timestep_fs) / FS_PER_PS)
+        table.insert(
+            1, "time_ps", (elapsed_fs + (table["step"] - chunk.start) * chunk.segment.timestep_fs) / FS_PER_PS
+        )
         elapsed_fs += (chunk.stop - chunk.start) * chunk.segment.timestep_fs
         # The first row repeats the last one of the chunk before.
         tables.append(table if chunk.start == 0 else table.iloc[1:])
@@ -274,7 +312,7 @@ def _assemble(product: Path, folder: Path, protocol: Protocol, chunks: Sequence[
         "frames": protocol.segments[-1].steps // protocol.dump_every + 1,
         "mean_temperature_K": float(last["temperature_K"].mean()),
         "mean_pressure_GPa": float(last["pressure_bar"].mean()) * 1e-4,
-        "conserved_drift_meV_atom_ps": drift * 1000,
+        "conserved_drift_meV_atom_ps": drift * 1000 / n_atoms,
         "dangerous_builds": dangerous,
         "loop_seconds": loop_seconds,
         "steps_timed": steps_timed,

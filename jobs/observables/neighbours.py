@@ -13,6 +13,7 @@ Integers = NDArray[np.int64]
 # Below this the table of all distances is faster than a tree.
 _DENSE_ATOMS = 300
 _DENSE_PAIRS = 1 << 18
+_SINGLE_MARGIN = 1e-4
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ def find_neighbours(
     vector = flat[neighbour] - flat[centre]
     vector -= cell * np.rint(vector / cell)
     distance = np.sqrt(np.einsum("px,px->p", vector, vector))
+    if n_atoms > _DENSE_ATOMS:
+        near = distance < cutoff_angstrom
+        centre, neighbour, vector, distance = centre[near], neighbour[near], vector[near], distance[near]
     return Neighbours(centre, neighbour, vector, distance, np.tile(np.asarray(types), n_frames), n_frames)
 
 
@@ -82,19 +86,16 @@ def _dense(positions: Floats, cell: Floats, cutoff: float) -> tuple[Integers, In
 
 
 def _tree(positions: Floats, cell: Floats, cutoff: float) -> tuple[Integers, Integers]:
-    from scipy.spatial import cKDTree
+    import freud
 
     n_frames, n_atoms = positions.shape[:2]
+    box = freud.box.Box(*cell)
     centres, neighbours = [], []
     for frame in range(n_frames):
-        wrapped = positions[frame] % cell
-        # A tiny negative number wraps to the edge itself, which the tree refuses.
-        wrapped[wrapped >= cell] = 0.0
-        tree = cKDTree(wrapped, boxsize=cell, balanced_tree=False, compact_nodes=False)
-        pairs = tree.query_pairs(cutoff, output_type="ndarray")
-        centre = np.concatenate([pairs[:, 0], pairs[:, 1]])
-        neighbour = np.concatenate([pairs[:, 1], pairs[:, 0]])
-        order = np.argsort(centre, kind="stable")
-        centres.append(centre[order] + frame * n_atoms)
-        neighbours.append(neighbour[order] + frame * n_atoms)
+        # freud keeps single precision: look a little farther, the caller decides in double.
+        points = positions[frame] - cell * np.rint(positions[frame] / cell)
+        reach = {"r_max": cutoff * (1 + _SINGLE_MARGIN), "exclude_ii": True}
+        pairs = freud.locality.AABBQuery(box, points).query(points, reach).toNeighborList()
+        centres.append(pairs.query_point_indices.astype(np.int64) + frame * n_atoms)
+        neighbours.append(pairs.point_indices.astype(np.int64) + frame * n_atoms)
     return np.concatenate(centres), np.concatenate(neighbours)

@@ -11,7 +11,7 @@ Integers = NDArray[np.int64]
 PAIRS = ("Si-Si", "Si-O", "O-O")
 _SPECIES = ((0, 0), (0, 1), (1, 1))
 # One work array of 32-bit floats stays inside a level-2 cache; larger tiles were slower.
-_TILE = 1 << 17
+_TILE = 1 << 15
 
 
 def bin_centres(cell: Floats, *, bin_angstrom: float) -> Floats:

@@ -1,4 +1,3 @@
-# ruff: noqa: N815 (units keep their case in names)
 """Labelled frames of the deposit to DeePMD-kit's npy systems, split into train and test by source.
 
 What goes to one side together is a *melt*: every run that descends from one initial melt, in whatever

@@ -31,10 +31,14 @@ def run(workspace: Workspace) -> None:
     if given["ensemble"] not in ("nvt", "nve"):
         raise SuiteError(f"ensemble: found {given['ensemble']!r}, expected 'nvt' or 'nve'")
     if given["thermostat"] not in THERMOSTATS:
-        raise SuiteError(f"thermostat: found {given['thermostat']!r}, expected one of {', '.join(THERMOSTATS)}")
+        raise SuiteError(
+            f"thermostat: found {given['thermostat']!r}, expected one of {', '.join(THERMOSTATS)}"
+        )
     if not given["schedule"]:
         raise SuiteError("schedule: found no segment, expected at least one")
-    segments = [_thermostatted(workspace, entry["temperature_K"], entry["steps"]) for entry in given["schedule"]]
+    segments = [
+        _thermostatted(workspace, entry["temperature_K"], entry["steps"]) for entry in given["schedule"]
+    ]
     if given["ensemble"] == "nve":
         if len(segments) < 2:
             raise SuiteError("schedule: found one segment, expected NVT segments before an NVE one")
@@ -50,6 +54,7 @@ def run(workspace: Workspace) -> None:
             tuple(segments), given["dump_every"], given["thermo_every"], given["checkpoint_every"]
         ),
         first_temperature_K=given["schedule"][0]["temperature_K"],
+        relax_first=not (workspace.inputs["start"] / FINAL).exists(),
         ranks=given["ranks"],
     )
     facts |= {
@@ -76,9 +81,10 @@ def _thermostatted(workspace: Workspace, temperature_K: float, steps: int) -> Se
     given = workspace.parameters
     timestep_fs, thermostat = given["timestep_fs"], given["thermostat"]
     if thermostat == "rescale":
-        commands = ("fix nve all nve", f"fix rescale all temp/rescale 1 {temperature_K} {temperature_K} 0.0 1.0")
+        commands = (
+            "fix nve all nve",
+            f"fix rescale all temp/rescale 1 {temperature_K} {temperature_K} 0.0 1.0",
+        )
         return Segment(steps, timestep_fs, commands, ("nve", "rescale"), dumped=False)
     target = temperature_K * (HOT_FACTOR if thermostat == "nose-hoover-hot" else 1.0)
-    return nose_hoover(
-        target, target, steps=steps, timestep_fs=timestep_fs, damping_fs=given["damping_fs"]
-    )
+    return nose_hoover(target, target, steps=steps, timestep_fs=timestep_fs, damping_fs=given["damping_fs"])

@@ -41,6 +41,8 @@ _STRUCTURE_SPACING_FS = 8.0
 _STRUCTURE_WORK = 1_000_000
 _WAVE_WORK = 2e10
 _HELD_BYTES = 1 << 27
+# Atoms whose neighbours are searched at once: tens of megabytes of pairs and angles.
+_BATCH_ATOMS = 20_000
 _BOLTZMANN_EV_K = 8.617333262e-5
 _AMU_A2_FS2_EV = 103.642696  # 1 amu A2/fs2 in eV
 
@@ -204,7 +206,7 @@ def _structure(workspace: Workspace, selection: _Selection) -> tuple[dict[str, F
     types, cell = selection.trajectory.types, selection.cell
     n_si, n_o = (len(atoms) for atoms in selection.indices)
     stride = _structure_stride(selection)
-    batch = max(1, 20_000 // len(types))
+    batch = max(1, _BATCH_ATOMS // len(types))
 
     g, densities, si_shares, o_shares, bonds = [], [], [], [], []
     for block in range(selection.blocks):

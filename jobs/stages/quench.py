@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from math import lcm
 
-from jobs.engines.dynamics import THERMO, Protocol, nose_hoover, run_dynamics
+from jobs.engines.dynamics import FINAL, Protocol, nose_hoover, run_dynamics
 from jobs.engines.lammps import potential_of
 from jobs.errors import SuiteError
 from jobs.stages.md import start_of
@@ -20,7 +21,8 @@ FS_PER_S = 1e15
 def run(workspace: Workspace) -> None:
     """Cool from `from_K` to `to_K`, anneal there, and write the products of an MD run.
 
-    Each part of the ramp is linear in the absolute step, so a resumed quench has the same temperatures.
+    Each part of the ramp is linear in the absolute step, so a resumed quench has the same temperatures. The
+    thermo table follows temperature, energy and the mean Si-O coordination on the way.
 
     Raises:
         SuiteError: temperatures out of order, a cell narrower than the cut-off.
@@ -30,9 +32,9 @@ def run(workspace: Workspace) -> None:
     hot, switch, cold = given["from_K"], given["switch_K"], given["to_K"]
     if not hot > cold > 0 or given["rate_K_per_s"] <= 0:
         raise SuiteError(
-            f"quench: found {hot} K to {cold} K at {given['rate_K_per_s']} K/s, expected cooling at a rate > 0"
+            f"quench: found {hot} K to {cold} K at {given['rate_K_per_s']} K/s, expected cooling"
         )
-    every = given["dump_every"]
+    every = lcm(given["dump_every"], given["thermo_every"])
     segments = []
     for upper, lower, timestep_fs in (
         (hot, max(switch, cold), given["timestep_above_fs"]),
@@ -44,9 +46,7 @@ def run(workspace: Workspace) -> None:
         # To the nearest multiple of what is written, which changes the rate by less than one part in `steps`.
         whole = max(every, round(steps / every) * every)
         segments.append(
-            nose_hoover(
-                upper, lower, steps=whole, timestep_fs=timestep_fs, damping_fs=given["damping_fs"]
-            )
+            nose_hoover(upper, lower, steps=whole, timestep_fs=timestep_fs, damping_fs=given["damping_fs"])
         )
     anneal = nose_hoover(
         cold,
@@ -62,8 +62,15 @@ def run(workspace: Workspace) -> None:
         workspace,
         potential=potential_of(workspace),
         start=rescale(start, given["density_g_cm3"]),
-        protocol=Protocol(tuple(segments), every, every, given["checkpoint_every"]),
+        protocol=Protocol(
+            tuple(segments),
+            given["dump_every"],
+            given["thermo_every"],
+            given["checkpoint_every"],
+            coordination_cutoff_angstrom=given["coordination_cutoff_angstrom"],
+        ),
         first_temperature_K=hot,
+        relax_first=not (workspace.inputs["start"] / FINAL).exists(),
         ranks=given["ranks"],
     )
     ramp = sum(segment.steps * segment.timestep_fs for segment in segments[:-1])
@@ -77,7 +84,6 @@ def run(workspace: Workspace) -> None:
             "rate_K_per_s": (hot - cold) / ramp * FS_PER_S,
             "steps": [segment.steps for segment in segments[:-1]],
             "timesteps_fs": [segment.timestep_fs for segment in segments[:-1]],
-            "thermo": THERMO,
         },
     }
     (workspace.directory / "md.json").write_text(json.dumps(facts, indent=1) + "\n")

@@ -1,0 +1,190 @@
+"""A potential of one's own: copied in, tried in LAMMPS, described for the stages that use it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from jobs.engines.lammps import (
+    Potential,
+    builtin_potential,
+    evaluate,
+    interaction_commands,
+    read_potential,
+    run_lammps,
+    write_potential,
+)
+from jobs.errors import EngineError, SuiteError
+from jobs.structures import cristobalite, write_data
+from jobs.workspace import Workspace
+
+CODE_VERSION = 1
+
+SNIPPET_COMMANDS = ("pair_style", "pair_coeff", "pair_modify", "kspace_style", "kspace_modify")
+# The crystal it is tried on: 192 atoms, wide enough for cut-offs to 14 A, hot enough to leave symmetry.
+TRIAL_REPEATS = 2
+TRIAL_DISPLACEMENT_ANGSTROM = 0.1
+TRIAL_STEPS = 10
+# A table that moves forces by more than this (rms) is a broken one; a good one moves them by 1e-4.
+COMPRESSION_FORCE_LIMIT_EV_A = 5e-3
+
+
+def run(workspace: Workspace) -> None:
+    """Take a DeePMD model (`.pb`), a file of LAMMPS commands, or a built-in name, and write `potential.json`.
+
+    A snippet holds pair_style, pair_coeff, pair_modify and kspace lines for types 1 = Si and 2 = O in metal
+    units; files that it names are looked for beside it and copied in; `# charges q1 q2` sets charges.
+
+    Raises:
+        SuiteError: the file is missing, is not the one that was asked for (sha256), or holds other commands.
+        EngineError: LAMMPS refuses it (its own ERROR line), or its forces on a silica crystal are not finite.
+    """
+    given = workspace.parameters
+    if given["file"] is None:
+        _describe_builtin(workspace, builtin_potential(given["name"]))
+        return
+    source = Path(given["file"])
+    if not source.is_file():
+        raise SuiteError(f"{source}: not found, expected a DeePMD model (.pb) or a file of LAMMPS commands")
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    if digest != given["sha256"]:
+        raise SuiteError(f"{source}: found sha256 {digest}, expected {given['sha256']}")
+    if source.suffix == ".pb":
+        _take_model(workspace, source)
+    else:
+        _take_snippet(workspace, source)
+
+
+def _describe_builtin(workspace: Workspace, potential: Potential) -> None:
+    write_potential(
+        workspace.directory,
+        name=potential.name,
+        family=potential.family,
+        commands=potential.commands,
+        charges=potential.charges,
+        cutoff_angstrom=potential.cutoff_angstrom,
+        training=None,
+    )
+    prove(potential, workspace.checkpoints)
+
+
+def _take_model(workspace: Workspace, source: Path) -> None:
+    """A DeePMD model: kept as it is and compressed where that works and leaves the forces alone."""
+    from jobs.engines.deepmd import compress
+
+    directory, scratch = workspace.directory, workspace.checkpoints
+    shutil.copyfile(source, directory / "model.pb")
+    _describe_deepmd(workspace, "model.pb", cutoff_angstrom=0.0)
+    cutoff = prove(read_potential(directory), scratch)
+    _describe_deepmd(workspace, "model.pb", cutoff_angstrom=cutoff)
+    if b"TabulateFusion" in source.read_bytes():
+        workspace.record(compressed="as given")
+        return
+    try:
+        compress(directory / "model.pb", directory / "compressed.pb", directory=scratch)
+    except EngineError as error:
+        # Not every DeePMD descriptor has a tabulated form; the full model is right, only slower.
+        (directory / "compressed.pb").unlink(missing_ok=True)
+        workspace.record(compressed=f"no: {error}")
+        return
+    crystal = cristobalite(
+        TRIAL_REPEATS, displacement_angstrom=TRIAL_DISPLACEMENT_ANGSTROM, seed=workspace.seed
+    )
+    full = evaluate(crystal, read_potential(directory), directory=scratch).forces
+    _describe_deepmd(workspace, "compressed.pb", cutoff_angstrom=cutoff)
+    quick = evaluate(crystal, read_potential(directory), directory=scratch).forces
+    rms = float(np.sqrt(np.mean((full - quick) ** 2)))
+    if not rms <= COMPRESSION_FORCE_LIMIT_EV_A:
+        raise EngineError(
+            f"{source}: found {rms:.2e} eV/A rms between compressed and full forces, "
+            f"expected at most {COMPRESSION_FORCE_LIMIT_EV_A}"
+        )
+    workspace.record(compressed="here", compressed_vs_full_force_rms_eV_A=rms)
+
+
+def _describe_deepmd(workspace: Workspace, model: str, *, cutoff_angstrom: float) -> None:
+    write_potential(
+        workspace.directory,
+        name=workspace.parameters["name"],
+        family="deepmd",
+        commands=(f"pair_style deepmd {{directory}}/{model}", "pair_coeff * * Si O"),
+        charges=None,
+        cutoff_angstrom=cutoff_angstrom,
+        training=None,
+    )
+
+
+def _take_snippet(workspace: Workspace, source: Path) -> None:
+    """A file of LAMMPS commands."""
+    commands: list[str] = []
+    charges: list[float] | None = None
+    for number, line in enumerate(source.read_text().splitlines(), start=1):
+        if found := re.match(r"\s*#\s*charges\s+(\S+)\s+(\S+)\s*$", line):
+            try:
+                charges = [float(found[1]), float(found[2])]
+            except ValueError:
+                raise SuiteError(f"{source}:{number}: found {line.strip()!r}, expected two numbers") from None
+            continue
+        words = line.split("#")[0].split()
+        if not words:
+            continue
+        if words[0] not in SNIPPET_COMMANDS:
+            raise SuiteError(
+                f"{source}:{number}: found command {words[0]!r}, expected {', '.join(SNIPPET_COMMANDS)}"
+            )
+        words = [_copied(word, source.parent, into=workspace.directory) for word in words]
+        commands.append(" ".join(words))
+    if not any(command.startswith("pair_style") for command in commands):
+        raise SuiteError(
+            f"{source}: found no pair_style line, expected a LAMMPS potential for Si (1) and O (2)"
+        )
+
+    def describe(cutoff_angstrom: float) -> None:
+        write_potential(
+            workspace.directory,
+            name=workspace.parameters["name"],
+            family=workspace.parameters["family"],
+            commands=commands,
+            charges=charges,
+            cutoff_angstrom=cutoff_angstrom,
+            training=None,
+        )
+
+    describe(0.0)
+    describe(prove(read_potential(workspace.directory), workspace.checkpoints))
+
+
+def _copied(word: str, beside: Path, *, into: Path) -> str:
+    """A word of a command; if it names a file, the file is copied and the word points to the copy."""
+    file = beside / word
+    if not file.is_file():
+        return word
+    shutil.copyfile(file, into / file.name)
+    return f"{{directory}}/{file.name}"
+
+
+def prove(potential: Potential, directory: Path) -> float:
+    """Ten steps of NVE on a warm silica crystal; the largest cut-off (A) that LAMMPS works with.
+
+    Raises:
+        EngineError: LAMMPS refuses the potential, or something turns non-finite or flies apart.
+    """
+    crystal = cristobalite(TRIAL_REPEATS, displacement_angstrom=TRIAL_DISPLACEMENT_ANGSTROM, seed=1)
+    write_data(directory / "trial.data", crystal)
+    script = f"""units metal
+atom_style charge
+boundary p p p
+read_data trial.data
+{interaction_commands(potential)}
+velocity all create 300 1 mom yes dist gaussian
+timestep 0.0005
+fix integrate all nve
+thermo {TRIAL_STEPS}
+run {TRIAL_STEPS}
+"""
+    run_lammps(script, directory=directory, name="trial")
+    return evaluate(crystal, potential, directory=directory).cutoff_angstrom

@@ -1,0 +1,407 @@
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from synthetic_evidence import replicas, write_heldout, write_observation, write_training
+
+from jobs.errors import SuiteError
+from suite.claims import CLAIMS_FILE, REGISTRY, Atom, evaluate, load_claims
+from suite.evidence import Evidence, NotTested, Pending
+from suite.faults import CLAIM_MODULES
+from suite.statistics import Estimate
+from suite.verdict import Verdict
+
+for module in (*CLAIM_MODULES, "faults"):
+    import_module(f"suite.test_{module}")
+
+
+def judged(evidence: Evidence, atom_id: str):
+    atom = next(atom for atom in load_claims() if atom.id == atom_id)
+    return evaluate(REGISTRY[atom.claim], atom, evidence)
+
+
+# -- the file ---------------------------------------------------------------------------------------
+
+
+def test_every_claim_of_the_design_has_atoms_and_a_judge():
+    atoms = load_claims()
+    named = """
+        parity rdf-nnp-aimd rdf-bks rdf-96-216 badf-nnp-aimd badf-bks badf-tetrahedron badf-96-216 inherited
+        glass-neutron glass-partials glass-216-better network-kept vaf-nnp-aimd vaf-bks vaf-nve-nvt vdos-size
+        msd-nnp-aimd msd-bks msd-regimes msd-reach cost-ratio cost-scaling small-data iterate n2p2-same
+        n2p2-stability precondition fault
+    """
+    assert {atom.claim for atom in atoms} == set(named.split()) == set(REGISTRY)
+    assert len({atom.id for atom in atoms}) == len(atoms)
+    for atom in atoms:
+        assert "{" not in f"{atom.id}{atom.statement}{atom.comparison}{atom.needs}{atom.measure}"
+        assert len(atom.why_band) > 10
+        assert "paper" in atom.tiers
+
+
+def template(**changes):
+    atom = {
+        "id": "{pair}",
+        "each": {"pair": ["Si-O", "O-O"]},
+        "statement": "s",
+        "comparison": "c",
+        "distance": "d",
+        "band": [0, 1],
+        "unit": "A",
+        "why_band": "because",
+        "tiers": ["laptop"],
+        "needs": ["liquid-{pair}"],
+    }
+    atom |= changes
+    return [
+        {"id": "rdf", "where": "Fig. 1", "paper": "p", "atoms": [{k: v for k, v in atom.items() if v != ...}]}
+    ]
+
+
+def read(tmp_path: Path, content) -> tuple[Atom, ...]:
+    path = tmp_path / "claims.yml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return load_claims(path)
+
+
+def test_each_unfolds_into_atoms_with_bands_of_their_own(tmp_path):
+    atoms = read(tmp_path, template(band={"Si-O": [0, 1], "O-O": [None, 2.5]}))
+    assert [(atom.id, atom.band, atom.needs) for atom in atoms] == [
+        ("rdf/Si-O", (0.0, 1.0), ("liquid-Si-O",)),
+        ("rdf/O-O", (None, 2.5), ("liquid-O-O",)),
+    ]
+    assert atoms[0]["pair"] == "Si-O"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [", "no YAML"),
+        ("a: 1", "found dict, expected a list"),
+        ([{"id": "x"}], "claim x: expected the keys"),
+        (template(why_band=...), "missing why_band"),
+        (template(bond=1), "unknown bond"),
+        (template(why_band=" "), "nothing under why_band"),
+        (template(statement="{angle}"), "placeholder 'angle'"),
+        (template(band=[1, 0]), "low end first"),
+        (template(band=[None, None]), "at most one null"),
+        (template(band=["a", 1]), "numbers or null"),
+        (template(band={"Si-Si": [0, 1]}), "expected one for"),
+        (template(tiers=["desktop"]), "found tiers"),
+        (template(id="same"), "twice"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(tmp_path, content, message):
+    with pytest.raises(SuiteError, match=message) as caught:
+        read(tmp_path, content)
+    assert "\n" not in str(caught.value)
+    assert "claims.yml" in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(SuiteError, match="nowhere"):
+        load_claims(tmp_path / "nowhere.yml")
+
+
+def test_importing_the_suite_is_quick_and_light():
+    heavy = (
+        "print([m for m in ('scipy', 'pymbar', 'pandas', 'matplotlib', 'ase', 'freud') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", f"import sys, suite, suite.claims, suite.evidence; {heavy}"]
+    found = subprocess.run(command, cwd=CLAIMS_FILE.parents[1], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+# -- one atom ---------------------------------------------------------------------------------------
+
+ATOM = next(atom for atom in load_claims() if atom.tiers == ("laptop", "overnight", "paper"))
+
+
+def raising(error):
+    def function(*, atom, evidence, judge):
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("function", "verdict", "reason"),
+    [
+        (lambda atom, evidence, judge: judge(Estimate.exact(1.0)), Verdict.PASS, ""),
+        (lambda atom, evidence, judge: judge(Estimate.exact(9.0)), Verdict.FAIL, "outside"),
+        (raising(NotTested("no data")), Verdict.NOT_TESTED, "no data"),
+        (raising(Pending("job 12")), Verdict.PENDING, "job 12"),
+        (raising(KeyError("rdf")), Verdict.ERROR, "KeyError: 'rdf'"),
+        (lambda atom, evidence, judge: None, Verdict.ERROR, "found 0 judgements"),
+        (lambda atom, evidence, judge: judge(Estimate.exact(float("nan"))), Verdict.ERROR, "not a number"),
+    ],
+)
+def test_evaluate_gives_every_outcome_its_state(function, verdict, reason):
+    found = evaluate(function, ATOM, Evidence({}, tier="laptop", deviations=("N = 96",)))
+    assert found.verdict is verdict
+    assert reason in found.reason
+    assert found.deviations == ("N = 96",)
+    json.dumps(found.as_json(), allow_nan=False)
+
+
+def test_a_tier_too_small_does_not_decide():
+    found = evaluate(lambda **_: pytest.fail("was asked"), ATOM, Evidence({}, tier="smoke"))
+    assert found.verdict is Verdict.NOT_TESTED
+    assert "laptop or overnight or paper" in found.reason
+
+
+# -- evidence ---------------------------------------------------------------------------------------
+
+
+def test_absent_and_pending_labels_say_so():
+    evidence = Evidence(
+        {"a": []},
+        absent={"b": "not deposited"},
+        pending={"c": "job 7"},
+        broken={"d": "lmp ended with code 1"},
+    )
+    with pytest.raises(NotTested, match="no a"):
+        evidence.observables("a")
+    with pytest.raises(NotTested, match="not deposited"):
+        evidence.observables("b")
+    with pytest.raises(Pending, match="job 7"):
+        evidence.observables("c")
+    with pytest.raises(SuiteError, match="lmp ended"):
+        evidence.observables("d")
+
+
+def test_a_broken_product_is_named(tmp_path):
+    (tmp_path / "observe.json").write_text("{")
+    (tmp_path / "observables.npz").write_text("junk")
+    (observation,) = Evidence({"a": [tmp_path]}).observables("a")
+    with pytest.raises(SuiteError, match=r"observe\.json"):
+        _ = observation.facts
+    with pytest.raises(SuiteError, match=r"observables\.npz"):
+        _ = observation["rdf_r"]
+
+
+def test_a_fault_is_a_view(tmp_path):
+    path = write_observation(tmp_path / "run")
+    evidence = Evidence({"a": [path], "b": [path]})
+    faulty = evidence.with_fault(planted={"a": {"rdf_r": lambda observation: 2 * observation["rdf_r"]}})
+    plain = evidence.observables("a")[0]["rdf_r"]
+    assert np.array_equal(faulty.observables("a")[0]["rdf_r"], 2 * plain)
+    assert np.array_equal(faulty.observables("b")[0]["rdf_r"], plain)
+    assert np.array_equal(evidence.observables("a")[0]["rdf_r"], plain)
+
+
+# -- claims on synthetic data with known answers ------------------------------------------------------
+
+
+def liquid_with_reference(root, *, nnp=None, bks_start=None):
+    """Network, BKS (0.1 A and 8 degrees off, 20% softer) and AIMD from both starts, N = 96."""
+    return Evidence(
+        {
+            "liquid-96-nvt": replicas(root, "nnp", 4, seed=10, **(nnp or {})),
+            "liquid-96-bks": replicas(root, "bks", 4, seed=20, shift=0.1, turn=8.0, stiffness=0.8),
+            "reference-96-nnp": replicas(root, "aimd-nnp", 2, seed=30),
+            "reference-96-bks": replicas(root, "aimd-bks", 2, seed=40, **(bks_start or {})),
+        },
+        tier="laptop",
+    )
+
+
+AGAINST_AIMD = [
+    "rdf-nnp-aimd/96/Si-O/first-peak-position",
+    "rdf-nnp-aimd/96/O-O/first-peak-height",
+    "rdf-nnp-aimd/96/Si-O/curve",
+    "badf-nnp-aimd/96/Si-O-Si/mean",
+    "badf-nnp-aimd/96/O-Si-O/curve",
+    "vaf-nnp-aimd/O",
+    "msd-nnp-aimd/Si",
+]
+
+
+def test_a_potential_that_is_right_passes_against_aimd(tmp_path):
+    evidence = liquid_with_reference(tmp_path)
+    found = {atom: judged(evidence, atom) for atom in AGAINST_AIMD}
+    assert {atom: result.verdict for atom, result in found.items()} == dict.fromkeys(
+        AGAINST_AIMD, Verdict.PASS
+    )
+    for claim in (
+        "rdf-bks/96/O-O/farther",
+        "badf-bks/96/Si-O-Si/farther",
+        "vaf-bks/O/farther",
+        "msd-bks/O/farther",
+    ):
+        assert judged(evidence, claim).verdict is Verdict.PASS, claim
+    assert judged(evidence, "inherited/96/Si-O").verdict is Verdict.PASS
+
+
+def test_a_potential_that_is_wrong_fails_against_aimd(tmp_path):
+    evidence = liquid_with_reference(tmp_path, nnp={"shift": 0.1, "turn": 8.0, "stiffness": 0.8})
+    failed = [atom for atom in AGAINST_AIMD if judged(evidence, atom).verdict is Verdict.FAIL]
+    assert set(AGAINST_AIMD) - set(failed) == {"rdf-nnp-aimd/96/O-O/first-peak-height"}
+
+
+def test_the_start_must_not_decide(tmp_path):
+    evidence = liquid_with_reference(tmp_path, bks_start={"shift": 0.1, "turn": 8.0, "stiffness": 0.8})
+    for atom in (*AGAINST_AIMD, "rdf-bks/96/Si-O/farther"):
+        if "height" in atom:
+            continue
+        found = judged(evidence, atom)
+        assert found.verdict is Verdict.NOT_TESTED
+        assert "the start decides" in found.reason
+    assert judged(evidence, "inherited/96/Si-O").verdict is Verdict.FAIL
+
+
+def test_one_start_alone_judges_nothing(tmp_path):
+    evidence = Evidence({"liquid-96-nvt": replicas(tmp_path, "nnp", 2, seed=1)}, tier="laptop")
+    found = judged(evidence, "vaf-nnp-aimd/O")
+    assert found.verdict is Verdict.NOT_TESTED
+    assert "reference-96-nnp and reference-96-bks not deposited" in found.reason
+
+
+@pytest.mark.parametrize(("fraction", "verdict"), [(0.3, Verdict.PASS), (0.05, Verdict.NOT_TESTED)])
+def test_a_reweighted_reference_needs_effective_samples(tmp_path, fraction, verdict):
+    evidence = Evidence(
+        {
+            "liquid-96-nvt": replicas(tmp_path, "nnp", 4, seed=1),
+            "reference-reweighted": replicas(tmp_path, "pbe", 2, seed=5, effective_fraction=fraction),
+        },
+        tier="laptop",
+    )
+    assert judged(evidence, "rdf-nnp-aimd/96/O-O/curve").verdict is verdict
+
+
+def test_a_potential_against_its_own_trajectories_passes(tmp_path):
+    """Halves of one ensemble in both places: nothing fails, whatever the noise."""
+    for seed in range(3):
+        root = tmp_path / str(seed)
+        evidence = Evidence(
+            {
+                "liquid-96-nvt": replicas(root, "a", 4, seed=1000 * seed, noise=1.5),
+                "liquid-96-nve": replicas(root, "b", 4, seed=1000 * seed + 500, noise=1.5),
+                "reference-96-nnp": replicas(root, "c", 4, seed=1000 * seed + 600, noise=1.5),
+                "reference-96-bks": replicas(root, "d", 4, seed=1000 * seed + 700, noise=1.5),
+            },
+            tier="laptop",
+        )
+        results = [judged(evidence, atom) for atom in (*AGAINST_AIMD, "vaf-nve-nvt/Si", "vaf-nve-nvt/O")]
+        assert not [result.id for result in results if result.verdict in (Verdict.FAIL, Verdict.ERROR)]
+        assert sum(result.verdict is Verdict.PASS for result in results) >= 7
+
+
+def test_96_is_not_compared_with_216_without_216_atom_data(tmp_path):
+    evidence = Evidence({"parity-216": [write_heldout(tmp_path / "heldout")]}, tier="laptop")
+    for atom in ("rdf-96-216/Si-O/same", "badf-96-216/O-Si-O/same", "iterate/liquid/O-O"):
+        found = judged(evidence, atom)
+        assert found.verdict is Verdict.NOT_TESTED
+        assert "trained on frames of 96 atoms" in found.reason
+
+
+def test_96_against_216_at_equal_n(tmp_path):
+    """Networks closer to each other than a third of what BKS misses are almost the same; others are not."""
+
+    def evidence(root, shift):
+        run = {"n_atoms": 216}
+        return Evidence(
+            {
+                "parity-216": [write_heldout(root / "heldout", n_atoms=216, frames=1)],
+                "train-96": [write_training(root / f"t96-{i}") for i in range(4)],
+                "train-216": [write_training(root / f"t216-{i}") for i in range(4)],
+                "liquid-216-nvt": replicas(root, "216", 4, seed=1, **run),
+                "liquid-216-nvt-96": replicas(root, "96", 4, seed=11, shift=shift, **run),
+                "liquid-216-bks": replicas(root, "bks", 4, seed=21, shift=0.15, **run),
+                "reference-216-nnp": replicas(root, "r-nnp", 2, seed=31, **run),
+                "reference-216-bks": replicas(root, "r-bks", 2, seed=41, **run),
+            },
+            tier="overnight",
+        )
+
+    close, far = evidence(tmp_path / "close", 0.01), evidence(tmp_path / "far", 0.12)
+    assert judged(close, "rdf-96-216/O-O/same").verdict is Verdict.PASS
+    assert judged(far, "rdf-96-216/O-O/same").verdict is Verdict.FAIL
+    assert judged(far, "rdf-96-216/Si-Si/216-closer").verdict is Verdict.PASS
+    assert judged(far, "rdf-96-216/most-for-Si-Si").verdict is not Verdict.ERROR
+    assert judged(far, "iterate/liquid/O-O").verdict is Verdict.FAIL
+
+
+def test_parity_knows_its_error_bars(tmp_path):
+    evidence = Evidence(
+        {
+            "parity-96": [write_heldout(tmp_path / "good", error=0.2, seed=1)],
+            "parity-216": [write_heldout(tmp_path / "poor", error=0.8, seed=2)],
+            "parity-bks": [write_heldout(tmp_path / "bks", error=1.2, seed=3)],
+        },
+        tier="laptop",
+    )
+    overall = judged(evidence, "parity/96/force")
+    assert overall.verdict is Verdict.PASS
+    assert overall.value == pytest.approx(0.1, rel=0.05)
+    assert judged(evidence, "parity/96/force/3000K").verdict is Verdict.PASS
+    assert judged(evidence, "parity/96/bks-ratio").value == pytest.approx(6, rel=0.05)
+    assert judged(evidence, "parity/96/energy").value == pytest.approx(4, rel=0.4)
+    assert judged(evidence, "parity/216/force").verdict is Verdict.FAIL
+    assert judged(evidence, "parity/216/bks-ratio").verdict is Verdict.FAIL
+
+
+def test_audits_are_exact(tmp_path):
+    evidence = Evidence(
+        {
+            "train-96": [write_training(tmp_path / "a", lowest_temperature_K=2000.0)],
+            "train-216": [write_training(tmp_path / "b", lowest_temperature_K=300.0)],
+        },
+        tier="smoke",
+    )
+    assert judged(evidence, "network-kept/96/liquid-data-alone").verdict is Verdict.PASS
+    assert judged(evidence, "network-kept/216/liquid-data-alone").verdict is Verdict.FAIL
+    assert judged(evidence, "precondition/compressed-against-full/96").verdict is Verdict.PASS
+
+
+def test_regimes_of_the_msd(tmp_path):
+    evidence = Evidence({"liquid-216-nvt": replicas(tmp_path, "a", 3, seed=1, n_atoms=216)}, tier="laptop")
+    for name in ("ballistic", "plateau", "bump"):
+        assert judged(evidence, f"msd-regimes/O/{name}").verdict is Verdict.PASS, name
+    ballistic = judged(evidence, "msd-regimes/O/ballistic")
+    assert ballistic.value == pytest.approx(1 - (0.11 * 2) ** 2 / 12, abs=0.03)
+
+
+def test_noise_of_many_atoms_at_equal_time(tmp_path):
+    evidence = Evidence(
+        {
+            "liquid-96-nvt": replicas(tmp_path, "few", 4, seed=1),
+            "vdos-2592": replicas(tmp_path, "many", 2, seed=9, n_atoms=2592),
+        },
+        tier="laptop",
+    )
+    found = judged(evidence, "vdos-size/O/equal-time")
+    assert found.ci_low < np.log10(27) < found.ci_high
+    assert judged(evidence, "vdos-size/O/per-core-second").verdict is Verdict.NOT_TESTED
+
+
+def test_cost_claims_read_the_timings(tmp_path):
+    timings = [
+        {
+            "method": method,
+            "n_atoms": n,
+            "timestep_fs": 1.0,
+            "core_seconds_per_step": [c * n, 1.02 * c * n, 0.98 * c * n],
+        }
+        for method, c, sizes in (("aimd", 0.3, (96,)), ("nnp", 1.5e-4, (96, 216, 648, 2592)))
+        for n in sizes
+    ]
+    (tmp_path / "cost.json").write_text(json.dumps({"timings": timings}))
+    evidence = Evidence({"cost": [tmp_path]}, tier="laptop")
+    assert judged(evidence, "cost-ratio/96").value == pytest.approx(np.log10(2000))
+    assert judged(evidence, "cost-ratio/216").verdict is Verdict.NOT_TESTED
+    assert judged(evidence, "cost-scaling/exponent").value == pytest.approx(1)
+    assert judged(evidence, "cost-scaling/nanosecond").value == pytest.approx(4.5)
+
+
+def test_no_claim_breaks_on_empty_evidence():
+    evidence = Evidence({}, tier="paper")
+    for atom in load_claims():
+        found = evaluate(REGISTRY[atom.claim], atom, evidence)
+        assert found.verdict is Verdict.NOT_TESTED, (atom.id, found.reason)
+        assert found.reason

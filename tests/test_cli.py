@@ -1,0 +1,84 @@
+"""The command line: wrong input is one line and a non-zero exit code; help teaches; start-up is quick."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def jobs_command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "jobs", *map(str, arguments)], capture_output=True, text=True, cwd=ROOT
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["run", "--tier", "lunch", "--dry-run"],
+            "tier lunch: not found, expected one of laptop, overnight, paper, smoke",
+        ),
+        (["run", "--potential", "none.pb", "--dry-run"], "none.pb: not found, expected a .pb model"),
+        (["run", "--only", "liquid-7", "--dry-run"], "label liquid-7: not in tier laptop"),
+        (["make", "train-0", "--store", "nowhere"], "no such stage was planned"),
+        (["compare", "README.md", "README.md"], "README.md: not a claims.json"),
+    ],
+)
+def test_wrong_input_is_one_line(arguments, expected):
+    result = jobs_command(*arguments)
+    assert result.returncode == 2
+    assert expected in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_broken_tier_file_says_what_is_missing(tmp_path):
+    path = tmp_path / "own.yml"
+    path.write_text("name: own\nruns: {}\n")
+    result = jobs_command("run", "--tier", path, "--dry-run")
+    assert result.returncode == 2
+    assert "own.yml: missing density_g_cm3" in result.stderr
+
+
+@pytest.mark.parametrize("tier", ["smoke", "laptop", "overnight", "paper"])
+def test_dry_run_names_every_stage_with_command_and_cost(tier):
+    result = jobs_command("run", "--tier", tier, "--dry-run", "--store", "nowhere")
+    assert result.returncode == 0, result.stderr
+    assert "python -m jobs make train-" in result.stdout
+    assert "of one core still to do" in result.stdout
+    assert not (ROOT / "nowhere").exists()
+
+
+def test_every_command_explains_itself():
+    for command in ["run", "graph", "status", "check", "gc", "deposit", "compare", "make"]:
+        result = jobs_command(command, "--help")
+        assert result.returncode == 0
+        assert "usage: python -m jobs" in result.stdout
+
+
+def test_compare_reports_what_moved(tmp_path):
+    claim = {"id": "a/b", "verdict": "PASS", "value": 1.0, "ci_low": 0.9, "ci_high": 1.1}
+    for name, change in [
+        ("one", {}),
+        ("two", {"verdict": "FAIL", "value": 2.0, "ci_low": 1.9, "ci_high": 2.1}),
+    ]:
+        (tmp_path / f"{name}.json").write_text(json.dumps({"claims": [claim | change]}))
+    same = jobs_command("compare", tmp_path / "one.json", tmp_path / "one.json")
+    assert same.returncode == 0
+    assert "0 claims moved" in same.stdout
+    worse = jobs_command("compare", tmp_path / "one.json", tmp_path / "two.json")
+    assert worse.returncode == 1
+    assert "a/b: PASS 1.0 -> FAIL 2.0" in worse.stdout
+
+
+def test_imports_are_quick():
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import jobs.cli, suite.plugin"], check=True, cwd=ROOT)
+    bare = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "pass"], check=True, cwd=ROOT)
+    assert (bare - started) - (time.perf_counter() - bare) < 2.0

@@ -1,0 +1,83 @@
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from synthetic_evidence import replicas, write_heldout, write_training
+
+from suite.claims import REGISTRY, evaluate, load_claims
+from suite.evidence import Evidence
+from suite.faults import FAULTS, report_faults
+from suite.verdict import Verdict
+
+import_module("suite.test_faults")
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory) -> Evidence:
+    """What the laptop tier has today: both potentials and BKS, no AIMD that may judge."""
+    root: Path = tmp_path_factory.mktemp("products")
+    bks = {"shift": 0.02, "turn": 6.0, "stiffness": 0.85}
+    return Evidence(
+        {
+            "train-96": [write_training(root / "t96")],
+            "train-216": [write_training(root / "t216")],
+            "parity-96": [write_heldout(root / "p96", error=0.25, seed=1)],
+            "parity-216": [write_heldout(root / "p216", error=0.25, seed=2)],
+            "parity-bks": [write_heldout(root / "pbks", error=1.3, seed=3)],
+            "liquid-96-nvt": replicas(root, "nvt", 4, seed=10),
+            "liquid-96-nve": replicas(root, "nve", 4, seed=20),
+            "liquid-96-bks": replicas(root, "bks", 4, seed=30, **bks),
+            "liquid-216-nvt": replicas(root, "nvt216", 2, seed=40, n_atoms=216),
+            "liquid-216-bks": replicas(root, "bks216", 2, seed=50, n_atoms=216, **bks),
+            "fault-hot": replicas(root, "hot", 2, seed=60, temperature_K=3300.0),
+            "fault-thermostat": replicas(root, "rescaled", 2, seed=70, fluctuation=0.3),
+        },
+        tier="laptop",
+    )
+
+
+def test_nothing_fails_on_honest_evidence(laptop):
+    results = [
+        evaluate(REGISTRY[atom.claim], atom, laptop) for atom in load_claims() if atom.claim != "fault"
+    ]
+    assert not [(r.id, r.reason) for r in results if r.verdict in (Verdict.FAIL, Verdict.ERROR)]
+    assert sum(r.verdict is Verdict.PASS for r in results) > 40
+
+
+@pytest.mark.parametrize(
+    ("name", "catcher"),
+    [
+        ("soft-silicon", "parity/96/force-scale-Si"),
+        ("stretch", "precondition/si-o-bond/liquid-96-nvt"),
+        ("bks-for-network", "parity/96/bks-ratio"),
+        ("thermostat", "precondition/kinetic-energy/liquid-96-nvt"),
+        ("hot", "precondition/temperature/liquid-96-nvt"),
+    ],
+)
+def test_each_fault_is_caught_by_the_claim_that_is_about_it(laptop, name, catcher):
+    report = next(report for report in report_faults(laptop) if report.fault == name)
+    assert catcher in report.caught_by
+    assert set(report.caught_by) <= set(report.verdicts)
+    assert Verdict.ERROR not in report.verdicts.values()
+    assert report.as_json()["verdicts"][catcher] == "FAIL"
+
+
+def test_a_fault_leaves_other_claims_alone(laptop):
+    report = next(report for report in report_faults(laptop) if report.fault == "soft-silicon")
+    assert "parity/96/force-scale-O" not in report.caught_by
+    assert all(
+        atom.startswith(("parity", "rdf-96", "badf-96", "iterate", "glass-216")) for atom in report.verdicts
+    )
+
+
+def test_the_claim_about_faults_passes(laptop):
+    atoms = [atom for atom in load_claims() if atom.claim == "fault"]
+    assert {atom["fault"] for atom in atoms} == {fault.name for fault in FAULTS}
+    for atom in atoms:
+        assert evaluate(REGISTRY["fault"], atom, laptop).verdict is Verdict.PASS, atom.id
+
+
+def test_a_fault_that_cannot_be_planted_says_why():
+    report = report_faults(Evidence({}, tier="laptop"))[0]
+    assert report.reason
+    assert not report.caught_by

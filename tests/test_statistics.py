@@ -1,0 +1,191 @@
+import math
+
+import numpy as np
+import pytest
+
+from suite.distances import mean_square_difference
+from suite.statistics import (
+    Estimate,
+    equilibrated,
+    estimate,
+    estimate_mean,
+    in_blocks,
+    inefficiency,
+    mean_of,
+    more_data,
+)
+from suite.verdict import NotTested, Result, Verdict, decide, p_value, with_family
+
+
+def autoregressive(rng, *, replicas, blocks, memory):
+    x = np.empty((replicas, blocks))
+    x[:, 0] = rng.normal(size=replicas)
+    for i in range(1, blocks):
+        x[:, i] = memory * x[:, i - 1] + math.sqrt(1 - memory**2) * rng.normal(size=replicas)
+    return list(x)
+
+
+def test_mean_of_independent_blocks_has_the_textbook_error():
+    values = np.random.default_rng(0).permutation(np.arange(40.0))
+    found = estimate_mean([values])
+    assert found.value == pytest.approx(values.mean())
+    expected = values.std(ddof=1) / math.sqrt(40)
+    assert found.standard_error == pytest.approx(expected, rel=0.3)
+    assert found.standard_error >= 0.999 * expected
+
+
+def test_replicas_are_the_units_when_there_are_four():
+    groups = [np.full(8, value) for value in (1.0, 2.0, 3.0, 4.0)]
+    found = estimate_mean(groups)
+    assert found.standard_error == pytest.approx(np.std([1, 2, 3, 4], ddof=1) / 2)
+    assert found.n_eff == 4
+
+
+def test_runs_of_unequal_length_weigh_by_it():
+    rng = np.random.default_rng(1)
+    misses = []
+    for _ in range(300):
+        groups = [rng.normal(size=n) for n in (3, 5, 9, 20, 30)]
+        found = estimate_mean(groups)
+        assert found.value == pytest.approx(np.concatenate(groups).mean())
+        misses.append(not found.ci_low <= 0 <= found.ci_high)
+    assert np.mean(misses) < 0.12
+
+
+@pytest.mark.parametrize(
+    ("replicas", "blocks", "memory"),
+    [(1, 20, 0.0), (1, 20, 0.4), (2, 8, 0.3), (3, 8, 0.5), (4, 8, 0.8), (8, 8, 0.5)],
+)
+def test_interval_covers_the_truth_of_correlated_blocks(replicas, blocks, memory):
+    rng = np.random.default_rng(2)
+    covered = 0
+    for _ in range(400):
+        found = estimate_mean(autoregressive(rng, replicas=replicas, blocks=blocks, memory=memory))
+        covered += found.ci_low <= 0 <= found.ci_high
+    assert 0.89 < covered / 400 < 0.985
+
+
+def test_replicas_that_disagree_leave_as_many_units_as_replicas():
+    rng = np.random.default_rng(3)
+    groups = [offset + 0.01 * rng.normal(size=20) for offset in (-1.0, 0.2, 1.0)]
+    assert estimate_mean(groups).n_eff < 4
+
+
+def test_inefficiency_of_known_correlation():
+    rng = np.random.default_rng(4)
+    groups = autoregressive(rng, replicas=20, blocks=2000, memory=0.6)
+    assert inefficiency(groups) == pytest.approx(1.6 / 0.4, rel=0.1)
+    assert inefficiency([np.ones(10)]) == 1
+
+
+def test_error_of_a_ratio_is_that_of_the_delta_method():
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(10, 1, size=200), rng.normal(5, 1, size=200)
+    found = estimate(lambda s: float(mean_of(s["a"]) / mean_of(s["b"])), {"a": [a], "b": [b]})
+    expected = 2 * math.hypot(0.1, 0.2) / math.sqrt(200)
+    assert found.standard_error == pytest.approx(expected, rel=0.2)
+
+
+def test_what_two_distances_share_is_thinned_jointly():
+    """D(a, c) - D(b, c) of nearly equal a and b is known far better than either distance."""
+    rng = np.random.default_rng(6)
+    c = [rng.normal(1.0, 0.3, size=(8, 30)) for _ in range(4)]
+    a = [rng.normal(0.0, 0.001, size=(8, 30)) for _ in range(4)]
+    b = [rng.normal(0.0, 0.001, size=(8, 30)) for _ in range(4)]
+    single = estimate(lambda s: mean_square_difference(s["a"], s["c"]), {"a": a, "c": c})
+    contrast = estimate(
+        lambda s: mean_square_difference(s["a"], s["c"]) - mean_square_difference(s["b"], s["c"]),
+        {"a": a, "b": b, "c": c},
+    )
+    assert contrast.standard_error < 0.2 * single.standard_error
+
+
+def test_one_block_has_no_error_bar():
+    with pytest.raises(NotTested, match="no error bar"):
+        estimate_mean([np.array([1.0])])
+
+
+def test_a_constant_is_exact():
+    found = estimate_mean([np.ones(5), np.ones(5)])
+    assert (found.ci_low, found.ci_high, found.standard_error) == (1, 1, 0)
+
+
+def test_equilibration_is_cut():
+    rng = np.random.default_rng(7)
+    series = rng.normal(size=2000)
+    series[:300] += 30 * np.exp(-np.arange(300) / 60)
+    kept, g = equilibrated(series)
+    assert 100 < len(series) - len(kept) < 700
+    assert abs(kept.mean()) < 0.15
+    assert g < 3
+    assert len(equilibrated(np.ones(50))[0]) == 50
+
+
+def test_in_blocks_drops_the_beginning():
+    assert in_blocks(np.arange(11), blocks=5).tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
+    with pytest.raises(NotTested):
+        in_blocks(np.arange(5), blocks=3)
+
+
+def interval(low, high):
+    return Estimate((low + high) / 2, (high - low) / 4, 10, low, high, 9)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "band", "verdict"),
+    [
+        (0.1, 0.4, (0, 1), Verdict.PASS),
+        (0.0, 1.0, (0, 1), Verdict.PASS),
+        (0.9, 1.1, (0, 1), Verdict.INCONCLUSIVE),
+        (-1.0, 2.0, (0, 1), Verdict.INCONCLUSIVE),
+        (1.01, 1.2, (0, 1), Verdict.FAIL),
+        (-0.2, -0.1, (0, None), Verdict.FAIL),
+        (5.0, 9.0, (0, None), Verdict.PASS),
+        (5.0, 9.0, (None, 6), Verdict.INCONCLUSIVE),
+    ],
+)
+def test_verdict_is_where_the_interval_lies(low, high, band, verdict):
+    assert decide(interval(low, high), band)[0] is verdict
+
+
+def test_nothing_is_decided_on_what_is_not_a_number():
+    with pytest.raises(ValueError, match="not a number"):
+        decide(Estimate(math.nan, 1, 2, math.nan, math.nan), (0, 1))
+
+
+def test_more_data_follows_the_square_root_law():
+    assert "about 4 times" in more_data(interval(0.75, 1.25), (None, 1.125))
+    assert "more than 100" in more_data(interval(0.0, 2.0), (None, 1.0))
+    assert "about 4 times" in decide(interval(0.75, 1.25), (None, 1.125))[1]
+
+
+def test_p_agrees_with_the_interval():
+    found = Estimate.from_error(1.0, standard_error=0.1, degrees_of_freedom=5)
+    assert p_value(found, (found.ci_low, None)) == pytest.approx(0.025)
+    assert p_value(Estimate.exact(3), (0, 5)) == 0
+
+
+def result(p):
+    return Result("c/a", "c", "w", "s", "c", "d", 0, 1, "", "laptop", (), Verdict.PASS, p=p)
+
+
+def test_family_p_is_holm_and_changes_no_verdict():
+    found = with_family([result(0.01), result(None), result(0.04), result(0.03)])
+    assert [one.p_family for one in found] == [
+        pytest.approx(0.03),
+        None,
+        pytest.approx(0.06),
+        pytest.approx(0.06),
+    ]
+    assert all(one.verdict is Verdict.PASS for one in found)
+
+
+def test_json_has_no_infinities():
+    assert result(0.1).as_json()["verdict"] == "PASS"
+    infinite = Result("c/a", "c", "w", "s", "c", "d", 0, 1, "", "laptop", (), Verdict.PASS, n_eff=math.inf)
+    assert infinite.as_json()["n_eff"] is None
+
+
+def test_through_maps_both_ends():
+    found = interval(4.0, 9.0).through(math.sqrt)
+    assert (found.ci_low, found.ci_high) == (2, 3)

@@ -1,0 +1,183 @@
+"""Stages, their identity and their products on disk; the stage made here is a real dataset."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs import dispatch
+from jobs.deposit import read_set
+from jobs.errors import SuiteError
+from jobs.graph import in_order, plan, urgency
+from jobs.stage import Stage
+from jobs.store import Recipe, Store
+
+ROOT = Path(__file__).resolve().parent.parent
+SET = "pbe-96-bks-singlepoints"
+
+
+def dataset_stage(**changes):
+    parameters = {
+        "sets": [
+            {"name": SET, "sha256": read_set(SET).sha256, "thin_frames": 1, "use_unequilibrated": False}
+        ],
+        "train_share": 2 / 3,
+        "sel": None,
+        "cutoff_angstrom": 6.0,
+        "max_train_frames": None,
+    }
+    return Stage("dataset", "dataset", parameters | changes, seed=1)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("store"))
+    stage = dataset_stage()
+    outcome = dispatch.run([stage], store)
+    assert outcome.made == [stage.name]
+    return store, stage
+
+
+def jobs_command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "jobs", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        **options,
+    )
+
+
+def test_identity_is_what_is_computed_not_where_or_how_it_is_called():
+    stage = dataset_stage()
+    same = Stage("dataset", "another label", stage.parameters, seed=1, cores=7, core_seconds=99)
+    assert same.identity == stage.identity
+    assert dataset_stage(train_share=0.5).identity != stage.identity
+    assert Stage("dataset", "dataset", stage.parameters, seed=2).identity != stage.identity
+    one, other = (
+        Stage("observe", "o", {}, inputs={"trajectory": s}) for s in (stage, dataset_stage(sel=[40, 72]))
+    )
+    assert one.identity != other.identity
+
+
+def test_order_puts_inputs_first_and_the_longest_chain_is_most_urgent():
+    first = Stage("dataset", "first", {"n": 1}, core_seconds=1)
+    long = Stage("train", "long", {}, inputs={"dataset": first}, core_seconds=100)
+    short = Stage("parity", "short", {}, inputs={"dataset": first}, core_seconds=2)
+    order = in_order([short, long])
+    assert [stage.label for stage in order] == ["first", "short", "long"]
+    chain = urgency(order)
+    assert chain[first.identity] == 101
+    assert chain[long.identity] > chain[short.identity]
+
+
+def test_a_finished_stage_is_not_made_again(made):
+    store, stage = made
+    before = (store.path(stage.name) / "manifest.json").stat().st_mtime_ns
+    outcome = dispatch.run([stage], store)
+    assert outcome.made == []
+    assert outcome.reused == 1
+    assert (store.path(stage.name) / "manifest.json").stat().st_mtime_ns == before
+    assert not store.part(stage.name).exists()
+
+
+def test_manifest_says_what_it_was_made_with(made):
+    store, stage = made
+    manifest = store.manifest(stage.name)
+    assert manifest["software"]["numpy"]
+    assert manifest["hardware"]["cores"] == os.cpu_count()
+    assert "dataset.json" in manifest["files"]
+    assert not store.is_stale(stage.name)
+
+
+def test_product_of_other_versions_is_stale_and_rebuilt_only_when_asked(made, monkeypatch):
+    store, stage = made
+    monkeypatch.setattr("jobs.store.software_versions", lambda: {"python": "another"})
+    assert store.is_stale(stage.name)
+    assert plan([stage], store).to_do == []
+    assert plan([stage], store, rebuild_stale=True).to_do == [stage]
+
+
+def test_one_changed_byte_is_named_and_the_product_refused(made):
+    store, stage = made
+    path = next(store.path(stage.name).rglob("force.npy"))
+    original = path.read_bytes()
+    try:
+        path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+        check = jobs_command("check", "--store", store.root)
+        assert check.returncode == 1
+        assert str(path) in check.stdout
+        with pytest.raises(SuiteError, match=r"force\.npy"):
+            dispatch.run([stage], store)
+    finally:
+        path.write_bytes(original)
+    assert jobs_command("check", "--store", store.root).returncode == 0
+
+
+def test_changed_manifest_is_found(made):
+    store, stage = made
+    path = store.path(stage.name) / "manifest.json"
+    original = path.read_text()
+    try:
+        changed = json.loads(original) | {"seed": 5}
+        path.write_text(json.dumps(changed))
+        assert "seal" in store.problems(stage.name)[0]
+    finally:
+        path.write_text(original)
+
+
+def test_two_processes_make_a_stage_once(tmp_path):
+    store = Store(tmp_path)
+    store.prepare()
+    stage = dataset_stage(train_share=0.6)
+    store.write_recipe(Recipe.of(stage))
+    command = [sys.executable, "-m", "jobs", "make", stage.name, "--store", str(tmp_path)]
+    both = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(2)]
+    assert [process.wait(120) for process in both] == [0, 0]
+    assert store.problems(stage.name) == []
+    assert not store.part(stage.name).exists()
+
+
+def test_failure_is_one_line_blocks_what_needs_it_and_leaves_nothing_finished(tmp_path):
+    store = Store(tmp_path)
+    bad = dataset_stage(sel=[1, 1])
+    after = Stage("parity", "after", {"potential": "bks"}, inputs={"dataset": bad})
+    good = dataset_stage(train_share=0.55)
+    outcome = dispatch.run([after, good], store)
+    assert "sel" in outcome.failed[bad.name]
+    assert "\n" not in outcome.failed[bad.name]
+    assert "Traceback" not in outcome.failed[bad.name]
+    assert after.name in outcome.blocked
+    assert outcome.made == [good.name]
+    assert not store.is_done(bad.name)
+    with pytest.raises(SuiteError, match="sel"):
+        dispatch.raise_for_failures(outcome)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_full_disk_is_one_line_and_nothing_half_made(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)], capture_output=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"mount is not allowed here: {mounted.stderr.decode().strip()}")
+    try:
+        store = Store(disk)
+        stage = dataset_stage()
+        outcome = dispatch.run([stage], store)
+        assert "no space left" in outcome.failed[stage.name]
+        assert not store.is_done(stage.name)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_store_that_cannot_be_written(tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(SuiteError, match="cannot be used as a store"):
+        Store(blocker / "store").prepare()
