@@ -3,7 +3,8 @@
 Arms run side by side in turns (A B A B ...), so that a busy machine slows them alike. The plain default is
 one process of two threads on the float64, uncompressed model with LAMMPS' own neighbour settings; every
 `--model` is run as several one-rank replicas, and as that many MPI ranks of one run. Costs are
-us/step/atom of machine time (all cores in use), from LAMMPS' own loop times; a warm-up run goes first.
+us/step/atom of machine time (all cores in use), from LAMMPS' own loop times, and of core time, which a busy
+machine disturbs less; a warm-up run goes first.
 
     python benchmarks/md_speed.py --plain model64.pb --model fast=compressed.pb --atoms 216
 """
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jobs.engines.lammps import (
     SKIN_ANGSTROM,
+    Loop,
     Potential,
     builtin_potential,
     evaluate,
@@ -75,8 +77,8 @@ write_data {name}.data nocoeff
     return directory / "liquid.data"
 
 
-def cost(arm: Arm, directory: Path, start: Path, *, steps: int, turn: int) -> float:
-    """us/step/atom of the whole machine, from the slowest replica's loop."""
+def cost(arm: Arm, directory: Path, start: Path, *, steps: int, turn: int) -> tuple[float, float]:
+    """us/step/atom of the whole machine (from the slowest replica's loop), and of core time."""
     script = f"""units metal
 atom_style charge
 read_data {start}
@@ -89,14 +91,17 @@ run {max(5, steps // 10)}
 run {steps}
 """
 
-    def launch(replica: int) -> tuple[float, int]:
+    def launch(replica: int) -> Loop:
         name = f"{arm.label.replace(' ', '-')}-{turn}-{replica}"
         log = run_lammps(script, directory=directory, name=name, ranks=arm.ranks, threads=arm.threads)
-        return log.loops[-1].seconds, log.loops[-1].atoms
+        return log.loops[-1]
 
     with ThreadPoolExecutor(arm.replicas) as pool:
         loops = list(pool.map(launch, range(arm.replicas)))
-    return max(seconds for seconds, _ in loops) / steps / sum(atoms for _, atoms in loops) * 1e6
+    per_step_atom = 1e6 / steps / sum(loop.atoms for loop in loops)
+    return max(loop.seconds for loop in loops) * per_step_atom, sum(
+        loop.core_seconds for loop in loops
+    ) * per_step_atom
 
 
 def main() -> None:
@@ -121,7 +126,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         start = liquid(directory, arguments.atoms, next(iter(models.values())))
-        costs: dict[str, list[float]] = {arm.label: [] for arm in arms}
+        costs: dict[str, list[tuple[float, float]]] = {arm.label: [] for arm in arms}
         for turn in range(arguments.turns):
             for arm in arms:
                 costs[arm.label].append(cost(arm, directory, start, steps=arguments.steps, turn=turn))
@@ -130,21 +135,25 @@ def main() -> None:
         results = []
         for arm in arms:
             forces = evaluate(configuration, deepmd(arm.model), directory=directory).forces
-            middle = statistics.median(costs[arm.label])
-            pairs = zip(costs["plain"], costs[arm.label], strict=True)
+            machine_us, core_us = ([sample[i] for sample in costs[arm.label]] for i in (0, 1))
+            plain_us, plain_core_us = ([sample[i] for sample in costs["plain"]] for i in (0, 1))
             results.append(
                 {
                     "arm": arm.label,
-                    "us_per_step_atom": middle,
+                    "us_per_step_atom": statistics.median(machine_us),
+                    "core_us_per_step_atom": statistics.median(core_us),
                     "samples": costs[arm.label],
-                    "speed_up": statistics.median(base / value for base, value in pairs),
+                    "speed_up": statistics.median(a / b for a, b in zip(plain_us, machine_us, strict=True)),
+                    "core_speed_up": statistics.median(
+                        a / b for a, b in zip(plain_core_us, core_us, strict=True)
+                    ),
                     "force_difference_rms_eV_A": float(np.sqrt(np.mean((forces - reference) ** 2))),
                 }
             )
     for row in results:
         print(
-            f"{row['arm']:32s} {row['us_per_step_atom']:8.2f} us/step/atom  x{row['speed_up']:.2f}  "
-            f"force difference to plain {row['force_difference_rms_eV_A']:.1e} eV/A rms"
+            f"{row['arm']:26s} {row['us_per_step_atom']:7.1f} us/step/atom x{row['speed_up']:.2f}, "
+            f"{row['core_us_per_step_atom']:7.1f} core-us x{row['core_speed_up']:.2f}, force difference to plain {row['force_difference_rms_eV_A']:.1e} eV/A rms"
         )
     machine = {"processor": platform.processor() or platform.machine(), "cores": cores}
     print(json.dumps({"n_atoms": arguments.atoms, "machine": machine, "results": results}))

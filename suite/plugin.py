@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from suite.evidence import Evidence
     from suite.verdict import Result
 
+PLUGIN_NAME = "silica-claims"
 EXIT_DECIDED, EXIT_FAILED, EXIT_ERROR, EXIT_NOTHING_DECIDED = 0, 1, 6, 7
 
 
@@ -57,20 +58,35 @@ def _is_claim(item: pytest.Item) -> bool:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Run the main job for what the selected claims need; never for `tests/` or `--collect-only`."""
+    from suite.claims import load_claims
+
     claims = [item for item in session.items if _is_claim(item)]
     if not claims or session.config.option.collectonly:
         return
     needs = {label for item in claims for mark in item.iter_markers("needs") for label in mark.args}
+    complete = len(claims) == len(load_claims())
     capture = session.config.pluginmanager.getplugin("capturemanager")
     try:
         with capture.global_and_fixture_disabled():
-            judged = ClaimSession.begin(session.config.option, needs)
+            judged = ClaimSession.begin(session.config.option, needs, complete=complete)
     except SuiteError as error:
         raise pytest.UsageError(str(error)) from None
     if judged is None:
         session.items.clear()
         return
-    session.config.pluginmanager.register(judged, "silica-claims")
+    session.config.pluginmanager.register(judged, PLUGIN_NAME)
+
+
+@pytest.fixture
+def evidence(request: pytest.FixtureRequest) -> Evidence:
+    """What the main job made, by label."""
+    judged: ClaimSession = request.config.pluginmanager.getplugin(PLUGIN_NAME)
+    return judged.evidence
+
+
+@pytest.fixture
+def judge() -> None:
+    """Stands in a claim's signature; `ClaimSession.pytest_pyfunc_call` passes the real one."""
 
 
 class ClaimSession:
@@ -85,10 +101,9 @@ class ClaimSession:
         self.evidence = evidence
         self.directory = directory
         self.results: list[Result] = []
-        self.faults: list[dict[str, Any]] = []
 
     @classmethod
-    def begin(cls, option: Any, needs: set[str]) -> ClaimSession | None:
+    def begin(cls, option: Any, needs: set[str], *, complete: bool) -> ClaimSession | None:
         """Make what the claims need; None after a dry run.
 
         Raises:
@@ -101,7 +116,8 @@ class ClaimSession:
 
         campaign = build_campaign(option.tier, start_from=option.start_from, potential=option.potential)
         store = Store(option.store)
-        labels = [label for label in campaign.labels if label in needs or label in campaign.shown]
+        # A whole suite also makes what only the report draws; a selection of claims only what they need.
+        labels = [label for label in campaign.labels if label in needs or complete]
         wanted = campaign.select(labels)
         if option.dry_run:
             overview.dry_run(campaign, wanted, store)
@@ -123,6 +139,8 @@ class ClaimSession:
                 for label in labels
                 if label not in broken
             },
+            tier=campaign.tier,
+            deviations=tuple(campaign.deviations),
             absent=campaign.unavailable,
             broken=broken,
         )
@@ -133,13 +151,7 @@ class ClaimSession:
         """The verdict of one claim case, recorded."""
         from suite.claims import evaluate
 
-        result = evaluate(
-            item.obj,
-            item.callspec.params["atom"],
-            self.evidence,
-            tier=self.campaign.tier,
-            deviations=self.campaign.deviations,
-        )
+        result = evaluate(item.obj, item.callspec.params["atom"], self.evidence)
         result = replace(result, seconds=self._core_seconds(result.needs))
         self.results.append(result)
         return result
@@ -237,6 +249,7 @@ def write_claims(judged: ClaimSession) -> None:
     """Write `claims.json` and `report.html` into the tier's results folder."""
     import time
 
+    from suite.faults import report_faults
     from suite.report import write_report
 
     judged.directory.mkdir(parents=True, exist_ok=True)
@@ -247,7 +260,7 @@ def write_claims(judged: ClaimSession) -> None:
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "deviations": judged.campaign.deviations,
         "claims": [result.as_json() for result in judged.results],
-        "faults": judged.faults,
+        "faults": [report.as_json() for report in report_faults(judged.evidence)],
         "provenance": provenance(judged),
     }
     path = judged.directory / "claims.json"

@@ -29,6 +29,7 @@ def laptop(tmp_path_factory) -> Evidence:
             "liquid-96-bks": replicas(root, "bks", 4, seed=30, **bks),
             "liquid-216-nvt": replicas(root, "nvt216", 2, seed=40, n_atoms=216),
             "liquid-216-bks": replicas(root, "bks216", 2, seed=50, n_atoms=216, **bks),
+            "fault-stretch": replicas(root, "stretched", 2, seed=80, n_atoms=216, shift=0.02 * 1.625),
             "fault-hot": replicas(root, "hot", 2, seed=60, temperature_K=3300.0),
             "fault-thermostat": replicas(root, "rescaled", 2, seed=70, fluctuation=0.3),
         },
@@ -48,7 +49,7 @@ def test_nothing_fails_on_honest_evidence(laptop):
     ("name", "catcher"),
     [
         ("soft-silicon", "parity/96/force-scale-Si"),
-        ("stretch", "precondition/si-o-bond/liquid-96-nvt"),
+        ("stretch", "precondition/si-o-bond/liquid-216-nvt"),
         ("bks-for-network", "parity/96/bks-ratio"),
         ("thermostat", "precondition/kinetic-energy/liquid-96-nvt"),
         ("hot", "precondition/temperature/liquid-96-nvt"),

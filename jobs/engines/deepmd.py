@@ -386,7 +386,11 @@ def compress(model: Path, out: Path, *, directory: Path, training_script: Path |
         EngineError: `dp` is missing, or the model cannot be compressed.
     """
     compressed = directory / "compressed.tmp.pb"
-    command = [executable("dp"), "--tf", "compress", "-i", str(model.resolve()), "-o", compressed.name]
+    # The compressed model remembers the name it was given; a link keeps this machine's paths out of it.
+    link = directory / "full.pb"
+    link.unlink(missing_ok=True)
+    link.symlink_to(model.resolve())
+    command = [executable("dp"), "--tf", "compress", "-i", link.name, "-o", compressed.name]
     command += ["-s", str(TABLE_STEP), "-e", str(TABLE_EXTRAPOLATE)]
     if training_script is not None:
         command += ["-t", str(training_script.resolve())]

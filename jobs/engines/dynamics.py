@@ -111,7 +111,7 @@ class Chunk:
     @property
     def dump(self) -> str:
         """Name of its dump."""
-        return f"part-{self.start}.lmpbin"
+        return f"part-{self.start}.bin"  # the suffix that makes LAMMPS write binary
 
     @property
     def log(self) -> str:

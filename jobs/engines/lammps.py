@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -176,9 +176,10 @@ def interaction_commands(potential: Potential) -> str:
 
 @dataclass(frozen=True)
 class Loop:
-    """One `run`: wall seconds of its loop, steps and atoms."""
+    """One `run`: wall and core seconds of its loop (all ranks and threads), steps and atoms."""
 
     seconds: float
+    core_seconds: float
     steps: int
     atoms: int
 
@@ -223,7 +224,10 @@ def read_log(path: Path) -> LammpsLog:
             rows.append([float(word) for word in words])
         elif loop := re.match(r"Loop time of (\S+) on \d+ procs for (\d+) steps with (\d+) atoms", line):
             close()
-            loops.append(Loop(float(loop[1]), int(loop[2]), int(loop[3])))
+            loops.append(Loop(float(loop[1]), float("nan"), int(loop[2]), int(loop[3])))
+        elif use := re.match(r"(\S+)% CPU use with (\d+) MPI tasks", line):
+            used = loops[-1].seconds * float(use[1]) / 100 * int(use[2])
+            loops[-1] = replace(loops[-1], core_seconds=used)
         elif line.startswith("Dangerous builds ="):
             dangerous += int(words[-1])
         elif words[0] == "WARNING:":

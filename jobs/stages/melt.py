@@ -121,7 +121,7 @@ def run(workspace: Workspace) -> None:
 
 
 def shared_bonds(one: Configuration, other: Configuration) -> float:
-    """Share of the Si-O bonds (closer than 2.2 A, the n-th Si to the m-th O) of one state that another has as well."""
+    """Share of the Si-O bonds (closer than 2.2 A, the n-th Si to the m-th O) of one state in another."""
     bonds = _bonded(one)
     return float((bonds & _bonded(other)).sum() / max(1, bonds.sum()))
 

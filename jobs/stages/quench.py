@@ -32,7 +32,7 @@ def run(workspace: Workspace) -> None:
     hot, switch, cold = given["from_K"], given["switch_K"], given["to_K"]
     if not hot > cold > 0 or given["rate_K_per_s"] <= 0:
         raise SuiteError(
-            f"quench: found {hot} K to {cold} K at {given['rate_K_per_s']} K/s, expected cooling"
+            f"quench: found {hot} K to {cold} K at {given['rate_K_per_s']:g} K/s, expected cooling"
         )
     every = lcm(given["dump_every"], given["thermo_every"])
     segments = []

@@ -118,7 +118,14 @@ def run(workspace: Workspace) -> None:
         cutoff_angstrom=deepmd.CUTOFF_ANGSTROM,
         training={
             key: about[key]
-            for key in ("sets", "frames", "temperatures_K", "lowest_temperature_K", "volumes_A3")
+            for key in (
+                "sets",
+                "frames",
+                "temperatures_K",
+                "lowest_temperature_K",
+                "volumes_A3",
+                "min_distance_angstrom",
+            )
         },
     )
     workspace.record(resumed_from_step=resumed_from, steps_per_second=speed)
