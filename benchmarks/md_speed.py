@@ -153,7 +153,8 @@ def main() -> None:
     for row in results:
         print(
             f"{row['arm']:26s} {row['us_per_step_atom']:7.1f} us/step/atom x{row['speed_up']:.2f}, "
-            f"{row['core_us_per_step_atom']:7.1f} core-us x{row['core_speed_up']:.2f}, force difference to plain {row['force_difference_rms_eV_A']:.1e} eV/A rms"
+            f"{row['core_us_per_step_atom']:7.1f} core-us x{row['core_speed_up']:.2f}, "
+            f"force difference to plain {row['force_difference_rms_eV_A']:.1e} eV/A rms"
         )
     machine = {"processor": platform.processor() or platform.machine(), "cores": cores}
     print(json.dumps({"n_atoms": arguments.atoms, "machine": machine, "results": results}))

@@ -384,11 +384,11 @@ class _Builder:
             if label not in self.runs:
                 yield f"{label}: no quench at this tier"
                 continue
-            own = self.runs[label][0].parameters
-            if own["n_atoms"] != paper:
-                yield f"{label}: {own['n_atoms']} atoms in place of {paper}"
-            if own["rate_K_per_s"] != protocol["II.C glass"]["cooling_rate"].value:
-                yield f"{label}: {own['rate_K_per_s']:.0e} K/s in place of 1e12 K/s"
+            quench = self.runs[label][0].parameters
+            if quench["n_atoms"] != paper:
+                yield f"{label}: {quench['n_atoms']} atoms in place of {paper}"
+            if quench["rate_K_per_s"] != protocol["II.C glass"]["cooling_rate"].value:
+                yield f"{label}: {quench['rate_K_per_s']:.0e} K/s in place of 1e12 K/s"
         yield "liquids are prepared with BKS before the potentials take over; the paper does not say how"
 
 

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from suite.evidence import Evidence
     from suite.verdict import Result
 
+COLOURS = {
+    "PASS": {"green": True},
+    "FAIL": {"red": True},
+    "ERROR": {"red": True},
+    "INCONCLUSIVE": {"yellow": True},
+}
 PLUGIN_NAME = "silica-claims"
 EXIT_DECIDED, EXIT_FAILED, EXIT_ERROR, EXIT_NOTHING_DECIDED = 0, 1, 6, 7
 
@@ -151,7 +157,8 @@ class ClaimSession:
         """The verdict of one claim case, recorded."""
         from suite.claims import evaluate
 
-        result = evaluate(item.obj, item.callspec.params["atom"], self.evidence)
+        atom: Any = item.callspec.params["atom"]
+        result = evaluate(item.obj, atom, self.evidence)
         result = replace(result, seconds=self._core_seconds(result.needs))
         self.results.append(result)
         return result
@@ -205,9 +212,17 @@ class ClaimSession:
         """The table of claims."""
         from collections import Counter
 
+        from suite.verdict import Verdict
+
         terminalreporter.section(f"claims at tier {self.campaign.tier}")
+        untested = Counter((r.claim, r.reason) for r in self.results if r.verdict is Verdict.NOT_TESTED)
         for result in self.results:
-            terminalreporter.write_line(f"{result.verdict:<13} {result.id:<52} {one_line(result)}")
+            if result.verdict is not Verdict.NOT_TESTED:
+                line = f"{result.verdict:<13} {result.id:<48} {one_line(result)}"
+                terminalreporter.write_line(line, **COLOURS.get(result.verdict, {}))
+        for (claim_id, reason), atoms in untested.items():
+            name = f"{claim_id} ({atoms} atom{'s' if atoms > 1 else ''})"
+            terminalreporter.write_line(f"{Verdict.NOT_TESTED:<13} {name:<48} {reason}")
         counts = Counter(str(result.verdict) for result in self.results)
         terminalreporter.write_line(
             ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))

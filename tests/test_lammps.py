@@ -211,7 +211,7 @@ def test_a_potential_is_found_from_its_folder(tmp_path: Path) -> None:
 
 
 def test_widths_of_a_sheared_cell() -> None:
-    # A shear keeps the volume and one distance between faces, and narrows another: by the cosine of its angle.
+    # A shear keeps the volume and one width, and narrows another by the cosine of its angle.
     cell = np.array([[10.0, 0, 0], [10.0, 10, 0], [0, 0, 12]])
     np.testing.assert_allclose(perpendicular_widths(cell), [10 / sqrt(2), 10, 12])
     with pytest.raises(SuiteError, match=r"found a width of 7\.07 A, expected at least the cut-off of 8"):

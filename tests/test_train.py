@@ -251,24 +251,15 @@ def test_compressed_follows_full_and_lammps_follows_deepmd(trained: Trained, tmp
     assert by_lammps.energies[0] == pytest.approx(tabulated.energies[0], abs=1e-5)
 
 
-@pytest.mark.engine
-def test_table_that_does_not_follow_the_nets_is_refused(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The finished training again, with the compressed model's forces off by 0.01 eV/A."""
-    work = tmp_path / "work"
-    (work / "checkpoints").mkdir(parents=True)
-    os.rename(trained.product / "checkpoints/training", work / "checkpoints/training")
-    honest = deepmd.evaluate
-
-    def wrong(*args: Any, **kwargs: Any) -> list[list[Prediction]]:
-        full, tabulated = honest(*args, **kwargs)
-        return [full, [Prediction(one.energies, one.forces + 0.01) for one in tabulated]]
-
-    monkeypatch.setattr(deepmd, "evaluate", wrong)
+def test_table_that_does_not_follow_the_nets_is_refused() -> None:
+    forces = np.random.default_rng(1).normal(size=(2, 24, 3))
+    full = [Prediction(np.zeros(2), forces)]
+    off = [Prediction(np.zeros(2), forces + 0.01)]
+    assert train.check_compressed(Path("compressed.pb"), full, full) == 0
     with pytest.raises(SuiteError, match=r"compressed\.pb: found forces 0\.01 eV/A rms .* at most 0\.002"):
-        train.run(Workspace(PARAMETERS, 5, {"dataset": trained.dataset}, work))
-    assert not (work / "potential.json").exists()
+        train.check_compressed(Path("compressed.pb"), full, off)
+    with pytest.raises(SuiteError, match="found forces nan"):
+        train.check_compressed(Path("compressed.pb"), full, [Prediction(np.zeros(2), forces * np.nan)])
 
 
 def test_sel_below_the_data_is_refused(dataset: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ CODE_VERSION = 1
 MODEL_FILE = "model.pb"
 COMPRESSED_FILE = "compressed.pb"
 # The potential misses PBE by 0.15-0.5 eV/A; a tabulation error of 0.002 eV/A adds less than 1e-4 of that (in
-# quadrature) and is below the noise of the PBE forces (0.008 eV/A). float32 rounding is about 1e-4, so
+# quadrature) and is below the noise of the PBE forces (0.008 eV/A). float32 models measured 1.3e-4, so
 # anything above the gate means that the table does not follow the nets.
 COMPRESSION_GATE_EV_A = 0.002
 
@@ -83,12 +83,7 @@ def run(workspace: Workspace) -> None:
     full, tabulated = deepmd.evaluate(
         [model, compressed], systems, directory=folder, threads=parameters["threads"]
     )
-    difference = _force_rms_difference(full, tabulated)
-    if not difference <= COMPRESSION_GATE_EV_A:
-        raise SuiteError(
-            f"{compressed}: found forces {difference:.2g} eV/A rms from the full model's on held-out frames, "
-            f"expected at most {COMPRESSION_GATE_EV_A}"
-        )
+    difference = check_compressed(compressed, full, tabulated)
     curve = deepmd.read_curve(folder / deepmd.CURVE_FILE)
     deepmd.write_curve(curve, workspace.directory / "lcurve.csv")
     speed = deepmd.steps_per_second(
@@ -193,8 +188,22 @@ def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
-def _force_rms_difference(one: Sequence[deepmd.Prediction], other: Sequence[deepmd.Prediction]) -> float:
-    return _rms(np.concatenate([(a.forces - b.forces).ravel() for a, b in zip(one, other, strict=True)]))
+def check_compressed(
+    compressed: Path, full: Sequence[deepmd.Prediction], tabulated: Sequence[deepmd.Prediction]
+) -> float:
+    """Root mean square difference (eV/A) of the compressed model's forces from the full model's.
+
+    Raises:
+        SuiteError: it is above the gate, or not a number.
+    """
+    pairs = zip(full, tabulated, strict=True)
+    difference = _rms(np.concatenate([(one.forces - other.forces).ravel() for one, other in pairs]))
+    if not difference <= COMPRESSION_GATE_EV_A:
+        raise SuiteError(
+            f"{compressed}: found forces {difference:.2g} eV/A rms from the full model's on held-out frames, "
+            f"expected at most {COMPRESSION_GATE_EV_A}"
+        )
+    return difference
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
