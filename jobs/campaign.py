@@ -107,11 +107,9 @@ class _Builder:
         self.potentials: dict[str, list[Stage]] = {}
 
     def build(self) -> Campaign:
-        for nnp in NNPS:
-            self.potentials[nnp] = self._potential(nnp)
-        self._parity()
         for label, run in self.about["runs"].items():
             self._run(label, run)
+        self._parity()
         self._references()
         self.campaign.deviations.extend(self._deviations())
         return self.campaign
@@ -119,6 +117,12 @@ class _Builder:
     # -- potentials -----------------------------------------------------------------------------
 
     def _potential(self, nnp: str) -> list[Stage]:
+        """A potential's stages, one per seed, planned when first asked for."""
+        if nnp not in self.potentials:
+            self.potentials[nnp] = self._plan_potential(nnp)
+        return self.potentials[nnp]
+
+    def _plan_potential(self, nnp: str) -> list[Stage]:
         label = f"train-{nnp.removeprefix('deepmd-')}"
         if self.user_potential is not None:
             self.campaign.unavailable[label] = (
@@ -148,6 +152,8 @@ class _Builder:
     def _dataset(self, nnp: str) -> Stage:
         from jobs.deposit import read_set
 
+        rebuilt = self.campaign.start_from == "nothing"
+        sets = [] if rebuilt else self.about["frames"][nnp].items()
         parameters = {
             "sets": [
                 {
@@ -156,14 +162,86 @@ class _Builder:
                     "thin_frames": thin,
                     "use_unequilibrated": False,
                 }
-                for name, thin in self.about["frames"][nnp].items()
+                for name, thin in sets
             ],
             "train_share": 2 / 3,
             "sel": None,
             "cutoff_angstrom": self.protocol["II.B network"]["cutoff"].value,
             "max_train_frames": None,
         }
-        return Stage("dataset", f"dataset for {DISPLAY_NAMES[nnp]}", parameters, seed=1, core_seconds=10)
+        inputs = {f"aimd-{n}": stage for n, stage in enumerate(self._aimd(nnp), start=1)} if rebuilt else {}
+        label = f"dataset for {DISPLAY_NAMES[nnp]}"
+        return Stage("dataset", label, parameters, seed=1, inputs=inputs, core_seconds=10)
+
+    def _aimd(self, nnp: str) -> list[Stage]:
+        """First-principles runs that a potential learns from (Sec. II A), one stage per start."""
+        if "aimd" not in self.about:
+            raise SuiteError(
+                f"tier {self.campaign.tier}: found no aimd section; --start-from nothing needs one"
+            )
+        about = self.about["aimd"][nnp]
+        common = {
+            "engine": "cp2k",
+            "settings": self.about["aimd"]["settings"],
+            "timestep_fs": about["timestep_fs"],
+            "ensemble": "nvt",
+            "thermostat": "nose-hoover",
+            "damping_fs": DAMPING_FS,
+            "density_g_cm3": about["density_g_cm3"],
+        }
+        cores = self.about["aimd"]["cores"]
+        if about["mode"] == "stepwise":
+            melt = self._melt(about["atoms"])
+            kelvins = about["temperatures_K"]
+            steps = (about["relaxation_steps"] + about["collection_steps"]) * len(kelvins)
+            return [
+                Stage(
+                    "aimd",
+                    f"AIMD of {about['atoms']} atoms, {kelvins[0]} to {kelvins[-1]} K, melt {index + 1}",
+                    {
+                        **common,
+                        "mode": "stepwise",
+                        "source": "tersoff",
+                        "frames": [index],
+                        "replica": index + 1,
+                        "temperatures_K": kelvins,
+                        "relaxation_steps": about["relaxation_steps"],
+                        "collection_steps": about["collection_steps"],
+                    },
+                    seed=index + 1,
+                    inputs={"start": melt},
+                    cores=cores,
+                    core_seconds=steps * aimd_core_seconds(about["atoms"]),
+                )
+                for index in range(self.about["melt"]["configurations"])
+            ]
+        stages = []
+        for number, (label, kelvin) in enumerate(about["starts"].items()):
+            sampler = self.runs[label][0]
+            starts = list(range(1, about["configurations"] + 1))
+            parameters = {
+                **common,
+                "mode": "short",
+                "source": "nnp",
+                "frames": starts,
+                "replica": 1000 * (number + 1),
+                "temperature_K": kelvin,
+                "steps": about["steps"],
+            }
+            cost = len(starts) * about["steps"] * aimd_core_seconds(sampler.parameters["n_atoms"])
+            name = f"AIMD of {sampler.parameters['n_atoms']} atoms from {label}, {len(starts)} starts"
+            stages.append(
+                Stage(
+                    "aimd",
+                    name,
+                    parameters,
+                    seed=1,
+                    inputs={"start": sampler},
+                    cores=cores,
+                    core_seconds=cost,
+                )
+            )
+        return stages
 
     def _trained(self, nnp: str, seed: int) -> Stage:
         training = self.about["training"]
@@ -205,7 +283,7 @@ class _Builder:
                     inputs={"dataset": dataset[nnp], "potential": stage},
                     core_seconds=20,
                 )
-                for stage in self.potentials[nnp]
+                for stage in self._potential(nnp)
             ]
         self.campaign.labels["parity-bks"] = [
             Stage(
@@ -262,13 +340,13 @@ class _Builder:
             "replicate": replicate,
             "ranks": run.get("ranks", 1),
             "dump_every": run.get("dump_every", 10),
-            "thermo_every": THERMO_EVERY,
+            "thermo_every": run.get("thermo_every", THERMO_EVERY),
             "checkpoint_every": run.get("checkpoint_every", 500),
         }
         if name in CLASSICAL:
             parameters["potential"] = name
         else:
-            options = self.potentials[name]
+            options = self._potential(name)
             inputs["potential"] = options[replica % len(options)]
         if "quench" in run:
             kind = "quench"
@@ -364,6 +442,8 @@ class _Builder:
             yield f"trained on frames by {engines}, {frames} deposited, in place of VASP and 350 000"
             if self.about["frames"]["deepmd-96"] == self.about["frames"]["deepmd-216"]:
                 yield "DeePMD-216 has its own loss but learns from DeePMD-96's 96-atom frames"
+        elif self.campaign.start_from == "nothing":
+            yield "first-principles data by CP2K (GTH, DZVP-MOLOPT-SR) in place of VASP (PAW, 500 eV)"
         training = self.about["training"]
         if training["precision"] != "float64":
             yield f"networks in {training['precision']}"
@@ -396,6 +476,11 @@ def _production_steps(stage: Stage) -> float:
     if stage.kind == "quench":
         return float(stage.parameters["anneal_steps"])
     return float(stage.parameters["schedule"][-1]["steps"])
+
+
+def aimd_core_seconds(atoms: int) -> float:
+    """Rough cost of one CP2K step on one core: 35 s at 96 atoms with the deposited settings, cubic in N."""
+    return 35.0 * (atoms / 96) ** 3
 
 
 def deposited_model(nnp: str) -> Path:

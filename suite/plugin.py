@@ -237,8 +237,8 @@ def one_line(result: Result) -> str:
     low = "-inf" if result.band_low is None else f"{result.band_low:g}"
     high = "inf" if result.band_high is None else f"{result.band_high:g}"
     text = (
-        f"{result.value:.4g} [{result.ci_low:.4g}, {result.ci_high:.4g}] {result.unit}, band {low} to {high}, "
-        f"{result.seconds:.0f} core-s"
+        f"{result.value:.4g} [{result.ci_low:.4g}, {result.ci_high:.4g}] {result.unit}, "
+        f"band {low} to {high}, {result.seconds:.0f} core-s"
     )
     return f"{text}; {result.reason}" if result.reason else text
 

@@ -348,3 +348,35 @@ def test_thresholds_refuse_no_real_frame():
         for _, part in deposit.iter_runs(deposit.read_set(name)):
             strongest = np.linalg.norm(part.forces, axis=2).max()
             assert strongest < 0.6 * dataset.MAX_FORCE_EV_ANGSTROM
+
+
+def test_first_principles_products_of_the_campaign_train_too(tmp_path):
+    """The same frames, once from the deposit and once as an aimd product, give the same dataset."""
+    product = tmp_path / "aimd"
+    product.mkdir()
+    deposited = deposit.read_set("pbe-96-bks-singlepoints")
+    lines = []
+    for run, part in deposit.iter_runs(deposited):
+        for k in range(len(part)):
+            cell = " ".join(f"{value:.10g}" for value in part.cells[k].ravel())
+            replica = run.melt.split("-")[1]
+            lines += [
+                str(len(part.types)),
+                f'Lattice="{cell}" Properties=species:S:1:pos:R:3:forces:R:3 replica={replica} '
+                f'temperature_K={part.temperatures_K[k]:g} energy={part.energies_eV[k]:.9f} pbc="T T T"',
+            ]
+            for species, row in zip(part.types, np.hstack([part.positions[k], part.forces[k]]), strict=True):
+                lines.append(" ".join([("Si", "O")[species], *(f"{value:.9f}" for value in row)]))
+    (product / "frames.xyz").write_text("\n".join(lines) + "\n")
+    about = {key: deposited.facts[key] for key in ("engine", "engine_version", "functional")}
+    settings = {"basis": deposited.facts["basis"]}
+    (product / "aimd.json").write_text(json.dumps({**about, "settings": settings, "source": "bks"}))
+    directory = tmp_path / "dataset"
+    directory.mkdir()
+    dataset.run(Workspace(parameters(sets=[]), 1, {"aimd-1": product}, directory))
+    own = json.loads((directory / "dataset.json").read_text())
+    (tmp_path / "other").mkdir()
+    given = make(tmp_path / "other", names=["pbe-96-bks-singlepoints"])
+    for key in ("neighbour_max", "train_melts", "test_melts", "frames", "lowest_temperature_K"):
+        assert own[key] == given[key]
+    assert own["min_distance_angstrom"] == pytest.approx(given["min_distance_angstrom"], abs=1e-4)

@@ -92,6 +92,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "temperatures_K": [3000.0],
         "lowest_temperature_K": 3000.0,
         "volumes_A3": [],
+        "min_distance_angstrom": 1.4,
     }
     (directory / "dataset.json").write_text(json.dumps(about))
     return directory

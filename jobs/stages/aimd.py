@@ -440,6 +440,7 @@ def _finish(workspace: Workspace, records: Sequence[Mapping[str, Any]]) -> None:
         json.dumps(
             {
                 "mode": parameters["mode"],
+                "source": parameters["source"],
                 "engine": parameters["engine"],
                 "engine_version": records[0]["engine_version"],
                 "functional": "PBE",

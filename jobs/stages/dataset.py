@@ -17,6 +17,8 @@ Parameters:
     max_train_frames: null, or train on this many frames only (a learning curve): the subsets of one
         seed are nested and the test frames stay the same.
 
+Inputs: any number of aimd products, taken as further sets.
+
 The seed picks the split and the subset.
 
 Products: `train/<set>/` and `test/T<temperature>/<set>/`, each with `type.raw`, `type_map.raw`,
@@ -39,9 +41,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.deposit import DepositedSet, Frames, iter_runs, read_set, verify_set
+from jobs.deposit import DepositedSet, Frames, deposit, iter_runs, read_set, verify_set
 from jobs.errors import SuiteError
-from jobs.frames import TYPE_MAP, density_g_cm3, perpendicular_widths
+from jobs.frames import TYPE_MAP, density_g_cm3, perpendicular_widths, read_extxyz
 from jobs.workspace import Workspace
 
 CODE_VERSION = 1
@@ -223,7 +225,7 @@ def _used_frames(
 
 
 def _open_sets(options: Sequence[Mapping[str, Any]], root: Path | None) -> list[DepositedSet]:
-    """The sets, verified, all of one level of theory and none of them one that judges."""
+    """The deposited sets, verified, none of them one that judges."""
     where = {} if root is None else {"root": root}
     opened = []
     for wanted in options:
@@ -239,15 +241,57 @@ def _open_sets(options: Sequence[Mapping[str, Any]], root: Path | None) -> list[
             )
         verify_set(deposited)
         opened.append(deposited)
-    levels = {tuple(d.facts[key] for key in ("engine", "functional", "basis")): d.name for d in opened}
+    return opened
+
+
+def _own_sets(workspace: Workspace) -> list[tuple[DepositedSet, dict[str, Any]]]:
+    """The products of this campaign's own aimd stages (inputs), as sets in a scratch deposit.
+
+    As single points: a refused frame leaves a gap in a trajectory, and the split is by melt anyway. All
+    frames train, relaxing ones too, as in the paper (Sec. II A).
+    """
+    if not workspace.inputs:
+        return []
+    scratch = workspace.checkpoints / "deposit"
+    shutil.rmtree(scratch, ignore_errors=True)
+    sets = []
+    for role, product in sorted(workspace.inputs.items()):
+        about = json.loads((product / "aimd.json").read_text())
+        deposited = deposit(
+            read_extxyz(product / "frames.xyz"),
+            source=str(product / "frames.xyz"),
+            name=role,
+            kind="singlepoints",
+            use="train",
+            engine=about["engine"],
+            engine_version=about["engine_version"],
+            functional=about["functional"],
+            basis=about["settings"]["basis"],
+            settings={key: str(value) for key, value in about["settings"].items()},
+            start=about["source"],
+            thermostat=None,
+            timestep_fs=None,
+            unequilibrated_frames=0,
+            licence="CC0-1.0",
+            provenance="computed by this campaign",
+            decks=[],
+            root=scratch,
+        )
+        options = {"name": role, "sha256": deposited.sha256, "thin_frames": 1, "use_unequilibrated": True}
+        sets.append((deposited, options))
+    return sets
+
+
+def _check_level(sets: Sequence[DepositedSet]) -> None:
+    """All sets of one level of theory, at least one."""
+    if not sets:
+        raise SuiteError("dataset: found no set, expected at least one")
+    levels = {tuple(d.facts[key] for key in ("engine", "functional", "basis")): d.name for d in sets}
     if len(levels) > 1:
         found = "; ".join(f"{name}: {' '.join(level)}" for level, name in levels.items())
         raise SuiteError(
             f"dataset: found {found}, expected one level of theory: total energies must share their zero"
         )
-    if not opened:
-        raise SuiteError("dataset: found no set, expected at least one")
-    return opened
 
 
 def _write_system(directory: Path, frames: Sequence[_Chosen], types: NDArray[np.int8]) -> None:
@@ -289,7 +333,10 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
     """
     parameters = workspace.parameters
     cutoff = float(parameters["cutoff_angstrom"])
-    sets = _open_sets(parameters["sets"], root)
+    computed = _own_sets(workspace)
+    options_of_sets = [*parameters["sets"], *(options for _, options in computed)]
+    sets = [*_open_sets(parameters["sets"], root), *(deposited for deposited, _ in computed)]
+    _check_level(sets)
     neighbour_max = np.zeros(len(TYPE_MAP), dtype=np.int64)
     min_distance = math.inf
     refused: Counter[str] = Counter()
@@ -297,7 +344,7 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
     chosen: list[_Chosen] = []
     expected = sum(deposited.frames for deposited in sets)
     seen = 0
-    for deposited, options in zip(sets, parameters["sets"], strict=True):
+    for deposited, options in zip(sets, options_of_sets, strict=True):
         for run_id, melt, part, k, index in _used_frames(deposited, options):
             seen += 1
             cell, positions, forces = part.cells[k], part.positions[k], part.forces[k]
@@ -381,7 +428,7 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
             for t in temperatures
             if any(f.temperature_K == t for f in test)
         },
-        "sets": [dict(options) for options in parameters["sets"]],
+        "sets": [dict(options) for options in options_of_sets],
         "force_rms_eV_A": round(float(np.sqrt(np.mean(np.concatenate([f.forces for f in train]) ** 2))), 4),
         "warnings": sorted(warnings),
     }
