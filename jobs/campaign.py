@@ -13,7 +13,7 @@ from jobs.store import file_sha256
 
 TIERS = Path(__file__).parent / "tiers"
 ANGLE_CUTOFFS = Path(__file__).parent.parent / "reference" / "angle_cutoffs.yml"
-MODELS = Path(__file__).parent.parent / "reference" / "models"
+TRAJECTORIES = Path(__file__).parent.parent / "reference" / "trajectories"
 NNPS = ("deepmd-96", "deepmd-216")
 DISPLAY_NAMES = {"deepmd-96": "DeePMD-96", "deepmd-216": "DeePMD-216"}
 CLASSICAL = ("bks", "tersoff")
@@ -89,6 +89,10 @@ def build_campaign(tier: str, *, start_from: str | None = None, potential: Path 
     """
     about = read_tier(tier)
     start = start_from or about["start_from"]
+    if start == "trajectories":
+        raise SuiteError(
+            f"{TRAJECTORIES}: found no deposited trajectory, expected one; start from potentials"
+        )
     return _Builder(Campaign(tier=about["name"], start_from=start, about=about), potential).build()
 
 
@@ -133,6 +137,8 @@ class _Builder:
             self.campaign.unavailable[label] = (
                 "the deposited potential was taken as given (--start-from potentials)"
             )
+            from jobs.models import deposited_model
+
             return [self._imported(deposited_model(nnp), DISPLAY_NAMES[nnp])]
         stages = [self._trained(nnp, seed) for seed in self.about["seeds"]]
         self.campaign.labels[label] = stages
@@ -481,18 +487,6 @@ def _production_steps(stage: Stage) -> float:
 def aimd_core_seconds(atoms: int) -> float:
     """Rough cost of one CP2K step on one core: 35 s at 96 atoms with the deposited settings, cubic in N."""
     return 35.0 * (atoms / 96) ** 3
-
-
-def deposited_model(nnp: str) -> Path:
-    """The deposited model of one of the paper's potentials.
-
-    Raises:
-        SuiteError: none was deposited.
-    """
-    path = MODELS / nnp / "model.pb"
-    if not path.is_file():
-        raise SuiteError(f"{path}: not found; --start-from potentials needs a deposited {DISPLAY_NAMES[nnp]}")
-    return path
 
 
 def angle_cutoffs_angstrom() -> dict[str, float]:

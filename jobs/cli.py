@@ -184,6 +184,12 @@ def _look(arguments: argparse.Namespace) -> int:
         overview.graph(campaign, dot=arguments.dot)
     elif arguments.command == "status":
         overview.status(campaign, store)
+    elif arguments.command == "promote":
+        from jobs.models import deposit_model
+
+        for label in ("train-96", "train-216"):
+            stage = campaign.select([label])[0]
+            print(deposit_model(stage, store, name=label.replace("train", "deepmd"), tier=campaign.tier))
     else:
         overview.collect_garbage(campaign, store, trajectories=arguments.trajectories, really=arguments.yes)
     return 0

@@ -32,11 +32,13 @@ class Stage:
     @cached_property
     def identity(self) -> str:
         """Hash of kind, code version, parameters, seed and the identities of the inputs."""
+        # A given file is known by the sha256 beside it; where it lies is no part of what is computed.
+        parameters = {key: value for key, value in self.parameters.items() if key != "file"}
         recipe = json.dumps(
             {
                 "kind": self.kind,
                 "code_version": self.module.CODE_VERSION,
-                "parameters": self.parameters,
+                "parameters": parameters,
                 "seed": self.seed,
                 "inputs": {role: stage.identity for role, stage in self.inputs.items()},
             },

@@ -57,6 +57,8 @@ def test_identity_is_what_is_computed_not_where_or_how_it_is_called():
     assert same.identity == stage.identity
     assert dataset_stage(train_share=0.5).identity != stage.identity
     assert Stage("dataset", "dataset", stage.parameters, seed=2).identity != stage.identity
+    here, there = (Stage("potential", "p", {"file": path, "sha256": "0"}) for path in ("/a/m.pb", "/b/m.pb"))
+    assert here.identity == there.identity
     one, other = (
         Stage("observe", "o", {}, inputs={"trajectory": s}) for s in (stage, dataset_stage(sel=[40, 72]))
     )
