@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 
 from jobs.errors import SuiteError
 from jobs.frames import TYPE_MAP, Frame, density_g_cm3, read_extxyz
+from jobs.store import file_sha256
 
 DEPOSIT = Path(__file__).resolve().parent.parent / "reference" / "aimd"
 FORMAT = 1
@@ -180,15 +181,6 @@ class DepositedSet:
 # Reading ------------------------------------------------------------------------------------------
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while piece := handle.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def read_set(name: str, *, root: Path = DEPOSIT) -> DepositedSet:
     """What `set.yml` of a set says; reads no frame.
 
@@ -259,7 +251,7 @@ def _listed_files(facts: Mapping[str, Any]) -> dict[str, str]:
 def _check_file(path: Path, expected: str) -> None:
     if not path.is_file():
         raise SuiteError(f"{path}: found no such file, expected sha256 {expected}")
-    found = sha256_of(path)
+    found = file_sha256(path)
     if found != expected:
         raise SuiteError(
             f"{path}: found sha256 {found}, expected {expected}: not the file that was deposited"
@@ -543,7 +535,7 @@ class _Writer:
             np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
             handle.flush()
             os.fsync(handle.fileno())
-        run.parts.append({"file": name, "sha256": sha256_of(path)})
+        run.parts.append({"file": name, "sha256": file_sha256(path)})
 
     def finish(self) -> list[dict[str, Any]]:
         """Write what is left and return the runs' entries of `set.yml`."""
@@ -729,7 +721,7 @@ def deposit(
             old = dict(before.facts) if before else dict(_NOTHING)
             kept_decks = list(old["decks"])
             for deck in decks:
-                copied = {"file": f"decks/{deck.name}", "sha256": sha256_of(deck)}
+                copied = {"file": f"decks/{deck.name}", "sha256": file_sha256(deck)}
                 if any(d["file"] == copied["file"] and d != copied for d in kept_decks):
                     raise SuiteError(
                         f"{deck}: found another deck of this name in the set, expected the same or a new name"

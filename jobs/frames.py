@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.errors import SuiteError
+from jobs.structures import GRAMS_PER_CM3, MASSES_AMU
 
 TYPE_MAP = ("Si", "O")
-MASSES_AMU = (28.0855, 15.999)
 
 # Values that a code or a converter writes in a frame's comment line to say that the SCF failed.
 _CONVERGED_KEYS = ("converged", "scf_converged")
@@ -46,17 +46,10 @@ class Frame:
     info: Mapping[str, str] = field(default_factory=dict)
 
 
-def perpendicular_widths(cell: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distances (3,) in A between the opposite faces of a cell (3, 3) whose rows are its vectors."""
-    volume = abs(float(np.linalg.det(cell)))
-    areas = np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
-    return volume / areas
-
-
 def density_g_cm3(types: NDArray[np.int8], cell: NDArray[np.float64]) -> float:
     """Mass density of a cell (3, 3) in A that holds atoms of these types (N,)."""
-    mass_amu = float(np.asarray(MASSES_AMU)[types].sum())
-    return mass_amu * 1.66053907 / abs(float(np.linalg.det(cell)))
+    mass_amu = float(MASSES_AMU[types].sum())
+    return mass_amu * GRAMS_PER_CM3 / abs(float(np.linalg.det(cell)))
 
 
 def _columns(properties: str, where: str) -> dict[str, slice]:

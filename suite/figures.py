@@ -336,7 +336,10 @@ def _fit(axes: Axes, outlines: Sequence[tuple[Array, Array, Array]], *, floor: f
     axes.set_ylim(low - (air if floor is None else 0.0), high + air)
 
 
-AIMD_216 = Series("reference-216", "aimd", "AIMD, N = 216")
+AIMD_216 = (
+    Series("reference-216-nnp", "aimd", "AIMD, N = 216, started from the NNP"),
+    Series("reference-216-bks", "aimd-bks", "AIMD, N = 216, started from BKS"),
+)
 AIMD_96 = (
     Series("reference-96-nnp", "aimd", "AIMD, N = 96, started from the NNP"),
     Series("reference-96-bks", "aimd-bks", "AIMD, N = 96, started from BKS"),
@@ -356,9 +359,10 @@ DISTANCE_AXIS = "r (Å)"
 def _liquid_series(evidence: Evidence) -> tuple[Series, ...]:
     """AIMD, BKS and NNP at N = 216; for one that is not there, its N = 96 neighbour is drawn as well."""
     series: list[Series] = []
-    for wanted, others in ((AIMD_216, _aimd_96(evidence)), (BKS_216, (BKS_96,)), (DEEPMD_216, (DEEPMD_96,))):
-        series.append(wanted)
-        if wanted.label not in evidence:
+    comparisons = ((AIMD_216, _aimd_96(evidence)), ((BKS_216,), (BKS_96,)), ((DEEPMD_216,), (DEEPMD_96,)))
+    for wanted, others in comparisons:
+        series += wanted
+        if not any(one.label in evidence for one in wanted):
             series += [other for other in others if other.label in evidence]
     return tuple(series)
 
@@ -518,7 +522,8 @@ def velocities(evidence: Evidence) -> Drawing:
         if not outlines:
             continue
         _fit(axes, outlines, floor=None)
-        axes.set(xlabel="wavenumber (1/cm)", ylabel=f"VDOS, {species} (arb. units)", xlim=(0, 1600))
+        axes.set(xlabel="wavenumber (1/cm)", ylabel=f"VDOS, {species} (10⁻³ cm)", xlim=(0, 1600))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{1000 * value:g}")
         panels.append(_panel(canvas, f"fig4-vdos-{species}", f"Vibrational density of states of {species}"))
     caption = (
         "Partial velocity autocorrelation functions at 3000 K, N = 96, normalised to their start "

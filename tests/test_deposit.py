@@ -11,7 +11,8 @@ import pytest
 
 from jobs import deposit
 from jobs.errors import SuiteError
-from jobs.frames import MASSES_AMU, Frame, perpendicular_widths, read_extxyz
+from jobs.frames import Frame, read_extxyz
+from jobs.structures import MASSES_AMU, perpendicular_widths
 
 SETS = ("pbe-96-aimd-3000K", "pbe-96-bks-singlepoints")
 DESCRIPTION = {

@@ -147,7 +147,7 @@ SOURCES = {
     "liquid-216-bks": (216, 0.05, 0.015, 2),
     "reference-96-nnp": (96, 0.0, 0.05, 1),
     "reference-96-bks": (96, 0.01, 0.05, 1),
-    "reference-216": (216, 0.0, 0.04, 3),
+    "reference-216-nnp": (216, 0.0, 0.04, 3),
     "vdos-2592": (2592, 0.0, 0.004, 1),
     "glass-96": (216, 0.01, 0.03, 5),
     "glass-216": (216, 0.0, 0.03, 5),
@@ -191,7 +191,7 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
         {
             "liquid-96-nvt": [write_observation(root / "nvt", seed=1)],
             "aimd-training": [write_observation(root / "aimd", seed=2, noise=0.06, blocks=2)],
-            "reference-216": [],
+            "reference-216-nnp": [],
         }
     )
 

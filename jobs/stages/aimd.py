@@ -136,11 +136,11 @@ def _file_tasks(path: Path, parameters: Mapping[str, Any]) -> Iterator[_Task]:
     """Starts from an extended XYZ file with `replica` (and, for labels, `temperature_K`) per frame."""
     from ase.io import iread
 
-    from jobs.deposit import sha256_of
+    from jobs.store import file_sha256
 
     if not path.is_file():
         raise SuiteError(f"{path}: found no such file, expected an extended XYZ file of starts")
-    if (found := sha256_of(path)) != parameters["sha256"]:
+    if (found := file_sha256(path)) != parameters["sha256"]:
         raise SuiteError(f"{path}: found sha256 {found}, expected {parameters['sha256']}")
     labels = parameters["mode"] == "labels"
     for index, atoms in enumerate(iread(path, format="extxyz")):

@@ -43,7 +43,8 @@ from numpy.typing import NDArray
 
 from jobs.deposit import DepositedSet, Frames, deposit, iter_runs, read_set, verify_set
 from jobs.errors import SuiteError
-from jobs.frames import TYPE_MAP, density_g_cm3, perpendicular_widths, read_extxyz
+from jobs.frames import TYPE_MAP, density_g_cm3, read_extxyz
+from jobs.structures import perpendicular_widths
 from jobs.workspace import Workspace
 
 CODE_VERSION = 1

@@ -1,0 +1,93 @@
+"""`pytest suite/`: what runs, what it says, how it exits; the runs are real BKS liquids."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "tests" / "tiny.yml"
+
+
+def run_suite(*arguments, selection="suite/"):
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", selection, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("suite")
+
+
+def bks_claims(folder, *arguments, keyword):
+    options = ["--tier", TINY, "--store", folder / "store", "--results", folder / "results"]
+    return run_suite(*options, "-k", keyword, *arguments, selection="suite/test_preconditions.py")
+
+
+def test_collecting_computes_nothing_and_is_quick(tmp_path):
+    started = time.perf_counter()
+    result = run_suite("--collect-only", "-q", "--store", tmp_path / "store")
+    assert result.returncode == 0
+    assert "rdf-nnp-aimd" in result.stdout or "test_rdf_nnp_aimd" in result.stdout
+    assert not (tmp_path / "store").exists()
+    assert time.perf_counter() - started < 10
+
+
+def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path):
+    result = run_suite("--dry-run", "--store", tmp_path / "store")
+    assert "python -m jobs make train-" in result.stdout
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--tier", "lunch"], "tier lunch: not found, expected one of laptop"),
+        (["--potential", "missing.pb"], "missing.pb: not found"),
+        (["--start-from", "trajectories"], "found no deposited trajectory"),
+    ],
+)
+def test_wrong_input_is_one_line(arguments, expected, tmp_path):
+    result = run_suite(*arguments, "--store", tmp_path / "store")
+    said = [line for line in (result.stdout + result.stderr).splitlines() if line.startswith("ERROR")]
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert len(said) == 1
+    assert expected in said[0]
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_decided_claims_pass_and_the_second_run_has_nothing_to_do(folder):
+    keyword = "liquid-96-bks and (lost-atoms or dangerous-builds)"
+    first = bks_claims(folder, keyword=keyword)
+    assert first.returncode == 0, first.stdout[-2000:]
+    assert "PASS          precondition/lost-atoms/liquid-96-bks" in first.stdout
+    results = json.loads((folder / "results" / "tiny" / "claims.json").read_text())
+    assert [claim["verdict"] for claim in results["claims"]] == ["PASS", "PASS"]
+    assert results["provenance"]["software"]["lammps"]
+    assert (folder / "results" / "tiny" / "report.html").is_file()
+    again = bks_claims(folder, keyword=keyword)
+    assert again.returncode == 0
+    assert "nothing had to run" in again.stderr
+
+
+def test_nothing_decided_is_exit_code_7(folder):
+    result = bks_claims(folder, keyword="temperature and liquid-216-bks")
+    assert result.returncode == 7
+    assert "NOT TESTED" in result.stdout
+
+
+def test_failed_stage_is_an_error_with_its_reason_and_exit_code_6(tmp_path):
+    tier = tmp_path / "broken.yml"
+    tier.write_text(
+        TINY.read_text().replace("name: tiny", "name: broken").replace("[3000, 3000]]", "[3000, 7]]")
+    )
+    result = run_suite(
+        *("--tier", tier, "--store", tmp_path / "store", "--results", tmp_path / "results"),
+        *("-k", "lost-atoms and liquid-96-bks"),
+        selection="suite/test_preconditions.py",
+    )
+    assert result.returncode == 6
+    assert "found a segment of 7 steps" in result.stdout
