@@ -105,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("deposit", help="put data under reference/, or --list what is there")
     )
 
+    promote = commands.add_parser("promote", help="put the potentials a tier trained under reference/models/")
+    add_campaign_options(promote)
+
     compare = commands.add_parser(
         "compare", help="two claims.json side by side: what moved by more than its error"
     )

@@ -40,6 +40,8 @@ def deposit_model(stage: Stage, store: Store, *, name: str, tier: str, root: Pat
     """
     import yaml
 
+    if not store.is_done(stage.name):
+        raise SuiteError(f"{store.path(stage.name)}: not found; run the tier that trains {name} first")
     store.verify([stage.name])
     product, manifest = store.path(stage.name), store.manifest(stage.name)
     training: dict[str, Any] = json.loads((product / "train.json").read_text())

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from jobs.campaign import build_campaign
+from jobs.errors import SuiteError
+from jobs.models import deposit_model, deposited_model
 from jobs.stage import Stage
 from jobs.store import Store
 
@@ -83,6 +85,19 @@ def test_training_goes_on_from_its_last_checkpoint(tmp_path):
     steps = np.loadtxt(store.path(stage.name) / "lcurve.csv", delimiter=",", skiprows=1, usecols=0)
     assert (np.diff(steps) > 0).all()
     assert steps[-1] >= 350
+    check_deposit(stage, store, tmp_path / "models")
+
+
+def check_deposit(stage: Stage, store: Store, root: Path) -> None:
+    """A trained potential can be deposited and taken from the deposit, and a changed one is refused."""
+    deposit_model(stage, store, name="deepmd-96", tier="tiny", root=root)
+    path = deposited_model("deepmd-96", root=root)
+    assert path.read_bytes() == (store.path(stage.name) / "model.pb").read_bytes()
+    with pytest.raises(SuiteError, match="not found"):
+        deposited_model("deepmd-216", root=root)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(SuiteError, match=r"model\.yml"):
+        deposited_model("deepmd-96", root=root)
 
 
 def test_md_goes_on_and_its_values_agree_with_an_uninterrupted_run(tmp_path):

@@ -1,0 +1,129 @@
+"""Tiers turned into stages: the paper tier is the paper's protocol, read from reference/paper.yml."""
+
+import pytest
+
+from jobs import campaign
+from jobs.campaign import build_campaign
+from jobs.errors import SuiteError
+from jobs.graph import in_order
+from jobs.reference import read_paper
+from suite.claims import load_claims
+
+TIERS = ("smoke", "laptop", "overnight", "paper")
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return build_campaign("paper")
+
+
+def stated(section):
+    return {name: entry.value for name, entry in read_paper().protocol[section].items()}
+
+
+def behind(campaign, label, kind):
+    return [stage for stage in in_order(campaign.labels[label]) if stage.kind == kind]
+
+
+def test_first_set_is_the_papers(paper):
+    wanted = stated("II.A first set")
+    runs = behind(paper, "train-96", "aimd")
+    assert len(runs) == stated("II.A initial melt")["configurations"]
+    for run in runs:
+        given = run.parameters
+        assert given["temperatures_K"] == wanted["temperatures"]
+        assert given["relaxation_steps"] == wanted["relaxation_steps"]
+        assert given["collection_steps"] * given["timestep_fs"] == wanted["collection_time"] * 1000
+        assert given["timestep_fs"] == wanted["timestep"]
+        assert given["thermostat"] == "nose-hoover"
+        assert run.inputs["start"].kind == "melt"
+        assert run.inputs["start"].parameters["n_atoms"] == wanted["atoms"]
+        assert given["density_g_cm3"] is None  # the melt's own volume, at zero pressure
+
+
+def test_melt_is_the_papers(paper):
+    wanted = stated("II.A initial melt")
+    (melt,) = behind(paper, "train-96", "melt")
+    assert melt.parameters["temperature_K"] == wanted["temperature"]
+    assert melt.parameters["duration_ps"] == wanted["duration"]
+    assert melt.parameters["configurations"] == wanted["configurations"]
+
+
+def test_second_set_is_drawn_from_the_first_potential(paper):
+    wanted = stated("II.A second set")
+    runs = [run for run in behind(paper, "train-216", "aimd") if run.parameters["mode"] == "short"]
+    assert [run.parameters["temperature_K"] for run in runs] == wanted["sampler_temperatures"]
+    for run in runs:
+        sampler = run.inputs["start"]
+        assert len(run.parameters["frames"]) == wanted["configurations_per_temperature"]
+        assert run.parameters["steps"] == wanted["steps_per_configuration"]
+        assert run.parameters["timestep_fs"] == wanted["timestep"]
+        assert sampler.parameters["n_atoms"] == wanted["atoms"]
+        assert sampler.parameters["density_g_cm3"] == wanted["density"]
+        assert sampler.parameters["schedule"][-1]["steps"] == wanted["sampler_steps"]
+        assert sampler.inputs["potential"].label.startswith("train DeePMD-96")
+
+
+@pytest.mark.parametrize("name", ["96", "216"])
+def test_network_is_trained_as_in_the_paper(paper, name):
+    wanted = stated(f"II.B loss of DeePMD-{name}")
+    for stage in paper.labels[f"train-{name}"]:
+        loss = stage.parameters["loss"]
+        assert loss["start_pref_e"] == wanted["energy_start"]
+        assert loss["limit_pref_e"] == wanted["energy_limit"]
+        assert loss["start_pref_f"] == wanted["force_start"]
+        assert loss["limit_pref_f"] == wanted["force_limit"]
+        assert loss["start_pref_v"] == loss["limit_pref_v"] == 0
+        assert stage.parameters["decay_steps"] == stated("II.B network")["decay_steps"]
+        assert stage.parameters["precision"] == "float64"
+    assert len(paper.labels[f"train-{name}"]) >= 4
+
+
+@pytest.mark.parametrize(("label", "atoms"), [("glass-96", "96"), ("glass-216", "216")])
+def test_glass_is_quenched_as_in_the_paper(paper, label, atoms):
+    wanted = stated("II.C glass")
+    quenches = [observed.inputs["trajectory"] for observed in paper.labels[label]]
+    assert len(quenches) >= 5
+    for quench in quenches:
+        given = quench.parameters
+        assert given["n_atoms"] == wanted[f"atoms_of_DeePMD-{atoms}"]
+        assert given["rate_K_per_s"] == wanted["cooling_rate"]
+        assert (given["from_K"], given["to_K"]) == (wanted["from_temperature"], wanted["to_temperature"])
+        assert given["switch_K"] == wanted["timestep_change"]
+        assert given["timestep_above_fs"] == wanted["timestep_above"]
+        assert given["timestep_below_fs"] == wanted["timestep_below"]
+        assert given["anneal_steps"] == wanted["anneal_steps"]
+        assert given["damping_fs"] == wanted["damping"]
+
+
+@pytest.mark.parametrize(("label", "size"), [("liquid-96-nvt", "96"), ("liquid-216-nvt", "216")])
+def test_liquid_runs_as_long_as_in_the_paper(paper, label, size):
+    wanted = stated("II.C liquid")
+    run = paper.labels[label][0].inputs["trajectory"].parameters
+    assert run["schedule"][-1] == {"temperature_K": 3000.0, "steps": wanted[f"steps_of_DeePMD-{size}"]}
+    assert run["timestep_fs"] == wanted["timestep"]
+    assert run["damping_fs"] == wanted["damping"]
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_identities_are_unique_and_repeatable(tier):
+    first, second = (in_order(build_campaign(tier).select()) for _ in range(2))
+    assert [stage.identity for stage in first] == [stage.identity for stage in second]
+    assert len({stage.identity for stage in first}) == len(first)
+
+
+def test_every_label_a_claim_needs_is_known():
+    """A typing error in claims.yml or a tier would turn a claim into NOT TESTED for good."""
+    not_yet = {"cost", "learning-curve", "liquid-96-n2p2", "reference-reweighted"}
+    everywhere = set().union(*(build_campaign(name).labels for name in TIERS)) | not_yet
+    for atom in load_claims():
+        for label in atom.needs:
+            assert label in everywhere or label.startswith("reference-"), f"{atom.id} needs {label}"
+
+
+def test_run_that_starts_from_nowhere_is_refused(tmp_path):
+    tier = tmp_path / "own.yml"
+    text = (campaign.TIERS / "smoke.yml").read_text()
+    tier.write_text(text.replace("start: start-96,", "start: start-97,", 1))
+    with pytest.raises(SuiteError, match=r"starts from start-97, expected melt or a run above"):
+        build_campaign(str(tier))
