@@ -226,7 +226,8 @@ def train(
     Args:
         configuration: what `train_input` returned.
         directory: where training runs; the systems' paths are relative to it.
-        threads: OpenMP and TensorFlow intra-op threads.
+        threads: TensorFlow operations at a time, one thread each: the hybrid's two descriptors run side
+            by side, while two threads inside an operation of 96 atoms cost more than they save.
         watch: called about once a second with the last step in the learning curve.
 
     Returns:
@@ -261,7 +262,7 @@ def train(
         command,
         directory=directory,
         log=directory / LOG_FILE,
-        environment=thread_environment(threads),
+        environment=thread_environment(1) | {"DP_INTER_OP_PARALLELISM_THREADS": str(threads)},
         watch=report,
         append=checkpoint is not None,
     )
