@@ -313,7 +313,26 @@ class _Builder:
             self.melts[atoms] = Stage("melt", label, parameters, seed=1, core_seconds=cost)
         return self.melts[atoms]
 
+    def _check_run(self, label: str, run: Mapping[str, Any]) -> None:
+        """A tier is edited by hand: say in one line what a run lacks."""
+        where = f"tier {self.campaign.tier}: run {label}"
+        needed = {"again"} if "again" in run else {"potential", "start", "replicas", "timestep_fs"}
+        if missing := sorted(needed - set(run)):
+            raise SuiteError(
+                f"{where}: found no {', '.join(missing)}, expected it as in jobs/tiers/laptop.yml"
+            )
+        if "again" in run:
+            return
+        if "schedule" not in run and "quench" not in run:
+            raise SuiteError(f"{where}: found neither schedule nor quench, expected one of them")
+        if run["potential"] not in CLASSICAL + NNPS:
+            known = ", ".join(CLASSICAL + NNPS)
+            raise SuiteError(f"{where}: found potential {run['potential']}, expected one of {known}")
+        if run["start"] == "melt" and "atoms" not in run:
+            raise SuiteError(f"{where}: found no atoms, expected their number for a start from the melt")
+
     def _run(self, label: str, run: Mapping[str, Any]) -> None:
+        self._check_run(label, run)
         source = run.get("again") or run["start"]
         if source != "melt" and source not in self.runs:
             raise SuiteError(

@@ -121,9 +121,31 @@ def test_every_label_a_claim_needs_is_known():
             assert label in everywhere or label.startswith("reference-"), f"{atom.id} needs {label}"
 
 
-def test_run_that_starts_from_nowhere_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ("start: start-97", "run liquid-96-bks starts from start-97, expected melt or a run above"),
+        ("potential: bsk", "run liquid-96-bks: found potential bsk, expected one of bks, tersoff"),
+        ("timestep_fs: null", None),
+        ("schedule_: []", "run liquid-96-bks: found neither schedule nor quench"),
+    ],
+)
+def test_mistakes_in_a_tier_are_one_line(tmp_path, wrong, expected):
+    import yaml
+
+    content = yaml.safe_load((campaign.TIERS / "smoke.yml").read_text())
+    key, value = next(iter(yaml.safe_load(wrong).items()))
+    run = content["runs"]["liquid-96-bks"]
+    if expected is None:
+        del run[key]
+        expected = f"run liquid-96-bks: found no {key}"
+    elif key.endswith("_"):
+        del run[key.removesuffix("_")]
+    else:
+        run[key] = value
     tier = tmp_path / "own.yml"
-    text = (campaign.TIERS / "smoke.yml").read_text()
-    tier.write_text(text.replace("start: start-96,", "start: start-97,", 1))
-    with pytest.raises(SuiteError, match=r"starts from start-97, expected melt or a run above"):
+    tier.write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(SuiteError) as caught:
         build_campaign(str(tier))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
