@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs import dispatch
+from jobs.campaign import build_campaign
 from jobs.deposit import read_set
 from jobs.errors import SuiteError
 from jobs.graph import in_order, plan, urgency
@@ -183,3 +185,23 @@ def test_store_that_cannot_be_written(tmp_path):
     blocker.write_text("")
     with pytest.raises(SuiteError, match="cannot be used as a store"):
         Store(blocker / "store").prepare()
+
+
+def test_status_graph_and_gc_say_what_is_there_and_what_is_not_planned(made, tmp_path):
+    tier = ROOT / "tests" / "tiny.yml"
+    copy = tmp_path / "store"
+    shutil.copytree(made[0].root, copy)
+    stale = copy / made[1].name  # a dataset of other sets than this tier's
+    options = ("--tier", tier, "--store", copy)
+    status = jobs_command("status", *options)
+    assert status.returncode == 0
+    assert "missing" in status.stdout
+    assert "stages are done" in status.stdout
+    assert "liquid-96-bks" in jobs_command("graph", *options).stdout
+    assert "->" in jobs_command("graph", "--dot", *options).stdout
+    planned = (made[1].name) in {s.name for s in in_order(build_campaign(str(tier)).select())}
+    look = jobs_command("gc", *options)
+    assert ("would delete" in look.stdout) != planned
+    assert stale.is_dir()
+    assert jobs_command("gc", *options, "--yes").returncode == 0
+    assert stale.is_dir() == planned
