@@ -19,6 +19,13 @@ DISPLAY_NAMES = {"deepmd-96": "DeePMD-96", "deepmd-216": "DeePMD-216"}
 CLASSICAL = ("bks", "tersoff")
 DAMPING_FS = 100.0
 THERMO_EVERY = 10
+# Labels that claims name and that no stage makes so far.
+NOT_BUILT = {
+    "cost": "the cost measurement is not built yet",
+    "learning-curve": "the learning curve is not built yet",
+    "liquid-96-n2p2": "training with n2p2 is not built yet",
+    "reference-reweighted": "the reweighted reference is not built yet",
+}
 # Chosen in reference/paper.yml (training-steps): the paper does not say.
 PAPER_TRAINING_STEPS = 1_000_000
 
@@ -35,9 +42,16 @@ class Campaign:
     tier: str
     start_from: str
     about: dict[str, Any]
+    judged: str | None = None
+    """Name of a user's potential, where one is judged."""
     labels: dict[str, list[Stage]] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     deviations: list[str] = field(default_factory=list)
+
+    @property
+    def results_name(self) -> str:
+        """Folder of its results: other potentials do not overwrite those of the paper's."""
+        return self.tier if self.judged is None else f"{self.tier}-{self.judged}"
 
     def select(self, labels: list[str] | None = None) -> list[Stage]:
         """The stages behind some labels, or behind all of them.
@@ -93,7 +107,8 @@ def build_campaign(tier: str, *, start_from: str | None = None, potential: Path 
         raise SuiteError(
             f"{TRAJECTORIES}: found no deposited trajectory, expected one; start from potentials"
         )
-    return _Builder(Campaign(tier=about["name"], start_from=start, about=about), potential).build()
+    judged = potential.stem if potential else None
+    return _Builder(Campaign(about["name"], start, about, judged), potential).build()
 
 
 class _Builder:
@@ -116,6 +131,7 @@ class _Builder:
         self._parity()
         self._references()
         self.campaign.deviations.extend(self._deviations())
+        self.campaign.unavailable |= NOT_BUILT
         return self.campaign
 
     # -- potentials -----------------------------------------------------------------------------
@@ -139,7 +155,13 @@ class _Builder:
             )
             from jobs.models import deposited_model
 
-            return [self._imported(deposited_model(nnp), DISPLAY_NAMES[nnp])]
+            path, record = deposited_model(nnp)
+            if record["dataset"] != self._dataset(nnp).name:
+                self.campaign.unavailable[f"parity-{nnp.removeprefix('deepmd-')}"] = (
+                    f"the deposited {DISPLAY_NAMES[nnp]} learned from another split of the frames: "
+                    "it may have trained on what is held out now"
+                )
+            return [self._imported(path, DISPLAY_NAMES[nnp])]
         stages = [self._trained(nnp, seed) for seed in self.about["seeds"]]
         self.campaign.labels[label] = stages
         return stages
@@ -152,6 +174,7 @@ class _Builder:
             "file": str(path.resolve()),
             "sha256": file_sha256(path),
             "family": "deepmd" if path.suffix == ".pb" else "lammps",
+            "beside": {} if path.suffix == ".pb" else files_named_in(path),
         }
         return Stage("potential", f"potential {name}", parameters, core_seconds=40)
 
@@ -281,7 +304,10 @@ class _Builder:
     def _parity(self) -> None:
         dataset = {nnp: self._dataset(nnp) for nnp in NNPS}
         for nnp in NNPS:
-            self.campaign.labels[f"parity-{nnp.removeprefix('deepmd-')}"] = [
+            potentials, label = self._potential(nnp), f"parity-{nnp.removeprefix('deepmd-')}"
+            if label in self.campaign.unavailable:
+                continue
+            self.campaign.labels[label] = [
                 Stage(
                     "parity",
                     f"held-out errors of {stage.parameters['name']}",
@@ -289,7 +315,7 @@ class _Builder:
                     inputs={"dataset": dataset[nnp], "potential": stage},
                     core_seconds=20,
                 )
-                for stage in self._potential(nnp)
+                for stage in potentials
             ]
         self.campaign.labels["parity-bks"] = [
             Stage(
@@ -494,13 +520,20 @@ class _Builder:
                 yield f"{label}: {quench['n_atoms']} atoms in place of {paper}"
             if quench["rate_K_per_s"] != protocol["II.C glass"]["cooling_rate"].value:
                 yield f"{label}: {quench['rate_K_per_s']:.0e} K/s in place of 1e12 K/s"
-        yield "liquids are prepared with BKS before the potentials take over; the paper does not say how"
+        yield "liquids start from BKS ones (the paper does not say); short runs keep part of their network"
 
 
 def _production_steps(stage: Stage) -> float:
     if stage.kind == "quench":
         return float(stage.parameters["anneal_steps"])
     return float(stage.parameters["schedule"][-1]["steps"])
+
+
+def files_named_in(commands: Path) -> dict[str, str]:
+    """The sha256 of every file beside a file of LAMMPS commands that these name (parameters, tables)."""
+    words = {word for line in commands.read_text().splitlines() for word in line.split("#")[0].split()}
+    beside = {word: commands.parent / word for word in sorted(words)}
+    return {word: file_sha256(file) for word, file in beside.items() if file.is_file()}
 
 
 def aimd_core_seconds(atoms: int) -> float:

@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add_store_option(check)
 
     gc = commands.add_parser(
-        "gc", help="free disk: products that no tier's current plan names, and unfinished work"
+        "gc", help="free disk: products, also unfinished ones, that no tier's plan names"
     )
     add_campaign_options(gc)
     gc.add_argument(

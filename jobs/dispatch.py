@@ -16,7 +16,7 @@ from typing import IO
 
 from jobs.engines.process import die_with_parent, thread_environment
 from jobs.errors import ERROR_EXIT, SuiteError
-from jobs.graph import Plan, plan, urgency
+from jobs.graph import Plan, in_order, plan, urgency
 from jobs.stage import Stage
 from jobs.store import Recipe, Store
 
@@ -135,6 +135,9 @@ def run(
     cores = cores or available_cores()
     store.prepare()
     todo = plan(wanted, store, rebuild_stale=rebuild_stale)
+    for stage in in_order(wanted):
+        if store.is_done(stage.name):
+            store.manifest(stage.name)  # its seal: cheap, and it covers what is not read again
     store.verify(stage.name for stage in todo.done)
     outcome = Outcome(reused=len(todo.done))
     if not todo.to_do:
@@ -172,8 +175,13 @@ def run(
                 taken = sum(slot.stage.cores for slot in slots)
                 if ready and (taken + stage.cores <= cores or not slots):
                     waiting.remove(stage)
-                    slots.append(_start(stage, store))
-                    display.say(f"started  {stage.label}")
+                    try:
+                        slots.append(_start(stage, store))
+                        display.say(f"started  {stage.label}")
+                    except OSError as error:
+                        reason = f"{stage.label}: {store.root}: {error.strerror}"
+                        outcome.failed[stage.name] = reason
+                        display.ended(stage, f"[red]FAILED[/red]   {reason}")
             display.now_and_then(slots, store)
             time.sleep(POLL_SECONDS)
     except BaseException:
@@ -199,7 +207,7 @@ def _close(slot: _Slot, store: Store, outcome: Outcome, missing: set[str], displ
     if code < 0:
         reason = f"killed by signal {-code}"
     elif code != ERROR_EXIT:
-        log = store.root / "recipes" / f"{name}.log"
+        log = Path(tempfile.gettempdir()) / f"{name}.log"
         log.write_text(said)
         reason += f" (log: {log})"
     outcome.failed[name] = f"{label}: {reason}"

@@ -15,8 +15,8 @@ MODELS = Path(__file__).parent.parent / "reference" / "models"
 MODEL, RECORD = "model.pb", "model.yml"
 
 
-def deposited_model(name: str, *, root: Path = MODELS) -> Path:
-    """The deposited model of a potential, its checksum compared with its record.
+def deposited_model(name: str, *, root: Path = MODELS) -> tuple[Path, dict[str, Any]]:
+    """The deposited model of a potential, its checksum compared with its record, and that record.
 
     Raises:
         SuiteError: none was deposited, or the file was changed.
@@ -26,10 +26,12 @@ def deposited_model(name: str, *, root: Path = MODELS) -> Path:
     path = root / name / MODEL
     if not path.is_file():
         raise SuiteError(f"{path}: not found; --start-from potentials needs a deposited {name}")
-    expected = yaml.safe_load((root / name / RECORD).read_text())["sha256"]
-    if (found := file_sha256(path)) != expected:
-        raise SuiteError(f"{path}: found sha256 {found[:12]}..., expected {expected[:12]}... of {RECORD}")
-    return path
+    record: dict[str, Any] = yaml.safe_load((root / name / RECORD).read_text())
+    if (found := file_sha256(path)) != record["sha256"]:
+        raise SuiteError(
+            f"{path}: found sha256 {found[:12]}..., expected {record['sha256'][:12]}... of {RECORD}"
+        )
+    return path, record
 
 
 def deposit_model(stage: Stage, store: Store, *, name: str, tier: str, root: Path = MODELS) -> Path:
@@ -55,6 +57,7 @@ def deposit_model(stage: Stage, store: Store, *, name: str, tier: str, root: Pat
         "licence": "CC0-1.0",
         "tier": tier,
         "stage": stage.name,
+        "dataset": stage.inputs["dataset"].name,
         "seed": stage.seed,
         "steps": training["steps"],
         "precision": training["precision"],

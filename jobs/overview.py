@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from jobs.campaign import Campaign
+from jobs.campaign import TIERS, Campaign, build_campaign
 from jobs.errors import SuiteError
 from jobs.graph import in_order
 from jobs.stage import Stage
 from jobs.store import Store
+
+_PRODUCT = re.compile(r"[a-z]+-[0-9a-f]{16}(\.part)?")
 
 
 def _console() -> Any:
@@ -118,28 +121,36 @@ def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store) -> None:
 
 
 def collect_garbage(campaign: Campaign, store: Store, *, trajectories: bool, really: bool) -> None:
-    """Delete, or only list, what the tier's plan does not name and what it no longer needs."""
-    planned = {stage.name: stage for stage in _all_stages(campaign)}
+    """Delete, or only list, what neither this campaign nor any built-in tier plans; not what is in use."""
+    from filelock import FileLock, Timeout
+
+    chosen = {stage.name: stage for stage in _all_stages(campaign)}
+    planned = set(chosen)
+    for tier in TIERS.glob("*.yml"):
+        planned |= {stage.name for stage in _all_stages(build_campaign(tier.stem))}
     doomed: dict[Path, str] = {}
-    if store.root.is_dir():
-        for path in sorted(store.root.iterdir()):
-            if path.suffix == ".part":
-                doomed[path] = "unfinished"
-            elif path.name not in planned and path.name not in ("recipes", "locks"):
-                doomed[path] = f"not in tier {campaign.tier}'s plan"
+    for path in sorted(store.root.glob("*")):
+        if path.is_dir() and _PRODUCT.fullmatch(path.name) and path.name.removesuffix(".part") not in planned:
+            doomed[path] = "in no tier's plan"
     if trajectories:
-        for stage in planned.values():
+        for stage in chosen.values():
             source = stage.inputs.get("trajectory")
             if source is not None and store.is_done(stage.name) and store.is_done(source.name):
                 doomed[store.path(source.name)] = f"observed in {stage.name}"
     freed = 0
     for path, why in doomed.items():
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        freed += size
-        print(f"{'deleted' if really else 'would delete'} {path} ({size / 1e6:.1f} MB, {why})")
+        said = "would delete"
         if really:
-            with store.lock(path.name.removesuffix(".part")):
-                shutil.rmtree(path)
+            try:
+                with FileLock(store.root / "locks" / f"{path.name.removesuffix('.part')}.lock", timeout=0):
+                    shutil.rmtree(path)
+                said = "deleted"
+            except Timeout:
+                print(f"kept {path}: a run works on it")
+                continue
+        freed += size
+        print(f"{said} {path} ({size / 1e6:.1f} MB, {why})")
     print(f"{freed / 1e6:.1f} MB {'freed' if really else 'to free; add --yes to delete'}")
 
 
@@ -169,11 +180,8 @@ def compare(first: Path, second: Path) -> int:
 
 
 def _combined_errors(before: dict[str, Any], after: dict[str, Any]) -> float | None:
-    """Difference of two values in combined standard errors (95% half-widths / 1.96)."""
+    """Difference of two values in combined standard errors; None without both values and an error."""
     if before["value"] is None or after["value"] is None:
         return None
-    half = [
-        (row["ci_high"] - row["ci_low"]) / 2 / 1.96 for row in (before, after) if row["ci_low"] is not None
-    ]
-    combined = float(sum(error**2 for error in half) ** 0.5)
+    combined = float(sum((row["standard_error"] or 0.0) ** 2 for row in (before, after)) ** 0.5)
     return abs(before["value"] - after["value"]) / combined if combined > 0 else None

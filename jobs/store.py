@@ -211,11 +211,10 @@ class Store:
     def finish(self, recipe: Recipe, workspace: Workspace, *, wall_seconds: float) -> None:
         """Seal a stage's products: hash, write the manifest, rename into place."""
         part = workspace.directory
-        shutil.rmtree(part / CHECKPOINTS, ignore_errors=True)
         files = {
             str(path.relative_to(part)): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
             for path in sorted(part.rglob("*"))
-            if path.is_file() and path.name != MANIFEST
+            if path.is_file() and path != part / MANIFEST and part / CHECKPOINTS not in path.parents
         }
         manifest: dict[str, Any] = {
             "schema": 1,
@@ -233,4 +232,6 @@ class Store:
             json.dump(manifest, stream, indent=1, sort_keys=True)
             stream.flush()
             os.fsync(stream.fileno())
+        # Checkpoints go last: killed before the rename, the stage can still resume from them.
         os.rename(part, self.path(recipe.name))
+        shutil.rmtree(self.path(recipe.name) / CHECKPOINTS, ignore_errors=True)

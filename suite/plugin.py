@@ -26,6 +26,7 @@ COLOURS = {
     "ERROR": {"red": True},
     "INCONCLUSIVE": {"yellow": True},
 }
+NO_CLAIMS_OF_THE_PAPER = ("precondition", "fault")
 PLUGIN_NAME = "silica-claims"
 EXIT_DECIDED, EXIT_FAILED, EXIT_ERROR, EXIT_NOTHING_DECIDED = 0, 1, 6, 7
 
@@ -150,7 +151,7 @@ class ClaimSession:
             absent=campaign.unavailable,
             broken=broken,
         )
-        directory = option.results / campaign.tier
+        directory = option.results / (campaign.results_name + ("" if complete else "-selection"))
         return cls(campaign=campaign, store=store, outcome=outcome, evidence=evidence, directory=directory)
 
     def judge(self, item: pytest.Function) -> Result:
@@ -203,7 +204,7 @@ class ClaimSession:
             session.exitstatus = EXIT_ERROR
         elif Verdict.FAIL in verdicts:
             session.exitstatus = EXIT_FAILED
-        elif any(verdict.decided for verdict in verdicts):
+        elif any(r.verdict.decided and r.claim not in NO_CLAIMS_OF_THE_PAPER for r in self.results):
             session.exitstatus = EXIT_DECIDED
         else:
             session.exitstatus = EXIT_NOTHING_DECIDED

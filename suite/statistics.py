@@ -139,7 +139,11 @@ def _jackknife(
 
 
 def _variance_of_mean(groups: Groups) -> tuple[float, float]:
-    """Variance of the mean of correlated scalars, and its degrees of freedom."""
+    """Variance of the mean of correlated scalars, and its degrees of freedom.
+
+    Blind to what is frozen over a whole replica (the network of a viscous liquid): tiers give the runs that
+    claims rest on at least `REPLICA_UNITS` replicas, which then are the units.
+    """
     total = sum(len(group) for group in groups)
     squares = float(np.sum((np.concatenate(groups) - mean_of(groups)) ** 2))
     effective = max(total / inefficiency(groups), 2.0)

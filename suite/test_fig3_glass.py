@@ -78,12 +78,14 @@ def test_glass_partials(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         )
 
 
-@claim("glass-216-better")
-def test_glass_216_better(atom: Atom, evidence: Evidence, judge: Judge) -> None:
-    """How much nearer to experiment DeePMD-216's glass is, at equal N and density."""
-    require_pbe_216(evidence)
-    require_seeds(evidence, "train-96", "train-216")
-    glasses = {name: evidence.observables(f"glass-{name}") for name in ("96", "216")}
+def equal_glasses(evidence: Evidence) -> dict[str, list[Observation]]:
+    """Glasses of both networks at one N and density, enough of each to rank them.
+
+    Raises:
+        NotTested: N or density differ, or too few quenches.
+    """
+    labels = {"96": "glass-96-at-5832", "216": "glass-216"}
+    glasses = {name: evidence.observables(label) for name, label in labels.items()}
     made = {
         name: {(glass.facts["n_atoms"], round(glass.facts["density_g_cm3"], 3)) for glass in found}
         for name, found in glasses.items()
@@ -93,6 +95,15 @@ def test_glass_216_better(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     fewest = min(len(found) for found in glasses.values())
     if fewest < QUENCHES:
         raise NotTested(f"{fewest} quenches of one potential: a ranking needs at least {QUENCHES}")
+    return glasses
+
+
+@claim("glass-216-better")
+def test_glass_216_better(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """How much nearer to experiment DeePMD-216's glass is, at equal N and density."""
+    require_pbe_216(evidence)
+    require_seeds(evidence, "train-96", "train-216")
+    glasses = equal_glasses(evidence)
     pair = atom["pair"]
     curves = {name: rdf_reader(pair)(found) for name, found in glasses.items()}
 

@@ -94,9 +94,12 @@ def test_vaf_nve_nvt(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 
 
 def _noise(groups: Groups) -> float:
-    """Variance of a spectrum between blocks, relative to its mean square."""
-    blocks = np.concatenate(groups)
-    return float(blocks.var(axis=0, ddof=1).mean() / (blocks.mean(axis=0) ** 2).mean())
+    """Variance of a spectrum between the blocks of a run, relative to its mean square.
+
+    Within runs: differences between runs are no noise that a longer run would average away.
+    """
+    within = np.mean([group.var(axis=0, ddof=1).mean() for group in groups])
+    return float(within / (np.concatenate(groups).mean(axis=0) ** 2).mean())
 
 
 def _origins_fs(observations: Sequence[Observation]) -> float:

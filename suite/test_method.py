@@ -11,7 +11,7 @@ from suite.evidence import Evidence, Observation
 from suite.reference import common, difference, require_pbe_216, require_seeds
 from suite.statistics import Array, Groups, estimate, mean_of
 from suite.test_fig1_rdf import peak_feature, rdf_distance, rdf_reader, rdf_reference
-from suite.test_fig3_glass import MEASURED_ANGSTROM
+from suite.test_fig3_glass import MEASURED_ANGSTROM, equal_glasses
 from suite.verdict import NotTested
 
 
@@ -67,9 +67,9 @@ def test_iterate(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         )
         return
     require_seeds(evidence, "train-96", "train-216")
+    glasses = equal_glasses(evidence)
     curves = {
-        name: rdf_reader(pair)(evidence.observables(label))
-        for name, label in {"parent": "glass-96", "child": "glass-216"}.items()
+        name: rdf_reader(pair)(glasses[label]) for name, label in {"parent": "96", "child": "216"}.items()
     }
 
     def miss(name: str, groups: Groups) -> float:

@@ -149,3 +149,17 @@ def test_mistakes_in_a_tier_are_one_line(tmp_path, wrong, expected):
         build_campaign(str(tier))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_own_potential_is_known_by_its_files_not_by_their_place(tmp_path):
+    identities = []
+    for number, (folder, parameters) in enumerate([("a", "1.0"), ("b", "1.0"), ("c", "2.0")]):
+        place = tmp_path / folder
+        place.mkdir()
+        (place / "own.lmp").write_text("pair_style tersoff\npair_coeff * * own.tersoff Si O\n")
+        (place / "own.tersoff").write_text(parameters)
+        planned = build_campaign("smoke", potential=place / "own.lmp")
+        identities.append(behind(planned, "liquid-96-nvt", "potential")[0].identity)
+        assert planned.results_name == "smoke-own"
+        assert "train-96" in planned.unavailable, number
+    assert identities[0] == identities[1] != identities[2]

@@ -63,10 +63,10 @@ def test_every_command_explains_itself():
 
 
 def test_compare_reports_what_moved(tmp_path):
-    claim = {"id": "a/b", "verdict": "PASS", "value": 1.0, "ci_low": 0.9, "ci_high": 1.1}
+    claim = {"id": "a/b", "verdict": "PASS", "value": 1.0, "standard_error": 0.05}
     for name, change in [
         ("one", {}),
-        ("two", {"verdict": "FAIL", "value": 2.0, "ci_low": 1.9, "ci_high": 2.1}),
+        ("two", {"verdict": "FAIL", "value": 2.0}),
     ]:
         (tmp_path / f"{name}.json").write_text(json.dumps({"claims": [claim | change]}))
     same = jobs_command("compare", tmp_path / "one.json", tmp_path / "one.json")

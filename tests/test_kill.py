@@ -91,7 +91,8 @@ def test_training_goes_on_from_its_last_checkpoint(tmp_path):
 def check_deposit(stage: Stage, store: Store, root: Path) -> None:
     """A trained potential can be deposited and taken from the deposit, and a changed one is refused."""
     deposit_model(stage, store, name="deepmd-96", tier="tiny", root=root)
-    path = deposited_model("deepmd-96", root=root)
+    path, record = deposited_model("deepmd-96", root=root)
+    assert record["dataset"] == stage.inputs["dataset"].name
     assert path.read_bytes() == (store.path(stage.name) / "model.pb").read_bytes()
     with pytest.raises(SuiteError, match="not found"):
         deposited_model("deepmd-216", root=root)
