@@ -108,6 +108,7 @@ class ClaimSession:
         self.evidence = evidence
         self.directory = directory
         self.results: list[Result] = []
+        self.core_seconds: dict[str, float] = {}  # by stage: hundreds of claims share a few dozen stages
 
     @classmethod
     def begin(cls, option: Any, needs: set[str], *, complete: bool) -> ClaimSession | None:
@@ -169,9 +170,11 @@ class ClaimSession:
         from jobs.graph import in_order
 
         stages = in_order(stage for label in labels for stage in self.campaign.labels.get(label, []))
-        return sum(
-            self.store.manifest(stage.name)["core_s"] for stage in stages if self.store.is_done(stage.name)
-        )
+        for stage in stages:
+            if stage.name not in self.core_seconds:
+                done = self.store.is_done(stage.name)
+                self.core_seconds[stage.name] = self.store.manifest(stage.name)["core_s"] if done else 0.0
+        return sum(self.core_seconds[stage.name] for stage in stages)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
