@@ -529,6 +529,14 @@ def _production_steps(stage: Stage) -> float:
     return float(stage.parameters["schedule"][-1]["steps"])
 
 
+def disk_bytes(stage: Stage) -> float:
+    """Rough size of a stage's product: trajectories (8 float64 values an atom and frame), else a MB."""
+    if stage.kind in ("md", "quench"):
+        frames = _production_steps(stage) / stage.parameters["dump_every"]
+        return float(64 * frames * stage.parameters["n_atoms"])
+    return 1e6
+
+
 def files_named_in(commands: Path) -> dict[str, str]:
     """The sha256 of every file beside a file of LAMMPS commands that these name (parameters, tables)."""
     words = {word for line in commands.read_text().splitlines() for word in line.split("#")[0].split()}

@@ -11,6 +11,8 @@ from jobs.errors import ERROR_EXIT, SuiteError
 
 if TYPE_CHECKING:
     from jobs.campaign import Campaign
+    from jobs.site import Site
+    from jobs.store import Store
 
 STARTS = ("trajectories", "potentials", "frames", "nothing")
 DEFAULT_TIER = "laptop"
@@ -20,8 +22,14 @@ def add_campaign_options(parser: argparse.ArgumentParser) -> None:
     """The options that say which campaign is meant, and where its products are."""
     parser.add_argument(
         "--tier",
-        default=DEFAULT_TIER,
-        help="how much: smoke, laptop (default), overnight, paper, or a tier file's path",
+        default=None,
+        help="how much: smoke, laptop (default), overnight, paper (default with --site), or a tier file",
+    )
+    parser.add_argument(
+        "--site",
+        default=None,
+        metavar="NAME",
+        help="run as batch jobs of this cluster: a name in jobs/sites, a site file, or DP-GEN's machine file",
     )
     parser.add_argument(
         "--start-from",
@@ -38,6 +46,11 @@ def add_campaign_options(parser: argparse.ArgumentParser) -> None:
         "in place of both DeePMD potentials",
     )
     add_store_option(parser)
+
+
+def default_tier(*, batch: bool) -> str:
+    """The tier where none is named: a cluster is there for the paper's."""
+    return "paper" if batch else DEFAULT_TIER
 
 
 def add_store_option(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +92,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--rebuild-stale", action="store_true", help="make again what other software versions made"
     )
+    run.add_argument(
+        "--wait",
+        action="store_true",
+        help="with --site: stay until no job is left, submitting what becomes ready",
+    )
+    run.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="with --site: submit again what failed, after you mended why",
+    )
 
     graph = commands.add_parser("graph", help="the labels of a tier and the stages behind each")
     add_campaign_options(graph)
@@ -89,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="hash every product again and name what was changed")
     add_store_option(check)
+
+    cancel = commands.add_parser("cancel", help="with --site: take this tier's jobs out of the queue")
+    add_campaign_options(cancel)
 
     gc = commands.add_parser(
         "gc", help="free disk: products, also unfinished ones, that no tier's plan names"
@@ -116,14 +142,24 @@ def _parser() -> argparse.ArgumentParser:
 
     make = commands.add_parser("make", help="make one planned stage (what a slot or a batch job runs)")
     make.add_argument("name")
+    make.add_argument(
+        "--job", type=Path, default=None, metavar="DIR", help="folder of the batch job it runs in"
+    )
     add_store_option(make)
     return parser
+
+
+def _site(arguments: argparse.Namespace) -> Site | None:
+    from jobs.site import read_site
+
+    return None if arguments.site is None else read_site(arguments.site)
 
 
 def _campaign(arguments: argparse.Namespace) -> Campaign:
     from jobs.campaign import build_campaign
 
-    return build_campaign(arguments.tier, start_from=arguments.start_from, potential=arguments.potential)
+    tier = arguments.tier or default_tier(batch=arguments.site is not None)
+    return build_campaign(tier, start_from=arguments.start_from, potential=arguments.potential)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -132,16 +168,32 @@ def _run(arguments: argparse.Namespace) -> int:
 
     campaign = _campaign(arguments)
     wanted = campaign.select(arguments.only)
+    store, site = Store(arguments.store), _site(arguments)
     if arguments.dry_run:
         from jobs.overview import dry_run
 
-        dry_run(campaign, wanted, Store(arguments.store))
+        dry_run(campaign, wanted, store, site=site)
         return 0
-    outcome = dispatch.run(
-        wanted, Store(arguments.store), cores=arguments.cores, rebuild_stale=arguments.rebuild_stale
-    )
+    if site is None:
+        outcome = dispatch.run(wanted, store, cores=arguments.cores, rebuild_stale=arguments.rebuild_stale)
+    else:
+        from jobs import batch
+
+        outcome = batch.run(
+            wanted,
+            store,
+            site,
+            wait=arguments.wait,
+            retry_failed=arguments.retry_failed,
+            rebuild_stale=arguments.rebuild_stale,
+        )
     dispatch.raise_for_failures(outcome)
-    if outcome.made:
+    if outcome.pending:
+        print(
+            f"{len(outcome.pending)} stages wait or run at {arguments.site}; "
+            f"{outcome.reused} were there already"
+        )
+    elif outcome.made:
         print(
             f"made {len(outcome.made)} stages in {outcome.seconds:.0f} s; {outcome.reused} were there already"
         )
@@ -152,9 +204,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _make(arguments: argparse.Namespace) -> int:
     from jobs.store import Store
-    from jobs.worker import make_stage
+    from jobs.worker import make_stage, make_stage_in_job
 
-    make_stage(Store(arguments.store), arguments.name)
+    store = Store(arguments.store)
+    if arguments.job is None:
+        make_stage(store, arguments.name)
+    else:
+        make_stage_in_job(store, arguments.name, directory=arguments.job)
     return 0
 
 
@@ -186,7 +242,9 @@ def _look(arguments: argparse.Namespace) -> int:
     if arguments.command == "graph":
         overview.graph(campaign, dot=arguments.dot)
     elif arguments.command == "status":
-        overview.status(campaign, store)
+        overview.status(campaign, store, site=_site(arguments))
+    elif arguments.command == "cancel":
+        return _cancel(arguments, campaign, store)
     elif arguments.command == "promote":
         from jobs.models import deposit_model
 
@@ -195,6 +253,19 @@ def _look(arguments: argparse.Namespace) -> int:
             print(deposit_model(stage, store, name=label.replace("train", "deepmd"), tier=campaign.tier))
     else:
         overview.collect_garbage(campaign, store, trajectories=arguments.trajectories, really=arguments.yes)
+    return 0
+
+
+def _cancel(arguments: argparse.Namespace, campaign: Campaign, store: Store) -> int:
+    from jobs import batch
+    from jobs.graph import in_order
+
+    site = _site(arguments)
+    if site is None:
+        raise SuiteError("cancel: found no --site, expected the cluster whose jobs are meant")
+    stages = in_order(campaign.select())
+    ids = batch.cancel(site, store, [*stages, *batch.planned_probes(site, stages)])
+    print(f"{len(ids)} jobs taken out of the queue; the same `run` submits them again")
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,12 +25,13 @@ REPORT_SECONDS = 30.0
 
 @dataclass
 class Outcome:
-    """What became of a run: failed stages with their one-line reason, and what they held up."""
+    """What became of a run: failed stages with their one-line reason, what they held up, what waits."""
 
     made: list[str] = field(default_factory=list)
     reused: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     blocked: dict[str, str] = field(default_factory=dict)
+    pending: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     def reason(self, stage: Stage) -> str | None:
@@ -143,9 +143,7 @@ def run(
     if not todo.to_do:
         return outcome
     if rebuild_stale:
-        for stage in todo.to_do:
-            if store.is_done(stage.name):
-                shutil.rmtree(store.path(stage.name))
+        store.clear(stage.name for stage in todo.to_do)
     display = Display(todo, cores)
     display.say(
         f"{len(todo.to_do)} stages to make, {len(todo.done)} there already; about "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from jobs.stage import Stage
@@ -31,12 +31,18 @@ class Plan:
         return sum(stage.core_seconds for stage in self.to_do)
 
 
-def plan(wanted: Iterable[Stage], store: Store, *, rebuild_stale: bool = False) -> Plan:
+def plan(
+    wanted: Iterable[Stage],
+    store: Store,
+    *,
+    rebuild_stale: bool = False,
+    images: Mapping[str, str] | None = None,
+) -> Plan:
     """Compare the wanted stages with the store.
 
     A stage whose product is there is not looked behind: its inputs may have been cleared. With
     `rebuild_stale`, products of other software versions count as missing, and so does what was made
-    from them.
+    from them. `images` are today's digests by name, where stages run in images.
     """
     wanted = list(wanted)
     present: dict[str, bool] = {}
@@ -45,7 +51,7 @@ def plan(wanted: Iterable[Stage], store: Store, *, rebuild_stale: bool = False) 
         if stage.identity not in present:
             inputs = [is_present(needed) for needed in stage.inputs.values()]
             present[stage.identity] = store.is_done(stage.name) and not (
-                rebuild_stale and (store.is_stale(stage.name) or not all(inputs))
+                rebuild_stale and (store.is_stale(stage.name, images) or not all(inputs))
             )
         return present[stage.identity]
 

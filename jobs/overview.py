@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.campaign import TIERS, Campaign, build_campaign
 from jobs.errors import SuiteError
 from jobs.graph import in_order
 from jobs.stage import Stage
 from jobs.store import Store
+
+if TYPE_CHECKING:
+    from jobs.batch import Standing
+    from jobs.site import Site
 
 _PRODUCT = re.compile(r"[a-z]+-[0-9a-f]{16}(\.part)?")
 
@@ -79,33 +83,48 @@ def state(stage: Stage, store: Store) -> str:
     return "missing"
 
 
-def status(campaign: Campaign, store: Store) -> None:
-    """Print the state of every stage of a tier."""
+def status(campaign: Campaign, store: Store, *, site: Site | None = None) -> None:
+    """Print the state of every stage of a tier; with a site, of its jobs too."""
     from rich.table import Table
 
     table = Table(
         "state", "stage", "made of", "name", title=f"tier {campaign.tier} in {store.root}", box=None
     )
     stages = _all_stages(campaign)
+    standings: Mapping[str, Standing] = {}
+    if site is not None:
+        from jobs import batch
+
+        probes = batch.planned_probes(site, stages)
+        standings = batch.look(site, store, [*probes, *stages])
+        stages = [*probes, *stages]
     done = 0
     for stage in stages:
         word = state(stage, store)
         done += word == "done"
-        colour = {"done": "green", "STALE": "yellow", "CHANGED": "red"}.get(word, "default")
+        if word not in ("done", "STALE", "CHANGED") and stage.name in standings:
+            word = f"{standings[stage.name].state} {standings[stage.name].text}".strip()
+        colour = {"done": "green", "STALE": "yellow", "CHANGED": "red", "FAILED": "red"}.get(
+            word.split()[0], "default"
+        )
         made_of = ", ".join(needed.label for needed in stage.inputs.values())
         table.add_row(f"[{colour}]{word}[/]", stage.label, made_of, stage.name)
     _console().print(table)
     print(f"{done} of {len(stages)} stages are done")
 
 
-def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store) -> None:
-    """Print every stage with its command, resources and estimated cost, inputs first."""
+def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store, *, site: Site | None = None) -> None:
+    """Print every stage with its command, resources and estimated cost, inputs first; of a site, its jobs."""
     stages = in_order(wanted)
+    if site is not None:
+        _dry_run_jobs(site, store, stages)
     total = 0.0
     for stage in stages:
         word = state(stage, store)
         if word != "done":
             total += stage.core_seconds
+        if site is not None:
+            continue
         wall = _duration(stage.core_seconds / stage.cores)
         print(f"{stage.label}  [{word}; {stage.cores} core(s), about {wall}]")
         print(f"    python -m jobs make {stage.name} --store {store.root}")
@@ -118,6 +137,46 @@ def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store) -> None:
         print("departs from the paper's protocol:")
         for line in campaign.deviations:
             print(f"  - {line}")
+
+
+def _dry_run_jobs(site: Site, store: Store, stages: Sequence[Stage]) -> None:
+    """Every job with its script, in the order of submission; node-hours by kind of stage, and disk."""
+    from collections import Counter
+
+    from jobs import batch, scheduler
+    from jobs.campaign import disk_bytes
+
+    node_hours: Counter[str] = Counter()
+    jobs: Counter[str] = Counter()
+    disk = 0.0
+    to_do = [stage for stage in stages if not store.is_done(stage.name)]
+    for number, stage in enumerate([*batch.planned_probes(site, to_do), *to_do], start=1):
+        kind, request = stage.kind, site.request(scheduler.kind_of(stage))
+        nodes, cores = scheduler.nodes_and_cores(site, stage)
+        length = batch.chain_length(site, stage)
+        hours = nodes * stage.core_seconds / stage.cores / 3600
+        node_hours[kind] += hours  # type: ignore[assignment]
+        jobs[kind] += length
+        disk += disk_bytes(stage)
+        image = site.image(scheduler.kind_of(stage))
+        digest = None if image is None else "DIGEST-OF-THE-IMAGE"
+        chain = f", a chain of {length} jobs" if length > 1 else ""
+        after = ", ".join(needed.label for needed in stage.inputs.values() if needed in to_do)
+        print(
+            f"# {number}. {stage.label}: {nodes} node(s) x {cores} core(s), {request.gpus} GPU(s), "
+            f"about {_duration(hours / nodes * 3600)}{chain}{f', after {after}' if after else ''}"
+        )
+        directory = scheduler.job_root(store, stage.name) / "1"
+        submission = scheduler.write_job(site, store, stage, directory, image_digest=digest)
+        print(scheduler.script_text(submission))
+    print(f"{'kind':<10}{'jobs':>6}{'node-hours':>12}")
+    for kind, count in jobs.items():
+        print(f"{kind:<10}{count:>6}{node_hours[kind]:>12.1f}")
+    print(
+        f"{'all':<10}{jobs.total():>6}{sum(node_hours.values()):>12.1f}\n"
+        f"disk: about {disk / 1e9:.1f} GB in {store.root}. "
+        "Estimates are for one core of a 2020s server, without GPUs."
+    )
 
 
 def collect_garbage(campaign: Campaign, store: Store, *, trajectories: bool, really: bool) -> None:

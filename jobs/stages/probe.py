@@ -1,0 +1,130 @@
+"""The first job on any site: does what the campaign relies on hold there? One line where it does not.
+
+With one rank it looks at the image (or the environment): versions, the GPU that DeePMD-kit sees, the
+driver against the CUDA runtime, scratch space. With more it starts LAMMPS on all of them, which must find
+each other: ranks launched the wrong way each run alone, and succeed. Product: `probe.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import EngineError, SuiteError
+from jobs.store import software_versions
+from jobs.workspace import Workspace
+
+CODE_VERSION = 1
+
+# CUDA 12.x needs at least this driver (NVIDIA's minor-version compatibility, cited in docs/cluster.md).
+MINIMUM_DRIVER_OF_CUDA_12 = 525
+_RANKS_SCRIPT = """units lj
+lattice fcc 0.8442
+region box block 0 6 0 6 0 6
+create_box 1 box
+create_atoms 1 box
+mass 1 1.0
+pair_style lj/cut 2.5
+pair_coeff 1 1 1.0 1.0
+fix 1 all nve
+run 10
+"""
+_GPU_SCRIPT = """import json, tensorflow as tf
+build = tf.sysconfig.get_build_info()
+print(json.dumps({"gpus": [d.name for d in tf.config.list_physical_devices("GPU")],
+                  "cuda": build.get("cuda_version")}))
+"""
+
+
+def run(workspace: Workspace) -> None:
+    """Probe and write `probe.json`.
+
+    Raises:
+        SuiteError: scratch is not writable; a GPU was asked for and none is to be seen.
+        EngineError: the ranks ran apart, LAMMPS does not start.
+    """
+    given = workspace.parameters
+    facts: dict[str, Any] = {
+        "node": platform.node(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": sys.version.split()[0],
+        "scratch": _scratch(),
+    }
+    if given["ranks"] > 1:
+        from jobs.engines.lammps import run_lammps
+
+        run_lammps(_RANKS_SCRIPT, directory=workspace.checkpoints, name="ranks", ranks=given["ranks"])
+        facts["world_size"] = given["ranks"]
+    else:
+        facts["software"] = software_versions()
+        facts["gpu"] = _gpu(asked=given["gpus"] > 0, may_be_absent=given["gpu_may_be_absent"])
+    (workspace.directory / "probe.json").write_text(json.dumps(facts, indent=1) + "\n")
+    workspace.record(**facts)
+
+
+def _scratch() -> dict[str, Any]:
+    folder = Path(tempfile.gettempdir())
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as error:
+        raise SuiteError(
+            f"{folder}: scratch is not writable ({error.strerror}); set TMPDIR in the site file's environment"
+        ) from None
+    return {"folder": str(folder), "free_gb": round(shutil.disk_usage(folder).free / 1e9, 1)}
+
+
+def _gpu(*, asked: bool, may_be_absent: bool) -> str | dict[str, Any]:
+    """What DeePMD-kit would run on, in words where it is no GPU."""
+    if not asked:
+        return "none asked for"
+    driver = _driver()
+    seen: dict[str, Any] = {"gpus": [], "cuda": None}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _GPU_SCRIPT],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            stdin=subprocess.DEVNULL,
+        )
+        seen = json.loads(done.stdout.strip().splitlines()[-1])
+    except (subprocess.TimeoutExpired, IndexError, ValueError) as error:
+        raise EngineError(
+            f"TensorFlow: does not start ({type(error).__name__}); no GPU can be probed"
+        ) from None
+    if not seen["gpus"]:
+        why = (
+            f"driver {driver}, CUDA {seen['cuda']} in TensorFlow" if driver else "nvidia-smi finds no driver"
+        )
+        if not may_be_absent:
+            raise SuiteError(f"gpu: found none that TensorFlow sees ({why}), expected the one asked for")
+        return f"asked for, none to be seen ({why}): runs on the CPU"
+    if driver and int(driver.split(".")[0]) < MINIMUM_DRIVER_OF_CUDA_12:
+        raise SuiteError(
+            f"gpu: found driver {driver}, expected {MINIMUM_DRIVER_OF_CUDA_12} or newer for CUDA 12"
+        )
+    return {"driver": driver, **seen}
+
+
+def _driver() -> str:
+    """The NVIDIA driver's version; empty without one."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.split()[0] if done.returncode == 0 and done.stdout.strip() else ""

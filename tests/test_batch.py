@@ -1,0 +1,334 @@
+"""Batch jobs under a real Slurm: nothing runs twice, nothing is lost, and what is wrong is one line.
+
+Needs a Slurm that this user may submit to (CI brings up one node); skipped with that reason elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import batch, scheduler
+from jobs.batch import State
+from jobs.errors import SuiteError
+from jobs.graph import plan
+from jobs.site import Site, read_site
+from jobs.stage import Stage
+from jobs.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+TIER = ROOT / "tests" / "tiny.yml"
+PATIENCE_S = 300
+SITE = {
+    "name": "bare",
+    "batch_type": "Slurm",
+    "cores_per_node": 2,
+    "gpu_may_be_absent": True,
+    "mpi": {"launcher": "srun", "options": ["--mpi=pmi2"]},
+    "kinds": {"default": {"memory_gb": 1, "walltime_h": 0.5}},
+}
+
+
+def slurm_answers() -> bool:
+    if shutil.which("squeue") is None:
+        return False
+    return subprocess.run(["sinfo"], capture_output=True, timeout=30).returncode == 0
+
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(not slurm_answers(), reason="needs a Slurm that answers (see docs/cluster.md)"),
+]
+
+
+def write_site(folder: Path, **changes: Any) -> Path:
+    path = folder / "bare.yml"
+    path.write_text(json.dumps({**SITE, **changes}))
+    return path
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return read_site(str(write_site(tmp_path)))
+
+
+@pytest.fixture
+def store(tmp_path: Path, site: Site) -> Iterator[Store]:
+    store = Store(tmp_path / "store")
+    store.prepare()
+    yield store
+    scheduler.cancel(site, [job.id for job in jobs_of(site, store)])
+
+
+def jobs_of(site: Site, store: Store) -> list[scheduler.Job]:
+    return [job for jobs in scheduler.queued(site, store, {}).values() for job in jobs]
+
+
+def wait_for(ready: Callable[[], Any], what: str, *, patience_s: float = PATIENCE_S) -> Any:
+    deadline = time.monotonic() + patience_s
+    while not (answer := ready()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.2)
+    return answer
+
+
+def chain(*, steps: int, ranks: int = 1, seed: int = 1) -> tuple[Stage, Stage]:
+    """A melt, and BKS dynamics from it: about a millisecond a step."""
+    about = {
+        "n_atoms": 96,
+        "temperature_K": 5000.0,
+        "timestep_fs": 1.0,
+        "duration_ps": 0.2,
+        "configurations": 1,
+    }
+    melt = Stage("melt", "melt", about, seed=seed)
+    dynamics = {
+        "n_atoms": 96,
+        "configuration": 0,
+        "density_g_cm3": 2.2,
+        "timestep_fs": 1.0,
+        "damping_fs": 100.0,
+        "replicate": [1, 1, 1],
+        "ranks": ranks,
+        "dump_every": 100,
+        "thermo_every": 100,
+        "checkpoint_every": 200,
+        "potential": "bks",
+        "ensemble": "nvt",
+        "thermostat": "nose-hoover",
+        "schedule": [{"temperature_K": 5000.0, "steps": steps}],
+    }
+    md = Stage("md", "dynamics", dynamics, seed=seed, inputs={"start": melt}, cores=ranks)
+    return melt, md
+
+
+def standing(site: Site, store: Store, stage: Stage) -> batch.Standing:
+    return batch.look(site, store, [stage])[stage.name]
+
+
+def attempts(store: Store, stage: Stage) -> list[str]:
+    return sorted(path.name for path in scheduler.job_root(store, stage.name).glob("*"))
+
+
+def resumed(store: Store, stage: Stage) -> bool:
+    """Whether LAMMPS was started from a restart file."""
+    scripts = (store.part(stage.name) / "checkpoints").glob("from-*.in")
+    return any(path.stem != "from-0" for path in scripts)
+
+
+def finished_at(store: Store, stage: Stage) -> int:
+    return (store.path(stage.name) / "manifest.json").stat().st_mtime_ns
+
+
+def test_a_chain_with_two_mpi_ranks_runs_as_jobs_once(site: Site, store: Store) -> None:
+    melt, md = chain(steps=300, ranks=2)
+    outcome = batch.run([md], store, site, wait=True)
+    assert not outcome.failed
+    assert set(outcome.made) == {melt.name, md.name}
+    manifest = store.manifest(md.name)
+    assert manifest["cores"] == 2
+    log = next(store.root.glob(f"jobs/{md.name}/1/.*.sub.run")).read_text()
+    assert "srun --mpi=pmi2 --ntasks=2" in log
+    probe = next(store.root.glob("probe-*/probe.json"))
+    assert "scratch" in json.loads(probe.read_text())
+    before = finished_at(store, md)
+    again = batch.run([md], store, site, wait=True)
+    assert (again.made, again.reused) == ([], 1)
+    assert finished_at(store, md) == before
+    assert attempts(store, melt) == attempts(store, md) == ["1"]
+
+
+def test_without_waiting_it_returns_and_later_finds_everything_again(site: Site, store: Store) -> None:
+    melt, md = chain(steps=300)
+    outcome = batch.run([md], store, site)
+    assert set(outcome.pending) == {melt.name, md.name}
+    assert "job" in outcome.pending[md.name]
+    assert batch.run([md], store, site).pending.keys() <= outcome.pending.keys()
+    wait_for(lambda: store.is_done(md.name), "the product")
+    assert batch.run([md], store, site).reused == 1
+    assert attempts(store, md) == ["1"]
+
+
+def test_a_submission_that_was_not_recorded_is_found_in_the_queue(site: Site, store: Store) -> None:
+    melt, md = chain(steps=2000)
+    batch.run([md], store, site)
+    for stage in (melt, md):  # as after a kill between sbatch and the record
+        (scheduler.job_root(store, stage.name) / "1" / batch.SUBMISSION).unlink()
+    count = len(jobs_of(site, store))
+    batch.run([md], store, site)
+    assert len(jobs_of(site, store)) <= count
+    assert attempts(store, melt) == attempts(store, md) == ["1"]
+
+
+@pytest.mark.parametrize("delay_s", [0.6, 1.2, 1.8])
+def test_submission_killed_anywhere_goes_on_without_a_second_job(
+    tmp_path: Path, site: Site, store: Store, delay_s: float
+) -> None:
+    command = [sys.executable, "-m", "jobs", "run", "--tier", TIER, "--site", tmp_path / "bare.yml"]
+    command += ["--store", store.root, "--only", "liquid-96-bks"]
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.DEVNULL)
+    time.sleep(delay_s)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run(list(map(str, command)), cwd=ROOT, check=True, capture_output=True)
+    names = [job.directory.parent.name for job in jobs_of(site, store)]
+    assert len(names) == len(set(names)), "a stage has two jobs"
+
+
+def test_a_cancelled_job_goes_on_where_it_stopped(site: Site, store: Store) -> None:
+    melt, md = chain(steps=20_000)
+    batch.run([md], store, site)
+    part = store.part(md.name) / "checkpoints"
+    wait_for(lambda: list(part.glob("restart-*")), "a checkpoint")
+    melted = finished_at(store, melt)
+    scheduler.cancel(site, list(standing(site, store, md).jobs))
+    wait_for(lambda: not jobs_of(site, store), "an empty queue")
+    assert standing(site, store, md).state is State.LOST
+    batch.run([md], store, site)
+    wait_for(lambda: resumed(store, md), "a run from the checkpoint")
+    outcome = batch.run([md], store, site, wait=True)
+    assert outcome.made == [md.name]
+    assert finished_at(store, melt) == melted
+    assert attempts(store, md) == ["1", "2"]
+
+
+def test_a_job_at_its_walltime_is_followed_by_the_next_of_its_chain(tmp_path: Path, store: Store) -> None:
+    site = read_site(str(write_site(tmp_path, kinds={"default": {"memory_gb": 1, "walltime_h": 1 / 60}})))
+    _, md = chain(steps=20_000)
+    long = Stage("md", md.label, md.parameters, seed=md.seed, inputs=md.inputs, core_seconds=90)
+    assert batch.chain_length(site, long) == 3
+    batch.run([long], store, site)
+    wait_for(lambda: list((store.part(md.name) / "checkpoints").glob("restart-*")), "a checkpoint")
+    first = standing(site, store, long).jobs[0]
+    # Slurm looks at time limits twice a minute; ended at once, the job ends the same way (TIMEOUT).
+    subprocess.run(["scontrol", "update", f"JobId={first}", "TimeLimit=0:01"], check=True)
+    wait_for(lambda: first not in standing(site, store, long).jobs, "the end of the first job")
+    assert scheduler.last_word(site, first) == "TIMEOUT"
+    wait_for(lambda: resumed(store, md), "a run from the checkpoint")
+    wait_for(lambda: store.is_done(md.name), "the product of the second job")
+    assert attempts(store, long) == ["1"], "the chain needs nobody who submits again"
+
+
+def test_the_command_interrupted_and_the_scheduler_restarted(
+    tmp_path: Path, site: Site, store: Store
+) -> None:
+    """Ctrl-C while waiting; then slurmctld stopped and started, and slurmd killed, under running jobs."""
+    pids = {name: Path(f"/run/slurm/{name}.pid") for name in ("slurmctld", "slurmd")}
+    if os.geteuid() != 0 or not all(path.is_file() for path in pids.values()):
+        pytest.skip("needs to be root of the one-node Slurm, to stop its daemons")
+    _, md = chain(steps=20_000)
+    outcome = batch.run([md], store, site)
+    assert outcome.pending
+    wait_for(lambda: list((store.part(md.name) / "checkpoints").glob("restart-*")), "a checkpoint")
+    jobs = standing(site, store, md).jobs
+    os.kill(int(pids["slurmctld"].read_text()), signal.SIGTERM)
+    wait_for(lambda: not slurm_answers(), "the end of slurmctld")
+    with pytest.raises(SuiteError, match="squeue"):
+        batch.run([md], store, site)
+    subprocess.run(["slurmctld"], check=True)
+    wait_for(slurm_answers, "slurmctld")
+    os.kill(int(pids["slurmd"].read_text()), signal.SIGKILL)
+    subprocess.run(["slurmd"], check=True)
+    assert standing(site, store, md).jobs == jobs
+    outcome = batch.run([md], store, site, wait=True)
+    assert not outcome.failed
+    assert store.is_done(md.name)
+    assert attempts(store, md) == ["1"]
+
+
+def test_what_fails_says_why_holds_up_what_needs_it_and_is_retried_only_when_asked(
+    site: Site, store: Store
+) -> None:
+    melt, md = chain(steps=100)
+    wrong = Stage("melt", "wrong melt", {**melt.parameters, "n_atoms": 97})
+    after = Stage("md", "after it", md.parameters, inputs={"start": wrong})
+    outcome = batch.run([after], store, site, wait=True)
+    assert "97" in outcome.failed[wrong.name]
+    assert "\n" not in outcome.failed[wrong.name]
+    assert "needs wrong melt" in outcome.blocked[after.name]
+    assert batch.run([after], store, site, wait=True).failed == outcome.failed
+    assert attempts(store, wrong) == ["1"]
+    batch.run([after], store, site, wait=True, retry_failed=True)
+    assert attempts(store, wrong) == ["1", "2"]
+
+
+def test_ranks_that_run_apart_stop_at_the_probe(tmp_path: Path, store: Store) -> None:
+    site = read_site(str(write_site(tmp_path, mpi={"launcher": "srun", "options": ["--mpi=none"]})))
+    _, md = chain(steps=100, ranks=2)
+    outcome = batch.run([md], store, site, wait=True)
+    reasons = list(outcome.failed.values())
+    assert len(reasons) == 1
+    assert "expected 2 ranks together" in reasons[0]
+    assert "srun needs --mpi=pmi2" in reasons[0]
+    assert not store.is_done(md.name)
+
+
+def test_an_mpi_plugin_that_slurm_does_not_have_is_one_line(tmp_path: Path, store: Store) -> None:
+    site = read_site(str(write_site(tmp_path, mpi={"launcher": "srun", "options": ["--mpi=pmi9"]})))
+    _, md = chain(steps=100, ranks=2)
+    (reason,) = batch.run([md], store, site, wait=True).failed.values()
+    assert "pmi9" in reason
+    assert "\n" not in reason
+
+
+def test_a_job_killed_for_memory_names_what_was_asked_for(site: Site, store: Store) -> None:
+    _, md = chain(steps=20_000)
+    batch.run([md], store, site)
+    folder = store.part(md.name) / "checkpoints"
+    wait_for(lambda: list(folder.glob("restart-*")), "a checkpoint")
+    # What the kernel does when memory runs out: SIGKILL to the process that holds it.
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and md.name.encode() in (entry / "cmdline").read_bytes().split(b"\0"):
+            os.kill(int(entry.name), signal.SIGKILL)
+    wait_for(lambda: not jobs_of(site, store), "an empty queue")
+    found = standing(site, store, md)
+    assert found.state is State.FAILED
+    assert "want of memory: found memory_gb 1 for md" in found.text
+    assert "bare.yml" in found.text
+
+
+def test_three_hundred_stages_are_planned_and_submitted_quickly(site: Site, store: Store) -> None:
+    stages = [chain(steps=100, seed=seed)[1] for seed in range(150)]  # each needs a melt of its own
+    subprocess.run(["scontrol", "update", "PartitionName=debug", "State=DOWN"], check=True)
+    try:
+        begun = time.monotonic()
+        assert len(plan(stages, store).to_do) == 300
+        assert time.monotonic() - begun < 1.0
+        begun = time.monotonic()
+        outcome = batch.run(stages, store, site)
+        submitted_s = time.monotonic() - begun
+        assert len(outcome.pending) == 300
+        assert len(jobs_of(site, store)) == 301  # and the probe
+        begun = time.monotonic()
+        assert len(batch.run(stages, store, site).pending) == 300
+        looked_s = time.monotonic() - begun
+        assert len(batch.cancel(site, store, [*stages, *[s.inputs["start"] for s in stages]])) == 300
+    finally:
+        subprocess.run(["scontrol", "update", "PartitionName=debug", "State=UP"], check=True)
+    print(f"300 stages: submitted in {submitted_s:.1f} s, looked at in {looked_s:.1f} s")
+    assert submitted_s < 60
+    assert looked_s < 3
+
+
+def test_the_whole_paper_tier_is_printed_with_its_scripts() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs", "run", "--dry-run", "--tier", "paper", "--site", "example-gpu"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    text = done.stdout
+    assert "#SBATCH --gres=gpu:1" in text
+    assert "#SBATCH --time=24:00:00" in text
+    assert "deepmd-cuda.sif" in text
+    assert "node-hours" in text
+    assert "disk: about" in text
+    assert not (ROOT / "dpdispatcher.log").exists()

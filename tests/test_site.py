@@ -1,0 +1,120 @@
+"""Site files: what they say is what jobs ask for, and what is wrong in them is one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import SuiteError
+from jobs.site import known_sites, read_site
+
+MINIMAL = {
+    "name": "x",
+    "batch_type": "Slurm",
+    "kinds": {"default": {"queue": "q", "flags": ["#SBATCH --account=a"]}},
+}
+
+
+def write(tmp_path: Path, content: dict) -> str:
+    path = tmp_path / "site.yml"
+    path.write_text(json.dumps(content))  # JSON is YAML
+    return str(path)
+
+
+@pytest.mark.parametrize("name", known_sites())
+def test_every_site_that_comes_with_the_suite_can_be_read(name: str) -> None:
+    site = read_site(name)
+    assert site.name == name
+    assert site.request("no-such-kind") == site.request("default")
+
+
+def test_a_kind_keeps_what_it_does_not_change_of_the_default(tmp_path: Path) -> None:
+    kinds = {**MINIMAL["kinds"], "train": {"gpus": 2, "walltime_h": 3}}
+    site = read_site(write(tmp_path, {**MINIMAL, "kinds": kinds}))
+    train = site.request("train")
+    assert (train.gpus, train.walltime_h, train.queue) == (2, 3, "q")
+    assert train.flags == ("#SBATCH --account=a",)
+    assert site.image("train") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"batch_type": "Cron"}, "found batch_type Cron, expected one of Slurm"),
+        ({"nodes": 3}, "found nodes, expected only"),
+        ({"kinds": {"train": {}}}, "found no default"),
+        ({"kinds": {"default": {"gpu": 1}}}, "kinds: default: found gpu, expected only"),
+        ({"kinds": {"default": {"walltime_h": 0}}}, "found walltime_h 0, expected a positive number"),
+        ({"kinds": {"default": {"cores": "many"}}}, "found cores 'many', expected a positive number"),
+        ({"kinds": {"default": {"image": "x"}}}, "found image x and no images folder"),
+        ({"mpi": {"launcher": "ssh"}}, "found launcher ssh, expected one of mpirun, srun"),
+        ({"batch_type": "PBS", "mpi": {"launcher": "srun"}}, "found launcher srun with PBS, expected Slurm"),
+    ],
+)
+def test_a_broken_site_file_is_one_line(tmp_path: Path, change: dict, says: str) -> None:
+    with pytest.raises(SuiteError) as caught:
+        read_site(write(tmp_path, {**MINIMAL, **change}))
+    message = str(caught.value)
+    assert says in message
+    assert "site.yml" in message
+    assert "\n" not in message
+
+
+def test_an_unknown_site_and_a_missing_key_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match=r"site nowhere: not found, expected one of .*one-node"):
+        read_site("nowhere")
+    with pytest.raises(SuiteError, match="found no kinds"):
+        read_site(write(tmp_path, {"name": "x", "batch_type": "Slurm"}))
+    broken = tmp_path / "broken.yml"
+    broken.write_text("name: [")
+    with pytest.raises(SuiteError, match=r"broken.yml: not readable"):
+        read_site(str(broken))
+
+
+def dpgen_entry(queue: str, gpus: int, context: str = "LocalContext") -> dict:
+    return {
+        "command": "dp",
+        "machine": {
+            "batch_type": "slurm",
+            "context_type": context,
+            "local_root": "./",
+            "remote_root": "/scratch",
+        },
+        "resources": {
+            "number_node": 1,
+            "cpu_per_node": 4,
+            "gpu_per_node": gpus,
+            "queue_name": queue,
+            "group_size": 5,
+            "custom_flags": ["#SBATCH --time=1:00:00"],
+            "module_list": ["deepmd"],
+            "envs": {"OMP_NUM_THREADS": 2},
+        },
+    }
+
+
+def test_a_dpgen_machine_file_is_a_site_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "machine.json"
+    content = {"api_version": "1.0", "train": [dpgen_entry("gpu", 1)], "model_devi": [dpgen_entry("md", 1)]}
+    path.write_text(json.dumps({**content, "fp": dpgen_entry("cpu", 0)}))
+    site = read_site(str(path))
+    assert site.batch_type == "Slurm"
+    assert [site.request(kind).queue for kind in ("train", "parity", "md", "quench", "aimd", "other")] == [
+        "gpu", "gpu", "md", "md", "cpu", "md",
+    ]  # fmt: skip
+    assert site.request("train").setup == ("module load deepmd",)
+    assert site.request("train").environment == {"OMP_NUM_THREADS": "2"}
+    assert site.request("train").walltime_h is None  # its own custom_flags say it
+
+
+def test_a_dpgen_file_for_another_machine_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "machine.json"
+    path.write_text(json.dumps({"train": dpgen_entry("gpu", 1, context="SSHContext")}))
+    with pytest.raises(SuiteError, match="found context_type SSHContext, expected a local one"):
+        read_site(str(path))
+    path.write_text(json.dumps({"train": {"machine": {}}}))
+    with pytest.raises(SuiteError, match="expected DP-GEN's machine and resources"):
+        read_site(str(path))
+    path.write_text("{}")
+    with pytest.raises(SuiteError, match="found none of train, model_devi, fp"):
+        read_site(str(path))
