@@ -340,7 +340,8 @@ def run(
         image, _, digest = store.manifest(stale[0].name)["image"].partition(":")
         say(
             f"[yellow]STALE[/yellow]    {len(stale)} products: found image {image} {digest[:12]} in "
-            f"{stale[0].name}/manifest.json, expected today's {images[image][:12]}; --rebuild-stale makes them again"
+            f"{stale[0].name}/manifest.json, expected today's {images[image][:12]}; "
+            "--rebuild-stale makes them again"
         )
     outcome = Outcome(reused=len(todo.done))
     if not todo.to_do:

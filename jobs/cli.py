@@ -135,10 +135,15 @@ def _parser() -> argparse.ArgumentParser:
     add_campaign_options(promote)
 
     compare = commands.add_parser(
-        "compare", help="two claims.json side by side: what moved by more than its error"
+        "compare", help="two claims.json, or two stores, side by side: what moved by more than its error"
     )
     compare.add_argument("first", type=Path)
     compare.add_argument("second", type=Path)
+    compare.add_argument(
+        "--agree",
+        action="store_true",
+        help="fail unless every value agrees and something was decided in both",
+    )
 
     make = commands.add_parser("make", help="make one planned stage (what a slot or a batch job runs)")
     make.add_argument("name")
@@ -272,7 +277,7 @@ def _cancel(arguments: argparse.Namespace, campaign: Campaign, store: Store) -> 
 def _compare(arguments: argparse.Namespace) -> int:
     from jobs.overview import compare
 
-    return compare(arguments.first, arguments.second)
+    return compare(arguments.first, arguments.second, agree=arguments.agree)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -141,7 +141,7 @@ def _other_state(site: Site, job_id: str) -> str | None:
 
 
 def last_word(site: Site, job_id: str) -> str:
-    """How a job ended, in the scheduler's word (`TIMEOUT`, `CANCELLED`, ...); empty where it has forgotten."""
+    """How a job ended, in the scheduler's word (`TIMEOUT`, ...); empty where it has forgotten."""
     if site.batch_type != "Slurm":
         return ""
     try:

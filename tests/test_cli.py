@@ -6,7 +6,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from jobs.stage import Stage
+from jobs.store import Recipe, Store
+from jobs.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,6 +34,8 @@ def jobs_command(*arguments):
         (["run", "--start-from", "trajectories", "--dry-run"], "found no deposited trajectory"),
         (["make", "train-0", "--store", "nowhere"], "no such stage was planned"),
         (["compare", "README.md", "README.md"], "README.md: not a claims.json"),
+        (["cancel"], "cancel: found no --site"),
+        (["run", "--site", "nowhere"], "site nowhere: not found, expected one of"),
     ],
 )
 def test_wrong_input_is_one_line(arguments, expected):
@@ -75,6 +82,47 @@ def test_compare_reports_what_moved(tmp_path):
     worse = jobs_command("compare", tmp_path / "one.json", tmp_path / "two.json")
     assert worse.returncode == 1
     assert "a/b: PASS 1.0 -> FAIL 2.0" in worse.stdout
+
+
+def test_compare_can_insist_on_agreement(tmp_path):
+    claim = {"id": "a/b", "verdict": "INCONCLUSIVE", "value": 1.0, "standard_error": 0.05}
+    sides = {"one": {}, "far": {"value": 2.0}, "decided": {"verdict": "PASS"}}
+    for name, change in sides.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"claims": [claim | change]}))
+
+    def agree(first: str, second: str) -> int:
+        return jobs_command(
+            "compare", tmp_path / f"{first}.json", tmp_path / f"{second}.json", "--agree"
+        ).returncode
+
+    assert agree("decided", "decided") == 0
+    assert agree("one", "one") == 1  # nothing decided in both
+    assert agree("one", "far") == 1
+
+
+def observed_store(root: Path, shift: float) -> Path:
+    """A store with one sealed observation of eight blocks."""
+    store = Store(root)
+    store.prepare()
+    stage = Stage("observe", "observe x", {})
+    part = store.part(stage.name)
+    part.mkdir()
+    noise = np.random.default_rng(1).normal(size=8)
+    np.savez(part / "observables.npz", temperature_K=3000 + 10 * noise + shift)
+    workspace = Workspace(parameters={}, seed=0, inputs={}, directory=part)
+    store.finish(Recipe.of(stage), workspace, wall_seconds=1.0)
+    return root
+
+
+def test_stores_are_compared_by_what_was_observed(tmp_path):
+    here, same = observed_store(tmp_path / "a", 0.0), observed_store(tmp_path / "b", 1.0)
+    assert jobs_command("compare", here, same).returncode == 0
+    far = jobs_command("compare", here, observed_store(tmp_path / "c", 50.0))
+    assert far.returncode == 1
+    assert "observe x: temperature_K" in far.stdout
+    empty = jobs_command("compare", here, tmp_path)
+    assert empty.returncode == 2
+    assert "found no observation" in empty.stderr
 
 
 def test_imports_are_quick():
