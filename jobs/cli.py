@@ -114,6 +114,10 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("first", type=Path)
     compare.add_argument("second", type=Path)
 
+    from jobs import images
+
+    images.add_arguments(commands.add_parser("images", help="the Apptainer images: build, test, list, check"))
+
     make = commands.add_parser("make", help="make one planned stage (what a slot or a batch job runs)")
     make.add_argument("name")
     add_store_option(make)
@@ -221,6 +225,10 @@ def main(argv: list[str] | None = None) -> int:
                 from jobs import deposit
 
                 return deposit.main(arguments)
+            case "images":
+                from jobs import images
+
+                return images.main(arguments)
             case _:
                 return _look(arguments)
     except SuiteError as error:
