@@ -145,6 +145,10 @@ def _parser() -> argparse.ArgumentParser:
         help="fail unless every value agrees and something was decided in both",
     )
 
+    from jobs import images
+
+    images.add_arguments(commands.add_parser("images", help="the Apptainer images: build, test, list, check"))
+
     make = commands.add_parser("make", help="make one planned stage (what a slot or a batch job runs)")
     make.add_argument("name")
     make.add_argument(
@@ -297,6 +301,10 @@ def main(argv: list[str] | None = None) -> int:
                 from jobs import deposit
 
                 return deposit.main(arguments)
+            case "images":
+                from jobs import images
+
+                return images.main(arguments)
             case _:
                 return _look(arguments)
     except SuiteError as error:
