@@ -325,6 +325,21 @@ def read_record(image: Path) -> dict[str, Any]:
     return record
 
 
+def checked_digest(image: Path) -> str:
+    """The digest of an image that is to be used.
+
+    Raises:
+        SuiteError: it is missing, has no record, or is not the one that was recorded.
+    """
+    found, recorded = apptainer.digest(image), read_record(image)["digest"]
+    if found != recorded:
+        raise SuiteError(
+            f"{image}: found digest {found[:12]}, expected {recorded[:12]} of {image.stem}.json; "
+            "build it again, or copy both files"
+        )
+    return found
+
+
 class _Progress:
     """One line that is written over on a terminal; a line for each change elsewhere."""
 

@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from jobs.store import IMAGE_VARIABLE, Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMMAND_TIMEOUT_S = 60
+PROBE_WALLTIME_H = 0.25
 EXIT_CODE = "exit-code"
 OUTPUT, ERRORS = "job.out", "job.err"
 _HOST_MPI = "/hostmpi"
@@ -198,6 +199,8 @@ def write_job(
     """
     dpdispatcher = _dpdispatcher()
     request = site.request(kind_of(stage))
+    if stage.kind == "probe" and request.walltime_h is not None:
+        request = replace(request, walltime_h=min(request.walltime_h, PROBE_WALLTIME_H))
     nodes, cores = nodes_and_cores(site, stage)
     resources = dpdispatcher.Resources(
         number_node=nodes,

@@ -5,6 +5,7 @@ Needs a Slurm that this user may submit to (CI brings up one node); skipped with
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,15 +21,18 @@ import pytest
 
 from jobs import batch, scheduler
 from jobs.batch import State
+from jobs.dispatch import run as dispatch_run
 from jobs.errors import SuiteError
 from jobs.graph import plan
 from jobs.site import Site, read_site
 from jobs.stage import Stage
-from jobs.store import Store
+from jobs.store import IMAGE_VARIABLE, Store
 
 ROOT = Path(__file__).resolve().parent.parent
 TIER = ROOT / "tests" / "tiny.yml"
 PATIENCE_S = 300
+# How an Apptainer image begins; enough for what is only looked at.
+SIF_HEAD = b"#!/usr/bin/env run-singularity\n\0SIF_MAGIC\0" + bytes(64)
 SITE = {
     "name": "bare",
     "batch_type": "Slurm",
@@ -295,6 +299,42 @@ def test_a_job_killed_for_memory_names_what_was_asked_for(site: Site, store: Sto
     assert found.state is State.FAILED
     assert "want of memory: found memory_gb 1 for md" in found.text
     assert "bare.yml" in found.text
+
+
+def site_with_image(tmp_path: Path, content: bytes | None, digest: str) -> Site:
+    """A site whose one image is `content`, recorded with `digest`."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    if content is not None:
+        (folder / "box.sif").write_bytes(content)
+        (folder / "box.json").write_text(json.dumps({"digest": digest}))
+    kinds = {"default": {"image": "box", "memory_gb": 1, "walltime_h": 0.5}}
+    return read_site(str(write_site(tmp_path, images=str(folder), kinds=kinds)))
+
+
+def test_an_image_that_is_missing_or_another_one_stops_before_any_job(tmp_path: Path, store: Store) -> None:
+    _, md = chain(steps=100)
+    with pytest.raises(SuiteError, match=r"box\.sif: no such image; .*images build"):
+        batch.run([md], store, site_with_image(tmp_path, None, ""))
+    shutil.rmtree(tmp_path / "images")
+    with pytest.raises(SuiteError, match=r"box\.sif: found digest \w+, expected 0{12} of box\.json"):
+        batch.run([md], store, site_with_image(tmp_path, SIF_HEAD, "0" * 64))
+    assert not (store.root / "jobs").exists()
+
+
+def test_a_product_of_another_image_is_named_stale(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    melt, _ = chain(steps=100)
+    monkeypatch.setenv(IMAGE_VARIABLE, f"box:{'a' * 64}")
+    dispatch_run([melt], store)  # the manifest says which image its process ran in
+    assert store.manifest(melt.name)["image"] == f"box:{'a' * 64}"
+    site = site_with_image(tmp_path, SIF_HEAD, hashlib.sha256(SIF_HEAD).hexdigest())
+    outcome = batch.run([melt], store, site)
+    said = " ".join(capsys.readouterr().err.split())
+    assert outcome.reused == 1
+    assert "1 products: found image box aaaaaaaaaaaa" in said
+    assert "--rebuild-stale makes them again" in said
 
 
 def test_three_hundred_stages_are_planned_and_submitted_quickly(site: Site, store: Store) -> None:
