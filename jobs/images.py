@@ -252,8 +252,8 @@ def definition_hash(name: str) -> str:
 
 
 def lock_hash(name: str) -> str:
-    """SHA-256 of a lock file."""
-    return hashlib.sha256(lock_path(name).read_bytes()).hexdigest()
+    """SHA-256 of a lock file's pins, in whatever order they stand."""
+    return hashlib.sha256(json.dumps(sorted(read_lock_of(name).items())).encode()).hexdigest()
 
 
 def build(name: str, folder: Path, *, mirror: str) -> None:
