@@ -37,7 +37,7 @@ OUTSIDE = ("dpdispatcher", "pytest")
 # Debian 12: its Python, and the newest C library that a wheel may ask for.
 PYTHON = (3, 11)
 _GLIBC_MINOR = 36
-_MOST_WANTED = "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"
+_OLDER_PLATFORMS = "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+) --hash=sha256:([0-9a-f]{64})")
 
 
@@ -207,7 +207,7 @@ def _fetch_wheels(name: str, wheels: Path, watch: Callable[[str], None]) -> None
     platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(_GLIBC_MINOR, 4, -1)]
     words = ["download", "--quiet", "--no-deps", "--require-hashes", "--dest", str(wheels.resolve())]
     words += ["--python-version", f"{PYTHON[0]}.{PYTHON[1]}", "--implementation", "cp"]
-    for platform in (*platforms, *_MOST_WANTED):
+    for platform in (*platforms, *_OLDER_PLATFORMS):
         words += ["--platform", platform]
     words += ["--requirement", str(lock_path(name))]
 
@@ -252,8 +252,8 @@ def definition_hash(name: str) -> str:
 
 
 def lock_hash(name: str) -> str:
-    """SHA-256 of a lock file."""
-    return hashlib.sha256(lock_path(name).read_bytes()).hexdigest()
+    """SHA-256 of a lock file's pins, in whatever order they stand."""
+    return hashlib.sha256(json.dumps(sorted(read_lock_of(name).items())).encode()).hexdigest()
 
 
 def build(name: str, folder: Path, *, mirror: str) -> None:
