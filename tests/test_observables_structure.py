@@ -238,7 +238,7 @@ def alpha_quartz(repeats=(3, 3, 2)):
     types = np.repeat([0, 1], [3, 6])
     # The rectangle a x sqrt(3) a holds two hexagonal cells.
     cell = np.array([a, a * np.sqrt(3), c])
-    positions = np.concatenate([unit, unit + lattice[1] + [a, 0, 0]])
+    positions = np.concatenate([unit, unit + lattice[1] + np.array([a, 0, 0])])
     shifts = np.array(list(np.ndindex(repeats))) * cell
     whole = (positions[None] + shifts[:, None]).reshape(-1, 3)
     return whole, np.tile(np.tile(types, 2), len(shifts)), cell * repeats
@@ -265,7 +265,7 @@ def test_fibrous_silica_is_all_two_rings():
     bridge = 1.2  # of an oxygen from the chain's axis: Si-O 1.76 A, Si-Si 2.58 A
     links = [(bridge, 0, c / 4), (-bridge, 0, c / 4), (0, bridge, 3 * c / 4), (0, -bridge, 3 * c / 4)]
     unit = np.array([*chain, *links])
-    unit = np.concatenate([unit, unit + [a / 2, b / 2, 0]])
+    unit = np.concatenate([unit, unit + np.array([a / 2, b / 2, 0])])
     types = np.tile(np.repeat([0, 1], [2, 4]), 2)
     repeats = (3, 2, 3)
     shifts = np.array(list(np.ndindex(repeats))) * [a, b, c]
@@ -278,6 +278,8 @@ def test_fibrous_silica_is_all_two_rings():
     assert bonding.o[2] == 2 * n_si
     assert bonding.two_rings == n_si  # one shared edge for each link of a chain
     assert bonding.close_silicon == 0  # 2.58 A; a chain squeezed along its axis has them below 2.5
-    squeezed = find_neighbours((positions * [1, 1, 0.93])[None], types, cell * [1, 1, 0.93], cutoff_angstrom=2.7)
+    squeezed = find_neighbours(
+        (positions * [1, 1, 0.93])[None], types, cell * [1, 1, 0.93], cutoff_angstrom=2.7
+    )
     bonding = coordination.count_bonds(squeezed, cutoff_si_o_angstrom=2.2)
     assert (bonding.two_rings, bonding.close_silicon) == (n_si, n_si)

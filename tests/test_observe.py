@@ -208,9 +208,9 @@ def test_the_deposited_aimd_run(tmp_path):
     assert facts["skip_frames"] >= run.unequilibrated_frames
     with np.load(tmp_path / "observables.npz") as arrays:
         peaks = {
-            pair: highest_peak(
-                arrays["rdf_r"], arrays[f"rdf_{pair}"].mean(0), window=window, half_width=0.1
-            )[0]
+            pair: highest_peak(arrays["rdf_r"], arrays[f"rdf_{pair}"].mean(0), window=window, half_width=0.1)[
+                0
+            ]
             for pair, window in {"Si-O": (1.3, 2.0), "O-O": (2.2, 3.2), "Si-Si": (2.7, 3.6)}.items()
         }
         coordination = arrays["coordination_SiO"].mean(0) @ np.arange(10)

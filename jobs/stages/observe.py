@@ -250,15 +250,15 @@ def _structure(workspace: Workspace, selection: _Selection) -> tuple[dict[str, F
     }
     rings, close = np.array(bonds).T
     counts = {
-        "two_rings": _summary(rings),
-        "sisi_below_2.5": _summary(close),
-        "defects_si": _summary(1 - si[:, 4]),
-        "defects_o": _summary(1 - o[:, 2]),
+        "two_rings": block_summary(rings),
+        "sisi_below_2.5": block_summary(close),
+        "defects_si": block_summary(1 - si[:, 4]),
+        "defects_o": block_summary(1 - o[:, 2]),
     }
     return arrays, {"structure_stride": stride, "counts": counts}
 
 
-def _summary(blocks: Floats) -> dict[str, Any]:
+def block_summary(blocks: Floats) -> dict[str, Any]:
     """Mean and blocks: rings and close pairs are numbers per frame, defects are shares of the species."""
     return {"mean": float(blocks.mean()), "blocks": blocks.tolist()}
 
