@@ -78,7 +78,7 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
     weights = boltzmann_weights(difference, temperature_K=sample.temperature_K)
     workspace.progress(0.5, "structure")
     arrays, counts, means = _structure(given, sample, weights)
-    np.savez_compressed(workspace.directory / "observables.npz", **arrays)
+    np.savez_compressed(workspace.directory / "observables.npz", **arrays)  # type: ignore[arg-type]
     facts = _facts(deposited, sample, difference, weights) | {
         "counts": counts,
         "first_order": {
@@ -110,8 +110,8 @@ def _open(reference: Mapping[str, Any], potential: Path, root: Path | None) -> D
     found = file_sha256(potential / "model.pb")
     if found != deposited.sampler["sha256"]:
         raise SuiteError(
-            f"{potential / 'model.pb'}: found sha256 {found[:12]}..., expected the sampler of {deposited.name}, "
-            f"{deposited.sampler['sha256'][:12]}..."
+            f"{potential / 'model.pb'}: found sha256 {found[:12]}..., "
+            f"expected the sampler of {deposited.name}, {deposited.sampler['sha256'][:12]}..."
         )
     return deposited
 
