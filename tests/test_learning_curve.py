@@ -27,7 +27,7 @@ def tier_file(folder: Path, **curve) -> str:
     content = yaml.safe_load(TINY.read_text())
     content["training"] |= {"steps": 60, "checkpoint_every": 50, "decay_steps": 10}
     content["learning_curve"] = {
-        "seeds": [1, 2], "shares": [0.5, 1], "precisions": ["float32"], "steps": [60]
+        "seeds": [1], "shares": [0.5, 1], "precisions": ["float32"], "steps": [60]
     } | curve  # fmt: skip
     path = folder / "curve.yml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -86,11 +86,8 @@ def test_a_curve_that_is_really_trained(tmp_path):
     for point in points:
         assert (point.facts["precision"], point.facts["steps"]) == ("float32", 60)
         np.testing.assert_array_equal(point["energy_reference_eV"], points[0]["energy_reference_eV"])
-    assert sorted(point.facts["seed"] for point in points) == [1, 1, 2, 2]
-    predictions = [point["forces_predicted"] for point in points]
-    for i in range(4):
-        for j in range(i):
-            assert np.abs(predictions[i] - predictions[j]).max() > 1e-3
+    assert [point.facts["seed"] for point in points] == [1, 1]
+    assert np.abs(points[0]["forces_predicted"] - points[1]["forces_predicted"]).max() > 1e-3
     # The claim is judged on these products as they are: the ratio of the errors of all seeds together.
     atom = next(atom for atom in load_claims() if atom.id == "small-data/last-doubling")
     result = evaluate(judge_small_data, atom, evidence)
