@@ -9,8 +9,7 @@ is the effective fraction of the frames, (sum w)^2 / (n sum w^2) (Kish): 1 for E
 difference is normally distributed with standard deviation s under the sampler, its expectation is
 exp(-(s / kT)^2): 0.1 at s = 1.5 kT. At 3000 K (kT = 0.259 eV) a potential whose energy misses the
 reference by 20 meV/atom has s = 1.9 eV = 7.4 kT at 96 atoms and an expected fraction of 1e-24, which n
-frames show as about 1/n: one frame carries all weight. 0.1 needs 4.1 meV/atom at 96 atoms (s grows as
-the root of N only where errors of atoms are independent; 4.1 is for errors as found at that N).
+frames show as one to three of them carrying all weight. 0.1 needs 4.1 meV/atom at 96 atoms.
 
 What else could be done. Expanded in cumulants, the mean of A in the ensemble of E1 is
 
