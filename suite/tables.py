@@ -16,12 +16,12 @@ import numpy as np
 from jobs.errors import SuiteError
 from jobs.observables.msd import diffusion
 from jobs.reference import Row, read_experiment
-from suite.distances import moments
+from suite.distances import moments, peak
 from suite.evidence import Evidence, Observation
 from suite.reference import SAMPLE_FRACTION, Curves, read_curves
 from suite.statistics import Array, Estimate, Groups, estimate, mean_of
 from suite.test_fig1_rdf import peak_feature, rdf_reader
-from suite.test_fig2_badf import badf_reader
+from suite.test_fig2_badf import MAXIMUM_HALF_WIDTH, MAXIMUM_WINDOW, badf_reader
 from suite.verdict import NotTested, Pending
 
 UNAVAILABLE = (NotTested, Pending, SuiteError)
@@ -79,6 +79,14 @@ def _angle(triplet: str, which: int) -> Callable[[Sequence[Observation]], Estima
     return _of_curves(badf_reader(triplet), lambda x, groups: moments(x, mean_of(groups))[which])
 
 
+def _first_maximum(triplet: str) -> Callable[[Sequence[Observation]], Estimate]:
+    def position(x: Array, groups: Groups) -> float:
+        window = MAXIMUM_WINDOW[triplet]
+        return peak(x, mean_of(groups), window=window, half_width=MAXIMUM_HALF_WIDTH)[0]
+
+    return _of_curves(badf_reader(triplet), position)
+
+
 def _coordination(key: str) -> Callable[[Sequence[Observation]], Estimate]:
     def number(groups: Groups) -> float:
         shares = mean_of(groups)
@@ -109,6 +117,7 @@ QUANTITIES = (
     Quantity("Si not 4-fold", "%", _count("defects_si", factor=100)),
     Quantity("O not 2-fold", "%", _count("defects_o", factor=100)),
     Quantity("O-Si-O, mean", "°", _angle("O-Si-O", 0), ("pbe-glass-O-Si-O", "liquid-O-Si-O")),
+    Quantity("O-O-O, first maximum", "°", _first_maximum("O-O-O"), ("liquid-O-O-O",)),
     Quantity("Si-O-Si, mean", "°", _angle("Si-O-Si", 0), ("pbe-glass-Si-O-Si", "liquid-Si-O-Si")),
     Quantity("Si-O-Si, standard deviation", "°", _angle("Si-O-Si", 1)),
     Quantity("2-rings (two Si sharing two O) in a frame", "", _count("two_rings")),
@@ -158,10 +167,10 @@ def _cell(quantity: Quantity, runs: Sequence[Observation], number: Callable[...,
 
 
 def _known(row: Row) -> str:
-    value = "" if row.value is None else f"{row.value:g}"
-    spread = "" if row.uncertainty is None else f" ± {row.uncertainty:g}"
-    certainty = " M, informs only" if row.certainty == "M" else f" {row.certainty}"
-    return f"{value}{spread} ({row.quantity.split(',')[0]};{certainty})"
+    value = f"{row.value:g}" if row.uncertainty is None else f"{row.value:g} ± {row.uncertainty:g}"
+    unit = {"A": "Å", "degree": "°"}.get(row.unit, row.unit)
+    certainty = "M, informs only" if row.certainty == "M" else row.certainty
+    return f"{value} {unit} ({row.quantity.split(',')[0]}; {certainty})"
 
 
 def _overlap(title: str, facts: Mapping[str, Any]) -> str:
@@ -194,8 +203,9 @@ def diffusion_table(evidence: Evidence) -> Table:
                 rows.append((REFERENCES.get(label, label), temperature, species, *_moved(runs, species)))
         except (*UNAVAILABLE, KeyError, ValueError):
             continue
+    known = (f"Known: {_known(read_experiment()['bks-diffusion-3000K'])}.",)
     heads = ("run", "T (K)", "species", "times (ps)", "log slope ± s.e.", "D ± s.e. (cm²/s)")
-    return Table(heads, tuple(rows))
+    return Table(heads, tuple(rows), known)
 
 
 def _moved(runs: Sequence[Observation], species: str) -> tuple[str, str, str]:

@@ -53,6 +53,7 @@ def test_the_reference_is_reported_with_errors_beside_what_is_known(tmp_path):
         ("first O-O", 2.66, 0.03),
         ("O around Si", 4.05, 0.02),
         ("O-Si-O, mean", 108.0, 3.0),
+        ("O-O-O, first maximum", 60.0, 1.0),
     ):
         value, half = (float(text) for text in cells(table, quantity)[nnp].split(" ± "))
         assert value == pytest.approx(truth, abs=within), quantity
