@@ -728,7 +728,11 @@ def training(evidence: Evidence) -> Drawing:
 
 LEARNING = Series("learning-curve", "deepmd-96", "DeePMD-96")
 SETTINGS = Series("learning-curve-settings", "deepmd-96", "DeePMD-96, all frames")
-PRECISION_DASH = {"float32": (), "float64": (4, 1.5)}
+# Marker, dash and place beside the number of steps (a factor), so that neither hides the other.
+PRECISIONS: Mapping[str, tuple[str, tuple[float, ...], float]] = {
+    "float32": ("o", (), 0.97),
+    "float64": ("s", (4, 1.5), 1.03),
+}
 
 
 def learning_curve(evidence: Evidence) -> Drawing:
@@ -755,17 +759,19 @@ def learning_curve(evidence: Evidence) -> Drawing:
     settings = _trained_points(sketch, SETTINGS)
     if settings:
         canvas, axes = _canvas()
-        for precision, dash in PRECISION_DASH.items():
-            if of_kind := [point for point in settings if point["precision"] == precision]:
-                steps, means = _seeds(axes, of_kind, "steps", "force_rmse_eV_A", dash=dash)
-                axes.text(
-                    steps[-1],
-                    means[-1],
-                    f" {precision}",
-                    va="center",
-                    fontsize=8.0,
-                    color=INKS["muted"].light,
-                )
+        for precision, (marker, dash, beside) in PRECISIONS.items():
+            of_kind = [
+                {**point, "place": point["steps"] * beside}
+                for point in settings
+                if point["precision"] == precision
+            ]
+            if of_kind:
+                places, means = _seeds(axes, of_kind, "place", "force_rmse_eV_A", dash=dash, marker=marker)
+                axes.annotate(
+                    precision, (places[0], means[0]), xytext=(-6 if beside < 1 else 6, 0),
+                    textcoords="offset points", ha="right" if beside < 1 else "left", va="center",
+                    fontsize=8.0, color=INKS["muted"].light,
+                )  # fmt: skip
         axes.set(
             xscale="log", yscale="log", xlabel="training steps", ylabel="held-out rms force error (eV/Å)"
         )
@@ -800,7 +806,13 @@ def _trained_points(sketch: _Sketch, series: Series) -> list[dict[str, float]]:
 
 
 def _seeds(
-    axes: Axes, points: Sequence[Mapping[str, float]], x_key: str, y_key: str, *, dash: tuple[float, ...]
+    axes: Axes,
+    points: Sequence[Mapping[str, float]],
+    x_key: str,
+    y_key: str,
+    *,
+    dash: tuple[float, ...],
+    marker: str = "o",
 ) -> tuple[Array, Array]:
     """A dot for each point and a line through the root mean square at each x, which is returned."""
     colour = INKS[METHODS[LEARNING.method].colour].light
@@ -809,7 +821,7 @@ def _seeds(
     places = np.unique(x)
     means = np.array([math.sqrt(float(np.mean(y[x == place] ** 2))) for place in places])
     axes.plot(places, means, color=colour, linewidth=1.1, linestyle=(0, dash) if dash else "-")
-    axes.plot(x, y, "o", color=colour, markersize=3, alpha=0.8)
+    axes.plot(x, y, marker, color=colour, markersize=3, alpha=0.8)
     if x_key == "train_frames" and len(places) > 1:
         axes.plot(
             places, means[0] * np.sqrt(places[0] / places), color=INKS["muted"].light, linewidth=0.8,
