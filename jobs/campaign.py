@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,7 @@ THERMO_EVERY = 10
 # Labels that claims name and that no stage makes so far.
 NOT_BUILT = {
     "cost": "the cost measurement is not built yet",
-    "learning-curve": "the learning curve is not built yet",
     "liquid-96-n2p2": "training with n2p2 is not built yet",
-    "reference-reweighted": "the reweighted reference is not built yet",
 }
 # Chosen in reference/paper.yml (training-steps): the paper does not say.
 PAPER_TRAINING_STEPS = 1_000_000
@@ -129,7 +128,9 @@ class _Builder:
         for label, run in self.about["runs"].items():
             self._run(label, run)
         self._parity()
+        self._learning_curve()
         self._references()
+        self._reweighted()
         self.campaign.deviations.extend(self._deviations())
         self.campaign.unavailable |= NOT_BUILT
         return self.campaign
@@ -178,7 +179,8 @@ class _Builder:
         }
         return Stage("potential", f"potential {name}", parameters, core_seconds=40)
 
-    def _dataset(self, nnp: str) -> Stage:
+    def _dataset(self, nnp: str, *, share: float = 1.0, seed: int = 1) -> Stage:
+        """The dataset of a potential, or one with a share of its training frames, drawn with `seed`."""
         from jobs.deposit import read_set
 
         rebuilt = self.campaign.start_from == "nothing"
@@ -198,8 +200,12 @@ class _Builder:
             "cutoff_angstrom": self.protocol["II.B network"]["cutoff"].value,
             "max_train_frames": None,
         }
+        if share < 1:
+            parameters |= {"max_train_frames": share, "subset_seed": seed}
         inputs = {f"aimd-{n}": stage for n, stage in enumerate(self._aimd(nnp), start=1)} if rebuilt else {}
         label = f"dataset for {DISPLAY_NAMES[nnp]}"
+        if share < 1:
+            label = f"{share:.3g} of the {label}, draw {seed}"
         return Stage("dataset", label, parameters, seed=1, inputs=inputs, core_seconds=10)
 
     def _aimd(self, nnp: str) -> list[Stage]:
@@ -272,8 +278,9 @@ class _Builder:
             )
         return stages
 
-    def _trained(self, nnp: str, seed: int) -> Stage:
-        training = self.about["training"]
+    def _trained(self, nnp: str, seed: int, *, share: float = 1.0, **settings: Any) -> Stage:
+        """One training; `settings` depart from the tier's own, `share` is that of the frames."""
+        training = self.about["training"] | settings
         stated = self.protocol[f"II.B loss of {DISPLAY_NAMES[nnp]}"]
         loss = {
             f"{end}_pref_{letter}": stated[f"{quantity}_{end}"].value
@@ -286,7 +293,6 @@ class _Builder:
             "axis_neuron": 4,
             "type_one_side": False,
             "batch_size": 1,
-            "threads": 1,
             **training,
         }
         cost = (
@@ -294,10 +300,10 @@ class _Builder:
         )
         return Stage(
             "train",
-            f"train {DISPLAY_NAMES[nnp]} seed {seed}",
+            " ".join([f"train {DISPLAY_NAMES[nnp]} seed {seed}", *_departures(share, settings)]),
             parameters,
             seed=seed,
-            inputs={"dataset": self._dataset(nnp)},
+            inputs={"dataset": self._dataset(nnp, share=share, seed=seed)},
             core_seconds=cost,
         )
 
@@ -326,6 +332,61 @@ class _Builder:
                 core_seconds=5,
             )
         ]
+
+    def _learning_curve(self) -> None:
+        """DeePMD-96's held-out error against frames, and against precision and steps; one point, one seed.
+
+        Every point is judged on the held-out frames of the whole dataset. The point with all frames and the
+        tier's own settings is the tier's training itself. With fewer steps the learning rate falls faster,
+        to the same end.
+        """
+        labels = ("learning-curve", "learning-curve-settings")
+        about = self.about.get("learning_curve")
+        reason = None
+        if about is None:
+            reason = f"the {self.campaign.tier} tier trains no learning curve; overnight and paper do"
+        elif self.user_potential is not None:
+            reason = f"{self.user_potential} is judged in place of the paper's potentials"
+        elif self.campaign.start_from == "potentials":
+            reason = "the deposited potential was taken as given (--start-from potentials)"
+        if about is None or reason is not None:
+            self.campaign.unavailable |= dict.fromkeys(labels, str(reason))
+            return
+        expected = {"seeds", "shares", "precisions", "steps"}
+        if not isinstance(about, dict) or set(about) != expected:
+            raise SuiteError(
+                f"tier {self.campaign.tier}: learning_curve: found {', '.join(about) or 'nothing'}, "
+                f"expected {', '.join(sorted(expected))} as in jobs/tiers/overnight.yml"
+            )
+        if bad := [share for share in about["shares"] if not 0 < share <= 1]:
+            raise SuiteError(
+                f"tier {self.campaign.tier}: learning_curve: found share {bad[0]}, expected above 0, up to 1"
+            )
+        own = self.about["training"]
+        others = [{"precision": p} for p in about["precisions"] if p != own["precision"]] + [
+            {"steps": n, "decay_steps": max(1, round(own["decay_steps"] * n / own["steps"]))}
+            for n in about["steps"]
+            if n != own["steps"]
+        ]
+        points: dict[str, list[tuple[float, dict[str, Any]]]] = {
+            "learning-curve": [(float(share), {}) for share in about["shares"]],
+            "learning-curve-settings": [(1.0, settings) for settings in ({}, *others)],
+        }
+        for label, of_label in points.items():
+            self.campaign.labels[label] = [
+                self._held_out_errors(self._trained("deepmd-96", seed, share=share, **settings))
+                for share, settings in of_label
+                for seed in about["seeds"]
+            ]
+
+    def _held_out_errors(self, trained: Stage) -> Stage:
+        return Stage(
+            "parity",
+            f"held-out errors of {trained.label.removeprefix('train ')}",
+            {},
+            inputs={"dataset": self._dataset("deepmd-96"), "potential": trained},
+            core_seconds=20,
+        )
 
     # -- trajectories ---------------------------------------------------------------------------
 
@@ -477,6 +538,46 @@ class _Builder:
                     Stage("observe", f"observe AIMD {found.name} {run.id}", parameters, core_seconds=5)
                 )
 
+    def _reweighted(self) -> None:
+        """Single points of one sampler, reweighted: a reference whose start cannot decide, one label."""
+        from jobs.deposit import list_sets
+        from jobs.models import deposited_model
+
+        label = "reference-reweighted"
+        reasons = ["no single points of a fixed sampler are deposited (python -m jobs deposit --sampler)"]
+        for found in list_sets():
+            if found.sampler is None:
+                continue
+            try:
+                path, record = deposited_model(found.sampler["model"])
+            except SuiteError as error:
+                reasons.append(str(error))
+                continue
+            if record["sha256"] != found.sampler["sha256"]:
+                reasons.append(
+                    f"{path}: no longer the sampler of {found.name}; keep a sampler under its own name"
+                )
+                continue
+            observe = self._observe_parameters({})
+            parameters = {
+                "reference": {"set": found.name, "sha256": found.sha256},
+                **{
+                    key: observe[key]
+                    for key in ("rdf_bin_angstrom", "angle_bin_degree", "angle_cutoffs_angstrom")
+                },
+            }
+            sampler = self._imported(path, f"sampler {found.sampler['model']}")
+            stage = Stage(
+                "reweight",
+                f"reweight {found.name}",
+                parameters,
+                inputs={"potential": sampler},
+                core_seconds=20,
+            )
+            self.campaign.labels.setdefault(label, []).append(stage)
+        if label not in self.campaign.labels:
+            self.campaign.unavailable[label] = reasons[-1]
+
     def _deviations(self) -> Iterator[str]:
         """How this campaign departs from the paper's protocol, a line each."""
         from jobs.deposit import read_set
@@ -523,6 +624,13 @@ class _Builder:
         yield "liquids start from BKS ones (the paper does not say); short runs keep part of their network"
 
 
+def _departures(share: float, settings: Mapping[str, Any]) -> list[str]:
+    """What a training has other than its tier's, in words for its label."""
+    words = [f"{share:.3g} of the frames"] if share < 1 else []
+    words += [str(settings["precision"])] if "precision" in settings else []
+    return words + ([f"{settings['steps']} steps"] if "steps" in settings else [])
+
+
 def _production_steps(stage: Stage) -> float:
     if stage.kind == "quench":
         return float(stage.parameters["anneal_steps"])
@@ -549,6 +657,7 @@ def aimd_core_seconds(atoms: int) -> float:
     return 35.0 * (atoms / 96) ** 3
 
 
+@cache
 def angle_cutoffs_angstrom() -> dict[str, float]:
     """Neighbour cut-offs per pair for angles: AIMD's first minima, recorded once, used for all models."""
     import yaml

@@ -31,6 +31,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from numpy.typing import NDArray
 
 from jobs.errors import SuiteError
 from jobs.frames import TYPE_MAP, Frame, density_g_cm3, read_extxyz
+from jobs.models import deposited_model
 from jobs.store import file_sha256
 
 DEPOSIT = Path(__file__).resolve().parent.parent / "reference" / "aimd"
@@ -142,6 +144,12 @@ class DepositedSet:
         return str(self.facts["use"])
 
     @property
+    def sampler(self) -> Mapping[str, str] | None:
+        """The deposited network that drew the configurations: `model` (its name) and `sha256`, or None."""
+        found: Mapping[str, str] | None = self.facts.get("sampler")
+        return found
+
+    @property
     def n_atoms(self) -> int:
         """Atoms per frame."""
         return len(self.types)
@@ -187,14 +195,12 @@ def read_set(name: str, *, root: Path = DEPOSIT) -> DepositedSet:
     Raises:
         SuiteError: no such set, or a `set.yml` that this code cannot read.
     """
-    import yaml
-
     path = root / name / "set.yml"
     if not path.is_file():
         known = ", ".join(sorted(p.parent.name for p in root.glob("[!.]*/set.yml"))) or "none"
         raise SuiteError(f"{path}: found no such set, expected one of: {known}")
     content = path.read_bytes()
-    facts = yaml.safe_load(content)
+    facts = _parse_index(content)
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise SuiteError(
             f"{path}: found no 'format: {FORMAT}', expected a set.yml written by `python -m jobs deposit`"
@@ -214,6 +220,14 @@ def read_set(name: str, *, root: Path = DEPOSIT) -> DepositedSet:
     )
     types = np.repeat(np.arange(len(TYPE_MAP), dtype=np.int8), [facts["atoms"][s] for s in TYPE_MAP])
     return DepositedSet(name, path.parent, hashlib.sha256(content).hexdigest(), facts, types, runs)
+
+
+@lru_cache(maxsize=64)
+def _parse_index(content: bytes) -> Any:
+    """The content of a set.yml; planning a campaign asks for the same ones dozens of times."""
+    import yaml
+
+    return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def list_sets(*, root: Path = DEPOSIT) -> list[DepositedSet]:
@@ -329,6 +343,7 @@ def summary(deposited: DepositedSet) -> dict[str, Any]:
         "density_g_cm3": facts["densities_g_cm3"],
         "kind": deposited.kind,
         "use": deposited.use,
+        "sampler": deposited.sampler["model"] if deposited.sampler else None,
         "timestep_fs": facts["timestep_fs"],
         "runs": len(deposited.runs),
         "melts": len({run.melt for run in deposited.runs}),
@@ -622,6 +637,7 @@ def deposit(
     licence: str,
     provenance: str,
     decks: Sequence[Path],
+    sampler: str | None = None,
     append: bool = False,
     root: Path = DEPOSIT,
 ) -> DepositedSet:
@@ -649,6 +665,8 @@ def deposit(
         licence: SPDX name.
         provenance: who computed what, from what, in a sentence.
         decks: input files of the engine, copied into the set.
+        sampler: of single points that judge, the deposited model (`reference/models/<name>`) that drew all
+            their configurations; its sha256 is recorded, and the set can be reweighted to its functional.
         append: add runs to the set `name`; what describes it must be the same as before.
         root: the deposit.
 
@@ -668,6 +686,8 @@ def deposit(
         )
     if kind == "singlepoints" and unequilibrated_frames:
         raise SuiteError("--unequilibrated: found single points, expected a trajectory")
+    if sampler is not None and (kind, use) != ("singlepoints", "judge"):
+        raise SuiteError(f"--sampler: found {kind} to {use}, expected single points to judge")
     for deck in decks:
         if not deck.is_file():
             raise SuiteError(f"{deck}: found no such deck, expected an input file of {engine}")
@@ -684,6 +704,8 @@ def deposit(
         "timestep_fs": timestep_fs,
         "licence": licence,
     }
+    if sampler is not None:
+        described["sampler"] = {"model": sampler, "sha256": deposited_model(sampler)[1]["sha256"]}
     with _locked(root):
         final = root / name
         if final.exists() and not append:
@@ -694,11 +716,10 @@ def deposit(
         if append:
             before = read_set(name, root=root)
             verify_set(before)
-            for key, now in described.items():
-                if before.facts[key] != now:
-                    raise SuiteError(
-                        f"{final}/set.yml: found {key} {before.facts[key]!r}, expected {now!r} to append"
-                    )
+            for key in {**described, "sampler": None}:
+                earlier, now = before.facts.get(key), described.get(key)
+                if earlier != now:
+                    raise SuiteError(f"{final}/set.yml: found {key} {earlier!r}, expected {now!r} to append")
         work = final if before else root / f".{name}.part"
         (work / "runs").mkdir(parents=True, exist_ok=True)
         (work / "decks").mkdir(exist_ok=True)
@@ -794,6 +815,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--basis")
     parser.add_argument("--setting", action="append", default=[], metavar="KEY=VALUE", help="may be repeated")
     parser.add_argument("--thermostat", help="of a trajectory; none for NVE")
+    parser.add_argument(
+        "--sampler",
+        metavar="MODEL",
+        help="of single points to judge: the network under reference/models/ that drew every configuration; "
+        "they then make the reweighted reference",
+    )
     parser.add_argument("--timestep-fs", type=float, help="of a trajectory")
     parser.add_argument(
         "--unequilibrated", type=int, default=0, metavar="FRAMES", help="first frames to skip"
@@ -855,6 +882,7 @@ def main(args: argparse.Namespace) -> int:
         timestep_fs=args.timestep_fs,
         unequilibrated_frames=args.unequilibrated,
         decks=args.decks,
+        sampler=args.sampler,
         append=args.append,
         root=args.root,
         **{option: getattr(args, option) for option in _REQUIRED},

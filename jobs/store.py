@@ -224,8 +224,11 @@ class Store:
         except (OSError, ValueError, KeyError):
             return 0.0, ""
 
-    def finish(self, recipe: Recipe, workspace: Workspace, *, wall_seconds: float) -> None:
-        """Seal a stage's products: hash, write the manifest, rename into place."""
+    def finish(self, recipe: Recipe, workspace: Workspace, *, wall_seconds: float, attempts: int) -> None:
+        """Seal a stage's products: hash, write the manifest, rename into place.
+
+        `wall_seconds` is the time of all `attempts` that it took.
+        """
         part = workspace.directory
         files = {
             str(path.relative_to(part)): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
@@ -242,6 +245,7 @@ class Store:
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "wall_s": round(wall_seconds, 2),
             "core_s": round(wall_seconds * recipe.cores, 2),
+            "attempts": attempts,
             "facts": workspace.facts,
         }
         manifest["seal"] = _seal(manifest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import time
 from importlib import import_module
@@ -11,8 +12,9 @@ from pathlib import Path
 
 from jobs.errors import SuiteError
 from jobs.store import Store
-from jobs.workspace import Workspace
+from jobs.workspace import CHECKPOINTS, Workspace
 
+ATTEMPTS_FILE = "attempts.json"
 # In the folder of a batch job: why the stage failed, and that a later job of its chain need not try.
 FAILURE = "failure.json"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -52,6 +54,8 @@ def make_stage(store: Store, name: str) -> bool:
         store.verify(recipe.inputs.values())
         directory = store.part(name)
         try:
+            attempts = earlier_attempts(directory)
+            began = time.time()
             directory.mkdir(exist_ok=True)
             workspace = Workspace(
                 parameters=recipe.parameters,
@@ -60,9 +64,11 @@ def make_stage(store: Store, name: str) -> bool:
                 directory=directory,
                 cores=recipe.cores,
             )
+            _write_attempts(workspace.checkpoints, [*attempts, (began, began)])
             started = time.monotonic()
             import_module(f"jobs.stages.{recipe.kind}").run(workspace)
-            store.finish(recipe, workspace, wall_seconds=time.monotonic() - started)
+            wall_seconds = time.monotonic() - started + sum(end - start for start, end in attempts)
+            store.finish(recipe, workspace, wall_seconds=wall_seconds, attempts=len(attempts) + 1)
         except Exception as error:
             # Not every library keeps the error number, and an engine says it in words of its own.
             full = shutil.disk_usage(store.root).free < _FULL_BYTES
@@ -70,3 +76,25 @@ def make_stage(store: Store, name: str) -> bool:
                 raise SuiteError(f"{store.root}: no space left on the disk (at {recipe.label})") from None
             raise
         return True
+
+
+def earlier_attempts(part: Path) -> list[tuple[float, float]]:
+    """When each earlier attempt at an unfinished stage began and ended, in seconds of the clock.
+
+    A killed attempt cannot say when it ended: the last one ended when the newest file of the unfinished
+    stage was last written (progress is, about once a second while an engine runs).
+    """
+    path = part / CHECKPOINTS / ATTEMPTS_FILE
+    try:
+        attempts = [(float(began), float(ended)) for began, ended in json.loads(path.read_text())]
+    except (OSError, ValueError, TypeError):
+        return []
+    newest = max(file.stat().st_mtime for file in part.rglob("*") if file.is_file())
+    began, _ = attempts[-1]
+    return [*attempts[:-1], (began, max(began, newest))]
+
+
+def _write_attempts(checkpoints: Path, attempts: list[tuple[float, float]]) -> None:
+    temporary = checkpoints / f"{ATTEMPTS_FILE}.tmp"
+    temporary.write_text(json.dumps(attempts))
+    os.replace(temporary, checkpoints / ATTEMPTS_FILE)

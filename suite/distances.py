@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from jobs.observables.peaks import highest_peak
 from suite.statistics import Array, Groups, mean_of
 from suite.verdict import NotTested
 
@@ -80,29 +81,15 @@ def signed_root(square: float) -> float:
 
 
 def peak(x: Array, y: Array, *, window: tuple[float, float], half_width: float) -> tuple[float, float]:
-    """Position and height of the highest maximum of y(x) within a window.
-
-    The maximum of the lightly smoothed curve, then the vertex of a parabola through the raw points
-    within `half_width` of it (a parabola averages over bins; the bare maximum jumps from bin to bin).
-    A curve that only rises or falls across the window gives the window's edge, which no band around a
-    real peak contains.
+    """Position and height of the highest maximum within a window (see `jobs.observables.peaks`).
 
     Raises:
         NotTested: the curve has no counts in the window.
     """
-    inside = np.flatnonzero((x >= window[0]) & (x <= window[1]))
-    smooth = np.convolve(np.pad(y, 2, mode="edge"), np.array([1, 4, 6, 4, 1]) / 16, mode="valid")
-    if len(inside) == 0 or smooth[inside].max() <= 0:
-        raise NotTested(f"no counts between {window[0]} and {window[1]}")
-    top = int(inside[np.argmax(smooth[inside])])
-    if top in (inside[0], inside[-1]):
-        return float(x[top]), float(y[top])
-    near = np.abs(x - x[top]) <= half_width + 1e-9
-    curvature, slope, offset = np.polyfit(x[near] - x[top], y[near], 2)
-    if curvature >= 0:
-        return float(x[top]), float(y[top])
-    shift = float(np.clip(-slope / (2 * curvature), -half_width, half_width))
-    return float(x[top]) + shift, float(offset + slope * shift + curvature * shift**2)
+    try:
+        return highest_peak(x, y, window=window, half_width=half_width)
+    except ValueError as error:
+        raise NotTested(str(error)) from None
 
 
 def moments(x: Array, density: Array) -> tuple[float, float]:
@@ -110,8 +97,3 @@ def moments(x: Array, density: Array) -> tuple[float, float]:
     weights = density / density.sum()
     mean = float(weights @ x)
     return mean, float(math.sqrt(weights @ (x - mean) ** 2))
-
-
-def log_slope(x: Array, y: Array) -> Array:
-    """Slope d ln y / d ln x at every point."""
-    return np.gradient(np.log(y), np.log(x))

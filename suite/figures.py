@@ -693,7 +693,7 @@ TRAINING = (
 
 
 def training(evidence: Evidence) -> Drawing:
-    """Learning curves: rms force error on held-out frames against training steps, one line per seed."""
+    """Rms force error on held-out frames against training steps, one line per seed."""
     import pandas as pd
 
     sketch = _Sketch(evidence)
@@ -723,7 +723,111 @@ def training(evidence: Evidence) -> Drawing:
         _plain_log_ticks(axes)
         panels.append(_panel(canvas, "training", "Held-out force error against training steps"))
     caption = "Rms force error on held-out batches while the potentials trained, one line per seed."
-    return sketch.finish("training", "Learning curves", caption, panels)
+    return sketch.finish("training", "Error while training", caption, panels)
+
+
+LEARNING = Series("learning-curve", "deepmd-96", "DeePMD-96")
+SETTINGS = Series("learning-curve-settings", "deepmd-96", "DeePMD-96, all frames")
+# Marker, dash and place beside the number of steps (a factor), so that neither hides the other.
+PRECISIONS: Mapping[str, tuple[str, tuple[float, ...], float]] = {
+    "float32": ("o", (), 0.97),
+    "float64": ("s", (4, 1.5), 1.03),
+}
+
+
+def learning_curve(evidence: Evidence) -> Drawing:
+    """Held-out error against training frames, and against steps by precision; every seed a dot."""
+    sketch = _Sketch(evidence)
+    panels: list[Panel] = []
+    points = _trained_points(sketch, LEARNING)
+    for quantity, text in (
+        ("force_rmse_eV_A", "force error (eV/Å)"),
+        ("energy_sd_meV_atom", "energy error (meV/atom)"),
+    ):
+        if not points:
+            break
+        canvas, axes = _canvas()
+        _seeds(axes, points, "train_frames", quantity, dash=METHODS[LEARNING.method].dash)
+        frames = sorted({point["train_frames"] for point in points})
+        axes.set(xscale="log", yscale="log", xlabel="training frames", ylabel=f"held-out rms {text}")
+        axes.minorticks_off()
+        axes.set_xticks(frames, [str(number) for number in frames])
+        axes.margins(0.08)
+        _plain_log_ticks(axes)
+        name = "learning-" + quantity.partition("_")[0]
+        panels.append(_panel(canvas, name, f"Held-out {text} against the number of training frames"))
+    settings = _trained_points(sketch, SETTINGS)
+    if settings:
+        canvas, axes = _canvas()
+        for precision, (marker, dash, beside) in PRECISIONS.items():
+            of_kind = [
+                {**point, "place": point["steps"] * beside}
+                for point in settings
+                if point["precision"] == precision
+            ]
+            if of_kind:
+                places, means = _seeds(axes, of_kind, "place", "force_rmse_eV_A", dash=dash, marker=marker)
+                axes.annotate(
+                    precision, (places[0], means[0]), xytext=(-6 if beside < 1 else 6, 0),
+                    textcoords="offset points", ha="right" if beside < 1 else "left", va="center",
+                    fontsize=8.0, color=INKS["muted"].light,
+                )  # fmt: skip
+        axes.set(
+            xscale="log", yscale="log", xlabel="training steps", ylabel="held-out rms force error (eV/Å)"
+        )
+        axes.minorticks_off()
+        lengths = sorted({point["steps"] for point in settings})
+        axes.set_xticks(lengths, [f"{number:g}" for number in lengths])
+        axes.margins(x=0.25, y=0.15)
+        _plain_log_ticks(axes)
+        panels.append(_panel(canvas, "learning-settings", "Held-out force error against steps and precision"))
+    caption = (
+        "Errors on the same held-out frames (energies without their mean): every seed, with its own draw of "
+        "the frames, is a dot, the line joins their root mean squares. Grey dots: an error that falls as the "
+        "square root of the data."
+    )
+    return sketch.finish("learning-curve", "Error against training data and settings", caption, panels)
+
+
+def _trained_points(sketch: _Sketch, series: Series) -> list[dict[str, float]]:
+    """How each training of a label was made (`parity.json`), with its held-out errors."""
+    try:
+        found = [one.facts for one in sketch.evidence.heldout(series.label)]
+    except UNAVAILABLE as reason:
+        sketch.missing[series.text] = str(reason)
+        return []
+    sketch.drawn[LEARNING.text] = LEARNING
+    points = []
+    for facts in found:
+        errors = facts["heldout"]["all"]
+        variance = errors["energy_rmse_meV_atom"] ** 2 - errors["energy_bias_meV_atom"] ** 2
+        points.append({**facts, **errors, "energy_sd_meV_atom": math.sqrt(max(variance, 0.0))})
+    return points
+
+
+def _seeds(
+    axes: Axes,
+    points: Sequence[Mapping[str, float]],
+    x_key: str,
+    y_key: str,
+    *,
+    dash: tuple[float, ...],
+    marker: str = "o",
+) -> tuple[Array, Array]:
+    """A dot for each point and a line through the root mean square at each x, which is returned."""
+    colour = INKS[METHODS[LEARNING.method].colour].light
+    x = np.array([point[x_key] for point in points], dtype=float)
+    y = np.array([point[y_key] for point in points], dtype=float)
+    places = np.unique(x)
+    means = np.array([math.sqrt(float(np.mean(y[x == place] ** 2))) for place in places])
+    axes.plot(places, means, color=colour, linewidth=1.1, linestyle=(0, dash) if dash else "-")
+    axes.plot(x, y, marker, color=colour, markersize=3, alpha=0.8)
+    if x_key == "train_frames" and len(places) > 1:
+        axes.plot(
+            places, means[0] * np.sqrt(places[0] / places), color=INKS["muted"].light, linewidth=0.8,
+            linestyle=(0, (1, 2)),
+        )  # fmt: skip
+    return places, means
 
 
 COST_METHODS = {"aimd": "aimd", "nnp": "deepmd-96", "bks": "bks"}
@@ -776,5 +880,6 @@ def draw_all(evidence: Evidence) -> list[Drawing]:
         displacements(evidence),
         parity(evidence),
         training(evidence),
+        learning_curve(evidence),
         cost(evidence),
     ]

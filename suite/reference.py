@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -93,28 +94,35 @@ def aimd_reference(
     Raises:
         NotTested: no reference, or the start decides.
     """
+    thin = ""
     if static and "reference-reweighted" in evidence:
         found = [
             observation
             for observation in evidence.observables("reference-reweighted")
             if observation.facts["n_atoms"] == size
         ]
-        if found and min(observation.facts["effective_fraction"] for observation in found) >= SAMPLE_FRACTION:
+        fraction = min((observation.facts["effective_fraction"] for observation in found), default=math.nan)
+        if fraction >= SAMPLE_FRACTION:
             return read(found)
+        if found:
+            thin = (
+                f"; the reweighted reference has an effective sample fraction of {fraction:.2g}, "
+                f"needs {SAMPLE_FRACTION:g}"
+            )
     starts = [f"reference-{size}-{start}" for start in ("nnp", "bks")]
     expected = {*evidence.pending, *evidence.broken}
     missing = [label for label in starts if label not in evidence and label not in expected]
     if missing:
         raise NotTested(
             f"no AIMD of {size} atoms that may judge ({' and '.join(missing)} not deposited): without both "
-            "starts the start would decide"
+            f"starts the start would decide{thin}"
         )
     from_nnp, from_bks = common(*(read(evidence.observables(label)) for label in starts))
     apart = start_difference(from_nnp, from_bks)
     if decide(apart, band)[0] is not Verdict.PASS:
         raise NotTested(
             f"the start decides: AIMD from NNP and from BKS configurations are {apart.value:.3g} apart "
-            f"({apart.ci_low:.3g} to {apart.ci_high:.3g}), not within the band"
+            f"({apart.ci_low:.3g} to {apart.ci_high:.3g}), not within the band{thin}"
         )
     return Curves(from_nnp.x, from_nnp.groups + from_bks.groups)
 

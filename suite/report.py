@@ -253,6 +253,7 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from suite.figures import INKS, METHODS, draw_all
+    from suite.tables import diffusion_table, reference_table
 
     source = results_directory / CLAIMS_FILE
     if not source.is_file():
@@ -289,6 +290,8 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
         untested=_untested(rows),
         matrix=_fault_matrix(results["faults"], rows),
         drawings=drawings,
+        reference=reference_table(evidence, number),
+        diffusion=diffusion_table(evidence),
         inks=INKS,
         methods=METHODS,
         provenance=[(key.replace("_", " "), _flat(value)) for key, value in provenance.items()],

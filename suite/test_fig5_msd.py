@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jobs.observables.msd import log_slope
 from suite.claims import Atom, Judge, band_of, claim
-from suite.distances import log_slope, mean_square_difference, signed_root
+from suite.distances import mean_square_difference, signed_root
 from suite.evidence import Evidence, Observation
 from suite.reference import Curves, aimd_reference, common, read_curves
 from suite.statistics import Array, Groups, estimate, mean_of

@@ -26,18 +26,27 @@ def test_inherited(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 
 @claim("small-data")
 def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
-    """What the last doubling of the training data brought, on the same held-out frames."""
-    ladder = {heldout.facts["train_frames"]: heldout for heldout in evidence.heldout("learning-curve")}
+    """What the last doubling of the training data brought, on the same held-out frames.
+
+    Units are source runs; seeds, each with a draw of the frames of its own, are averaged frame by frame.
+    """
+    ladder: dict[int, list[Observation]] = {}
+    for heldout in evidence.heldout("learning-curve"):
+        ladder.setdefault(heldout.facts["train_frames"], []).append(heldout)
     most = max(ladder)
     halves = [frames for frames in ladder if frames <= most / 1.8]
     if not halves:
         raise NotTested("the learning curve has no point at half its data")
 
-    def squares(heldout: Observation) -> Array:
-        error = ((heldout["forces_predicted"] - heldout["forces_reference"]) ** 2).sum(axis=1)
-        return np.bincount(heldout["frame"], weights=error, minlength=len(heldout["run"]))
+    def squares(seeds: list[Observation]) -> Array:
+        errors = [((seed["forces_predicted"] - seed["forces_reference"]) ** 2).sum(axis=1) for seed in seeds]
+        of_frame = [
+            np.bincount(seed["frame"], weights=error, minlength=len(seed["run"]))
+            for seed, error in zip(seeds, errors, strict=True)
+        ]
+        return np.asarray(np.mean(of_frame, axis=0))
 
-    run = np.asarray(ladder[most]["run"])
+    run = np.asarray(ladder[most][0]["run"])
     table = np.stack([squares(ladder[max(halves)]), squares(ladder[most])], axis=1)
 
     def ratio(groups: Groups) -> float:

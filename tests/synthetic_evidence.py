@@ -7,6 +7,7 @@ import numpy as np
 
 BLOCKS = 8
 PEAKS = {"Si-O": (1.625, 0.09, 9.0), "O-O": (2.66, 0.16, 2.6), "Si-Si": (3.14, 0.18, 2.8)}
+CLOSEST = {"Si-O": 1.3, "O-O": 2.1, "Si-Si": 2.4}
 ANGLES = {"O-Si-O": (109.0, 9.0), "O-O-O": (60.0, 6.0), "Si-O-Si": (140.0, 14.0), "Si-Si-Si": (105.0, 18.0)}
 
 
@@ -123,7 +124,7 @@ def write_heldout(directory: Path, *, error=0.2, seed=0, n_atoms=96, frames=4, r
 def write_training(directory: Path, **audit):
     """A training's record."""
     directory.mkdir(parents=True)
-    training = {"lowest_temperature_K": 2000.0, "min_distance_angstrom": 1.3} | audit
+    training = {"lowest_temperature_K": 2000.0, "min_distance_angstrom": dict(CLOSEST)} | audit
     (directory / "potential.json").write_text(json.dumps({"name": "DeePMD-96", "training": training}))
     (directory / "train.json").write_text(json.dumps({"compressed_vs_full_force_rms_eV_A": 0.0005}))
     return directory

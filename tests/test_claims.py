@@ -405,3 +405,47 @@ def test_no_claim_breaks_on_empty_evidence():
         found = evaluate(REGISTRY[atom.claim], atom, evidence)
         assert found.verdict is Verdict.NOT_TESTED, (atom.id, found.reason)
         assert found.reason
+
+
+def curve_point(directory, *, frames, error, seed):
+    """A point of the learning curve: half the frames, twice the error, the same held-out frames."""
+    write_heldout(directory, error=error, seed=seed)
+    (directory / "parity.json").write_text(json.dumps({"train_frames": frames}))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("half", "verdict"), [(0.205, Verdict.PASS), (0.28, Verdict.FAIL), (None, Verdict.NOT_TESTED)]
+)
+def test_the_last_doubling_is_judged_over_all_seeds(tmp_path, half, verdict):
+    points = [curve_point(tmp_path / f"all-{i}", frames=80, error=0.2, seed=i) for i in range(3)]
+    if half is not None:
+        points += [curve_point(tmp_path / f"half-{i}", frames=40, error=half, seed=9 + i) for i in range(3)]
+        points += [curve_point(tmp_path / f"tenth-{i}", frames=8, error=0.9, seed=19 + i) for i in range(3)]
+    found = judged(Evidence({"learning-curve": points}, tier="overnight"), "small-data/last-doubling")
+    assert found.verdict is verdict, found.reason
+    if half is not None:
+        shrunk = [error * np.sqrt(1 - (error / 2) ** 2) for error in (half, 0.2)]
+        assert found.value == pytest.approx(
+            np.sqrt((half**4 / 4 + shrunk[0] ** 2) / (0.2**4 / 4 + shrunk[1] ** 2)), rel=0.01
+        )
+
+
+@pytest.mark.parametrize(
+    ("lacking", "verdict"), [({}, Verdict.PASS), ({"O-O": 0.3}, Verdict.FAIL), ({"Si-Si": 0.3}, Verdict.FAIL)]
+)
+def test_the_training_range_is_compared_pair_by_pair(tmp_path, lacking, verdict):
+    """A close O-O contact in the liquid is not excused by the still closer Si-O bonds of the data."""
+    runs = replicas(tmp_path, "liquid", 2, seed=1)
+    data = {}
+    for pair in ("Si-Si", "Si-O", "O-O"):
+        arrays = [np.load(run / "observables.npz") for run in runs]
+        nearest = min(a["rdf_r"][a[f"rdf_{pair}"].any(axis=0)][0] for a in arrays)
+        data[pair] = float(nearest) + lacking.get(pair, 0.02)
+    evidence = Evidence(
+        {"liquid-96-nvt": runs, "train-96": [write_training(tmp_path / "t", min_distance_angstrom=data)]},
+        tier="laptop",
+    )
+    found = judged(evidence, "precondition/training-range/96")
+    assert found.verdict is verdict
+    assert found.value == pytest.approx(-max(lacking.values(), default=0.02))

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from suite.distances import log_slope, mean_square_difference, moments, peak, signed_root, wasserstein
+from jobs.observables.msd import log_slope
+from suite.distances import mean_square_difference, moments, peak, signed_root, wasserstein
 from suite.statistics import estimate
 from suite.verdict import NotTested
 

@@ -16,6 +16,7 @@ from jobs.errors import SuiteError
 from jobs.models import deposit_model, deposited_model
 from jobs.stage import Stage
 from jobs.store import Store
+from jobs.worker import earlier_attempts
 
 ROOT = Path(__file__).resolve().parent.parent
 TIER = ROOT / "tests" / "tiny.yml"
@@ -78,9 +79,17 @@ def test_training_goes_on_from_its_last_checkpoint(tmp_path):
     kill_when(process, lambda: list(training.glob("model.ckpt-200.index")))
     wait_until_no_engine(tmp_path)
     assert not store.is_done(stage.name)
+    ((began, ended),) = earlier_attempts(store.part(stage.name))
+    assert 1 < ended - began < time.time() - began  # what the killed attempt had time for
+    assert time.time() - ended < 30
+    again = time.time()
     finish(tmp_path, "train-96")
     assert store.problems(stage.name) == []
-    facts = store.manifest(stage.name)["facts"]
+    manifest = store.manifest(stage.name)
+    assert manifest["attempts"] == 2
+    assert ended - began < manifest["wall_s"] < ended - began + time.time() - again
+    assert manifest["core_s"] == pytest.approx(manifest["wall_s"] * manifest["cores"], abs=0.02)
+    facts = manifest["facts"]
     assert 150 <= facts["resumed_from_step"] <= 400
     steps = np.loadtxt(store.path(stage.name) / "lcurve.csv", delimiter=",", skiprows=1, usecols=0)
     assert (np.diff(steps) > 0).all()

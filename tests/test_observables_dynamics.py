@@ -147,12 +147,17 @@ def test_diffusion_of_a_random_walk_and_its_refusals():
     curves = np.array([msd.mean_squared_displacement(walk(1500, 60, seed))[:150] for seed in range(6)])
     times = np.arange(150) * 2.0
     found = msd.diffusion(times, curves, from_fs=20.0)
-    assert found is not None
+    assert found.coefficient_cm2_s is not None
     assert abs(found.coefficient_cm2_s - 0.025) < 4 * found.coefficient_se
     assert found.coefficient_se < 0.001
     assert found.slope == pytest.approx(1, abs=0.05)
-    assert msd.diffusion(times, np.ones((4, 150)) + 0.001 * times**2, from_fs=20.0) is None
+    steep = msd.diffusion(times, np.ones((4, 150)) + 0.001 * times**2, from_fs=20.0)
+    assert (steep.coefficient_cm2_s, steep.coefficient_se) == (None, None)
+    assert steep.slope > 1.2
     caged = 0.1 + 1e-6 * times * np.array([[1.0], [1.1], [0.9]])
-    assert msd.diffusion(times, caged, from_fs=20.0) is None
+    assert msd.diffusion(times, caged, from_fs=20.0).coefficient_cm2_s is None
+    # Diffusive on average, but too few and too different to say so.
+    unsure = 0.1 * times ** np.array([[0.8], [1.2]])
+    assert msd.diffusion(times, unsure, from_fs=20.0).coefficient_cm2_s is None
     with pytest.raises(ValueError, match="1 replicas"):
         msd.diffusion(times, curves[:1], from_fs=20.0)

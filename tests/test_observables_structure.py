@@ -7,7 +7,7 @@ import pytest
 
 from jobs.observables import angles, coordination, rdf
 from jobs.observables.neighbours import find_neighbours
-from jobs.observables.peaks import first_peak
+from jobs.observables.peaks import highest_peak
 
 SPECIES = ["Si", "O"]
 CUTOFFS = {"Si-Si": 3.6, "Si-O": 2.4, "O-O": 3.5}
@@ -208,22 +208,78 @@ def test_defects_and_edge_sharing_are_counted():
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.03])
-def test_first_peak_of_a_known_curve(noise):
+def test_peak_of_a_known_curve(noise):
     r = (np.arange(280) + 0.5) * 0.02
     spread = np.exp(-((r - 1.623) ** 2) / (2 * 0.09**2))
     second = 2.0 * np.exp(-((r - 4.1) ** 2) / (2 * 0.4**2))
     g = 9.0 * spread + second + 1 / (1 + np.exp(-(r - 3.5) / 0.15))
     g = np.maximum(g + noise * np.sqrt(g) * np.random.default_rng(1).normal(size=len(r)), 0)
-    peak = first_peak(r, g)
-    assert peak.position == pytest.approx(1.623, abs=0.004)
-    assert peak.height == pytest.approx(9.0, rel=0.01)
-    assert peak.width == pytest.approx(2.3548 * 0.09, rel=0.03)
-    assert peak.area == pytest.approx(
-        4 * np.pi * 9 * np.sqrt(2 * np.pi) * 0.09 * (1.623**2 + 0.09**2), rel=0.02
-    )
-    assert 2.0 < peak.minimum < 2.8
+    position, height = highest_peak(r, g, window=(1.3, 2.0), half_width=0.06)
+    assert position == pytest.approx(1.623, abs=0.004)
+    assert height == pytest.approx(9.0, rel=0.01)
 
 
 def test_a_curve_without_a_peak_is_refused():
-    with pytest.raises(ValueError, match="no peak"):
-        first_peak(np.arange(1, 100) * 0.02, np.zeros(99))
+    with pytest.raises(ValueError, match="no counts between 1"):
+        highest_peak(np.arange(1, 100) * 0.02, np.zeros(99), window=(1.0, 1.5), half_width=0.06)
+
+
+def alpha_quartz(repeats=(3, 3, 2)):
+    """Alpha quartz (P3_2 21) as 3 SiO2 in an orthorhombic cell doubled along b: a = 4.913, c = 5.405 A."""
+    a, c = 4.913, 5.405
+    lattice = np.array([[a, 0, 0], [-a / 2, a * np.sqrt(3) / 2, 0], [0, 0, c]])
+    u, (x, y, z) = 0.4697, (0.4135, 0.2669, 0.1191)
+    silicon = [(u, 0, 2 / 3), (0, u, 1 / 3), (-u, -u, 0)]
+    oxygen = [
+        (x, y, z + 2 / 3), (-y, x - y, z + 1 / 3), (y - x, -x, z),
+        (y, x, -z + 1 / 3), (-x, y - x, -z), (x - y, -y, -z + 2 / 3),
+    ]  # fmt: skip
+    unit = np.array([*silicon, *oxygen]) @ lattice
+    types = np.repeat([0, 1], [3, 6])
+    # The rectangle a x sqrt(3) a holds two hexagonal cells.
+    cell = np.array([a, a * np.sqrt(3), c])
+    positions = np.concatenate([unit, unit + lattice[1] + np.array([a, 0, 0])])
+    shifts = np.array(list(np.ndindex(repeats))) * cell
+    whole = (positions[None] + shifts[:, None]).reshape(-1, 3)
+    return whole, np.tile(np.tile(types, 2), len(shifts)), cell * repeats
+
+
+def test_quartz_has_no_two_rings():
+    positions, types, cell = alpha_quartz()
+    near = find_neighbours(positions[None], types, cell, cutoff_angstrom=3.6)
+    bonding = coordination.count_bonds(near, cutoff_si_o_angstrom=2.2)
+    n_si = int((types == 0).sum())
+    assert bonding.si.tolist() == [0, 0, 0, 0, n_si, 0, 0, 0, 0, 0]
+    assert bonding.o.tolist() == [0, 0, 2 * n_si, 0, 0, 0, 0, 0, 0, 0]
+    assert (bonding.two_rings, bonding.close_silicon) == (0, 0)
+    counts = dict(zip(angles.TRIPLETS, angles.angle_counts(near, CUTOFFS, bin_degree=1.0), strict=True))
+    at = np.flatnonzero(counts["Si-O-Si"])
+    assert ((at > 141) & (at < 146)).all()  # quartz: 143.7 degrees at every oxygen
+
+
+def test_fibrous_silica_is_all_two_rings():
+    """W-silica, the SiS2 structure: chains of tetrahedra that share opposite edges."""
+    # Weiss & Weiss 1954: orthorhombic, a 4.72, b 8.36, c 5.16 A; chains along c, one link each c/2.
+    a, b, c = 4.72, 8.36, 5.16
+    chain = [(0, 0, 0.0), (0, 0, c / 2)]
+    bridge = 1.2  # of an oxygen from the chain's axis: Si-O 1.76 A, Si-Si 2.58 A
+    links = [(bridge, 0, c / 4), (-bridge, 0, c / 4), (0, bridge, 3 * c / 4), (0, -bridge, 3 * c / 4)]
+    unit = np.array([*chain, *links])
+    unit = np.concatenate([unit, unit + np.array([a / 2, b / 2, 0])])
+    types = np.tile(np.repeat([0, 1], [2, 4]), 2)
+    repeats = (3, 2, 3)
+    shifts = np.array(list(np.ndindex(repeats))) * [a, b, c]
+    positions, cell = (unit[None] + shifts[:, None]).reshape(-1, 3), np.array([a, b, c]) * repeats
+    types = np.tile(types, len(shifts))
+    near = find_neighbours(positions[None], types, cell, cutoff_angstrom=2.7)
+    bonding = coordination.count_bonds(near, cutoff_si_o_angstrom=2.2)
+    n_si = int((types == 0).sum())
+    assert bonding.si[4] == n_si
+    assert bonding.o[2] == 2 * n_si
+    assert bonding.two_rings == n_si  # one shared edge for each link of a chain
+    assert bonding.close_silicon == 0  # 2.58 A; a chain squeezed along its axis has them below 2.5
+    squeezed = find_neighbours(
+        (positions * [1, 1, 0.93])[None], types, cell * [1, 1, 0.93], cutoff_angstrom=2.7
+    )
+    bonding = coordination.count_bonds(squeezed, cutoff_si_o_angstrom=2.2)
+    assert (bonding.two_rings, bonding.close_silicon) == (n_si, n_si)

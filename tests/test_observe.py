@@ -104,6 +104,10 @@ def test_products_of_a_vibrating_crystal(tmp_path, product, vibrating):
     np.testing.assert_allclose(arrays["msd_O"].mean(axis=0), swing, atol=0.002)
     assert arrays["msd_time_fs"][-1] <= 200 * STEP_FS / 2
 
+    for fit in facts["diffusion"].values():  # atoms that swing do not diffuse
+        assert fit["coefficient_cm2_s"] is None
+        assert fit["from_fs"] == pytest.approx(50 * STEP_FS / 6)
+
     # Temperature: 3 (N - 1) degrees of freedom, drift excluded; thermo only of the frames in use.
     kinetic = np.einsum("fnx,fnx,n->f", moving, moving, masses).mean() / 2 * 103.642696
     temperature = kinetic / (1.5 * 191 * 8.617333262e-5)
@@ -192,7 +196,7 @@ def test_what_cannot_be_observed_is_one_line(tmp_path, product, changes, message
 
 def test_the_deposited_aimd_run(tmp_path):
     from jobs.deposit import list_sets
-    from jobs.observables.peaks import first_peak
+    from jobs.observables.peaks import highest_peak
 
     runs = [(s, r) for s in list_sets() if s.kind == "trajectory" and s.n_atoms == 96 for r in s.runs]
     if not runs:
@@ -208,14 +212,32 @@ def test_the_deposited_aimd_run(tmp_path):
     assert facts["skip_frames"] >= run.unequilibrated_frames
     with np.load(tmp_path / "observables.npz") as arrays:
         peaks = {
-            pair: first_peak(arrays["rdf_r"], arrays[f"rdf_{pair}"].mean(0))
-            for pair in ("Si-O", "O-O", "Si-Si")
+            pair: highest_peak(arrays["rdf_r"], arrays[f"rdf_{pair}"].mean(0), window=window, half_width=0.1)[
+                0
+            ]
+            for pair, window in {"Si-O": (1.3, 2.0), "O-O": (2.2, 3.2), "Si-Si": (2.7, 3.6)}.items()
         }
+        coordination = arrays["coordination_SiO"].mean(0) @ np.arange(10)
         temperature = arrays["temperature_K"].mean()
     # Liquid silica in PBE (SILICA sections 5 and 6): wide limits, any sane liquid passes.
-    assert peaks["Si-O"].position == pytest.approx(1.63, abs=0.03)
-    assert peaks["O-O"].position == pytest.approx(2.67, abs=0.1)
-    assert peaks["Si-Si"].position == pytest.approx(3.15, abs=0.12)
-    n_o = facts["n_o"] / np.prod(facts["cell_angstrom"])
-    assert peaks["Si-O"].area * n_o == pytest.approx(4, abs=0.3)
+    assert peaks["Si-O"] == pytest.approx(1.63, abs=0.03)
+    assert peaks["O-O"] == pytest.approx(2.67, abs=0.1)
+    assert peaks["Si-Si"] == pytest.approx(3.15, abs=0.12)
+    assert coordination == pytest.approx(4, abs=0.3)
     assert temperature == pytest.approx(facts["temperature_K"], rel=0.1)
+
+
+def test_a_random_walk_has_its_diffusion_coefficient(tmp_path, vibrating):
+    _, _, types, cell = vibrating
+    rng = np.random.default_rng(9)
+    step = np.where(types == 0, 0.05, 0.08)[:, None]  # A per frame and axis
+    walk = cell / 2 + np.cumsum(step * rng.normal(size=(810, len(types), 3)), axis=0)
+    source = write_md(tmp_path / "md", walk, np.zeros_like(walk) + rng.normal(size=walk.shape), types, cell)
+    _, facts = observed(tmp_path, source, structure_factor=False, dynamics_max_fs=20.0)
+    for species, length in {"Si": 0.05, "O": 0.08}.items():
+        fit = facts["diffusion"][species]
+        # Each axis gains length^2 a frame = 2 D STEP_FS; 1 A2/fs is 0.1 cm2/s.
+        exact = length**2 / (2 * STEP_FS) * 0.1
+        assert fit["slope"] == pytest.approx(1, abs=0.06)
+        assert fit["coefficient_cm2_s"] == pytest.approx(exact, rel=0.12)
+        assert abs(fit["coefficient_cm2_s"] - exact) < 5 * fit["coefficient_se"] + 0.02 * exact

@@ -363,7 +363,7 @@ def test_report_with_hardly_any_data_says_why(tmp_path: Path, laptop: Evidence) 
 def test_report_without_any_product(tmp_path: Path) -> None:
     claims = [untested("parity/forces", "nothing was trained")]
     page, _ = read_page(write_report(write_claims(tmp_path / "smoke", claims, []), Evidence({})))
-    assert page.count("and so the figure is empty") == 8
+    assert page.count("and so the figure is empty") == 9
 
 
 def test_same_results_give_the_same_page(tmp_path: Path, laptop: Evidence) -> None:

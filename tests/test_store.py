@@ -16,6 +16,7 @@ from jobs.errors import SuiteError
 from jobs.graph import in_order, plan, urgency
 from jobs.stage import Stage
 from jobs.store import Recipe, Store
+from jobs.worker import earlier_attempts
 
 ROOT = Path(__file__).resolve().parent.parent
 SET = "pbe-96-bks-singlepoints"
@@ -159,6 +160,13 @@ def test_failure_is_one_line_blocks_what_needs_it_and_leaves_nothing_finished(tm
     assert not store.is_done(bad.name)
     with pytest.raises(SuiteError, match="sel"):
         dispatch.raise_for_failures(outcome)
+    assert store.manifest(good.name)["attempts"] == 1
+    # The failed attempt took time too, and the next one knows it.
+    ((began, ended),) = earlier_attempts(store.part(bad.name))
+    dispatch.run([bad], store)
+    first, second = earlier_attempts(store.part(bad.name))
+    assert first == (began, ended)
+    assert began <= ended <= second[0] <= second[1]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

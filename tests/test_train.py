@@ -45,7 +45,6 @@ PARAMETERS: dict[str, Any] = {
     "stop_lr": 1e-4,
     "decay_steps": 10,
     "batch_size": 1,
-    "threads": 1,
     "checkpoint_every": EVERY,
     "axis_neuron": 4,
     "type_one_side": False,
@@ -92,7 +91,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "temperatures_K": [3000.0],
         "lowest_temperature_K": 3000.0,
         "volumes_A3": [],
-        "min_distance_angstrom": 1.4,
+        "min_distance_angstrom": {"Si-Si": 2.9, "Si-O": 1.4, "O-O": 2.3},
     }
     (directory / "dataset.json").write_text(json.dumps(about))
     return directory

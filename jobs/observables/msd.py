@@ -132,26 +132,27 @@ def log_slope(times: Floats, msd: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Diffusion:
-    """Diffusion coefficient (cm2/s) and log slope over a range of times, each with its standard error."""
+    """Log slope over a range of times and diffusion coefficient (cm2/s), each with its standard error.
 
-    coefficient_cm2_s: float
-    coefficient_se: float
+    The coefficient is None where motion there is not diffusive.
+    """
+
+    coefficient_cm2_s: float | None
+    coefficient_se: float | None
     slope: float
     slope_se: float
 
 
-def diffusion(times_fs: Floats, msd: Floats, *, from_fs: float, tolerance: float = 0.1) -> Diffusion | None:
+def diffusion(times_fs: Floats, msd: Floats, *, from_fs: float, tolerance: float = 0.1) -> Diffusion:
     """Diffusion coefficient from the times beyond `from_fs`, if motion there is diffusive.
+
+    No coefficient may be quoted where the log slope's 95% interval does not lie within `tolerance` of 1.
 
     Args:
         times_fs: (l,) ascending.
         msd: (b, l) in A2 from independent replicas (or blocks that are independent at these lags).
         from_fs: start of the fitted range.
         tolerance: how far the log slope may be from 1.
-
-    Returns:
-        None where the log slope's 95% interval does not lie within `tolerance` of 1: no diffusion
-        coefficient may be quoted there.
 
     Raises:
         ValueError: fewer than two replicas or three times.
@@ -169,7 +170,7 @@ def diffusion(times_fs: Floats, msd: Floats, *, from_fs: float, tolerance: float
     coefficients = np.polyfit(times, curves.T, 1)[0] / 6 * 0.1
     slope, slope_se = _mean_and_error(slopes)
     if abs(slope - 1) + student.ppf(0.975, len(msd) - 1) * slope_se > tolerance:
-        return None
+        return Diffusion(None, None, slope, slope_se)
     coefficient, coefficient_se = _mean_and_error(coefficients)
     return Diffusion(coefficient, coefficient_se, slope, slope_se)
 

@@ -14,12 +14,13 @@ Parameters:
     train_share: share of the frames that train, 2/3 in the paper.
     sel: [si, o] neighbours that the network sees, or null for what the data need and a margin.
     cutoff_angstrom: of the network.
-    max_train_frames: null, or train on this many frames only (a learning curve): the subsets of one
-        seed are nested and the test frames stay the same.
+    max_train_frames: null, or train on fewer frames (a learning curve): a whole number of them, or a
+        share of all below 1. The subsets of one seed are nested and the test frames stay the same.
+    subset_seed: optional; of the subset alone, so that a learning curve's seeds draw subsets of their own.
 
 Inputs: any number of aimd products, taken as further sets.
 
-The seed picks the split and the subset.
+The seed picks the split, and the subset unless `subset_seed` does.
 
 Products: `train/<set>/` and `test/T<temperature>/<set>/`, each with `type.raw`, `type_map.raw`,
 `set.000/{box,coord,energy,force}.npy` (A, eV, eV/A, float64: a total energy of -31 442 eV needs it) and
@@ -44,10 +45,11 @@ from numpy.typing import NDArray
 from jobs.deposit import DepositedSet, Frames, deposit, iter_runs, read_set, verify_set
 from jobs.errors import SuiteError
 from jobs.frames import TYPE_MAP, density_g_cm3, read_extxyz
+from jobs.observables.rdf import PAIRS
 from jobs.structures import perpendicular_widths
 from jobs.workspace import Workspace
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 # A PBE force in liquid silica at 6000 K reaches 32 eV/A on these data (rms 2.5 to 4.1). Twice that is a
 # collision, or an SCF that ended in a wrong state, and one such atom would weigh as much as the forces of
@@ -69,8 +71,8 @@ def neighbour_counts(
     types: NDArray[np.int8],
     *,
     cutoff_angstrom: float,
-) -> tuple[NDArray[np.int64], float]:
-    """Neighbours of each atom by species, and the shortest distance.
+) -> tuple[NDArray[np.int64], dict[str, float]]:
+    """Neighbours of each atom by species, and the shortest distance of each pair of species.
 
     Every periodic image counts, an atom's own images too, so a cell narrower than twice the cutoff is
     right as well.
@@ -82,8 +84,8 @@ def neighbour_counts(
         cutoff_angstrom: distances up to and including this count.
 
     Returns:
-        Counts (N, 2) of Si and O neighbours, and the shortest distance in A between two atoms (images
-        included).
+        Counts (N, 2) of Si and O neighbours, and by pair ("Si-Si", "Si-O", "O-O") the shortest distance in
+        A between two atoms (images included); infinite for a pair that the cell does not hold.
     """
     widths = perpendicular_widths(cell)
     fractional = positions @ np.linalg.inv(cell)
@@ -95,7 +97,7 @@ def neighbour_counts(
     nearest = delta @ cell
     counts = np.zeros((len(types), len(TYPE_MAP)), dtype=np.int64)
     is_species = np.stack([types == index for index in range(len(TYPE_MAP))], axis=1).astype(np.float32)
-    shortest_squared = math.inf
+    closest_squared = np.full(nearest.shape[:2], np.inf)
     squared_nearest = np.einsum("ijk,ijk->ij", nearest, nearest)
     limit = cutoff_angstrom**2
     for image in np.ndindex(*(2 * n + 1 for n in reach)):
@@ -103,9 +105,14 @@ def neighbour_counts(
         squared = squared_nearest + 2.0 * (nearest @ shift) + shift @ shift
         if not shift.any():
             np.fill_diagonal(squared, np.inf)
-        shortest_squared = min(shortest_squared, float(squared.min()))
+        np.minimum(closest_squared, squared, out=closest_squared)
         counts += np.rint((squared <= limit).astype(np.float32) @ is_species).astype(np.int64)
-    return counts, math.sqrt(max(shortest_squared, 0.0))
+    closest = {}
+    for pair in PAIRS:
+        first, second = (np.flatnonzero(types == TYPE_MAP.index(species)) for species in pair.split("-"))
+        squared = closest_squared[np.ix_(first, second)].min(initial=math.inf)
+        closest[pair] = math.sqrt(max(float(squared), 0.0))
+    return counts, closest
 
 
 def reason_to_refuse(
@@ -206,6 +213,7 @@ class _Chosen:
     cell: NDArray[np.float64]
     positions: NDArray[np.float64]
     forces: NDArray[np.float64]
+    closest_angstrom: Mapping[str, float]
 
 
 def _used_frames(
@@ -339,7 +347,6 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
     sets = [*_open_sets(parameters["sets"], root), *(deposited for deposited, _ in computed)]
     _check_level(sets)
     neighbour_max = np.zeros(len(TYPE_MAP), dtype=np.int64)
-    min_distance = math.inf
     refused: Counter[str] = Counter()
     warnings: set[str] = set()
     chosen: list[_Chosen] = []
@@ -359,13 +366,12 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
                 warnings.add(
                     f"set {deposited.name}: cells narrower than twice the cutoff; images are counted"
                 )
-            counts, shortest = neighbour_counts(positions, cell, part.types, cutoff_angstrom=cutoff)
-            reason = reason_to_refuse(float(part.energies_eV[k]), forces, shortest)
+            counts, closest = neighbour_counts(positions, cell, part.types, cutoff_angstrom=cutoff)
+            reason = reason_to_refuse(float(part.energies_eV[k]), forces, min(closest.values()))
             if reason is not None:
                 refused[reason] += 1
                 continue
             neighbour_max = np.maximum(neighbour_max, counts.max(axis=0))
-            min_distance = min(min_distance, shortest)
             chosen.append(
                 _Chosen(
                     deposited.name,
@@ -377,6 +383,7 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
                     cell,
                     positions,
                     forces,
+                    closest,
                 )
             )
             if seen % 50 == 0:
@@ -390,7 +397,9 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
     )
     test = [f for f in chosen if f.melt in test_melts]
     train = _subset(
-        [f for f in chosen if f.melt in train_melts], parameters["max_train_frames"], workspace.seed
+        [f for f in chosen if f.melt in train_melts],
+        parameters["max_train_frames"],
+        parameters.get("subset_seed", workspace.seed),
     )
     _write_dataset(workspace.directory, sets, train, test)
 
@@ -401,7 +410,10 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
         "sel": sel,
         "neighbour_max": neighbour_max.tolist(),
         "cutoff_angstrom": cutoff,
-        "min_distance_angstrom": round(min_distance, 4),
+        # What training has seen of each pair: a liquid that comes closer leaves its data.
+        "min_distance_angstrom": {
+            pair: round(min(f.closest_angstrom[pair] for f in train), 4) for pair in PAIRS
+        },
         "train_runs": sorted({f"{f.set_name}/{f.run}" for f in train}),
         "test_runs": sorted({f"{f.set_name}/{f.run}" for f in test}),
         "train_melts": train_melts,
@@ -437,13 +449,17 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
     workspace.record(frames=facts["frames"], refused=facts["refused"], warnings=facts["warnings"])
 
 
-def _subset(train: list[_Chosen], max_frames: int | None, seed: int) -> list[_Chosen]:
+def _subset(train: list[_Chosen], wanted: float | None, seed: int) -> list[_Chosen]:
     """The training frames, or a random, nested subset of them in the original order."""
-    if max_frames is None:
+    if wanted is None:
         return train
-    if not 1 <= max_frames <= len(train):
-        raise SuiteError(f"dataset: found max_train_frames {max_frames}, expected 1 to {len(train)}")
-    picked = np.sort(np.random.default_rng([seed, 1]).permutation(len(train))[:max_frames])
+    number = round(wanted * len(train)) if 0 < wanted < 1 else wanted
+    if number not in range(1, len(train) + 1):
+        raise SuiteError(
+            f"dataset: found max_train_frames {wanted}, expected 1 to {len(train)}, or a share below 1 of "
+            f"these {len(train)} that leaves at least one"
+        )
+    picked = np.sort(np.random.default_rng([seed, 1]).permutation(len(train))[: int(number)])
     return [train[k] for k in picked]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from jobs.structures import GRAMS_PER_CM3, MASSES_AMU
 from jobs.trajectory import DumpTrajectory, Trajectory, open_reference, open_trajectory
 from jobs.workspace import Workspace
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 Floats = NDArray[np.float64]
 
@@ -118,6 +118,7 @@ def run(workspace: Workspace) -> None:
             facts["warnings"].append("no velocities: neither VAF nor VDOS")
         workspace.progress(0.85, "displacements")
         arrays.update(_displacements(selection))
+        facts["diffusion"] = _diffusion(arrays, selection)
 
     np.savez_compressed(workspace.directory / "observables.npz", **arrays)
     (workspace.directory / "observe.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -250,15 +251,15 @@ def _structure(workspace: Workspace, selection: _Selection) -> tuple[dict[str, F
     }
     rings, close = np.array(bonds).T
     counts = {
-        "two_rings": _summary(rings),
-        "sisi_below_2.5": _summary(close),
-        "defects_si": _summary(1 - si[:, 4]),
-        "defects_o": _summary(1 - o[:, 2]),
+        "two_rings": block_summary(rings),
+        "sisi_below_2.5": block_summary(close),
+        "defects_si": block_summary(1 - si[:, 4]),
+        "defects_o": block_summary(1 - o[:, 2]),
     }
     return arrays, {"structure_stride": stride, "counts": counts}
 
 
-def _summary(blocks: Floats) -> dict[str, Any]:
+def block_summary(blocks: Floats) -> dict[str, Any]:
     """Mean and blocks: rings and close pairs are numbers per frame, defects are shares of the species."""
     return {"mean": float(blocks.mean()), "blocks": blocks.tolist()}
 
@@ -383,6 +384,26 @@ def _velocity_correlation(workspace: Workspace, selection: _Selection) -> dict[s
         arrays["vdos_wavenumber_cm"] = wavenumber[kept]
         arrays[f"vdos_{species}"] = density[:, kept]
     return arrays
+
+
+def _diffusion(arrays: Mapping[str, Floats], selection: _Selection) -> dict[str, dict[str, Any]]:
+    """Log slope of the MSD and, only where that is 1, the diffusion coefficient, for each species.
+
+    Over lags from a sixth to half of a block: there the blocks hardly share frames and are the units. Empty
+    for a run of which that leaves fewer than three lags.
+    """
+    times = arrays["msd_time_fs"]
+    last = 0.5 * selection.length * selection.trajectory.time_between_frames_fs
+    used = times <= last
+    if selection.blocks < 2 or np.count_nonzero(used & (times >= last / 3)) < 3:
+        return {}
+    found = {}
+    for species in SPECIES:
+        curves = arrays[f"msd_{species}"][:, used]
+        if (curves > 0).all():
+            fit = msd.diffusion(times[used], curves, from_fs=last / 3)
+            found[species] = {"from_fs": last / 3, "to_fs": float(times[used][-1]), **asdict(fit)}
+    return found
 
 
 def _displacements(selection: _Selection) -> dict[str, Floats]:

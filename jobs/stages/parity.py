@@ -7,13 +7,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jobs.engines.deepmd import Frames, Prediction, read_system
 from jobs.engines.lammps import POTENTIAL_FILE, Potential, interaction_commands, potential_of, run_lammps
 from jobs.errors import EngineError, SuiteError
-from jobs.stages.train import heldout_errors, heldout_systems, write_json
+from jobs.stages.train import TRAIN_FILE, heldout_errors, heldout_systems, write_json
 from jobs.workspace import Workspace
 
 CODE_VERSION = 1
@@ -21,6 +22,9 @@ CODE_VERSION = 1
 
 def run(workspace: Workspace) -> None:
     """Make `heldout.npz` (references and predictions, frame by frame) and `parity.json` (errors).
+
+    `parity.json` says how a network of this campaign was trained: `train_frames`, `steps`, `precision`,
+    `seed` (null for other potentials).
 
     Parameters: `potential` (a built-in name) unless there is an input `potential`. Input: dataset.
 
@@ -57,6 +61,7 @@ def run(workspace: Workspace) -> None:
     result = {
         "potential": potential.name,
         "family": potential.family,
+        **_training(workspace),
         "energy_offset_removed_eV_atom": offset,
         "heldout": heldout_errors([t for t, _ in listed], systems, predictions),
     }
@@ -69,6 +74,13 @@ def _trained(workspace: Workspace) -> bool:
         return False
     content = json.loads((workspace.inputs["potential"] / POTENTIAL_FILE).read_text())
     return content["training"] is not None
+
+
+def _training(workspace: Workspace) -> dict[str, Any]:
+    """How the potential was trained, where its product is a training's."""
+    path = workspace.inputs["potential"] / TRAIN_FILE if "potential" in workspace.inputs else None
+    found = json.loads(path.read_text()) if path is not None and path.is_file() else {}
+    return {key: found.get(key) for key in ("train_frames", "steps", "precision", "seed")}
 
 
 def _runs(system: Path) -> list[str]:

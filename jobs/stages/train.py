@@ -19,6 +19,7 @@ CODE_VERSION = 1
 
 MODEL_FILE = "model.pb"
 COMPRESSED_FILE = "compressed.pb"
+TRAIN_FILE = "train.json"
 # The potential misses PBE by 0.15-0.5 eV/A; a tabulation error of 0.002 eV/A adds less than 1e-4 of that (in
 # quadrature) and is below the noise of the PBE forces (0.008 eV/A). float32 models measured 1.3e-4, so
 # anything above the gate means that the table does not follow the nets.
@@ -28,7 +29,7 @@ COMPRESSION_GATE_EV_A = 0.002
 def run(workspace: Workspace) -> None:
     """Make `model.pb`, `compressed.pb`, `potential.json`, `input.json`, `lcurve.csv` and `train.json`.
 
-    Parameters: name, loss, steps, precision, start_lr, stop_lr, decay_steps, batch_size, threads,
+    Parameters: name, loss, steps, precision, start_lr, stop_lr, decay_steps, batch_size,
     checkpoint_every, axis_neuron, type_one_side. Input: dataset. Every seed comes from the stage's.
 
     `train.json` gives errors of the frozen model on the held-out frames, per temperature and for "all":
@@ -70,7 +71,7 @@ def run(workspace: Workspace) -> None:
     resumed_from = deepmd.train(
         configuration,
         directory=folder,
-        threads=parameters["threads"],
+        threads=workspace.cores,
         watch=lambda step: workspace.progress(0.95 * step / steps, f"step {step} of {steps}"),
     )
     model, compressed = workspace.directory / MODEL_FILE, workspace.directory / COMPRESSED_FILE
@@ -80,9 +81,7 @@ def run(workspace: Workspace) -> None:
 
     workspace.progress(0.98, "held-out frames")
     systems = [dataset / path for _, path in heldout]
-    full, tabulated = deepmd.evaluate(
-        [model, compressed], systems, directory=folder, threads=parameters["threads"]
-    )
+    full, tabulated = deepmd.evaluate([model, compressed], systems, directory=folder, threads=workspace.cores)
     difference = check_compressed(compressed, full, tabulated)
     curve = deepmd.read_curve(folder / deepmd.CURVE_FILE)
     deepmd.write_curve(curve, workspace.directory / "lcurve.csv")
@@ -94,7 +93,7 @@ def run(workspace: Workspace) -> None:
         "steps": steps,
         "steps_per_second": speed,
         "seconds": steps / speed,
-        "threads": parameters["threads"],
+        "threads": workspace.cores,
         "precision": parameters["precision"],
         "sel": about["sel"],
         "seed": workspace.seed,
@@ -102,7 +101,7 @@ def run(workspace: Workspace) -> None:
         "heldout": heldout_errors([t for t, _ in heldout], systems, full),
         "compressed_vs_full_force_rms_eV_A": difference,
     }
-    write_json(result, workspace.directory / "train.json")
+    write_json(result, workspace.directory / TRAIN_FILE)
     os.replace(folder / deepmd.INPUT_FILE, workspace.directory / "input.json")
     write_potential(
         workspace.directory,

@@ -1,0 +1,224 @@
+"""Two tables of the report: what the reference is, beside what is known of silica; and diffusion.
+
+They inform and decide nothing. Known numbers come from `reference/experiment`, with their certainty: M is
+remembered, and never gates anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jobs.errors import SuiteError
+from jobs.observables.msd import diffusion
+from jobs.reference import Row, read_experiment
+from suite.distances import moments, peak
+from suite.evidence import Evidence, Observation
+from suite.reference import SAMPLE_FRACTION, Curves, read_curves
+from suite.statistics import Array, Estimate, Groups, estimate, mean_of
+from suite.test_fig1_rdf import peak_feature, rdf_reader
+from suite.test_fig2_badf import MAXIMUM_HALF_WIDTH, MAXIMUM_WINDOW, badf_reader
+from suite.verdict import NotTested, Pending
+
+UNAVAILABLE = (NotTested, Pending, SuiteError)
+REFERENCES = {
+    "reference-96-nnp": "AIMD from NNP starts, N = 96",
+    "reference-96-bks": "AIMD from BKS starts, N = 96",
+    "reference-216-nnp": "AIMD from NNP starts, N = 216",
+    "reference-216-bks": "AIMD from BKS starts, N = 216",
+    "reference-reweighted": "PBE single points, reweighted",
+    "aimd-training": "AIMD that trains, judges nothing",
+}
+SPECIES = ("Si", "O")
+# Runs that could show diffusion, in the order of the table.
+MOVING = (
+    "msd-long",
+    "liquid-96-nvt@5000",
+    "liquid-96-nvt@4500",
+    "liquid-96-nvt@4000",
+    "liquid-96-nvt@3500",
+    "liquid-96-nvt",
+    "liquid-96-bks",
+    "liquid-216-nvt@5000",
+    "liquid-216-nvt@4000",
+    "liquid-216-nvt",
+    "liquid-216-bks",
+    *REFERENCES,
+)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A line of the table: how a number comes from runs, and which rows of `reference/` stand beside it."""
+
+    name: str
+    unit: str
+    of: Callable[[Sequence[Observation]], Estimate]
+    known: tuple[str, ...] = ()
+
+
+def _of_curves(
+    read: Callable[[Sequence[Observation]], Curves], feature: Callable[[Array, Groups], float]
+) -> Callable[[Sequence[Observation]], Estimate]:
+    def measure(runs: Sequence[Observation]) -> Estimate:
+        curves = read(runs)
+        return estimate(lambda s: feature(curves.x, s["runs"]), {"runs": curves.groups})
+
+    return measure
+
+
+def _peak(pair: str) -> Callable[[Sequence[Observation]], Estimate]:
+    return _of_curves(rdf_reader(pair), lambda x, groups: peak_feature(pair, x, groups)[0])
+
+
+def _angle(triplet: str, which: int) -> Callable[[Sequence[Observation]], Estimate]:
+    return _of_curves(badf_reader(triplet), lambda x, groups: moments(x, mean_of(groups))[which])
+
+
+def _first_maximum(triplet: str) -> Callable[[Sequence[Observation]], Estimate]:
+    def position(x: Array, groups: Groups) -> float:
+        window = MAXIMUM_WINDOW[triplet]
+        return peak(x, mean_of(groups), window=window, half_width=MAXIMUM_HALF_WIDTH)[0]
+
+    return _of_curves(badf_reader(triplet), position)
+
+
+def _coordination(key: str) -> Callable[[Sequence[Observation]], Estimate]:
+    def number(groups: Groups) -> float:
+        shares = mean_of(groups)
+        return float(shares @ np.arange(len(shares)) / shares.sum())
+
+    def measure(runs: Sequence[Observation]) -> Estimate:
+        return estimate(lambda s: number(s["runs"]), {"runs": [np.atleast_2d(run[key]) for run in runs]})
+
+    return measure
+
+
+def _count(key: str, *, factor: float = 1.0) -> Callable[[Sequence[Observation]], Estimate]:
+    def measure(runs: Sequence[Observation]) -> Estimate:
+        if any("counts" not in run.facts for run in runs):
+            raise NotTested("bonds were not counted in this run")
+        blocks = [factor * np.array(run.facts["counts"][key]["blocks"]) for run in runs]
+        return estimate(lambda s: float(mean_of(s["runs"])), {"runs": blocks})
+
+    return measure
+
+
+QUANTITIES = (
+    Quantity("first Si-O peak of g(r)", "Å", _peak("Si-O"), ("pbe-glass-Si-O",)),
+    Quantity("first O-O peak of g(r)", "Å", _peak("O-O"), ("pbe-glass-O-O",)),
+    Quantity("first Si-Si peak of g(r) above 2.7 Å", "Å", _peak("Si-Si"), ("pbe-glass-Si-Si",)),
+    Quantity("O around Si", "", _coordination("coordination_SiO")),
+    Quantity("Si around O", "", _coordination("coordination_OSi")),
+    Quantity("Si not 4-fold", "%", _count("defects_si", factor=100)),
+    Quantity("O not 2-fold", "%", _count("defects_o", factor=100)),
+    Quantity("O-Si-O, mean", "°", _angle("O-Si-O", 0), ("pbe-glass-O-Si-O", "liquid-O-Si-O")),
+    Quantity("O-O-O, first maximum", "°", _first_maximum("O-O-O"), ("liquid-O-O-O",)),
+    Quantity("Si-O-Si, mean", "°", _angle("Si-O-Si", 0), ("pbe-glass-Si-O-Si", "liquid-Si-O-Si")),
+    Quantity("Si-O-Si, standard deviation", "°", _angle("Si-O-Si", 1)),
+    Quantity("2-rings (two Si sharing two O) in a frame", "", _count("two_rings")),
+    Quantity("Si-Si pairs below 2.5 Å in a frame", "", _count("sisi_below_2.5"), ("pbe-melt-trapped-Si-Si",)),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Texts of a table: `heads`, `rows` of as many cells, and `notes` below."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def reference_table(evidence: Evidence, number: Callable[..., str]) -> Table:
+    """The references of this run, quantity by quantity with 95% half widths, beside what is known.
+
+    `number(value, half_width)` writes a number.
+    """
+    runs, notes = {}, []
+    for label, title in REFERENCES.items():
+        try:
+            runs[title] = evidence.observables(label)
+        except UNAVAILABLE as reason:
+            notes.append(f"{title}: {reason}")
+            continue
+        if label == "reference-reweighted":
+            notes.extend(_overlap(title, run.facts) for run in runs[title])
+    rows = []
+    for quantity in QUANTITIES if runs else ():
+        cells = [_cell(quantity, found, number) for found in runs.values()]
+        known = "; ".join(_known(read_experiment()[row]) for row in quantity.known)
+        unit = f" ({quantity.unit})" if quantity.unit else ""
+        rows.append((quantity.name + unit, *cells, known or "–"))
+    return Table(("", *runs, "known"), tuple(rows), tuple(notes))
+
+
+def _cell(quantity: Quantity, runs: Sequence[Observation], number: Callable[..., str]) -> str:
+    try:
+        found = quantity.of(runs)
+    except UNAVAILABLE:
+        return "–"
+    half = (found.ci_high - found.ci_low) / 2
+    return f"{number(found.value, half)} ± {number(half, half)}" if half > 0 else number(found.value)
+
+
+def _known(row: Row) -> str:
+    value = f"{row.value:g}" if row.uncertainty is None else f"{row.value:g} ± {row.uncertainty:g}"
+    unit = {"A": "Å", "degree": "°"}.get(row.unit, row.unit)
+    certainty = "M, informs only" if row.certainty == "M" else row.certainty
+    return f"{value} {unit} ({row.quantity.split(',')[0]}; {certainty})"
+
+
+def _overlap(title: str, facts: Mapping[str, Any]) -> str:
+    judged = "judges" if facts["effective_fraction"] >= SAMPLE_FRACTION else "decides nothing"
+    if "energy_difference_sd_kT" not in facts:
+        return f"{title}: effective fraction {facts['effective_fraction']:.2g}: {judged}"
+    linear = "; ".join(
+        f"{name} {one['value']:.4g} ± {one['standard_error']:.2g}"
+        for name, one in facts["first_order"].items()
+        if name in ("mean O-Si-O (deg)", "mean Si-O-Si (deg)", "coordination of Si")
+    )
+    return (
+        f"{title}: {facts['frames']} frames of {facts['sampler']['model']}, effective fraction "
+        f"{facts['effective_fraction']:.2g} ({facts['effective_frames']:.1f} frames): {judged}, as at least "
+        f"{SAMPLE_FRACTION:g} is needed. The sampler misses PBE's energy by "
+        f"{facts['energy_difference_sd_meV_atom']:.1f} meV/atom, {facts['energy_difference_sd_kT']:.1f} kT "
+        f"in all, for which {facts['expected_fraction']:.1g} is expected. To first order in the difference "
+        f"(reported, not judged; standard errors): {linear}"
+    )
+
+
+def diffusion_table(evidence: Evidence) -> Table:
+    """Log slope of the MSD at long times and D where the slope is 1, by label; replicas are the units."""
+    rows = []
+    for label in MOVING:
+        try:
+            runs = evidence.observables(label)
+            temperature = f"{runs[0].facts['temperature_K']:g}"
+            for species in SPECIES:
+                rows.append((REFERENCES.get(label, label), temperature, species, *_moved(runs, species)))
+        except (*UNAVAILABLE, KeyError, ValueError):
+            continue
+    known = (f"Known: {_known(read_experiment()['bks-diffusion-3000K'])}.",)
+    heads = ("run", "T (K)", "species", "times (ps)", "log slope ± s.e.", "D ± s.e. (cm²/s)")
+    return Table(heads, tuple(rows), known)
+
+
+def _moved(runs: Sequence[Observation], species: str) -> tuple[str, str, str]:
+    """Times, log slope and coefficient: over replicas where there are two, else over blocks of the one."""
+    if len(runs) > 1:
+        curves = read_curves(runs, "msd_time_fs", f"msd_{species}")
+        last = float(curves.x[-1])
+        means = np.array([np.mean(group, axis=0) for group in curves.groups])
+        fit = vars(diffusion(curves.x, means, from_fs=last / 3)) | {"from_fs": last / 3, "to_fs": last}
+    else:
+        fit = runs[0].facts["diffusion"][species]
+    times = f"{fit['from_fs'] / 1000:.3g} to {fit['to_fs'] / 1000:.3g}"
+    slope = f"{fit['slope']:.2f} ± {fit['slope_se']:.2f}"
+    if fit["coefficient_cm2_s"] is None or not math.isfinite(fit["coefficient_cm2_s"]):
+        return times, slope, "none: not diffusive there"
+    return times, slope, f"{fit['coefficient_cm2_s']:.2e} ± {fit['coefficient_se']:.1e}"

@@ -1,0 +1,102 @@
+"""The report's tables: numbers of curves that are known, and what is missing said."""
+
+import json
+
+import numpy as np
+import pytest
+from synthetic_evidence import replicas, write_observation
+
+from suite.evidence import Evidence
+from suite.report import number
+from suite.tables import QUANTITIES, diffusion_table, reference_table
+
+COUNTS = {
+    "two_rings": {"mean": 0.25, "blocks": [0.0, 0.5] * 4},
+    "sisi_below_2.5": {"mean": 0.125, "blocks": [0.0, 0.0, 0.0, 0.5] * 2},
+    "defects_si": {"mean": 0.05, "blocks": [0.04, 0.06] * 4},
+    "defects_o": {"mean": 0.03, "blocks": [0.03] * 8},
+}
+
+
+def reweighted(tmp_path, *, fraction):
+    return write_observation(
+        tmp_path / "reweighted",
+        seed=9,
+        temperature_K=3000.0,
+        effective_fraction=fraction,
+        effective_frames=60 * fraction,
+        frames=60,
+        sampler={"model": "sampler-3000K", "sha256": "0"},
+        energy_difference_sd_meV_atom=20.0,
+        energy_difference_sd_kT=7.4,
+        expected_fraction=1e-24,
+        first_order={"coordination of Si": {"value": 4.02, "standard_error": 0.03}},
+    )
+
+
+def cells(table, quantity):
+    row = next(row for row in table.rows if row[0].startswith(quantity))
+    return dict(zip(table.heads, row, strict=True))
+
+
+def test_the_reference_is_reported_with_errors_beside_what_is_known(tmp_path):
+    runs = replicas(tmp_path, "reference-96-nnp", 4, seed=1, counts=COUNTS)
+    evidence = Evidence(
+        {"reference-96-nnp": runs, "reference-reweighted": [reweighted(tmp_path, fraction=0.02)]}
+    )
+    table = reference_table(evidence, number)
+    nnp = "AIMD from NNP starts, N = 96"
+    assert table.heads == ("", nnp, "PBE single points, reweighted", "known")
+    assert len(table.rows) == len(QUANTITIES)
+    for quantity, truth, within in (
+        ("first Si-O", 1.625, 0.01),
+        ("first O-O", 2.66, 0.03),
+        ("O around Si", 4.05, 0.02),
+        ("O-Si-O, mean", 108.0, 3.0),
+        ("O-O-O, first maximum", 60.0, 1.0),
+    ):
+        value, half = (float(text) for text in cells(table, quantity)[nnp].split(" ± "))
+        assert value == pytest.approx(truth, abs=within), quantity
+        assert 0 < half < within
+    assert float(cells(table, "2-rings")[nnp].split(" ± ")[0]) == pytest.approx(0.25)
+    assert float(cells(table, "Si not 4-fold")[nnp].split(" ± ")[0]) == pytest.approx(5.0)
+    assert cells(table, "2-rings")["PBE single points, reweighted"] == "–"
+    assert cells(table, "first Si-O")["known"].startswith("1.63")
+    remembered = cells(table, "Si-O-Si, mean")["known"]
+    assert "138.5" in remembered
+    assert "140 ± 5" in remembered
+    assert "M, informs only" in remembered
+    said = " ".join(table.notes)
+    assert "effective fraction 0.02 (1.2 frames): decides nothing" in said
+    assert "20.0 meV/atom, 7.4 kT" in said
+    assert "AIMD from BKS starts, N = 96: this tier has no reference-96-bks" in said
+
+
+def test_no_reference_is_said_not_drawn():
+    table = reference_table(Evidence({}, absent={"aimd-training": "nothing deposited"}), number)
+    assert table.rows == ()
+    assert any("nothing deposited" in note for note in table.notes)
+
+
+def test_diffusion_is_quoted_only_where_it_is_diffusive(tmp_path):
+    """MSD = 6 D t in the liquid at 5000 K, a plateau at 3000 K."""
+
+    def run(name, msd_of, kelvin):
+        directory = write_observation(tmp_path / name, seed=1, temperature_K=kelvin)
+        (directory / "observe.json").write_text(json.dumps({"temperature_K": kelvin}))
+        with np.load(directory / "observables.npz") as content:
+            arrays = dict(content)
+        for species in ("Si", "O"):
+            arrays[f"msd_{species}"] = np.tile(msd_of(arrays["msd_time_fs"]), (8, 1))
+        np.savez(directory / "observables.npz", **arrays)
+        return directory
+
+    rates = (0.95e-5, 1e-5, 1.05e-5)  # A2/fs; times 0.1 in cm2/s
+    hot = [run(f"hot-{rate}", lambda t, rate=rate: 6 * rate * t, 5000.0) for rate in rates]
+    cold = [run(f"cold-{i}", lambda t: 0.3 + 1e-7 * t, 3000.0) for i in range(2)]
+    table = diffusion_table(Evidence({"liquid-96-nvt@5000": hot, "liquid-96-nvt": cold}))
+    found = {(row[0], row[2]): row for row in table.rows}
+    assert found["liquid-96-nvt@5000", "Si"][5].startswith("1.00e-06 ± ")
+    assert found["liquid-96-nvt@5000", "O"][4].startswith("1.00")
+    assert found["liquid-96-nvt", "Si"][5] == "none: not diffusive there"
+    assert found["liquid-96-nvt", "Si"][1] == "3000"
