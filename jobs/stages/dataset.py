@@ -42,6 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.deposit import DepositedSet, Frames, deposit, iter_runs, read_set, verify_set
+from jobs.engines.first_principles import load_engine
 from jobs.errors import SuiteError
 from jobs.frames import TYPE_MAP, density_g_cm3, read_extxyz
 from jobs.structures import perpendicular_widths
@@ -267,7 +268,7 @@ def _own_sets(workspace: Workspace) -> list[tuple[DepositedSet, dict[str, Any]]]
             engine=about["engine"],
             engine_version=about["engine_version"],
             functional=about["functional"],
-            basis=about["settings"]["basis"],
+            basis=load_engine(about["engine"]).read_settings(about["settings"]).basis,
             settings={key: str(value) for key, value in about["settings"].items()},
             start=about["source"],
             thermostat=None,
