@@ -38,7 +38,8 @@ DESCRIPTION = (
 EPILOG = (
     "Examples: python -m jobs aimd starts.xyz --per-stage 5 | python -m jobs aimd starts.xyz --mode short "
     "--temperature-K 3000 --steps 160 --ensemble nve --timestep-fs 1 | python -m jobs aimd melts.xyz --mode "
-    "stepwise --temperature-K 5000 4500 4000 --relaxation-steps 100 --steps 200. More: docs/first-principles.md"
+    "stepwise --temperature-K 5000 4500 4000 --relaxation-steps 100 --steps 200. "
+    "See docs/first-principles.md"
 )
 _ASSIGNMENT = re.compile(r'([\w-]+)=("[^"]*"|\S+)')
 
