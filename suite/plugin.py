@@ -47,6 +47,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="judge this potential (.pb or LAMMPS commands) in place of both",
     )
     group.addoption(
+        "--engine",
+        default=None,
+        help="of first-principles data, with --start-from nothing: cp2k, espresso, vasp",
+    )
+    group.addoption(
         "--store", type=Path, default=Path("store"), help="where products are kept (default: ./store)"
     )
     group.addoption(
@@ -122,7 +127,9 @@ class ClaimSession:
         from jobs.store import Store
         from suite.evidence import Evidence
 
-        campaign = build_campaign(option.tier, start_from=option.start_from, potential=option.potential)
+        campaign = build_campaign(
+            option.tier, start_from=option.start_from, potential=option.potential, engine=option.engine
+        )
         store = Store(option.store)
         # A whole suite also makes what only the report draws; a selection of claims only what they need.
         labels = [label for label in campaign.labels if label in needs or complete]
