@@ -306,22 +306,6 @@ def _source(piece: Sequence[_Given], arguments: argparse.Namespace) -> str:
     return found
 
 
-def compute(stages: Sequence[Stage], store: Store, *, cores: int | None) -> list[Path]:
-    """Run the stages and return the folders of those that are done, whatever became of the others.
-
-    Raises:
-        SuiteError: some stage failed; said after the others were done.
-    """
-    from jobs import dispatch
-
-    outcome = dispatch.run(stages, store, cores=cores)
-    done = [store.path(stage.name) for stage in stages if store.is_done(stage.name)]
-    if outcome.failed:
-        print_products(done)
-    dispatch.raise_for_failures(outcome)
-    return done
-
-
 def print_products(products: Sequence[Path]) -> None:
     """Where they are, how many frames each has, and the line that deposits them."""
     import json
@@ -345,11 +329,13 @@ def print_plan(stages: Sequence[Stage]) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Plan, and unless it is a dry run, compute.
+    """Plan, and unless it is a dry run, compute; a stage that fails does not stop the others.
 
     Raises:
         SuiteError: anything wrong, in one line.
     """
+    from jobs import dispatch
+
     stages = plan(arguments)
     if arguments.dry_run:
         print_plan(stages)
@@ -358,5 +344,8 @@ def main(arguments: argparse.Namespace) -> int:
         load_engine(arguments.engine).read_settings(stages[0].parameters["settings"]),
         stages[0].parameters.get("thermostat"),
     )
-    print_products(compute(stages, Store(arguments.store), cores=arguments.cores))
+    store = Store(arguments.store)
+    outcome = dispatch.run(stages, store, cores=arguments.cores)
+    print_products([store.path(stage.name) for stage in stages if store.is_done(stage.name)])
+    dispatch.raise_for_failures(outcome)
     return 0

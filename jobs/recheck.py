@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.aimd import LABEL_STEPS, add_engine_options, aimd_core_seconds, compute, print_plan
+from jobs.aimd import LABEL_STEPS, add_engine_options, aimd_core_seconds, print_plan
 from jobs.deposit import DEPOSIT, DepositedSet, iter_run, read_set
 from jobs.engines.first_principles import load_engine, named_settings
 from jobs.errors import SuiteError
@@ -190,6 +190,8 @@ def main(arguments: argparse.Namespace) -> int:
     Raises:
         SuiteError: anything wrong, in one line; so an SCF that did not converge.
     """
+    from jobs import dispatch
+
     deposited = read_set(arguments.set, root=arguments.root)
     settings = named_settings(arguments.engine, arguments.settings)
     store = Store(arguments.store)
@@ -206,7 +208,8 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     engine = load_engine(arguments.engine)
     engine.check(engine.read_settings(settings), None)
-    products = compute(stages, store, cores=arguments.cores)
+    dispatch.raise_for_failures(dispatch.run(stages, store, cores=arguments.cores))
+    products = [store.path(stage.name) for stage in stages]
     pairs = list(_recomputed(frames, products))
     result = {
         "set": deposited.name,

@@ -202,6 +202,9 @@ class TestDepositFromStage:
             f"decks/{path.name}.inp" for path in (first, second)
         ]
         assert first.name in facts["provenance"][0]
+        # Both at once are the same set.
+        assert deposit(root, "--from-stage", first, second, "--name", "t", "--use", "judge") == 0
+        assert [run.id for run in read_set("t", root=root).runs] == [run.id for run in found.runs]
 
     def test_same_product_again_is_refused_in_one_line(self, tmp_path, capsys):
         store, root = Store(tmp_path / "store"), tmp_path / "deposit"

@@ -97,6 +97,14 @@ class TestSinglePoint:
         assert label.energy_eV == pytest.approx(float(raw.group(1)) * 13.605693, rel=1e-7)
         assert espresso.version(tmp_path)[0].isdigit()
 
+    def test_failure_is_said_in_its_words(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("ESPRESSO_PSEUDO", str(tmp_path))
+        for name in SETTINGS["pseudopotentials"].values():
+            (tmp_path / name).write_text("Functional: PBE\nand nothing else\n")
+        with pytest.raises(EngineError, match=r"^pw\.x: .*: .* \(log: .*run-00000000\.out\)$") as caught:
+            espresso.single_point(settings(), MOLECULE, directory=tmp_path / "run", threads=1)
+        assert "MPI" not in str(caught.value)
+
     def test_unconverged_is_said(self, tmp_path):
         label = espresso.single_point(settings(electron_maxstep=2), MOLECULE, directory=tmp_path, threads=1)
         assert not label.converged

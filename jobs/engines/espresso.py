@@ -68,6 +68,7 @@ _POSITIONS = "ATOMIC_POSITIONS (angstrom)"
 _TIME = re.compile(r"total cpu time spent up to now is\s+(\d+\.\d+) secs")
 _CONSERVED = re.compile(rf"Ekin \+ Etot \(const\)\s+={_NUMBER} Ry")
 _END = "JOB DONE"
+_FAILURE = re.compile(r"Error in routine (.+?):?\s*\n\s*(\S.*)")
 # Of the thermostat's time constant, into which a run is cut.
 _PIECES = 5
 
@@ -191,9 +192,15 @@ def _run(directory: Path, log: Path, *, threads: int, watch: Callable[[], None] 
     environment["ESPRESSO_PSEUDO"] = str(_pseudo_folder())
     # Otherwise the log of a killed run ends some steps early.
     environment["GFORTRAN_UNBUFFERED_PRECONNECTED"] = "y"
-    return run_program(
-        [*_command(threads), "-in", DECK], directory=directory, log=log, environment=environment, watch=watch
-    )
+    command_line = [*_command(threads), "-in", DECK]
+    try:
+        return run_program(command_line, directory=directory, log=log, environment=environment, watch=watch)
+    except EngineError:
+        # The end of its log is MPI's; the reason stands in a box before it.
+        said = _FAILURE.search(log.read_text(errors="replace"))
+        if said is None:
+            raise
+        raise EngineError(f"pw.x: {said.group(1)}: {said.group(2).strip()} (log: {log})") from None
 
 
 def version(directory: Path) -> str:

@@ -268,7 +268,7 @@ def _own_sets(workspace: Workspace) -> list[tuple[DepositedSet, dict[str, Any]]]
             engine=about["engine"],
             engine_version=about["engine_version"],
             functional=about["functional"],
-            basis=load_engine(about["engine"]).read_settings(about["settings"]).basis,
+            basis=_basis(about),
             settings={key: str(value) for key, value in about["settings"].items()},
             start=about["source"],
             thermostat=None,
@@ -282,6 +282,12 @@ def _own_sets(workspace: Workspace) -> list[tuple[DepositedSet, dict[str, Any]]]
         options = {"name": role, "sha256": deposited.sha256, "thin_frames": 1, "use_unequilibrated": True}
         sets.append((deposited, options))
     return sets
+
+
+def _basis(about: Mapping[str, Any]) -> str:
+    """The basis of an aimd product: CP2K's settings name it, those of plane waves amount to one."""
+    settings = about["settings"]
+    return str(settings.get("basis") or load_engine(about["engine"]).read_settings(settings).basis)
 
 
 def _check_level(sets: Sequence[DepositedSet]) -> None:
