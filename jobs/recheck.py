@@ -103,16 +103,17 @@ def _start_text(drawn: Drawn, *, replica: int, source: str) -> str:
 
 
 def plan(
-    frames: Sequence[Drawn], *, engine: str, settings: dict[str, Any], source: str, folder: Path
+    frames: Sequence[Drawn], *, engine: str, settings: dict[str, Any], source: str, folder: Path, write: bool
 ) -> list[Stage]:
-    """A stage for each frame, so that cores share them and what is done is kept."""
+    """A stage for each frame, so that cores share them and what is done is kept; `write` its start too."""
     stages = []
-    folder.mkdir(parents=True, exist_ok=True)
     for replica, drawn in enumerate(frames):
         text = _start_text(drawn, replica=replica, source=source)
         sha256 = hashlib.sha256(text.encode()).hexdigest()
         path = folder / f"{sha256[:16]}.xyz"
-        path.write_text(text)
+        if write:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
         parameters = {
             "mode": "labels",
             "engine": engine,
@@ -202,6 +203,7 @@ def main(arguments: argparse.Namespace) -> int:
         settings=settings,
         source=deposited.facts["start"],
         folder=store.root / "starts",
+        write=not arguments.dry_run,
     )
     if arguments.dry_run:
         print_plan(stages)

@@ -298,6 +298,12 @@ class TestRecheck:
         assert kelvins[0] < 3000 < 4500 < kelvins[-1]
         assert len({(frame.run, frame.frame) for frame in drawn}) == 6
 
+    def test_dry_run_writes_nothing(self, tmp_path, capsys):
+        options = ("--frames", "3", "--dry-run", "--store", str(tmp_path / "store"))
+        assert main(["recheck", "pbe-96-nnp-singlepoints", *options]) == 0
+        assert "3 stages" in capsys.readouterr().out
+        assert not (tmp_path / "store").exists()
+
     def test_more_frames_than_there_are(self, capsys):
         assert main(["recheck", "pbe-96-nnp-singlepoints", "--frames", "100", "--dry-run"]) == 2
         assert "found 100, expected 1 to 5" in capsys.readouterr().err
