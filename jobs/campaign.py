@@ -18,6 +18,12 @@ TRAJECTORIES = Path(__file__).parent.parent / "reference" / "trajectories"
 NNPS = ("deepmd-96", "deepmd-216")
 DISPLAY_NAMES = {"deepmd-96": "DeePMD-96", "deepmd-216": "DeePMD-216"}
 CLASSICAL = ("bks", "tersoff")
+DEFAULT_ENGINE = "cp2k"
+# Than the paper's.
+OTHER_ENGINES = {
+    "cp2k": "CP2K (GTH, DZVP-MOLOPT-SR)",
+    "espresso": "Quantum ESPRESSO (ultrasoft pseudopotentials, CSVR)",
+}
 DAMPING_FS = 100.0
 THERMO_EVERY = 10
 # Labels that claims name and that no stage makes so far.
@@ -91,16 +97,22 @@ def read_tier(tier: str) -> dict[str, Any]:
     return content
 
 
-def build_campaign(tier: str, *, start_from: str | None = None, potential: Path | None = None) -> Campaign:
+def build_campaign(
+    tier: str, *, start_from: str | None = None, potential: Path | None = None, engine: str | None = None
+) -> Campaign:
     """Plan a tier without running anything.
 
     `start_from` overrides the tier's own start; `potential` puts a user's potential in the place of
-    both of the paper's.
+    both of the paper's; `engine` computes first-principles data in the place of the tier's own, with that
+    engine's default settings.
 
     Raises:
-        SuiteError: unknown tier, a tier that names what does not exist, or nothing deposited to start from.
+        SuiteError: unknown tier or engine, a tier that names what does not exist, or nothing deposited to
+            start from.
     """
     about = read_tier(tier)
+    if engine is not None:
+        about = _with_engine(about, engine)
     start = start_from or about["start_from"]
     if start == "trajectories":
         raise SuiteError(
@@ -108,6 +120,17 @@ def build_campaign(tier: str, *, start_from: str | None = None, potential: Path 
         )
     judged = potential.stem if potential else None
     return _Builder(Campaign(about["name"], start, about, judged), potential).build()
+
+
+def _with_engine(about: dict[str, Any], engine: str) -> dict[str, Any]:
+    """A tier's content with another first-principles engine; unchanged if it is the tier's own."""
+    from jobs.engines.first_principles import load_engine, named_settings
+
+    load_engine(engine)
+    aimd = about.get("aimd")
+    if aimd is None or engine == aimd.get("engine", DEFAULT_ENGINE):
+        return about
+    return {**about, "aimd": {**aimd, "engine": engine, "settings": named_settings(engine, "default")}}
 
 
 class _Builder:
@@ -210,17 +233,21 @@ class _Builder:
 
     def _aimd(self, nnp: str) -> list[Stage]:
         """First-principles runs that a potential learns from (Sec. II A), one stage per start."""
+        from jobs.engines.first_principles import load_engine
+
         if "aimd" not in self.about:
             raise SuiteError(
                 f"tier {self.campaign.tier}: found no aimd section; --start-from nothing needs one"
             )
         about = self.about["aimd"][nnp]
+        engine = self.about["aimd"].get("engine", DEFAULT_ENGINE)
         common = {
-            "engine": "cp2k",
+            "engine": engine,
             "settings": self.about["aimd"]["settings"],
             "timestep_fs": about["timestep_fs"],
             "ensemble": "nvt",
-            "thermostat": "nose-hoover",
+            # The paper's, where the engine has it.
+            "thermostat": "nose-hoover" if "nose-hoover" in load_engine(engine).THERMOSTATS else "csvr",
             "damping_fs": DAMPING_FS,
             "density_g_cm3": about["density_g_cm3"],
         }
@@ -595,7 +622,9 @@ class _Builder:
             if self.about["frames"]["deepmd-96"] == self.about["frames"]["deepmd-216"]:
                 yield "DeePMD-216 has its own loss but learns from DeePMD-96's 96-atom frames"
         elif self.campaign.start_from == "nothing":
-            yield "first-principles data by CP2K (GTH, DZVP-MOLOPT-SR) in place of VASP (PAW, 500 eV)"
+            engine = self.about["aimd"].get("engine", DEFAULT_ENGINE)
+            if engine != "vasp":
+                yield f"first-principles data by {OTHER_ENGINES[engine]} in place of VASP (PAW, 500 eV)"
         training = self.about["training"]
         if training["precision"] != "float64":
             yield f"networks in {training['precision']}"

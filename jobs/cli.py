@@ -1,4 +1,4 @@
-"""`python -m jobs`: plan, run, look, check, clear, deposit, compare."""
+"""`python -m jobs`: plan, run, compute first-principles data, look, check, clear, deposit, compare."""
 
 from __future__ import annotations
 
@@ -44,6 +44,12 @@ def add_campaign_options(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="judge this LAMMPS-ready potential (a DeePMD .pb, or a file with pair_style and pair_coeff) "
         "in place of both DeePMD potentials",
+    )
+    parser.add_argument(
+        "--engine",
+        default=None,
+        help="what computes first-principles data with --start-from nothing: cp2k, espresso or vasp "
+        "(default: what the tier says)",
     )
     add_store_option(parser)
 
@@ -125,8 +131,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     gc.add_argument("--yes", action="store_true", help="really delete (without it, only say what would go)")
 
-    from jobs import deposit
+    from jobs import aimd, deposit, recheck
 
+    aimd.add_arguments(
+        commands.add_parser(
+            "aimd",
+            help="compute first-principles data from given starts",
+            description=aimd.DESCRIPTION,
+            epilog=aimd.EPILOG,
+        )
+    )
+    recheck.add_arguments(
+        commands.add_parser(
+            "recheck",
+            help="recompute frames of a deposited set with other settings",
+            description=recheck.DESCRIPTION,
+        )
+    )
     deposit.add_arguments(
         commands.add_parser("deposit", help="put data under reference/, or --list what is there")
     )
@@ -167,8 +188,12 @@ def _site(arguments: argparse.Namespace) -> Site | None:
 def _campaign(arguments: argparse.Namespace) -> Campaign:
     from jobs.campaign import build_campaign
 
-    tier = arguments.tier or default_tier(batch=arguments.site is not None)
-    return build_campaign(tier, start_from=arguments.start_from, potential=arguments.potential)
+    return build_campaign(
+        arguments.tier or default_tier(batch=arguments.site is not None),
+        start_from=arguments.start_from,
+        potential=arguments.potential,
+        engine=arguments.engine,
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -297,10 +322,11 @@ def main(argv: list[str] | None = None) -> int:
                 return _check(arguments)
             case "compare":
                 return _compare(arguments)
-            case "deposit":
-                from jobs import deposit
+            case "aimd" | "recheck" | "deposit":
+                from jobs import aimd, deposit, recheck
 
-                return deposit.main(arguments)
+                command = {"aimd": aimd.main, "recheck": recheck.main, "deposit": deposit.main}
+                return command[arguments.command](arguments)
             case "images":
                 from jobs import images
 

@@ -28,6 +28,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -799,6 +800,15 @@ def deposit(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m jobs deposit`."""
     parser.add_argument("path", type=Path, nargs="?", help="extended XYZ file of labelled frames")
+    parser.add_argument(
+        "--from-stage",
+        type=Path,
+        nargs="+",
+        metavar="STORE/aimd-ID",
+        help="instead of a file: finished aimd products, which say by themselves what made them; then only "
+        "--name and --use are needed (of a trajectory with refused steps, the longest stretch without one "
+        "is deposited)",
+    )
     parser.add_argument("--list", action="store_true", help="list the deposited sets instead")
     parser.add_argument(
         "--verify", action="store_true", help="compare every deposited file with its checksum instead"
@@ -823,7 +833,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--timestep-fs", type=float, help="of a trajectory")
     parser.add_argument(
-        "--unequilibrated", type=int, default=0, metavar="FRAMES", help="first frames to skip"
+        "--unequilibrated",
+        type=int,
+        default=None,
+        metavar="FRAMES",
+        help="first frames of each trajectory to skip (default: 0; of a stepwise product, its relaxation)",
     )
     parser.add_argument("--licence", help="SPDX name, for example CC0-1.0")
     parser.add_argument("--provenance", help="who computed what, from what")
@@ -863,8 +877,12 @@ def main(args: argparse.Namespace) -> int:
         else:
             _print_table(rows)
         return 0
+    if args.from_stage:
+        return _deposit_stages(args)
     if args.path is None:
-        raise SuiteError("deposit: found no file, expected an extended XYZ file, --list or --verify")
+        raise SuiteError(
+            "deposit: found no file, expected an extended XYZ file, --from-stage, --list or --verify"
+        )
     missing = [f"--{option.replace('_', '-')}" for option in _REQUIRED if getattr(args, option) is None]
     if missing:
         raise SuiteError(f"deposit: found no {', '.join(missing)}, expected each of them")
@@ -880,13 +898,70 @@ def main(args: argparse.Namespace) -> int:
         settings=settings,
         thermostat=args.thermostat,
         timestep_fs=args.timestep_fs,
-        unequilibrated_frames=args.unequilibrated,
+        unequilibrated_frames=args.unequilibrated or 0,
         decks=args.decks,
         sampler=args.sampler,
         append=args.append,
         root=args.root,
         **{option: getattr(args, option) for option in _REQUIRED},
     )
+    _print_table([summary(deposited)])
+    return 0
+
+
+def _deposit_stages(args: argparse.Namespace) -> int:
+    """Deposit products of the aimd stage.
+
+    Raises:
+        SuiteError: an option that the products answer themselves, or anything wrong with them.
+    """
+    from jobs.deposit_stage import read_products
+
+    answered = (
+        "path",
+        "kind",
+        "engine",
+        "engine_version",
+        "functional",
+        "basis",
+        "thermostat",
+        "timestep_fs",
+    )
+    for option in (*answered, "setting", "decks"):
+        if getattr(args, option):
+            raise SuiteError(
+                f"deposit: found --{option.replace('_', '-')} with --from-stage, expected it without: "
+                "the product says it"
+            )
+    for option in ("name", "use"):
+        if getattr(args, option) is None:
+            raise SuiteError(f"deposit: found no --{option}, expected --name and --use with --from-stage")
+    products = read_products(args.from_stage)
+    skip = products.unequilibrated_frames if args.unequilibrated is None else args.unequilibrated
+    with tempfile.TemporaryDirectory() as folder:
+        deposited = deposit(
+            products.frames(),
+            source=", ".join(path.name for path in products.paths),
+            name=args.name,
+            kind=products.kind,
+            use=args.use,
+            engine=products.engine,
+            engine_version=products.engine_version,
+            functional=products.functional,
+            basis=products.basis,
+            settings=products.settings,
+            start=args.start or products.start,
+            thermostat=products.thermostat,
+            timestep_fs=products.timestep_fs,
+            unequilibrated_frames=skip,
+            licence=args.licence or "CC0-1.0",
+            provenance=args.provenance or products.provenance,
+            decks=products.copy_decks(Path(folder)),
+            append=args.append,
+            root=args.root,
+        )
+    if products.left_out:
+        print(f"{products.left_out} frames beyond steps whose SCF failed were left out")
     _print_table([summary(deposited)])
     return 0
 

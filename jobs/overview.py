@@ -189,6 +189,9 @@ def collect_garbage(campaign: Campaign, store: Store, *, trajectories: bool, rea
         planned |= {stage.name for stage in _all_stages(build_campaign(tier.stem))}
     doomed: dict[Path, str] = {}
     for path in sorted(store.root.glob("*")):
+        # First-principles data cost hours and little disk; `python -m jobs aimd` makes them outside tiers.
+        if path.name.startswith("aimd-"):
+            continue
         if path.is_dir() and _PRODUCT.fullmatch(path.name) and path.name.removesuffix(".part") not in planned:
             doomed[path] = "in no tier's plan"
     if trajectories:

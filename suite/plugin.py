@@ -63,6 +63,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="judge this potential (.pb or LAMMPS commands) in place of both",
     )
     group.addoption(
+        "--engine",
+        default=None,
+        help="of first-principles data, with --start-from nothing: cp2k, espresso, vasp",
+    )
+    group.addoption(
         "--store", type=Path, default=Path("store"), help="where products are kept (default: ./store)"
     )
     group.addoption(
@@ -152,9 +157,13 @@ class ClaimSession:
         from jobs.store import Store
         from suite.evidence import Evidence
 
-        tier = option.tier or default_tier(batch=option.hpc)
         site = _site(option)
-        campaign = build_campaign(tier, start_from=option.start_from, potential=option.potential)
+        campaign = build_campaign(
+            option.tier or default_tier(batch=option.hpc),
+            start_from=option.start_from,
+            potential=option.potential,
+            engine=option.engine,
+        )
         store = Store(option.store)
         # A whole suite also makes what only the report draws; a selection of claims only what they need.
         labels = [label for label in campaign.labels if label in needs or complete]

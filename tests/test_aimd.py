@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from jobs.engines import cp2k
+from jobs.engines.first_principles import Start, named_settings
 from jobs.errors import EngineError, SuiteError
 from jobs.frames import read_extxyz
 from jobs.stages import aimd
 from jobs.structures import Configuration, write_data
 from jobs.workspace import Workspace
+from tests import test_espresso
 
 try:
     cp2k.find_cp2k()
@@ -37,6 +39,7 @@ SETTINGS = {
     "max_scf": 20,
     "outer_max_scf": 5,
 }
+NVT_BY_CSVR = {"mode": "short", "ensemble": "nvt", "thermostat": "csvr", "temperature_K": 3000}
 POSITIONS = np.array([[2.5, 2.5, 2.5], [4.02, 2.6, 2.5], [0.98, 2.45, 2.62]])
 CELL = 5.0
 
@@ -83,7 +86,7 @@ class TestRuns:
         assert {frame.temperature_K for frame in frames} == {2000.0}
         direct = cp2k.single_point(
             cp2k.Settings.read(SETTINGS),
-            cp2k.Start(frames[0].types, frames[0].positions, frames[0].cell),
+            Start(frames[0].types, frames[0].positions, frames[0].cell),
             directory=tmp_path / "direct",
             threads=1,
         )
@@ -170,6 +173,40 @@ class TestRuns:
         assert not (stage.directory / "frames.xyz").exists()
 
 
+@pytest.mark.engine
+@pytest.mark.skipif(not test_espresso.INSTALLED, reason="Quantum ESPRESSO is not installed")
+def test_another_engine_is_one_word(tmp_path):
+    """The same stage by Quantum ESPRESSO: labels, and a short run with a thermostat."""
+    file = starts_file(tmp_path / "starts.xyz")
+    other = {"engine": "espresso", "settings": test_espresso.SETTINGS}
+    stage = workspace(tmp_path / "labels", file, **other)
+    aimd.run(stage)
+    record = product(stage.directory)
+    assert (record["engine"], record["functional"], record["frames"]) == ("espresso", "PBE", 1)
+    assert record["engine_version"].startswith(("6.", "7."))
+    assert "calculation = 'scf'" in (stage.directory / "decks" / "start-0.in").read_text()
+    label = next(read_extxyz(stage.directory / "frames.xyz"))
+    run = workspace(
+        tmp_path / "run",
+        file,
+        **other,
+        mode="short",
+        steps=2,
+        temperature_K=1000.0,
+        timestep_fs=0.5,
+        ensemble="nvt",
+        thermostat="csvr",
+        damping_fs=5.0,
+    )
+    aimd.run(run)
+    frames = list(read_extxyz(run.directory / "frames.xyz"))
+    assert [frame.info["step"] for frame in frames] == ["0", "1", "2"]
+    assert frames[0].energy_eV == pytest.approx(label.energy_eV, abs=1e-5)
+    np.testing.assert_allclose(frames[0].forces, label.forces, atol=1e-3)
+    assert float(frames[0].info["kinetic_temperature_K"]) == pytest.approx(1000.0, abs=1.0)
+    assert "conserved_drift_meV_atom_ps" not in product(run.directory)["runs"][0]
+
+
 class TestRefusals:
     def test_fused_atoms(self, tmp_path):
         # Two oxygens that meet through the boundary of the box.
@@ -189,6 +226,11 @@ class TestRefusals:
             ({"mode": "all"}, "mode 'all'"),
             ({"engine": "abinit"}, "engine 'abinit'"),
             ({"settings": {}}, r"\[\]"),
+            ({"mode": "short", "ensemble": "npt", "temperature_K": 3000}, "ensemble 'npt'"),
+            (
+                {"engine": "vasp", "settings": named_settings("vasp", "default"), **NVT_BY_CSVR},
+                "thermostat csvr, expected nose-hoover",
+            ),
         ],
     )
     def test_parameters(self, tmp_path, changes, found):

@@ -41,6 +41,21 @@ def test_first_set_is_the_papers(paper):
         assert given["density_g_cm3"] is None  # the melt's own volume, at zero pressure
 
 
+@pytest.mark.parametrize(
+    ("engine", "thermostat", "deviates"),
+    [("cp2k", "nose-hoover", True), ("espresso", "csvr", True), ("vasp", "nose-hoover", False)],
+)
+def test_engine_is_one_word(paper, engine, thermostat, deviates):
+    chosen = build_campaign("paper", engine=engine)
+    runs = behind(chosen, "train-216", "aimd")
+    assert {run.parameters["engine"] for run in runs} == {engine}
+    assert {run.parameters["thermostat"] for run in runs} == {thermostat}
+    assert any("in place of VASP" in line for line in chosen.deviations) == deviates
+    # Named or not, the tier's own engine is the same campaign.
+    same = {s.name for s in in_order(chosen.select())} == {s.name for s in in_order(paper.select())}
+    assert same == (engine == "cp2k")
+
+
 def test_melt_is_the_papers(paper):
     wanted = stated("II.A initial melt")
     (melt,) = behind(paper, "train-96", "melt")

@@ -31,6 +31,7 @@ def jobs_command(*arguments):
         ),
         (["run", "--potential", "none.pb", "--dry-run"], "none.pb: not found, expected a .pb model"),
         (["run", "--only", "liquid-7", "--dry-run"], "label liquid-7: not in tier laptop"),
+        (["run", "--engine", "abinit", "--dry-run"], "found engine 'abinit', expected one of cp2k, espresso"),
         (["run", "--start-from", "trajectories", "--dry-run"], "found no deposited trajectory"),
         (["make", "train-0", "--store", "nowhere"], "no such stage was planned"),
         (["compare", "README.md", "README.md"], "README.md: not a claims.json"),
@@ -63,18 +64,8 @@ def test_dry_run_names_every_stage_with_command_and_cost(tier):
 
 
 def test_every_command_explains_itself():
-    for command in [
-        "run",
-        "graph",
-        "status",
-        "check",
-        "gc",
-        "deposit",
-        "promote",
-        "compare",
-        "images",
-        "make",
-    ]:
+    commands = ["run", "graph", "status", "check", "gc", "aimd", "recheck", "deposit", "promote", "compare"]
+    for command in [*commands, "images", "cancel", "make"]:
         result = jobs_command(command, "--help")
         assert result.returncode == 0
         assert "usage: python -m jobs" in result.stdout

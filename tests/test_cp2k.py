@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from jobs.engines import cp2k
+from jobs.engines.first_principles import Dynamics, Run, Start, named_settings
 from jobs.errors import EngineError, SuiteError
 from jobs.frames import MASSES_AMU
 
@@ -37,16 +38,14 @@ SETTINGS = {
     "max_scf": 20,
     "outer_max_scf": 5,
 }
-MOLECULE = cp2k.Start(
+MOLECULE = Start(
     types=np.array([0, 1, 1], np.int8),
     positions=np.array([[2.5, 2.5, 2.5], [4.02, 2.6, 2.5], [0.98, 2.45, 2.62]]),
     cell=np.diag([5.0, 5.0, 5.0]),
     velocities=np.array([[1.0, 2.0, -1.0], [-2.0, -1.0, 1.0], [0.5, -2.5, 1.0]]) * 1e-2,
 )
 STEPS = 6
-NVE = cp2k.Dynamics(
-    steps=STEPS, timestep_fs=1.0, temperature_K=1000.0, thermostat=None, damping_fs=100.0, seed=1
-)
+NVE = Dynamics(steps=STEPS, timestep_fs=1.0, temperature_K=1000.0, thermostat=None, damping_fs=100.0, seed=1)
 RUN_MOLECULE = textwrap.dedent(
     """
     import sys; from pathlib import Path
@@ -64,7 +63,7 @@ def settings(**changes: object) -> cp2k.Settings:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, cp2k.Run]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
     directory = tmp_path_factory.mktemp("whole")
     return directory, cp2k.run_dynamics(settings(), MOLECULE, NVE, directory=directory, threads=1)
 
@@ -77,7 +76,7 @@ class TestSinglePoint:
         direction /= np.linalg.norm(direction)
         labels = {}
         for step in (-0.01, 0.0, 0.01):
-            start = cp2k.Start(MOLECULE.types, MOLECULE.positions + step * direction, MOLECULE.cell)
+            start = Start(MOLECULE.types, MOLECULE.positions + step * direction, MOLECULE.cell)
             labels[step] = cp2k.single_point(settings(), start, directory=tmp_path / f"{step}", threads=1)
         assert all(label.converged for label in labels.values())
         slope = (labels[0.01].energy_eV - labels[-0.01].energy_eV) / 0.02
@@ -193,18 +192,20 @@ class TestRefusals:
             cp2k.find_cp2k()
         assert "\n" not in str(caught.value)
 
-    @pytest.mark.parametrize("changes", [{"cutoff_Ry": 0}, {"eps_scf": -1e-5}, {"unknown": 1}])
+    @pytest.mark.parametrize(
+        "changes", [{"cutoff_Ry": 0}, {"eps_scf": -1e-5}, {"eps_scf": "1e-5"}, {"unknown": 1}]
+    )
     def test_wrong_settings(self, changes):
         with pytest.raises(SuiteError, match=r"^CP2K settings: found .* expected"):
             settings(**changes)
 
     def test_wrong_thermostat(self):
         with pytest.raises(SuiteError, match="found 'berendsen'"):
-            cp2k.Dynamics(1, 1.0, 300.0, "berendsen", 100.0, 1)
+            Dynamics(1, 1.0, 300.0, "berendsen", 100.0, 1)
 
 
 def test_deck_says_what_was_asked():
-    dynamics = cp2k.Dynamics(100, 2.0, 3000.0, "nose-hoover", 100.0, 5)
+    dynamics = Dynamics(100, 2.0, 3000.0, "nose-hoover", 100.0, 5)
     deck = cp2k.write_deck(
         settings(), MOLECULE, dynamics=dynamics, restart_file="resume-40.restart", restart_step=40
     )
@@ -226,3 +227,15 @@ def test_deck_says_what_was_asked():
     ):
         assert expected in words
     assert "THERMOSTAT" not in cp2k.write_deck(settings(), MOLECULE, dynamics=NVE)
+
+
+def test_named_settings_are_in_cp2ks_library():
+    """A basis of this name for both elements is among those of CP2K's file, where that is installed."""
+    library = Path("/usr/share/cp2k/BASIS_MOLOPT")
+    for name in ("default", "tight", "tzvp"):
+        chosen = cp2k.Settings.read(named_settings("cp2k", name))
+        if library.is_file():
+            text = library.read_text()
+            for species in ("Si", "O"):
+                assert re.search(rf"^ *{species} +{chosen.basis}\b", text, re.MULTILINE)
+    assert chosen.basis.startswith("TZVP")

@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.engines.first_principles import (
+    ATOMIC_TIME_FS,
+    BOHR_ANGSTROM,
+    HARTREE_EV,
+    Dynamics,
+    Label,
+    Run,
+    Start,
+    check_thermostat,
+    read_fields,
+)
 from jobs.engines.process import executable, run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
 from jobs.frames import MASSES_AMU, TYPE_MAP
 
-# CODATA 2018.
-HARTREE_EV = 27.211386245988
-BOHR_ANGSTROM = 0.529177210903
-ATOMIC_TIME_FS = 2.4188843265857e-2
-
 VALENCE_ELECTRONS = {"Si": 4, "O": 6}  # of the GTH-PBE pseudopotentials
 THERMOSTATS = ("csvr", "nose-hoover")
+DECKS = {"run.inp": ".inp"}
 DECK = "run.inp"
 LOG = "run.log"
 _PROGRAMS = ("cp2k.psmp", "cp2k.popt", "cp2k")
@@ -66,81 +73,18 @@ class Settings:
         Raises:
             SuiteError: a name that is missing or unknown, a number that is not positive.
         """
-        names = {field.name for field in fields(Settings)}
-        if set(values) != names:
-            raise SuiteError(f"CP2K settings: found {sorted(values)}, expected {sorted(names)}")
-        for name, value in values.items():
-            if name != "basis" and not value > 0:
-                raise SuiteError(f"CP2K settings: found {name} {value}, expected a positive number")
-        return Settings(**values)
+        return read_fields("CP2K", Settings, values)
 
 
-@dataclass(frozen=True)
-class Start:
-    """A configuration to compute.
-
-    `types` (N,) are indices into `TYPE_MAP`, `positions` (N, 3) A, `cell` (3, 3) A (rows are vectors),
-    `velocities` (N, 3) A/fs or None (drawn at the temperature).
-    """
-
-    types: NDArray[np.int8]
-    positions: NDArray[np.float64]
-    cell: NDArray[np.float64]
-    velocities: NDArray[np.float64] | None = None
+def read_settings(values: Mapping[str, Any]) -> Settings:
+    """See `Engine`."""
+    return Settings.read(values)
 
 
-@dataclass(frozen=True)
-class Dynamics:
-    """A run of `steps` steps at one temperature; `thermostat` is one of `THERMOSTATS`, or None for NVE.
-
-    `damping_fs` is the thermostat's time constant; `seed` draws velocities and CSVR's noise.
-    """
-
-    steps: int
-    timestep_fs: float
-    temperature_K: float
-    thermostat: str | None
-    damping_fs: float
-    seed: int
-
-    def __post_init__(self) -> None:
-        if self.thermostat is not None and self.thermostat not in THERMOSTATS:
-            raise SuiteError(
-                f"thermostat: found {self.thermostat!r}, expected {' or '.join(THERMOSTATS)}, or null for NVE"
-            )
-
-
-@dataclass(frozen=True)
-class Label:
-    """A converged or unconverged single point: `energy_eV`, `forces` (N, 3) eV/A as CP2K gives them."""
-
-    energy_eV: float
-    forces: NDArray[np.float64]
-    converged: bool
-    scf_steps: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Run:
-    """F steps of a trajectory, unconverged ones among them.
-
-    `steps` (F,) MD step numbers from 0 (the start itself); `positions` (F, N, 3) A, unwrapped;
-    `velocities` A/fs; `forces` eV/A; `energies_eV` (F,) potential; `kinetic_eV`, `conserved_eV`,
-    `temperatures_K` (F,) instantaneous; `converged` (F,); `scf_steps` (F,); `seconds` (F,).
-    """
-
-    steps: NDArray[np.int64]
-    positions: NDArray[np.float64]
-    velocities: NDArray[np.float64]
-    forces: NDArray[np.float64]
-    energies_eV: NDArray[np.float64]
-    kinetic_eV: NDArray[np.float64]
-    conserved_eV: NDArray[np.float64]
-    temperatures_K: NDArray[np.float64]
-    converged: NDArray[np.bool_]
-    scf_steps: NDArray[np.int64]
-    seconds: NDArray[np.float64]
+def check(settings: Settings, thermostat: str | None) -> None:
+    """See `Engine`."""
+    check_thermostat("CP2K", thermostat, THERMOSTATS)
+    find_cp2k()
 
 
 def find_cp2k() -> str:
@@ -224,17 +168,17 @@ def _run(
     )
 
 
-def version(log: Path) -> str:
-    """The version that a log names, e.g. `2023.1`.
+def version(directory: Path) -> str:
+    """The version that the log of a run names, e.g. `2023.1`.
 
     Raises:
         SuiteError: the log names none.
     """
-    with log.open(errors="replace") as handle:
+    with (directory / LOG).open(errors="replace") as handle:
         for line in handle:
             if match := re.search(r"CP2K version (\S+)", line):
                 return match.group(1)
-    raise SuiteError(f"{log}: found no 'CP2K version', expected a CP2K log")
+    raise SuiteError(f"{directory / LOG}: found no 'CP2K version', expected a CP2K log")
 
 
 # Single points ------------------------------------------------------------------------------------

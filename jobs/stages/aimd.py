@@ -1,4 +1,4 @@
-"""First-principles data (PBE, CP2K): single-point labels and the paper's two kinds of AIMD runs.
+"""First-principles data (PBE): single-point labels and the paper's two kinds of AIMD runs.
 
 `mode` says which:
 
@@ -10,7 +10,8 @@
 Starts come from the input `start` (a melt's configuration number `frames[0]`, or frames of an md
 product) or from an extended XYZ `file` of the parameters. Product: `frames.xyz` (extended XYZ as
 `jobs.frames` reads and `jobs deposit` takes it), `aimd.json`, `decks/`. A step or a label whose SCF did
-not converge is left out of `frames.xyz` and listed in `aimd.json`.
+not converge is left out of `frames.xyz` and listed in `aimd.json`. `engine` names the program, one of
+`jobs.engines.first_principles.ENGINES`, and `settings` are that program's.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.engines import cp2k
+from jobs.engines.first_principles import FUNCTIONAL, Dynamics, Engine, Start, load_engine
 from jobs.errors import SuiteError
 from jobs.frames import TYPE_MAP, density_g_cm3
 from jobs.workspace import Workspace
@@ -50,7 +51,15 @@ class _Task:
     replica: int
     temperature_K: float
     source: str
-    start: cp2k.Start
+    start: Start
+
+
+@dataclass(frozen=True)
+class _Program:
+    """An engine and its settings."""
+
+    engine: Engine
+    settings: Any
 
 
 def run(workspace: Workspace) -> None:
@@ -58,23 +67,30 @@ def run(workspace: Workspace) -> None:
 
     Raises:
         SuiteError: wrong parameters or starts; no frame converged.
-        EngineError: CP2K is missing or failed.
+        EngineError: the engine is missing or failed.
     """
     parameters = workspace.parameters
     if parameters["mode"] not in MODES:
         raise SuiteError(f"aimd: found mode {parameters['mode']!r}, expected one of {', '.join(MODES)}")
-    if parameters["engine"] != "cp2k":
-        raise SuiteError(f"aimd: found engine {parameters['engine']!r}, expected cp2k")
-    settings = cp2k.Settings.read(parameters["settings"])
+    engine = load_engine(parameters["engine"])
+    settings = engine.read_settings(parameters["settings"])
     tasks = _tasks(workspace)
-    cp2k.find_cp2k()
+    engine.check(settings, None if parameters["mode"] == "labels" else _thermostat(parameters))
+    program = _Program(engine, settings)
     if parameters["mode"] == "stepwise":
         if len(tasks) != 1:
             raise SuiteError(f"aimd: found {len(tasks)} starts of a stepwise run, expected 1")
-        records = _stepwise(workspace, settings, tasks[0])
+        records = _stepwise(workspace, program, tasks[0])
     else:
-        records = _independent(workspace, settings, tasks)
-    _finish(workspace, records)
+        records = _independent(workspace, program, tasks)
+    _finish(workspace, program, records)
+
+
+def _thermostat(parameters: Mapping[str, Any]) -> str | None:
+    ensemble = parameters["ensemble"]
+    if ensemble not in ("nvt", "nve"):
+        raise SuiteError(f"aimd: found ensemble {ensemble!r}, expected nvt or nve")
+    return parameters["thermostat"] if ensemble == "nvt" else None
 
 
 # Starts -------------------------------------------------------------------------------------------
@@ -173,10 +189,10 @@ def _at_density(
     cell: NDArray[np.float64],
     velocities: NDArray[np.float64] | None,
     density: float | None,
-) -> cp2k.Start:
+) -> Start:
     """Positions and cell scaled alike to a density in g/cm3; None keeps them as they are."""
     factor = 1.0 if density is None else (density_g_cm3(types, cell) / density) ** (1 / 3)
-    return cp2k.Start(types=types, positions=positions * factor, cell=cell * factor, velocities=velocities)
+    return Start(types=types, positions=positions * factor, cell=cell * factor, velocities=velocities)
 
 
 def _check_start(task: _Task) -> None:
@@ -194,9 +210,7 @@ def _check_start(task: _Task) -> None:
 # Work ---------------------------------------------------------------------------------------------
 
 
-def _independent(
-    workspace: Workspace, settings: cp2k.Settings, tasks: Sequence[_Task]
-) -> list[dict[str, Any]]:
+def _independent(workspace: Workspace, program: _Program, tasks: Sequence[_Task]) -> list[dict[str, Any]]:
     """Labels or short runs side by side, one thread each: cheaper than one task on several threads."""
     parameters = workspace.parameters
     labels = parameters["mode"] == "labels"
@@ -212,11 +226,11 @@ def _independent(
 
     def work(task: _Task) -> dict[str, Any]:
         if labels:
-            record = _label(workspace, settings, task)
+            record = _label(workspace, program, task)
         else:
             record, _ = _dynamics(
                 workspace,
-                settings,
+                program,
                 task,
                 steps=steps_each,
                 threads=1,
@@ -237,7 +251,7 @@ def _independent(
     return [future.result() for future in futures]
 
 
-def _stepwise(workspace: Workspace, settings: cp2k.Settings, task: _Task) -> list[dict[str, Any]]:
+def _stepwise(workspace: Workspace, program: _Program, task: _Task) -> list[dict[str, Any]]:
     parameters = workspace.parameters
     temperatures = [float(value) for value in parameters["temperatures_K"]]
     relaxation = int(parameters["relaxation_steps"])
@@ -255,7 +269,7 @@ def _stepwise(workspace: Workspace, settings: cp2k.Settings, task: _Task) -> lis
         segment = _Task(f"{temperature:g}K", task.replica, temperature, task.source, start)
         record, last = _dynamics(
             workspace,
-            settings,
+            program,
             segment,
             steps=steps,
             threads=workspace.cores,
@@ -267,16 +281,16 @@ def _stepwise(workspace: Workspace, settings: cp2k.Settings, task: _Task) -> lis
             watch=report,
         )
         records.append(record)
-        start, guess = last, cp2k.wave_function(workspace.checkpoints / segment.name)
+        start, guess = last, program.engine.wave_function(workspace.checkpoints / segment.name)
     return records
 
 
-def _label(workspace: Workspace, settings: cp2k.Settings, task: _Task) -> dict[str, Any]:
+def _label(workspace: Workspace, program: _Program, task: _Task) -> dict[str, Any]:
     directory = workspace.checkpoints / task.name
     if (done := _read_record(directory)) is not None:
         return done
-    label = cp2k.single_point(settings, task.start, directory=directory, threads=1)
-    record = _new_record(workspace, task, directory)
+    label = program.engine.single_point(program.settings, task.start, directory=directory, threads=1)
+    record = _new_record(program, task, directory)
     record.update(seconds=label.seconds, scf_steps=label.scf_steps)
     text = ""
     if label.converged:
@@ -292,7 +306,7 @@ def _label(workspace: Workspace, settings: cp2k.Settings, task: _Task) -> dict[s
 
 def _dynamics(
     workspace: Workspace,
-    settings: cp2k.Settings,
+    program: _Program,
     task: _Task,
     *,
     steps: int,
@@ -302,38 +316,35 @@ def _dynamics(
     skip_start: bool = False,
     guess: Path | None = None,
     watch: Callable[[int], None],
-) -> tuple[dict[str, Any], cp2k.Start]:
+) -> tuple[dict[str, Any], Start]:
     """One run; its record and its last state."""
     parameters = workspace.parameters
     directory = workspace.checkpoints / task.name
-    ensemble = parameters["ensemble"]
-    if ensemble not in ("nvt", "nve"):
-        raise SuiteError(f"aimd: found ensemble {ensemble!r}, expected nvt or nve")
-    dynamics = cp2k.Dynamics(
+    dynamics = Dynamics(
         steps=steps,
         timestep_fs=float(parameters["timestep_fs"]),
         temperature_K=task.temperature_K,
-        thermostat=parameters["thermostat"] if ensemble == "nvt" else None,
+        thermostat=_thermostat(parameters),
         damping_fs=float(parameters["damping_fs"]),
         seed=seed,
     )
     # Of a finished run this only reads the files.
-    run = cp2k.run_dynamics(
-        settings, task.start, dynamics, directory=directory, threads=threads, guess=guess, watch=watch
+    run = program.engine.run_dynamics(
+        program.settings, task.start, dynamics, directory=directory, threads=threads, guess=guess, watch=watch
     )
-    last = cp2k.Start(task.start.types, run.positions[-1], task.start.cell, run.velocities[-1])
+    last = Start(task.start.types, run.positions[-1], task.start.cell, run.velocities[-1])
     if (done := _read_record(directory)) is not None:
         return done, last
-    record = _new_record(workspace, task, directory)
+    record = _new_record(program, task, directory)
     time_ps = steps * dynamics.timestep_fs / 1000
     record.update(
         seconds=float(run.seconds.sum()),
         scf_steps=int(run.scf_steps.sum()),
         mean_temperature_K=float(run.temperatures_K.mean()),
-        conserved_drift_meV_atom_ps=float(
-            1000 * (run.conserved_eV[-1] - run.conserved_eV[0]) / len(task.start.types) / time_ps
-        ),
     )
+    drift_eV = float(run.conserved_eV[-1] - run.conserved_eV[0])
+    if np.isfinite(drift_eV):
+        record["conserved_drift_meV_atom_ps"] = 1000 * drift_eV / len(task.start.types) / time_ps
     pieces = []
     for index, step in enumerate(run.steps):
         if skip_start and step == 0:
@@ -365,14 +376,14 @@ def _dynamics(
 # Product ------------------------------------------------------------------------------------------
 
 
-def _new_record(workspace: Workspace, task: _Task, directory: Path) -> dict[str, Any]:
+def _new_record(program: _Program, task: _Task, directory: Path) -> dict[str, Any]:
     return {
         "start": task.name,
         "replica": task.replica,
         "temperature_K": task.temperature_K,
         "density_g_cm3": density_g_cm3(task.start.types, task.start.cell),
         "n_atoms": len(task.start.types),
-        "engine_version": cp2k.version(directory / cp2k.LOG),
+        "engine_version": program.engine.version(directory),
         "frames": 0,
         "refused": [],
     }
@@ -421,7 +432,7 @@ def _frame_text(
     return "\n".join(lines) + "\n"
 
 
-def _finish(workspace: Workspace, records: Sequence[Mapping[str, Any]]) -> None:
+def _finish(workspace: Workspace, program: _Program, records: Sequence[Mapping[str, Any]]) -> None:
     parameters = workspace.parameters
     refused = [refusal for record in records for refusal in record["refused"]]
     frames = sum(record["frames"] for record in records)
@@ -435,7 +446,8 @@ def _finish(workspace: Workspace, records: Sequence[Mapping[str, Any]]) -> None:
             out.write((directory / FRAMES_FILE).read_text())
             if workspace.parameters["mode"] != "labels" or record is records[0]:
                 # All decks of labels differ in their coordinates only.
-                (decks / f"{record['start']}.inp").write_text((directory / cp2k.DECK).read_text())
+                for name, ending in program.engine.DECKS.items():
+                    (decks / f"{record['start']}{ending}").write_text((directory / name).read_text())
     (workspace.directory / RECORD_FILE).write_text(
         json.dumps(
             {
@@ -443,7 +455,7 @@ def _finish(workspace: Workspace, records: Sequence[Mapping[str, Any]]) -> None:
                 "source": parameters["source"],
                 "engine": parameters["engine"],
                 "engine_version": records[0]["engine_version"],
-                "functional": "PBE",
+                "functional": FUNCTIONAL,
                 "settings": dict(parameters["settings"]),
                 "timestep_fs": parameters.get("timestep_fs"),
                 "ensemble": parameters.get("ensemble"),

@@ -43,6 +43,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.deposit import DepositedSet, Frames, deposit, iter_runs, read_set, verify_set
+from jobs.engines.first_principles import load_engine
 from jobs.errors import SuiteError
 from jobs.frames import TYPE_MAP, density_g_cm3, read_extxyz
 from jobs.observables.rdf import PAIRS
@@ -275,7 +276,7 @@ def _own_sets(workspace: Workspace) -> list[tuple[DepositedSet, dict[str, Any]]]
             engine=about["engine"],
             engine_version=about["engine_version"],
             functional=about["functional"],
-            basis=about["settings"]["basis"],
+            basis=_basis(about),
             settings={key: str(value) for key, value in about["settings"].items()},
             start=about["source"],
             thermostat=None,
@@ -289,6 +290,12 @@ def _own_sets(workspace: Workspace) -> list[tuple[DepositedSet, dict[str, Any]]]
         options = {"name": role, "sha256": deposited.sha256, "thin_frames": 1, "use_unequilibrated": True}
         sets.append((deposited, options))
     return sets
+
+
+def _basis(about: Mapping[str, Any]) -> str:
+    """The basis of an aimd product: CP2K's settings name it, those of plane waves amount to one."""
+    settings = about["settings"]
+    return str(settings.get("basis") or load_engine(about["engine"]).read_settings(settings).basis)
 
 
 def _check_level(sets: Sequence[DepositedSet]) -> None:
