@@ -390,11 +390,14 @@ class _Builder:
                 f"tier {self.campaign.tier}: learning_curve: found share {bad[0]}, expected above 0, up to 1"
             )
         own = self.about["training"]
-        others = [{"precision": p} for p in about["precisions"] if p != own["precision"]] + [
+        shorter = [
             {"steps": n, "decay_steps": max(1, round(own["decay_steps"] * n / own["steps"]))}
-            for n in about["steps"]
+            for n in sorted(about["steps"])
             if n != own["steps"]
         ]
+        # Precisions are compared at the shortest length, where float64 is affordable.
+        shortest = shorter[0] if shorter else {}
+        others = shorter + [{"precision": p} | shortest for p in about["precisions"] if p != own["precision"]]
         points: dict[str, list[tuple[float, dict[str, Any]]]] = {
             "learning-curve": [(float(share), {}) for share in about["shares"]],
             "learning-curve-settings": [(1.0, settings) for settings in ({}, *others)],
