@@ -216,6 +216,11 @@ def read_set(name: str, *, root: Path = DEPOSIT) -> DepositedSet:
     return DepositedSet(name, path.parent, hashlib.sha256(content).hexdigest(), facts, types, runs)
 
 
+def deposit_root(parameters: Mapping[str, Any]) -> Path:
+    """Where a stage finds its deposited sets: a deposit of the user's (`deposit`), or the project's."""
+    return Path(parameters["deposit"]) if "deposit" in parameters else DEPOSIT
+
+
 def list_sets(*, root: Path = DEPOSIT) -> list[DepositedSet]:
     """Every deposited set by name; reads `set.yml` files only."""
     return [read_set(path.parent.name, root=root) for path in sorted(root.glob("[!.]*/set.yml"))]

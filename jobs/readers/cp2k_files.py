@@ -1,9 +1,9 @@
 """CP2K's own output files, as 2023.1 writes them.
 
 Molecular dynamics: `NAME-pos-1.xyz` (A), `NAME-frc-1.xyz` (Hartree/bohr) and, where they are,
-`NAME-vel-1.xyz`, `NAME-1.ener` and `NAME-1.cell`, with the log beside them, which alone tells whether each SCF
-converged. A single point: the log, if it prints coordinates and forces (`FORCE_EVAL/PRINT/FORCES ON`, print
-level MEDIUM).
+`NAME-vel-1.xyz`, `NAME-1.ener` and `NAME-1.cell`, with the log beside them, which alone tells whether each
+SCF converged. A single point: the log, if it prints coordinates and forces (`FORCE_EVAL/PRINT/FORCES ON`,
+print level MEDIUM).
 The energy, `ENERGY| Total FORCE_EVAL`, is the free energy where electrons are smeared, as the forces are.
 """
 

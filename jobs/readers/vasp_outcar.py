@@ -141,8 +141,8 @@ def _frames(
                 text = b"\n".join(rows)
                 if cell is None or cell[0] != text:
                     # Columns of 13 characters: a minus sign can touch the number before it.
-                    values = [numbers(row.replace(b"-", b" -"))[:3] for row in rows]
-                    cell = text, np.array(values)
+                    vectors = [numbers(row.replace(b"-", b" -"))[:3] for row in rows]
+                    cell = text, np.array(vectors)
             values = numbers(block[table[0] : table[1]]).reshape(n_atoms, 6)
             energy = float(block[block.rfind(_END) :].split()[4])
             if cell is None or cell[1].shape != (3, 3):
