@@ -13,10 +13,10 @@ import bz2
 import gzip
 import lzma
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,7 +153,7 @@ def open_binary(path: Path) -> IO[bytes]:
     Raises:
         SuiteError: it cannot be opened.
     """
-    openers = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+    openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
     try:
         return cast(IO[bytes], openers.get(path.suffix, open)(path, "rb"))
     except OSError as error:
@@ -168,10 +168,16 @@ def head(path: Path, n_bytes: int = 8192) -> bytes:
 
 def _read(stream: IO[bytes], n_bytes: int) -> bytes:
     """Like `read`; a compressed file that was cut off ends where it was cut."""
+    parts: list[bytes] = []
+    size = 0
     try:
-        return stream.read(n_bytes)
+        # One large read of a cut file would raise and lose what it had unpacked before.
+        while size < n_bytes and (part := stream.read1(n_bytes - size)):  # type: ignore[attr-defined]
+            parts.append(part)
+            size += len(part)
     except (EOFError, OSError, lzma.LZMAError):
-        return b""
+        pass
+    return b"".join(parts)
 
 
 def lines(stream: IO[bytes]) -> Iterator[bytes]:

@@ -1,10 +1,10 @@
 """CP2K's own output files, as 2023.1 writes them.
 
 Molecular dynamics: `NAME-pos-1.xyz` (A), `NAME-frc-1.xyz` (Hartree/bohr) and, where they are,
-`NAME-vel-1.xyz`, `NAME-1.ener` and `NAME-1.cell`, with the log beside them, which alone tells whether each
-SCF converged. A single point: the log, if it prints coordinates and forces (`FORCE_EVAL/PRINT/FORCES ON`,
-print level MEDIUM).
-The energy, `ENERGY| Total FORCE_EVAL`, is the free energy where electrons are smeared, as the forces are.
+`NAME-vel-1.xyz`, `NAME-1.ener`, `NAME-1.cell` and `NAME-1.restart` (the cell, if it is fixed), with the log
+beside them, which alone tells whether each SCF converged. A single point: the log, if it prints coordinates and
+forces (`FORCE_EVAL/PRINT/FORCES ON`, print level MEDIUM). The energy, `ENERGY| Total FORCE_EVAL`, is the free
+energy where electrons are smeared, as the forces are.
 """
 
 from __future__ import annotations
@@ -141,6 +141,20 @@ def _read_setting(log: _Log, line: str) -> None:
         log.orthorhombic = words[-1] == "YES"
 
 
+def _read_restart(log: _Log, path: Path) -> None:
+    """Cell, functional and basis from a restart file, which is the whole input: a terse log lacks them."""
+    text = path.read_text(errors="replace")
+    number = r"([-+\d.Ee]+)"
+    vectors = [re.search(rf"^\s*{axis}\s+{number}\s+{number}\s+{number}\s*$", text, re.M) for axis in "ABC"]
+    if all(vectors):
+        log.cell = np.array([[float(word) for word in match.groups()] for match in vectors if match])
+        log.orthorhombic = True  # or not: all digits are there
+    if log.functional is None and (match := re.search(r"&XC_FUNCTIONAL\s+(?:NO_SHORTCUT\s+&)?(\w+)", text)):
+        log.functional = match.group(1)
+    if not log.basis:
+        log.basis = re.findall(r"^\s*BASIS_SET (?:ORB )?(\S+)\s*$", text, re.M)
+
+
 def _find_log(directory: Path, project: str) -> Path:
     candidates = []
     for path in sorted(directory.iterdir()):
@@ -179,10 +193,13 @@ def _trajectory(path: Path, project: str) -> Source:
     velocities, energies = _beside(path, project, "-vel-1.xyz"), _beside(path, project, "-1.ener")
     cells = _beside(path, project, "-1.cell")
     log = _read_log(log_path)
+    restart = path.parent / f"{project}-1.restart"
+    if restart.is_file():
+        _read_restart(log, restart)
     if cells is None and (log.cell is None or not log.orthorhombic or (log.ensemble or "").startswith("NP")):
         raise SuiteError(
-            f"{path.parent / project}-1.cell: found no such file, expected it for a cell that is not "
-            "orthorhombic or not fixed (MOTION/PRINT/CELL ON): the log has three decimals"
+            f"{path.parent / project}-1.cell: found no such file, expected it (MOTION/PRINT/CELL ON) or, "
+            f"for a cell that does not change, {project}-1.restart: the log has three decimals"
         )
     with open_binary(path) as stream:
         n_atoms = int(stream.readline())

@@ -1,7 +1,9 @@
 """pw.x output (Quantum ESPRESSO 6 and 7): scf, relax and md; one frame per SCF with forces.
 
 The energy marked `!` is the free energy where electrons are smeared, the one that the forces belong to. The
-positions of a step are printed after the step before it; its temperature is printed after its forces.
+positions of a step are printed after the step before it; its temperature is printed after its forces. With
+`scf_must_converge=.false.` pw.x writes "convergence has been achieved" also where it has not (seen with 6.7),
+so the estimated accuracy of each step is compared with the threshold.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ RYDBERG_EV = HARTREE_EV / 2
 _FORCE = RYDBERG_EV / BOHR_ANGSTROM
 # Whole lines, by which the file is cut: what follows the first belongs to the first SCF, and so on.
 _SCF = b"     Self-consistent Calculation"
-_ENERGY = re.compile(rb"^!\s+total energy\s+=\s+(\S+) Ry", re.MULTILINE)
+_ENERGY = re.compile(
+    rb"^!\s+total energy\s+=\s+(\S+) Ry(?:\s+estimated scf accuracy\s+<\s+(\S+) Ry)?", re.MULTILINE
+)
 _SITE = re.compile(rb"^\s+\d+\s+(\w+)\s+tau\(\s*\d+\) = \((.*)\)", re.MULTILINE)
 _AXIS = re.compile(rb"a\(\d\) = \((.*)\)")
 _ATOM_FORCE = re.compile(rb"^\s+atom\s+\d+ type\s+\d+\s+force =(.*)$", re.MULTILINE)
@@ -60,7 +64,8 @@ def open_source(path: Path) -> Source:
         match = re.search(pattern.encode(), text)
         return match.group(1).decode().strip() if match else None
 
-    alat = search(r"lattice parameter \(alat\)\s+=\s+(\S+)")
+    # Six decimals here, four where the lattice parameter has a name.
+    alat = search(r"celldm\(1\)=\s*(\S+)")
     sites, axes = _SITE.findall(first), _AXIS.findall(first)[:3]
     if alat is None or not sites or len(axes) != 3 or not complete:
         raise SuiteError(f"{path}: found no cell or no atoms before the first SCF, expected the head of pw.x")
@@ -74,7 +79,8 @@ def open_source(path: Path) -> Source:
     source.functional = _functional(exchange)
     cutoff = search(r"kinetic-energy cutoff\s+=\s+(\S+)")
     source.basis = None if cutoff is None else f"plane waves, {float(cutoff):g} Ry"
-    frames = _frames(parts, species, positions, cell, alat_A, source)
+    threshold = float(search(r"scf convergence threshold\s+=\s+(\S+)") or "inf")
+    frames = _frames(parts, species, positions, cell, alat_A, threshold, source)
     # The dynamics introduce themselves after the first SCF: look at its frame before anything is said.
     source.batches = collect(((species, frame) for frame in chain(*_started(frames))), source.refused)
     return source
@@ -112,6 +118,7 @@ def _frames(
     positions: NDArray[np.float64],
     cell: NDArray[np.float64],
     alat_A: float,
+    threshold_Ry: float,
     source: Source,
 ) -> Iterator[Snapshot]:
     n_atoms, step, target = len(species), 0, float("nan")
@@ -126,7 +133,8 @@ def _frames(
             source.thermostat = match.group(1).decode().strip()
         energy = _ENERGY.findall(block)
         table = _ATOM_FORCE.findall(block)[:n_atoms]
-        if b"convergence NOT achieved" in block:
+        loose = bool(energy) and float(energy[-1][1] or 0.0) > threshold_Ry
+        if b"convergence NOT achieved" in block or loose:
             source.refused[UNCONVERGED] += 1
         elif len(table) == n_atoms and energy and table[-1].count(b".") == 3:
             kinetic = _TEMPERATURE.findall(block)
@@ -134,7 +142,7 @@ def _frames(
                 yield Snapshot(
                     positions=positions,
                     cell=cell,
-                    energy_eV=float(energy[-1]) * RYDBERG_EV,
+                    energy_eV=float(energy[-1][0]) * RYDBERG_EV,
                     forces=np.array([numbers(row) for row in table]) * _FORCE,
                     step=step,
                     target_K=target,

@@ -125,6 +125,8 @@ def _frames(
         if not complete:
             if body >= 0:
                 source.refused[HALF] += 1
+            if b"General timing and accounting" not in block:
+                source.remarks.append("the file ends without VASP's timings: the run was killed or goes on")
             return
         step = _step(block, after=step)
         if _CONVERGED not in block:
