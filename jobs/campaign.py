@@ -94,6 +94,12 @@ def read_tier(tier: str) -> dict[str, Any]:
     if not isinstance(content, dict) or needed - set(content):
         missing = sorted(needed - set(content or {}))
         raise SuiteError(f"{path}: missing {', '.join(missing)}; see jobs/tiers/laptop.yml")
+    if "deposit" in content:
+        content["deposit"] = str((path.parent / content["deposit"]).resolve())
+        if not Path(content["deposit"]).is_dir():
+            raise SuiteError(
+                f"{path}: deposit {content['deposit']}: found no such folder, expected a deposit"
+            )
     return content
 
 
@@ -204,15 +210,17 @@ class _Builder:
 
     def _dataset(self, nnp: str, *, share: float = 1.0, seed: int = 1) -> Stage:
         """The dataset of a potential, or one with a share of its training frames, drawn with `seed`."""
-        from jobs.deposit import read_set
+        from jobs.deposit import deposit_root, read_set
 
+
+        root = deposit_root(self.about)
         rebuilt = self.campaign.start_from == "nothing"
         sets = [] if rebuilt else self.about["frames"][nnp].items()
         parameters = {
             "sets": [
                 {
                     "name": name,
-                    "sha256": read_set(name).sha256,
+                    "sha256": read_set(name, root=root).sha256,
                     "thin_frames": thin,
                     "use_unequilibrated": False,
                 }
@@ -222,6 +230,7 @@ class _Builder:
             "sel": None,
             "cutoff_angstrom": self.protocol["II.B network"]["cutoff"].value,
             "max_train_frames": None,
+            **self._place(),
         }
         if share < 1:
             parameters |= {"max_train_frames": share, "subset_seed": seed}
@@ -230,6 +239,10 @@ class _Builder:
         if share < 1:
             label = f"{share:.3g} of the {label}, draw {seed}"
         return Stage("dataset", label, parameters, seed=1, inputs=inputs, core_seconds=10)
+
+    def _place(self) -> dict[str, str]:
+        """The user's deposit, as a parameter of the stages that read it; in no identity."""
+        return {"deposit": self.about["deposit"]} if "deposit" in self.about else {}
 
     def _aimd(self, nnp: str) -> list[Stage]:
         """First-principles runs that a potential learns from (Sec. II A), one stage per start."""
@@ -549,22 +562,26 @@ class _Builder:
         )
 
     def _references(self) -> None:
-        from jobs.deposit import list_sets
+        """AIMD trajectories to compare with; a user's of one size and start stand in for the project's."""
+        from jobs.deposit import DEPOSIT, DepositedSet, deposit_root, list_sets
 
-        for found in list_sets():
-            if found.kind != "trajectory":
-                continue
-            label = (
-                f"reference-{found.n_atoms}-{found.facts['start']}"
-                if found.use == "judge"
-                else "aimd-training"
-            )
+        def label_of(found: DepositedSet) -> str:
+            judges = f"reference-{found.n_atoms}-{found.facts['start']}"
+            return judges if found.use == "judge" else "aimd-training"
+
+        own = [] if deposit_root(self.about) == DEPOSIT else list_sets(root=deposit_root(self.about))
+        own = [found for found in own if found.kind == "trajectory"]
+        given = {label_of(found) for found in own}
+        theirs = [s for s in list_sets() if s.kind == "trajectory" and label_of(s) not in given]
+        for found in [*own, *theirs]:
             for run in found.runs:
                 parameters = self._observe_parameters({})
                 del parameters["skip_fraction"]
                 parameters["skip_frames"] = run.unequilibrated_frames
                 parameters["reference"] = {"set": found.name, "run": run.id, "sha256": found.sha256}
-                self.campaign.labels.setdefault(label, []).append(
+                if found in own:
+                    parameters |= self._place()
+                self.campaign.labels.setdefault(label_of(found), []).append(
                     Stage("observe", f"observe AIMD {found.name} {run.id}", parameters, core_seconds=5)
                 )
 
@@ -610,13 +627,14 @@ class _Builder:
 
     def _deviations(self) -> Iterator[str]:
         """How this campaign departs from the paper's protocol, a line each."""
-        from jobs.deposit import read_set
+        from jobs.deposit import deposit_root, read_set
 
         protocol = self.protocol
         if self.user_potential is not None:
             yield f"{self.user_potential.name} stands in the place of both potentials"
         elif self.campaign.start_from == "frames":
-            sets = [read_set(name) for name in self.about["frames"]["deepmd-96"]]
+            root = deposit_root(self.about)
+            sets = [read_set(name, root=root) for name in self.about["frames"]["deepmd-96"]]
             engines = ", ".join(
                 sorted({f"{found.facts['engine']} {found.facts['functional']}" for found in sets})
             )

@@ -152,6 +152,14 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("deposit", help="put data under reference/, or --list what is there")
     )
 
+    from jobs import importing
+
+    importing.add_arguments(
+        commands.add_parser(
+            "import", help="look at your own VASP, CP2K, pw.x, extxyz or DeePMD data, take it in"
+        )
+    )
+
     promote = commands.add_parser("promote", help="put the potentials a tier trained under reference/models/")
     add_campaign_options(promote)
 
@@ -331,6 +339,10 @@ def main(argv: list[str] | None = None) -> int:
                 from jobs import images
 
                 return images.main(arguments)
+            case "import":
+                from jobs import importing
+
+                return importing.main(arguments)
             case _:
                 return _look(arguments)
     except SuiteError as error:

@@ -51,7 +51,7 @@ MAX_DEPOSIT_BYTES = 60_000_000
 QUANTA = {"positions": 1e-5, "velocities": 1e-6, "forces": 1e-4}  # A, A/fs, eV/A
 KINDS = ("trajectory", "singlepoints")
 USES = ("train", "judge")
-STARTS = ("bks", "nnp", "tersoff")
+STARTS = ("bks", "nnp", "tersoff", "other")
 
 # Farther than any atom goes between two saved frames of one trajectory (0.1 A in 2 fs at 3000 K).
 MAX_STEP_ANGSTROM = 2.0
@@ -229,6 +229,11 @@ def _parse_index(content: bytes) -> Any:
     import yaml
 
     return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def deposit_root(parameters: Mapping[str, Any]) -> Path:
+    """Where a stage finds its deposited sets: a deposit of the user's (`deposit`), or the project's."""
+    return Path(parameters["deposit"]) if "deposit" in parameters else DEPOSIT
 
 
 def list_sets(*, root: Path = DEPOSIT) -> list[DepositedSet]:
@@ -641,6 +646,7 @@ def deposit(
     sampler: str | None = None,
     append: bool = False,
     root: Path = DEPOSIT,
+    capped: bool = True,
 ) -> DepositedSet:
     """Deposit frames as a new set or, with `append`, as further runs of one that exists.
 
@@ -659,7 +665,7 @@ def deposit(
         functional: see `engine`.
         basis: see `engine`.
         settings: see `engine`.
-        start: `bks`, `nnp` or `tersoff`, what the configurations descend from.
+        start: `bks`, `nnp`, `tersoff` or `other`, what the configurations descend from.
         thermostat: of a trajectory, `none` for NVE; None for single points.
         timestep_fs: of a trajectory; None for single points.
         unequilibrated_frames: first frames of each deposited trajectory that still remember the start.
@@ -670,6 +676,7 @@ def deposit(
             their configurations; its sha256 is recorded, and the set can be reweighted to its functional.
         append: add runs to the set `name`; what describes it must be the same as before.
         root: the deposit.
+        capped: whether it must stay below `MAX_DEPOSIT_BYTES`, as the project's own must.
 
     Raises:
         SuiteError: wrong frames or a contradiction; the deposit is as it was.
@@ -776,7 +783,7 @@ def deposit(
                 "runs": [*old["runs"], *entries],
             }
             size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
-            if size > MAX_DEPOSIT_BYTES:
+            if capped and size > MAX_DEPOSIT_BYTES:
                 raise SuiteError(
                     f"{root}: found {size / 1e6:.1f} MB with the new frames, "
                     f"expected at most {MAX_DEPOSIT_BYTES / 1e6:.0f} MB"

@@ -331,10 +331,10 @@ def _in_image(
 
     binds = [(REPOSITORY, REPOSITORY, False), (store.root, store.root, True)]
     binds += [(folder, folder, True) for folder in site.binds]
-    if given := stage.parameters.get("file"):
-        folder = Path(given).resolve().parent
-        if not folder.is_relative_to(REPOSITORY):
-            binds.append((folder, folder, False))
+    # What a user gave lies where the user put it: a potential or starts, a deposit of one's own.
+    given = [Path(stage.parameters["file"]).resolve().parent] if "file" in stage.parameters else []
+    given += [Path(stage.parameters["deposit"]).resolve()] if "deposit" in stage.parameters else []
+    binds += [(folder, folder, False) for folder in given if not folder.is_relative_to(REPOSITORY)]
     names = dict(environment)
     if site.host_mpi is not None:
         binds.append((site.host_mpi, Path(_HOST_MPI), False))

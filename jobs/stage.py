@@ -32,8 +32,9 @@ class Stage:
     @cached_property
     def identity(self) -> str:
         """Hash of kind, code version, parameters, seed and the identities of the inputs."""
-        # A given file is known by the sha256 beside it; where it lies is no part of what is computed.
-        parameters = {key: value for key, value in self.parameters.items() if key != "file"}
+        # A given file or deposit is known by the sha256 beside it; where it lies is no part of what is
+        # computed.
+        parameters = {key: value for key, value in self.parameters.items() if key not in ("file", "deposit")}
         recipe = json.dumps(
             {
                 "kind": self.kind,

@@ -17,6 +17,7 @@ Parameters:
     max_train_frames: null, or train on fewer frames (a learning curve): a whole number of them, or a
         share of all below 1. The subsets of one seed are nested and the test frames stay the same.
     subset_seed: optional; of the subset alone, so that a learning curve's seeds draw subsets of their own.
+    deposit: where the sets lie, if not in the project's deposit; not part of the identity.
 
 Inputs: any number of aimd products, taken as further sets.
 
@@ -25,6 +26,8 @@ The seed picks the split, and the subset unless `subset_seed` does.
 Products: `train/<set>/` and `test/T<temperature>/<set>/`, each with `type.raw`, `type_map.raw`,
 `set.000/{box,coord,energy,force}.npy` (A, eV, eV/A, float64: a total energy of -31 442 eV needs it) and
 `frames.csv` (set, run, frame index in the run, temperature_K; one line per frame); `dataset.json`.
+
+The frames are read twice, to choose and to write, so that memory holds a few hundred bytes of each.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.deposit import DepositedSet, Frames, deposit, iter_runs, read_set, verify_set
+from jobs.deposit import DepositedSet, Frames, deposit, deposit_root, iter_runs, read_set, verify_set
 from jobs.engines.first_principles import load_engine
 from jobs.errors import SuiteError
 from jobs.frames import TYPE_MAP, density_g_cm3, read_extxyz
@@ -211,9 +214,8 @@ class _Chosen:
     index: int
     temperature_K: float
     energy_eV: float
-    cell: NDArray[np.float64]
-    positions: NDArray[np.float64]
-    forces: NDArray[np.float64]
+    volume_A3: float
+    density_g_cm3: float
     closest_angstrom: Mapping[str, float]
 
 
@@ -234,12 +236,11 @@ def _used_frames(
                 yield run.id, run.melt, part, k, index
 
 
-def _open_sets(options: Sequence[Mapping[str, Any]], root: Path | None) -> list[DepositedSet]:
+def _open_sets(options: Sequence[Mapping[str, Any]], root: Path) -> list[DepositedSet]:
     """The deposited sets, verified, none of them one that judges."""
-    where = {} if root is None else {"root": root}
     opened = []
     for wanted in options:
-        deposited = read_set(wanted["name"], **where)
+        deposited = read_set(wanted["name"], root=root)
         if deposited.use != "train":
             raise SuiteError(
                 f"dataset: set {deposited.name}: found use: {deposited.use}, "
@@ -310,20 +311,34 @@ def _check_level(sets: Sequence[DepositedSet]) -> None:
         )
 
 
-def _write_system(directory: Path, frames: Sequence[_Chosen], types: NDArray[np.int8]) -> None:
-    """One DeePMD-kit system: frames of one composition."""
-    data = directory / "set.000"
-    data.mkdir(parents=True)
-    (directory / "type.raw").write_text("".join(f"{t}\n" for t in types))
-    (directory / "type_map.raw").write_text("".join(f"{s}\n" for s in TYPE_MAP))
-    np.save(data / "box.npy", np.array([f.cell.ravel() for f in frames]))
-    np.save(data / "coord.npy", np.array([f.positions.ravel() for f in frames]))
-    np.save(data / "energy.npy", np.array([f.energy_eV for f in frames]))
-    np.save(data / "force.npy", np.array([f.forces.ravel() for f in frames]))
-    with (directory / "frames.csv").open("w", newline="") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(["set", "run", "frame", "temperature_K"])
-        writer.writerows([f.set_name, f.run, f.index, f"{f.temperature_K:g}"] for f in frames)
+class _System:
+    """One DeePMD-kit system, frames of one composition, written row by row."""
+
+    def __init__(self, directory: Path, frames: Sequence[_Chosen], types: NDArray[np.int8]) -> None:
+        data = directory / "set.000"
+        data.mkdir(parents=True)
+        (directory / "type.raw").write_text("".join(f"{t}\n" for t in types))
+        (directory / "type_map.raw").write_text("".join(f"{s}\n" for s in TYPE_MAP))
+        with (directory / "frames.csv").open("w", newline="") as handle:
+            writer = csv.writer(handle)
+            writer.writerow(["set", "run", "frame", "temperature_K"])
+            writer.writerows([f.set_name, f.run, f.index, f"{f.temperature_K:g}"] for f in frames)
+        np.save(data / "energy.npy", np.array([f.energy_eV for f in frames]))
+        self.widths = {"box": 9, "coord": 3 * len(types), "force": 3 * len(types)}
+        self.files = {name: (data / f"{name}.npy").open("wb") for name in self.widths}
+        for name, width in self.widths.items():
+            header = {"descr": "<f8", "fortran_order": False, "shape": (len(frames), width)}
+            np.lib.format.write_array_header_1_0(self.files[name], header)
+
+    def add(self, part: Frames, k: int) -> None:
+        """Append a frame; they come in the order of the list that the system was begun with."""
+        rows = {"box": part.cells[k], "coord": part.positions[k], "force": part.forces[k]}
+        for name, row in rows.items():
+            self.files[name].write(np.ascontiguousarray(row, dtype="<f8").tobytes())
+
+    def close(self) -> None:
+        for file in self.files.values():
+            file.close()
 
 
 def _chosen_sel(
@@ -351,7 +366,10 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
     cutoff = float(parameters["cutoff_angstrom"])
     computed = _own_sets(workspace)
     options_of_sets = [*parameters["sets"], *(options for _, options in computed)]
-    sets = [*_open_sets(parameters["sets"], root), *(deposited for deposited, _ in computed)]
+    sets = [
+        *_open_sets(parameters["sets"], root or deposit_root(parameters)),
+        *(deposited for deposited, _ in computed),
+    ]
     _check_level(sets)
     neighbour_max = np.zeros(len(TYPE_MAP), dtype=np.int64)
     refused: Counter[str] = Counter()
@@ -387,9 +405,8 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
                     index,
                     float(part.temperatures_K[k]),
                     float(part.energies_eV[k]),
-                    cell,
-                    positions,
-                    forces,
+                    abs(float(np.linalg.det(cell))),
+                    density_g_cm3(part.types, cell),
                     closest,
                 )
             )
@@ -408,9 +425,8 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
         parameters["max_train_frames"],
         parameters.get("subset_seed", workspace.seed),
     )
-    _write_dataset(workspace.directory, sets, train, test)
+    force_rms = _write_dataset(workspace.directory, sets, train, test)
 
-    types = {deposited.name: deposited.types for deposited in sets}
     temperatures = sorted({f.temperature_K for f in chosen})
     used_names = [d.name for d in sets]
     facts = {
@@ -436,8 +452,8 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
         "refused": dict(refused),
         "temperatures_K": sorted({f.temperature_K for f in train}),
         "lowest_temperature_K": min(f.temperature_K for f in train),
-        "volumes_A3": sorted({round(abs(float(np.linalg.det(f.cell))), 2) for f in train}),
-        "densities_g_cm3": sorted({round(density_g_cm3(types[f.set_name], f.cell), 3) for f in train}),
+        "volumes_A3": sorted({round(f.volume_A3, 2) for f in train}),
+        "densities_g_cm3": sorted({round(f.density_g_cm3, 3) for f in train}),
         "train_systems": [f"train/{name}" for name in used_names if any(f.set_name == name for f in train)],
         "test_systems": {
             f"{t:g}": [
@@ -449,7 +465,7 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
             if any(f.temperature_K == t for f in test)
         },
         "sets": [dict(options) for options in options_of_sets],
-        "force_rms_eV_A": round(float(np.sqrt(np.mean(np.concatenate([f.forces for f in train]) ** 2))), 4),
+        "force_rms_eV_A": round(force_rms, 4),
         "warnings": sorted(warnings),
     }
     (workspace.directory / "dataset.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -472,14 +488,36 @@ def _subset(train: list[_Chosen], wanted: float | None, seed: int) -> list[_Chos
 
 def _write_dataset(
     directory: Path, sets: Sequence[DepositedSet], train: Sequence[_Chosen], test: Sequence[_Chosen]
-) -> None:
-    """All systems; what a killed run of this stage left is replaced."""
+) -> float:
+    """Write all systems; what a killed run of this stage left is replaced.
+
+    Returns:
+        Root mean square of the training forces' components, eV/A.
+    """
     for side in ("train", "test"):
         shutil.rmtree(directory / side, ignore_errors=True)
+    squares = values = 0.0
     for deposited in sets:
-        mine = [f for f in train if f.set_name == deposited.name]
-        if mine:
-            _write_system(directory / "train" / deposited.name, mine, deposited.types)
+        systems: list[_System] = []
+        goes_to: dict[tuple[str, int], _System] = {}
+        mine = {"train": [f for f in train if f.set_name == deposited.name]}
         for temperature in sorted({f.temperature_K for f in test if f.set_name == deposited.name}):
-            held = [f for f in test if f.set_name == deposited.name and f.temperature_K == temperature]
-            _write_system(directory / "test" / f"T{temperature:g}" / deposited.name, held, deposited.types)
+            mine[f"test/T{temperature:g}"] = [
+                f for f in test if f.set_name == deposited.name and f.temperature_K == temperature
+            ]
+        for side, frames in mine.items():
+            if frames:
+                systems.append(_System(directory / side / deposited.name, frames, deposited.types))
+                goes_to.update({(f.run, f.index): systems[-1] for f in frames})
+        training = systems[0] if mine["train"] else None
+        for run, part in iter_runs(deposited):
+            for k in range(len(part)):
+                system = goes_to.get((run.id, part.first + k))
+                if system is not None:
+                    system.add(part, k)
+                    if system is training:
+                        squares += float((part.forces[k] ** 2).sum())
+                        values += part.forces[k].size
+        for system in systems:
+            system.close()
+    return math.sqrt(squares / values)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.deposit import deposit_root
 from jobs.errors import SuiteError
 from jobs.observables import angles, coordination, correlation, msd, neutron, rdf, structure_factor, vdos
 from jobs.observables.neighbours import find_neighbours
@@ -132,7 +133,7 @@ def _select(workspace: Workspace) -> _Selection:
         source, least = str(workspace.inputs["trajectory"]), 0
     else:
         reference = parameters["reference"]
-        trajectory = open_reference(reference["set"], reference["run"])
+        trajectory = open_reference(reference["set"], reference["run"], root=deposit_root(parameters))
         source = f"reference set {reference['set']} run {reference['run']}"
         least = trajectory.facts["unequilibrated_frames"]
     if "skip_frames" in parameters:

@@ -1,0 +1,540 @@
+"""`python -m jobs import`: somebody's own first-principles data, looked at and, if asked for, deposited.
+
+Frames stream from the file through the report into the deposit: memory does not grow with their number.
+Without `--deposit` nothing is written. With it, the frames become a set of a deposit of the user's own
+(`--root`, by default `./imported`), which a tier file names by `deposit:` and `frames:`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobs.deposit import DEPOSIT, KINDS, STARTS, USES, deposit, list_sets
+from jobs.errors import SuiteError
+from jobs.frames import TYPE_MAP, Frame
+from jobs.readers import Batch, Source
+from jobs.store import file_sha256
+from jobs.structures import GRAMS_PER_CM3
+
+IMPORTED = Path("imported")
+FORMATS = "OUTCAR, vasprun.xml, NAME-pos-1.xyz or log of CP2K, pw.x output, extended XYZ, DeePMD npy or HDF5"
+_PROGRESS_EVERY_S = 5.0
+# In this order in a folder that is given: the first that is there is what the run is read from.
+_IN_A_FOLDER = ("OUTCAR*", "vasprun.xml*", "*-pos-1.xyz*")
+
+
+# Finding ------------------------------------------------------------------------------------------
+
+
+def open_sources(paths: Sequence[Path]) -> list[Source]:
+    """What lies at some paths: files, folders of a run, DeePMD systems or folders of them.
+
+    Raises:
+        SuiteError: a path that is missing or of no known format.
+    """
+    return [source for path in paths for source in _open(path)]
+
+
+def _open(path: Path) -> list[Source]:
+    from jobs.readers import cp2k_files, deepmd_data, espresso_out, extxyz, vasp_outcar, vasp_xml
+
+    if not path.exists():
+        raise SuiteError(f"{path}: found no such file, expected one of: {FORMATS}")
+    if path.is_dir():
+        if systems := sorted(found.parent for found in path.rglob("type.raw")):
+            return [deepmd_data.open_source(system) for system in systems]
+        return _open(_only_run_in(path))
+    if path.name == "type.raw":
+        return [deepmd_data.open_source(path.parent)]
+    if deepmd_data.recognises(path):
+        return deepmd_data.open_hdf5(path)
+    for reader in (vasp_outcar, vasp_xml, cp2k_files, espresso_out, extxyz):
+        if reader.recognises(path):
+            return [reader.open_source(path)]
+    raise SuiteError(f"{path}: found none of the known formats, expected one of: {FORMATS}")
+
+
+def _only_run_in(folder: Path) -> Path:
+    for pattern in _IN_A_FOLDER:
+        found = sorted(folder.glob(pattern))
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise SuiteError(f"{folder}: found {names}, expected one run in a folder: give the file")
+        if found:
+            return found[0]
+    raise SuiteError(f"{folder}: found none of the known formats, expected one of: {FORMATS}")
+
+
+# Looking ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Survey:
+    """What has been seen of a source, grown batch by batch."""
+
+    source: Source
+    frames: int = 0
+    compositions: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    densities_g_cm3: set[float] = field(default_factory=set)
+    targets_K: Counter[float] = field(default_factory=Counter)
+    kinetic: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # number, sum, sum of squares
+    with_stress: int = 0
+    with_velocities: int = 0
+    energy_eV_per_atom: list[float] = field(default_factory=lambda: [math.inf, -math.inf])
+    largest_force: float = 0.0
+    largest_net_force: float = 0.0
+    steps: list[int] = field(default_factory=lambda: [-1, -1])
+
+    def add(self, batch: Batch) -> None:
+        """Take note of a batch."""
+        self.frames += len(batch)
+        self.compositions[batch.species] += len(batch)
+        volumes = np.abs(np.linalg.det(batch.cells))
+        mass = _mass_amu(batch.species)
+        if not volumes.min() > 1e-6:
+            raise SuiteError(
+                f"{self.source.path}: found a cell without volume, expected three vectors that span one"
+            )
+        self.densities_g_cm3.update(np.unique(np.round(mass * GRAMS_PER_CM3 / volumes, 3)).tolist())
+        known = batch.target_K[~np.isnan(batch.target_K)]
+        self.targets_K.update(
+            dict(zip(*(a.tolist() for a in np.unique(known, return_counts=True)), strict=True))
+        )
+        kelvin = batch.kinetic_K[~np.isnan(batch.kinetic_K)]
+        self.kinetic = [
+            now + more
+            for now, more in zip(self.kinetic, (len(kelvin), kelvin.sum(), (kelvin**2).sum()), strict=True)
+        ]
+        self.with_stress += int(batch.stress.sum())
+        self.with_velocities += 0 if batch.velocities is None else len(batch)
+        per_atom = batch.energies_eV / len(batch.species)
+        low, high = self.energy_eV_per_atom
+        self.energy_eV_per_atom = [min(low, float(per_atom.min())), max(high, float(per_atom.max()))]
+        self.largest_force = max(self.largest_force, float(np.abs(batch.forces).max()))
+        self.largest_net_force = max(self.largest_net_force, float(np.abs(batch.forces.mean(axis=1)).max()))
+        if self.steps[0] < 0:
+            self.steps[0] = int(batch.steps[0])
+        self.steps[1] = int(batch.steps[-1])
+
+    def facts(self) -> dict[str, Any]:
+        """Everything, as JSON values."""
+        source = self.source
+        number, total, squares = self.kinetic
+        mean = total / number if number else None
+        spread = math.sqrt(max(0.0, squares / number - mean**2)) if mean is not None else None
+        return {
+            "path": str(source.path),
+            "format": source.format,
+            "engine": source.engine,
+            "engine_version": source.engine_version,
+            "functional": source.functional,
+            "basis": source.basis,
+            "frames": self.frames,
+            "refused": dict(source.refused),
+            "convergence_known": source.convergence_known,
+            "compositions": [
+                {"atoms": len(species), "species": dict(Counter(species)), "frames": frames}
+                for species, frames in self.compositions.items()
+            ],
+            "densities_g_cm3": sorted(self.densities_g_cm3),
+            "target_K": {f"{kelvin:g}": frames for kelvin, frames in sorted(self.targets_K.items())},
+            "kinetic_K": {"mean": mean, "standard_deviation": spread, "frames": int(number)},
+            "timestep_fs": source.timestep_fs,
+            "thermostat": source.thermostat,
+            "first_step": self.steps[0] if self.steps[0] >= 0 else None,
+            "last_step": self.steps[1] if self.steps[1] >= 0 else None,
+            "with_stress": self.with_stress,
+            "with_velocities": self.with_velocities,
+            "energy_eV_per_atom": self.energy_eV_per_atom if self.frames else None,
+            "largest_force_eV_A": self.largest_force,
+            "largest_net_force_eV_A": self.largest_net_force,
+            "remarks": source.remarks,
+        }
+
+
+def _mass_amu(species: tuple[str, ...]) -> float:
+    from ase.data import atomic_masses, atomic_numbers
+
+    unknown = sorted(set(species) - set(atomic_numbers))
+    if unknown:
+        raise SuiteError(f"found species {unknown[0]}, expected chemical symbols")
+    return float(sum(atomic_masses[atomic_numbers[name]] * n for name, n in Counter(species).items()))
+
+
+def watch(source: Source, survey: Survey) -> Iterator[Batch]:
+    """The batches of a source, each noted in its survey, with a line on stderr every few seconds."""
+    began = told = time.monotonic()
+    for batch in source.batches:
+        survey.add(batch)
+        yield batch
+        now = time.monotonic()
+        if now - told > _PROGRESS_EVERY_S:
+            told = now
+            rate = survey.frames / (now - began)
+            print(f"{source.path}: {survey.frames} frames, {rate:.0f} a second", file=sys.stderr, flush=True)
+
+
+def look(source: Source) -> Survey:
+    """Go through a whole source."""
+    survey = Survey(source)
+    for _ in watch(source, survey):
+        pass
+    return survey
+
+
+def _span(values: Iterable[float], unit: str) -> str:
+    ordered = sorted(values)
+    if not ordered:
+        return "not said"
+    if len(ordered) == 1:
+        return f"{ordered[0]:g} {unit}"
+    return f"{ordered[0]:g} to {ordered[-1]:g} {unit}"
+
+
+def report(facts: dict[str, Any]) -> str:
+    """The facts of a survey for a person."""
+
+    def said(value: Any, unit: str = "") -> str:
+        return "not said" if value is None else f"{value}{unit}"
+
+    refused = ", ".join(f"{count} {reason}" for reason, count in facts["refused"].items()) or "none"
+    converged = "" if facts["convergence_known"] else "; the format does not say whether the SCF converged"
+    kinetic = facts["kinetic_K"]
+    instantaneous = (
+        f"{kinetic['mean']:.0f} +- {kinetic['standard_deviation']:.0f} K"
+        if kinetic["mean"] is not None
+        else "not said"
+    )
+    targets = ", ".join(f"{kelvin} K ({n})" for kelvin, n in facts["target_K"].items()) or "not said"
+    if len(facts["target_K"]) > 8:
+        targets = _span([float(k) for k in facts["target_K"]], "K")
+    lines = [f"{facts['path']}: {facts['format']}, {said(facts['engine_version'])}"]
+    lines.append(f"  level        {said(facts['functional'])}; {said(facts['basis'])}")
+    lines.append(f"  frames       {facts['frames']} taken; refused: {refused}{converged}")
+    for composition in facts["compositions"][:5]:
+        formula = " ".join(f"{count} {name}" for name, count in composition["species"].items())
+        lines.append(f"  atoms        {composition['atoms']} ({formula}) in {composition['frames']} frames")
+    if len(facts["compositions"]) > 5:
+        lines.append(f"               and {len(facts['compositions']) - 5} other compositions")
+    lines.append(f"  density      {_span(facts['densities_g_cm3'], 'g/cm3')}")
+    lines.append(f"  temperature  target {targets}; kinetic {instantaneous}")
+    steps = f"steps {facts['first_step']} to {facts['last_step']}" if facts["last_step"] is not None else ""
+    lines.append(
+        f"  time         step {said(facts['timestep_fs'] and round(facts['timestep_fs'], 4), ' fs')}; "
+        f"thermostat {said(facts['thermostat'])}; {steps or 'steps not said'}"
+    )
+    if facts["frames"]:
+        low, high = facts["energy_eV_per_atom"]
+        lines.append(
+            f"  labels       energy {low:.4f} to {high:.4f} eV/atom; force up to "
+            f"{facts['largest_force_eV_A']:.3g}, net up to {facts['largest_net_force_eV_A']:.2g} eV/A a "
+            f"component; stress in {facts['with_stress']}, velocities in {facts['with_velocities']} frames"
+        )
+    lines.extend(f"  note         {remark}" for remark in facts["remarks"])
+    return "\n".join(lines)
+
+
+# Depositing ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user says of the frames that the files do not."""
+
+    temperature_K: float | None
+    every: int
+    stretch: int | None
+    one_melt: bool
+
+
+def melts_of(sources: Sequence[Source], *, one_melt: bool) -> list[str]:
+    """A name for the melt behind each source, from the content of its files: equal data, equal melt."""
+    digests: dict[tuple[Path, ...], str] = {}
+    names: list[str] = []
+    for source in sources:
+        files = tuple(source.files)
+        if files not in digests:
+            joined = "".join(file_sha256(file) for file in files)
+            digests[files] = hashlib.sha256(joined.encode()).hexdigest()
+            names.append(digests[files][:12])
+        else:  # a further system in one HDF5 file
+            names.append(f"{digests[files][:12]}.g{len(names)}")
+    if one_melt:
+        whole = hashlib.sha256("".join(sorted(names)).encode()).hexdigest()[:12]
+        return [whole] * len(sources)
+    return names
+
+
+def frames_of(source: Source, batches: Iterable[Batch], *, melt: str, choices: Choices) -> Iterator[Frame]:
+    """Frames as the deposit takes them.
+
+    Raises:
+        SuiteError: other atoms than Si and O, or no temperature.
+    """
+    seen = taken = 0
+    for batch in batches:
+        unknown = sorted(set(batch.species) - set(TYPE_MAP))
+        if unknown:
+            raise SuiteError(
+                f"{source.path}: found species {unknown[0]}, expected only {' and '.join(TYPE_MAP)}"
+            )
+        types = np.array([TYPE_MAP.index(name) for name in batch.species], dtype=np.int8)
+        for k in range(len(batch)):
+            seen += 1
+            if (seen - 1) % choices.every:
+                continue
+            kelvin = choices.temperature_K if choices.temperature_K is not None else float(batch.target_K[k])
+            if math.isnan(kelvin):
+                raise SuiteError(
+                    f"{source.path}: found no temperature of the run, expected it by --temperature K"
+                )
+            part = "" if choices.stretch is None else f".{taken // choices.stretch}"
+            taken += 1
+            yield Frame(
+                types=types,
+                positions=batch.positions[k],
+                cell=batch.cells[k],
+                energy_eV=float(batch.energies_eV[k]),
+                forces=batch.forces[k],
+                velocities=None if batch.velocities is None else batch.velocities[k],
+                temperature_K=kelvin,
+                info={"replica": f"{melt}{part}", "step": str(int(batch.steps[k]))},
+            )
+
+
+def _level(sources: Sequence[Source], arguments: argparse.Namespace) -> dict[str, str]:
+    """Engine, version, functional and basis: the option, else what all sources say alike."""
+    level: dict[str, str] = {}
+    missing = []
+    for name in ("engine", "engine_version", "functional", "basis"):
+        said = {getattr(source, name) for source in sources}
+        value = getattr(arguments, name) or (said.pop() if len(said) == 1 else None)
+        if value is None and len(said) > 1:
+            raise SuiteError(
+                f"import: found {name.replace('_', ' ')} {' and '.join(sorted(map(str, said)))}, "
+                f"expected one level of theory in a set (or --{name.replace('_', '-')} to overrule)"
+            )
+        if value is None:
+            missing.append(f"--{name.replace('_', '-')}")
+        else:
+            level[name] = value
+    if missing:
+        raise SuiteError(f"import: the files do not say the level of theory, expected {', '.join(missing)}")
+    return level
+
+
+def _one(sources: Sequence[Source], name: str, given: Any) -> Any:
+    """An option, else what all sources say alike.
+
+    Raises:
+        SuiteError: they say nothing, or different things.
+    """
+    said = {getattr(source, name) for source in sources}
+    option = f"--{name.replace('_', '-')}"
+    if given is not None:
+        return given
+    if len(said) > 1 or said == {None}:
+        found = "nothing" if said == {None} else " and ".join(sorted(map(str, said)))
+        raise SuiteError(f"import: found {found} for the trajectory's {name}, expected {option}")
+    return said.pop()
+
+
+def _refuse_double_use(melts: Sequence[str], *, use: str, root: Path) -> None:
+    for place in {root.resolve(), DEPOSIT.resolve()}:
+        for other in list_sets(root=place):
+            shared = [melt for melt in melts if any(melt in run.melt for run in other.runs)]
+            if shared and other.use != use:
+                raise SuiteError(
+                    f"{other.directory}: found data of the same files to {other.use}, expected them not to "
+                    f"{use} as well: what judges never trains"
+                )
+
+
+def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: argparse.Namespace) -> None:
+    kind = arguments.kind or ("trajectory" if arguments.use == "judge" else "singlepoints")
+    start = arguments.start or "other"
+    if arguments.use == "judge" and arguments.start is None:
+        raise SuiteError(
+            "import: found no --start, expected what the trajectories that judge began from: "
+            f"{', '.join(STARTS)}"
+        )
+    trajectory = kind == "trajectory"
+    level = _level(sources, arguments)
+    timestep = _one(sources, "timestep_fs", arguments.timestep_fs) if trajectory else None
+    thermostat = _one(sources, "thermostat", arguments.thermostat) if trajectory else None
+    choices = Choices(arguments.temperature, arguments.every, arguments.stretch, arguments.one_melt)
+    melts = melts_of(sources, one_melt=choices.one_melt)
+    _refuse_double_use(melts, use=arguments.use, root=arguments.root)
+    names = ", ".join(
+        f"{source.path.name} ({source.format}, melt {melt})"
+        for source, melt in zip(sources, melts, strict=True)
+    )
+    made = deposit(
+        (
+            frame
+            for source, survey, melt in zip(sources, surveys, melts, strict=True)
+            for frame in frames_of(source, watch(source, survey), melt=melt, choices=choices)
+        ),
+        source=", ".join(str(source.path) for source in sources),
+        name=arguments.deposit,
+        kind=kind,
+        use=arguments.use,
+        settings={
+            "every": str(choices.every),
+            "stretch": "none" if choices.stretch is None else f"{choices.stretch} frames count as a melt",
+        },
+        start=start,
+        thermostat=thermostat,
+        timestep_fs=timestep,
+        unequilibrated_frames=arguments.unequilibrated,
+        licence=arguments.licence,
+        provenance=" ".join(filter(None, [arguments.provenance, f"Imported from {names}."])),
+        decks=[],
+        append=arguments.append,
+        root=arguments.root,
+        capped=arguments.root.resolve() == DEPOSIT.resolve(),
+        **level,
+    )
+    for survey in surveys:
+        print(report(survey.facts()))
+    melts_made = len({run.melt for run in made.runs})
+    print(
+        f"deposited {made.frames} frames of {made.n_atoms} atoms, {melts_made} melts, to {made.use} in "
+        f"{made.directory}, sha256 {made.sha256[:12]}"
+    )
+    if made.use == "train":
+        print(
+            f"to train on it, in a copy of a tier file: deposit: {arguments.root.resolve()} and "
+            f"frames: {{deepmd-96: {{{made.name}: 1}}, deepmd-216: {{{made.name}: 1}}}}"
+        )
+        if melts_made < 2:
+            print(
+                "but training needs at least 2 melts, to hold one out: import a second run with --append, or "
+                "cut this one with --stretch FRAMES"
+            )
+
+
+# Command line -------------------------------------------------------------------------------------
+
+_DESCRIPTION = """\
+Look at somebody's first-principles data and, with --deposit, take it in.
+
+PATH is an OUTCAR or vasprun.xml (VASP 5.4 or 6), CP2K's NAME-pos-1.xyz (with NAME-frc-1.xyz and the log
+beside it) or a single point's log, pw.x output, extended XYZ, a DeePMD system (folder with type.raw, or a
+folder of such) or DeePMD's HDF5; text also as .gz, .xz or .bz2. A run's folder will do, too.
+
+Energies are those that the forces belong to (VASP: TOTEN). Frames whose SCF did not converge and a
+half-written last frame are refused and counted. Any number of frames needs the memory of a few."""
+_EPILOG = """\
+examples:
+  python -m jobs import OUTCAR
+      what is in it; nothing is written
+  python -m jobs import run-*/OUTCAR.gz --deposit mine --use train
+      into the set ./imported/mine, each run a melt of its own
+  python -m jobs import data/ --deposit mine --use train --temperature 3000 --every 20 --stretch 500 \\
+      --engine VASP --engine-version 5.4.4 --functional PBE --basis 'PAW, 500 eV'
+      DeePMD data, which say nothing of themselves
+Then name the set in a tier file: see docs/your-data.md."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m jobs import`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    parser.add_argument("path", type=Path, nargs="+", metavar="PATH")
+    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    into = parser.add_argument_group("to deposit")
+    into.add_argument("--deposit", metavar="NAME", help="make (or --append to) the set of this name")
+    into.add_argument(
+        "--root", type=Path, default=IMPORTED, metavar="DIR", help="the deposit (default: ./imported)"
+    )
+    into.add_argument("--append", action="store_true", help="add the frames as further runs of the set NAME")
+    into.add_argument("--use", choices=USES, help="what judges never trains")
+    into.add_argument(
+        "--kind",
+        choices=KINDS,
+        help="trajectory: evenly spaced steps without gaps (default with --use judge); singlepoints: "
+        "frames without order (default with --use train)",
+    )
+    into.add_argument(
+        "--start",
+        choices=STARTS,
+        help="what the configurations descend from; claims against AIMD need nnp and bks",
+    )
+    into.add_argument("--every", type=_positive, default=1, metavar="N", help="take every N-th frame only")
+    into.add_argument(
+        "--one-melt",
+        action="store_true",
+        help="all PATHs descend from one melt (else each from its own); melts go whole to training or test",
+    )
+    into.add_argument(
+        "--stretch",
+        type=_positive,
+        metavar="FRAMES",
+        help="count each FRAMES taken frames as a melt of its own, for data that are one long run or whose "
+        "melts nobody knows; held-out errors are then too good",
+    )
+    into.add_argument(
+        "--unequilibrated", type=int, default=0, metavar="FRAMES", help="first frames of a trajectory to skip"
+    )
+    saying = parser.add_argument_group("where the files do not say it, or to overrule them")
+    saying.add_argument("--temperature", type=float, metavar="K", help="target temperature of the run")
+    saying.add_argument("--timestep-fs", type=float, help="of a trajectory")
+    saying.add_argument("--thermostat", help="of a trajectory; none for NVE")
+    saying.add_argument("--engine", help="for example VASP")
+    saying.add_argument("--engine-version")
+    saying.add_argument("--functional", help="for example PBE")
+    saying.add_argument("--basis", help="for example 'PAW, 500 eV'")
+    saying.add_argument("--licence", default="not stated", help="SPDX name, for example CC0-1.0")
+    saying.add_argument("--provenance", help="who computed what, in a sentence")
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"found {text}, expected a whole number >= 1")
+    return value
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Look at files and, with --deposit, take their frames in.
+
+    Raises:
+        SuiteError: anything wrong, in one line; nothing is left half-made.
+    """
+    if arguments.deposit and not arguments.use:
+        raise SuiteError("import: found no --use, expected --use train or --use judge with --deposit")
+    sources = open_sources(arguments.path)
+    surveys = [Survey(source) for source in sources]
+    if arguments.deposit:
+        _deposit(sources, surveys, arguments)
+        return 0
+    for source, survey in zip(sources, surveys, strict=True):
+        for _ in watch(source, survey):
+            pass
+        if not arguments.json:
+            print(report(survey.facts()), flush=True)
+    if arguments.json:
+        json.dump([survey.facts() for survey in surveys], sys.stdout, indent=1)
+        print()
+    if not any(survey.frames for survey in surveys):
+        raise SuiteError(
+            f"{', '.join(map(str, arguments.path))}: found no usable frame, expected at least one"
+        )
+    return 0

@@ -1,0 +1,223 @@
+"""Readers of other people's output files, one file per format.
+
+Each module has `recognises(path)`, which looks at a name and a few kilobytes, and `open_source(path)`, which
+reads what stands before the first frame and returns a `Source`: facts, and batches of frames that are read
+while they are asked for, so that memory does not grow with the number of frames. What a file says of itself
+that makes a frame unusable (an SCF that did not converge, a half-written last frame) is counted in
+`Source.refused`; it never becomes a frame. Units: A, eV, eV/A, A/fs, fs, K.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.errors import SuiteError
+
+# Frames of a batch: its arrays stay near 10 MB whatever the number of atoms.
+ATOMS_PER_BATCH = 100_000
+UNCONVERGED = "SCF not converged"
+HALF = "half written at the end of the file"
+UNREADABLE = "numbers that cannot be read or are not finite"
+WITHOUT_FORCES = "without forces"
+
+_CHUNK_BYTES = 1 << 22
+_LONGEST_BLOCK_BYTES = 1 << 29
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One frame of N atoms: `positions`, `forces`, `velocities` (N, 3), `cell` (3, 3) with rows as vectors.
+
+    `energy_eV` is the one that the forces are the slope of (VASP: TOTEN). `target_K` is the thermostat's,
+    `kinetic_K` the instantaneous temperature, NaN where the source says none; `step` -1 likewise.
+    """
+
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    energy_eV: float
+    forces: NDArray[np.float64]
+    velocities: NDArray[np.float64] | None = None
+    step: int = -1
+    target_K: float = float("nan")
+    kinetic_K: float = float("nan")
+    stress: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """F frames of the same N atoms, as arrays: (F, N, 3), cells (F, 3, 3), the rest (F,)."""
+
+    species: tuple[str, ...]
+    positions: NDArray[np.float64]
+    cells: NDArray[np.float64]
+    energies_eV: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    velocities: NDArray[np.float64] | None
+    steps: NDArray[np.int64]
+    target_K: NDArray[np.float64]
+    kinetic_K: NDArray[np.float64]
+    stress: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.energies_eV)
+
+
+@dataclass
+class Source:
+    """A run of somebody's: what it says of itself (None: it does not say), and its frames.
+
+    `batches` can be gone through once; `refused` (frames by reason) is whole when that has been done.
+    `convergence_known` is False for formats that do not say whether the SCF converged.
+    """
+
+    path: Path
+    format: str
+    engine: str | None = None
+    engine_version: str | None = None
+    functional: str | None = None
+    basis: str | None = None
+    timestep_fs: float | None = None
+    thermostat: str | None = None
+    convergence_known: bool = True
+    files: list[Path] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+    batches: Iterator[Batch] = field(default_factory=lambda: iter(()), repr=False)
+
+
+def frames_per_batch(n_atoms: int) -> int:
+    """How many frames a batch holds."""
+    return max(1, ATOMS_PER_BATCH // max(1, n_atoms))
+
+
+def collect(frames: Iterable[tuple[tuple[str, ...], Snapshot]], refused: Counter[str]) -> Iterator[Batch]:
+    """Batches of consecutive frames that have the same atoms; frames that are not finite are refused."""
+    waiting: list[Snapshot] = []
+    species: tuple[str, ...] = ()
+    for atoms, frame in frames:
+        if waiting and (
+            atoms != species
+            or len(waiting) == frames_per_batch(len(species))
+            or (waiting[0].velocities is None) != (frame.velocities is None)
+        ):
+            yield _batch(species, waiting)
+            waiting = []
+        # One sum is finite if all its terms are (or, at worst, cancel: inf - inf is NaN).
+        total = frame.energy_eV + frame.forces.sum() + frame.positions.sum() + frame.cell.sum()
+        if not np.isfinite(total):
+            refused[UNREADABLE] += 1
+            continue
+        species = atoms
+        waiting.append(frame)
+    if waiting:
+        yield _batch(species, waiting)
+
+
+def _batch(species: tuple[str, ...], frames: list[Snapshot]) -> Batch:
+    velocities = [frame.velocities for frame in frames if frame.velocities is not None]
+    return Batch(
+        species=species,
+        positions=np.array([frame.positions for frame in frames]),
+        cells=np.array([frame.cell for frame in frames]),
+        energies_eV=np.array([frame.energy_eV for frame in frames]),
+        forces=np.array([frame.forces for frame in frames]),
+        velocities=np.array(velocities) if velocities else None,
+        steps=np.array([frame.step for frame in frames], dtype=np.int64),
+        target_K=np.array([frame.target_K for frame in frames]),
+        kinetic_K=np.array([frame.kinetic_K for frame in frames]),
+        stress=np.array([frame.stress for frame in frames]),
+    )
+
+
+# Files --------------------------------------------------------------------------------------------
+
+
+def stem(path: Path) -> str:
+    """A file's name without a compression's ending."""
+    return path.name.removesuffix(".gz").removesuffix(".xz").removesuffix(".bz2")
+
+
+def open_binary(path: Path) -> IO[bytes]:
+    """A file's bytes, unpacked if it is a .gz, .xz or .bz2.
+
+    Raises:
+        SuiteError: it cannot be opened.
+    """
+    openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+    try:
+        return cast(IO[bytes], openers.get(path.suffix, open)(path, "rb"))
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be opened ({error.strerror}), expected a readable file") from None
+
+
+def head(path: Path, n_bytes: int = 8192) -> bytes:
+    """The first bytes of a file, unpacked; nothing if it cannot be unpacked."""
+    with open_binary(path) as stream:
+        return _read(stream, n_bytes)
+
+
+def _read(stream: IO[bytes], n_bytes: int) -> bytes:
+    """Like `read`; a compressed file that was cut off ends where it was cut."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        # One large read of a cut file would raise and lose what it had unpacked before.
+        while size < n_bytes and (part := stream.read1(n_bytes - size)):  # type: ignore[attr-defined]
+            parts.append(part)
+            size += len(part)
+    except (EOFError, OSError, lzma.LZMAError):
+        pass
+    return b"".join(parts)
+
+
+def lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Lines of an open file; a compressed file that was cut off ends where it was cut."""
+    try:
+        yield from stream
+    except (EOFError, OSError, lzma.LZMAError):
+        return
+
+
+def blocks(path: Path, marker: bytes) -> Iterator[tuple[bytes, bool]]:
+    """A file cut after each line that contains `marker`; the rest comes last, with False.
+
+    Searching whole blocks for a few markers, at the speed of memory, is several times faster than looking
+    at every line; one block is in memory at a time.
+
+    Raises:
+        SuiteError: half a gigabyte without the marker.
+    """
+    with open_binary(path) as stream:
+        waiting, searched = b"", 0
+        while chunk := _read(stream, _CHUNK_BYTES):
+            waiting += chunk
+            start = 0
+            while True:
+                found = waiting.find(marker, max(start, searched))
+                end = waiting.find(b"\n", found) if found >= 0 else -1
+                if end < 0:
+                    break
+                yield waiting[start : end + 1], True
+                start = searched = end + 1
+            waiting = waiting[start:]
+            searched = max(0, len(waiting) - len(marker) - 200) if found < 0 else 0
+            if len(waiting) > _LONGEST_BLOCK_BYTES:
+                raise SuiteError(
+                    f"{path}: found {len(waiting) >> 20} MB without {marker.decode()!r}, expected one a step"
+                )
+        yield waiting, False
+
+
+def numbers(text: bytes) -> NDArray[np.float64]:
+    """All numbers of a text; ValueError if there is anything else in it."""
+    return np.array(list(map(float, text.split())))

@@ -1,0 +1,386 @@
+"""CP2K's own output files, as 2023.1 writes them.
+
+Molecular dynamics: `NAME-pos-1.xyz` (A), `NAME-frc-1.xyz` (Hartree/bohr) and, where they are,
+`NAME-vel-1.xyz`, `NAME-1.ener`, `NAME-1.cell` and `NAME-1.restart` (the cell, if it is fixed), with the log
+beside them, which alone tells whether each SCF converged. A single point: the log, if it prints coordinates and
+forces (`FORCE_EVAL/PRINT/FORCES ON`, print level MEDIUM). The energy, `ENERGY| Total FORCE_EVAL`, is the free
+energy where electrons are smeared, as the forces are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.engines.cp2k import ATOMIC_TIME_FS, BOHR_ANGSTROM, HARTREE_EV
+from jobs.errors import SuiteError
+from jobs.readers import (
+    HALF,
+    UNCONVERGED,
+    UNREADABLE,
+    Snapshot,
+    Source,
+    collect,
+    head,
+    lines,
+    open_binary,
+)
+
+_T = TypeVar("_T")
+NOT_IN_LOG = "SCF not in the log"
+REPEATED = "steps that a restart made again"
+_FORCE = HARTREE_EV / BOHR_ANGSTROM
+_VELOCITY = BOHR_ANGSTROM / ATOMIC_TIME_FS
+_POSITIONS = re.compile(r"(.+)-pos-1\.xyz(\.gz|\.xz|\.bz2)?$")
+_TITLE = re.compile(rb"i =\s*(\d+),.*E =\s*(\S+)")
+_LOG_SIGN = b"CP2K| version string"
+
+
+@dataclass
+class _Log:
+    """What a log says: settings, and for each energy it reports whether its SCF converged."""
+
+    version: str | None = None
+    functional: str | None = None
+    basis: list[str] = field(default_factory=list)
+    timestep_fs: float | None = None
+    target_K: float = float("nan")
+    ensemble: str | None = None
+    cell: NDArray[np.float64] | None = None
+    orthorhombic: bool = False
+    project: str | None = None
+    stress: bool = False
+    ended: bool = False
+    converged: dict[str, bool] = field(default_factory=dict)
+
+
+def recognises(path: Path) -> bool:
+    """Whether this is a `-pos-1.xyz` or a log of CP2K."""
+    return bool(_POSITIONS.match(path.name)) or _LOG_SIGN in head(path, 16384)
+
+
+def open_source(path: Path) -> Source:
+    """A trajectory (given its `-pos-1.xyz`) or a single point (given its log).
+
+    Raises:
+        SuiteError: a trajectory without its forces, log or cell; a log without coordinates and forces.
+    """
+    match = _POSITIONS.match(path.name)
+    return _trajectory(path, match.group(1)) if match else _single_point(path)
+
+
+def energy_key(text: str) -> str:
+    """A Hartree energy with the 10 decimals that both the log and the trajectory have."""
+    return f"{float(text):.10f}"
+
+
+def _describe(source: Source, log: _Log) -> None:
+    source.engine, source.engine_version = "CP2K", log.version
+    source.functional = log.functional
+    source.basis = ", ".join(dict.fromkeys(log.basis)) or None
+
+
+# The log ------------------------------------------------------------------------------------------
+
+
+def _read_log(path: Path) -> _Log:
+    log = _Log()
+    inner: bool | None = None
+    outer: bool | None = None
+    with open_binary(path) as stream:
+        for line in lines(stream):
+            if b"SCF" in line and b"onverge" in line:
+                if b"SCF run" in line:
+                    inner = b"NOT" not in line
+                elif b"outer SCF loop" in line:
+                    outer = b"FAILED" not in line
+            elif line.startswith(b" ENERGY| Total FORCE_EVAL"):
+                # The outer loop has the last word; an evaluation that says nothing did not converge.
+                log.converged[energy_key(line.split()[-1].decode())] = bool(inner if outer is None else outer)
+                inner = outer = None
+            elif b"|" in line[:12] or b"Orbital Basis Set" in line:
+                _read_setting(log, line.decode(errors="replace"))
+            elif b"PROGRAM ENDED" in line:
+                log.ended = True
+    return log
+
+
+def _read_setting(log: _Log, line: str) -> None:
+    words = line.split()
+    if line.startswith(" CP2K| version"):
+        log.version = words[-1]
+    elif line.startswith(" GLOBAL| Project name"):
+        log.project = words[-1]
+    elif line.startswith(" FUNCTIONAL|") and words[-1].endswith(":") and len(words) == 2:
+        log.functional = words[1].rstrip(":")
+    elif "Orbital Basis Set" in line:
+        log.basis.append(words[-1])
+    elif line.startswith(" MD_PAR| Time step [fs]"):
+        log.timestep_fs = float(words[-1])
+    elif line.startswith(" MD_PAR| Temperature [K]"):
+        log.target_K = float(words[-1])
+    elif line.startswith(" MD_PAR| Ensemble"):
+        log.ensemble = words[-1]
+    elif line.startswith(" STRESS| ") or "| Pressure [bar]" in line:
+        log.stress = True
+    elif line.startswith(" CELL| Vector"):
+        vector = np.array(words[4:7], dtype=float)
+        axis = "abc".index(words[2])
+        if log.cell is None:
+            log.cell = np.zeros((3, 3))
+        # Three decimals for the components, six for the length.
+        log.cell[axis] = vector * float(words[-1]) / np.linalg.norm(vector)
+    elif line.startswith(" CELL| Numerically orthorhombic"):
+        log.orthorhombic = words[-1] == "YES"
+
+
+def _read_restart(log: _Log, path: Path) -> None:
+    """Cell, functional and basis from a restart file, which is the whole input: a terse log lacks them."""
+    text = path.read_text(errors="replace")
+    number = r"([-+\d.Ee]+)"
+    vectors = [re.search(rf"^\s*{axis}\s+{number}\s+{number}\s+{number}\s*$", text, re.M) for axis in "ABC"]
+    if all(vectors):
+        log.cell = np.array([[float(word) for word in match.groups()] for match in vectors if match])
+        log.orthorhombic = True  # or not: all digits are there
+    if log.functional is None and (match := re.search(r"&XC_FUNCTIONAL\s+(?:NO_SHORTCUT\s+&)?(\w+)", text)):
+        log.functional = match.group(1)
+    if not log.basis:
+        log.basis = re.findall(r"^\s*BASIS_SET (?:ORB )?(\S+)\s*$", text, re.M)
+
+
+def _find_log(directory: Path, project: str) -> Path:
+    candidates = []
+    for path in sorted(directory.iterdir()):
+        if path.is_file() and not re.search(r"\.(xyz|ener|cell|restart|wfn|inp)|RESTART", path.name):
+            start = head(path, 16384)
+            if _LOG_SIGN in start and re.search(rf"Project name\s+{re.escape(project)}\s".encode(), start):
+                candidates.append(path)
+    if len(candidates) != 1:
+        found = ", ".join(path.name for path in candidates) or "none"
+        raise SuiteError(
+            f"{directory}: found {found} for logs of CP2K's project {project}, expected exactly one: "
+            "only the log tells which frames converged"
+        )
+    return candidates[0]
+
+
+# Trajectories -------------------------------------------------------------------------------------
+
+
+def _beside(path: Path, project: str, ending: str) -> Path | None:
+    for packed in ("", ".gz", ".xz", ".bz2"):
+        candidate = path.parent / f"{project}{ending}{packed}"
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _trajectory(path: Path, project: str) -> Source:
+    forces = _beside(path, project, "-frc-1.xyz")
+    if forces is None:
+        raise SuiteError(
+            f"{path.parent / project}-frc-1.xyz: found no such file, expected the forces "
+            "(MOTION/PRINT/FORCES ON)"
+        )
+    log_path = _find_log(path.parent, project)
+    velocities, energies = _beside(path, project, "-vel-1.xyz"), _beside(path, project, "-1.ener")
+    cells = _beside(path, project, "-1.cell")
+    log = _read_log(log_path)
+    restart = path.parent / f"{project}-1.restart"
+    if restart.is_file():
+        _read_restart(log, restart)
+    if cells is None and (log.cell is None or not log.orthorhombic or (log.ensemble or "").startswith("NP")):
+        raise SuiteError(
+            f"{path.parent / project}-1.cell: found no such file, expected it (MOTION/PRINT/CELL ON) or, "
+            f"for a cell that does not change, {project}-1.restart: the log has three decimals"
+        )
+    with open_binary(path) as stream:
+        n_atoms = int(stream.readline())
+        stream.readline()
+        species = tuple(line.split()[0].decode() for line in islice(stream, n_atoms))
+    source = Source(path, "CP2K trajectory", timestep_fs=log.timestep_fs)
+    source.files = [p for p in (path, forces, velocities, energies, cells, log_path) if p is not None]
+    _describe(source, log)
+    source.thermostat = "none" if log.ensemble == "NVE" else log.ensemble
+    if not log.ended:
+        source.remarks.append("the log has no PROGRAM ENDED: the run was killed or goes on")
+    frames = _frames(path, forces, velocities, energies, cells, log, n_atoms, source)
+    source.batches = collect(((species, frame) for frame in frames), source.refused)
+    return source
+
+
+def _blocks(path: Path | None, n_atoms: int) -> Iterator[tuple[int, str, list[bytes]]]:
+    """(step, energy, rows) of each whole block; a cut one at the end comes without rows."""
+    if path is None:
+        return
+    with open_binary(path) as stream:
+        source = lines(stream)
+        while line := next(source, b"").strip():
+            title = _TITLE.search(next(source, b""))
+            rows = list(islice(source, n_atoms))
+            if title is None and len(rows) == n_atoms:
+                raise SuiteError(f"{path}: found no 'i = step, time, E' title, expected CP2K's XYZ files")
+            whole = len(rows) == n_atoms and rows[-1].endswith(b"\n") and line == str(n_atoms).encode()
+            if title is None or not whole:
+                yield -1, "", []
+                return
+            yield int(title.group(1)), title.group(2).decode(), rows
+
+
+def _values(rows: list[bytes]) -> NDArray[np.float64]:
+    words = b" ".join(rows).split()
+    del words[::4]
+    return np.array(list(map(float, words))).reshape(len(rows), 3)
+
+
+def _rows(path: Path | None) -> Iterator[tuple[int, list[float]]]:
+    """(step, numbers after the step) of an `.ener` or `.cell` file."""
+    if path is None:
+        return
+    with open_binary(path) as stream:
+        for line in lines(stream):
+            if not line.lstrip().startswith(b"#") and line.endswith(b"\n"):
+                words = line.split()
+                yield int(words[0]), list(map(float, words[1:]))
+
+
+class _Follower(Generic[_T]):
+    """Goes along a file that has (step, value, ...) in growing steps."""
+
+    def __init__(self, entries: Iterator[tuple[int, _T]]) -> None:
+        self.entries = entries
+        self.now = next(entries, None)
+
+    def at(self, step: int) -> _T | None:
+        """The value of a step, None if the file has none."""
+        while self.now is not None and self.now[0] < step:
+            self.now = next(self.entries, None)
+        return self.now[1] if self.now is not None and self.now[0] == step else None
+
+
+def _whole(blocks: Iterator[tuple[int, str, list[bytes]]]) -> Iterator[tuple[int, list[bytes]]]:
+    for step, _, rows in blocks:
+        if rows:
+            yield step, rows
+
+
+def _frames(
+    positions: Path,
+    forces: Path,
+    velocities: Path | None,
+    energies: Path | None,
+    cells: Path | None,
+    log: _Log,
+    n_atoms: int,
+    source: Source,
+) -> Iterator[Snapshot]:
+    force_rows = _Follower(_whole(_blocks(forces, n_atoms)))
+    velocity_rows = _Follower(_whole(_blocks(velocities, n_atoms)))
+    thermo, boxes = _Follower(_rows(energies)), _Follower(_rows(cells))
+    cell, last = log.cell, -1
+    for step, energy, rows in _blocks(positions, n_atoms):
+        if not rows:
+            source.refused[HALF] += 1
+            return
+        if step <= last:
+            source.refused[REPEATED] += 1
+            continue
+        last = step
+        found = force_rows.at(step)
+        if found is None and force_rows.now is None:
+            source.refused[HALF] += 1
+            continue
+        if found is None:
+            continue  # forces were printed less often than positions
+        key = energy_key(energy)
+        if not log.converged.get(key, False):
+            source.refused[UNCONVERGED if key in log.converged else NOT_IN_LOG] += 1
+            continue
+        moving, state, box = velocity_rows.at(step), thermo.at(step), boxes.at(step)
+        if box is not None:
+            cell = np.array(box[1:10]).reshape(3, 3)
+        if cell is None or (cells is not None and box is None):
+            source.refused[HALF] += 1
+            continue
+        try:
+            yield Snapshot(
+                positions=_values(rows),
+                cell=cell,
+                energy_eV=float(energy) * HARTREE_EV,
+                forces=_values(found) * _FORCE,
+                velocities=None if moving is None else _values(moving) * _VELOCITY,
+                step=step,
+                target_K=log.target_K,
+                kinetic_K=float("nan") if state is None else state[2],
+                stress=log.stress,
+            )
+        except ValueError:
+            source.refused[UNREADABLE] += 1
+
+
+# Single points ------------------------------------------------------------------------------------
+
+
+def _table(stream: Iterator[bytes], words: int) -> list[list[bytes]]:
+    """Rows of `words` words that begin with a number, up to the first other line after them."""
+    rows: list[list[bytes]] = []
+    for line in stream:
+        split = line.split()
+        if len(split) == words and split[0].isdigit():
+            rows.append(split)
+        elif rows:
+            break
+    return rows
+
+
+def _single_point(path: Path) -> Source:
+    log = _read_log(path)
+    coordinates: list[list[bytes]] = []
+    force_rows: list[list[bytes]] = []
+    with open_binary(path) as stream:
+        source_lines = lines(stream)
+        for line in source_lines:
+            if b"ATOMIC COORDINATES IN" in line.upper() and not coordinates:
+                coordinates = _table(source_lines, 9)
+            elif b"ATOMIC FORCES in [a.u.]" in line:
+                force_rows = _table(source_lines, 6)
+    source = Source(path, "CP2K single point", files=[path])
+    _describe(source, log)
+    if log.timestep_fs is not None:
+        raise SuiteError(
+            f"{path}: found the log of molecular dynamics, expected its {log.project}-pos-1.xyz: give that"
+        )
+    if not log.ended or not log.converged:
+        source.refused[HALF] += 1
+        return source
+    if not coordinates or len(coordinates) != len(force_rows) or log.cell is None:
+        raise SuiteError(
+            f"{path}: found {len(coordinates)} coordinates and {len(force_rows)} forces in the log, expected "
+            "both of all atoms (PRINT_LEVEL MEDIUM, FORCE_EVAL/PRINT/FORCES ON without a file name)"
+        )
+    if not log.orthorhombic:
+        raise SuiteError(
+            f"{path}: found a cell that is not orthorhombic, expected an orthorhombic one: "
+            "the log has three decimals of its vectors"
+        )
+    species = tuple(row[2].decode() for row in coordinates)
+    (energy, converged), *_ = reversed(log.converged.items())
+    if not converged:
+        source.refused[UNCONVERGED] += 1
+        return source
+    frame = Snapshot(
+        positions=np.array([[float(word) for word in row[4:7]] for row in coordinates]),
+        cell=log.cell,
+        energy_eV=float(energy) * HARTREE_EV,
+        forces=np.array([[float(word) for word in row[3:6]] for row in force_rows]) * _FORCE,
+        stress=log.stress,
+    )
+    source.batches = collect([(species, frame)], source.refused)
+    return source

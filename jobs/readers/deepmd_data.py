@@ -1,0 +1,169 @@
+"""DeePMD-kit's data: a folder (or an HDF5 group) with `type.raw`, `type_map.raw` and `set.*/*.npy`.
+
+Coordinates A, energies eV, forces eV/A. The format has no word on steps, temperatures, functional or
+convergence: who wrote it must have left out what did not converge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobs.errors import SuiteError
+from jobs.readers import UNREADABLE, Batch, Source, frames_per_batch
+
+_HDF5 = b"\x89HDF"
+_ARRAYS = ("coord", "energy", "force", "box")
+
+
+def recognises(path: Path) -> bool:
+    """Whether this is a system's folder or an HDF5 file."""
+    if path.is_dir():
+        return (path / "type.raw").is_file()
+    with path.open("rb") as stream:
+        return stream.read(4) == _HDF5
+
+
+def open_source(path: Path) -> Source:
+    """A system that lies in a folder.
+
+    Raises:
+        SuiteError: a file is missing, or holds other numbers of frames or atoms than the others.
+    """
+    types = [int(word) for word in (path / "type.raw").read_text().split()]
+    names = path / "type_map.raw"
+    species = _species(types, names.read_text().split() if names.is_file() else None, str(path))
+    sets = sorted(folder for folder in path.glob("set.*") if folder.is_dir())
+    arrays = []
+    for folder in sets:
+        if (folder / "real_atom_types.npy").is_file():
+            raise SuiteError(f"{folder}/real_atom_types.npy: found mixed types, expected one composition")
+        files = {name: folder / f"{name}.npy" for name in (*_ARRAYS, "virial")}
+        for name in _ARRAYS:
+            if not files[name].is_file():
+                raise SuiteError(f"{files[name]}: found no such file, expected {', '.join(_ARRAYS)}")
+        try:
+            arrays.append({n: np.load(f, mmap_mode="r") for n, f in files.items() if f.is_file()})
+        except (ValueError, OSError) as error:
+            raise SuiteError(f"{folder}: found a cut or unreadable array ({error}), expected .npy") from None
+    used = [path / "type.raw", *([names] if names.is_file() else [])]
+    used += [file for folder in sets for file in sorted(folder.glob("*.npy"))]
+    return _source(path, str(path), "DeePMD npy", species, arrays, used)
+
+
+def open_hdf5(path: Path) -> list[Source]:
+    """Every system in an HDF5 file; needs h5py, which DeePMD-kit brings along.
+
+    Raises:
+        SuiteError: h5py is missing, no system in the file, or one that is not whole.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise SuiteError(
+            f"{path}: found no h5py to read it, expected it installed (pip install h5py)"
+        ) from None
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise SuiteError(f"{path}: found a cut or unreadable file ({error}), expected HDF5") from None
+    groups: list[Any] = [file] if "type.raw" in file else []
+    file.visititems(
+        lambda _, node: groups.append(node) if isinstance(node, h5py.Group) and "type.raw" in node else None
+    )
+    if not groups:
+        raise SuiteError(f"{path}: found no group with type.raw, expected DeePMD-kit's HDF5")
+    sources = []
+    for group in groups:
+        where = f"{path}{'' if group.name == '/' else '#' + group.name}"
+        names = [name.decode() for name in group["type_map.raw"][:]] if "type_map.raw" in group else None
+        species = _species([int(t) for t in group["type.raw"][:]], names, where)
+        arrays = []
+        for key in sorted(key for key in group if key.startswith("set.")):
+            found = {
+                name: group[key][f"{name}.npy"]
+                for name in (*_ARRAYS, "virial")
+                if f"{name}.npy" in group[key]
+            }
+            if missing := [name for name in _ARRAYS if name not in found]:
+                raise SuiteError(f"{where}/{key}: found no {missing[0]}.npy, expected {', '.join(_ARRAYS)}")
+            arrays.append(found)
+        sources.append(_source(path, where, "DeePMD HDF5", species, arrays, [path]))
+    return sources
+
+
+def _species(types: list[int], names: list[str] | None, where: str) -> tuple[str, ...]:
+    if names is None:
+        raise SuiteError(f"{where}: found no type_map.raw, expected one: the types have no names without it")
+    if not types or max(types) >= len(names):
+        raise SuiteError(f"{where}: found types up to {max(types, default=-1)}, expected {len(names)} names")
+    return tuple(names[index] for index in types)
+
+
+def _source(
+    path: Path,
+    where: str,
+    form: str,
+    species: tuple[str, ...],
+    arrays: list[dict[str, Any]],
+    files: list[Path],
+) -> Source:
+    if not arrays:
+        raise SuiteError(f"{where}: found no set.*, expected at least set.000")
+    for index, found in enumerate(arrays):
+        frames = len(found["energy"])
+        shapes = {"coord": 3 * len(species), "force": 3 * len(species), "box": 9}
+        for name, width in shapes.items():
+            if found[name].size != frames * width:
+                raise SuiteError(
+                    f"{where}: set {index}: found {name} of {found[name].shape}, expected ({frames}, {width})"
+                )
+    source = Source(path, form, convergence_known=False, files=files)
+    largest = max(float(np.abs(found["energy"][:1]).max(initial=0.0)) for found in arrays)
+    if any(found["energy"].dtype == np.float32 for found in arrays):
+        source.remarks.append(
+            f"energies in single precision: to {np.spacing(np.float32(largest)) * 1e3:.2g} meV a cell"
+        )
+    source.batches = _batches(species, arrays, source)
+    return source
+
+
+def _batches(species: tuple[str, ...], arrays: list[dict[str, Any]], source: Source) -> Iterator[Batch]:
+    n_atoms, step = len(species), 0
+    size = frames_per_batch(n_atoms)
+    for found in arrays:
+        total = len(found["energy"])
+        for first in range(0, total, size):
+            part = slice(first, min(first + size, total))
+            n = part.stop - part.start
+            energies = np.asarray(found["energy"][part], dtype=np.float64).reshape(n)
+            positions = np.asarray(found["coord"][part], dtype=np.float64).reshape(n, n_atoms, 3)
+            forces = np.asarray(found["force"][part], dtype=np.float64).reshape(n, n_atoms, 3)
+            cells = np.asarray(found["box"][part], dtype=np.float64).reshape(n, 3, 3)
+            steps = np.arange(step, step + n)
+            step += n
+            # A sum is finite if all its terms are.
+            good = np.isfinite(
+                energies + positions.sum(axis=(1, 2)) + forces.sum(axis=(1, 2)) + cells.sum(axis=(1, 2))
+            )
+            if not good.all():
+                source.refused[UNREADABLE] += int((~good).sum())
+                energies, positions, forces = energies[good], positions[good], forces[good]
+                cells, steps = cells[good], steps[good]
+            unknown = np.full(len(energies), np.nan)
+            if len(energies):
+                yield Batch(
+                    species=species,
+                    positions=positions,
+                    cells=cells,
+                    energies_eV=energies,
+                    forces=forces,
+                    velocities=None,
+                    steps=steps,
+                    target_K=unknown,
+                    kinetic_K=unknown,
+                    stress=np.full(len(energies), "virial" in found),
+                )
