@@ -40,7 +40,7 @@ def unresolved_libraries() -> list[str]:
     ]
     environment = dict(os.environ)
     wrapper = Path("/usr/local/bin/lmp").read_text()
-    environment["LD_LIBRARY_PATH"] = re.search(r"LD_LIBRARY_PATH=(\S+?)\$", wrapper)[1].strip('"')
+    environment["LD_LIBRARY_PATH"] = re.search(r'LD_LIBRARY_PATH="[^}]*}([^"]+)"', wrapper)[1]
     missing = set()
     for file in files:
         listing = subprocess.run(["ldd", str(file)], capture_output=True, text=True, env=environment).stdout
