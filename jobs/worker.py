@@ -7,8 +7,10 @@ import shutil
 import time
 from importlib import import_module
 
+from jobs.costs import node_type
 from jobs.errors import SuiteError
 from jobs.store import Store
+from jobs.tuning import read_tuning
 from jobs.workspace import Workspace
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -37,6 +39,7 @@ def make_stage(store: Store, name: str) -> bool:
                 inputs={role: store.path(needed) for role, needed in recipe.inputs.items()},
                 directory=directory,
                 cores=recipe.cores,
+                tuning=read_tuning(store.root, node_type()),
             )
             started = time.monotonic()
             import_module(f"jobs.stages.{recipe.kind}").run(workspace)

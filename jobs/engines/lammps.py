@@ -162,7 +162,7 @@ def potential_of(workspace: Workspace) -> Potential:
     return builtin_potential(workspace.parameters["potential"])
 
 
-def interaction_commands(potential: Potential) -> str:
+def interaction_commands(potential: Potential, *, skin_angstrom: float = SKIN_ANGSTROM) -> str:
     """Script lines, for after the box is made: pair style, coefficients, charges, masses, neighbour list."""
     lines = [*potential.commands]
     lines += [f"mass {index} {mass}" for index, mass in enumerate(MASSES_AMU, start=1)]
@@ -170,7 +170,7 @@ def interaction_commands(potential: Potential) -> str:
         lines += [
             f"set type {index} charge {charge}" for index, charge in enumerate(potential.charges, start=1)
         ]
-    lines += [f"neighbor {SKIN_ANGSTROM} bin", "neigh_modify every 1 delay 0 check yes"]
+    lines += [f"neighbor {skin_angstrom} bin", "neigh_modify every 1 delay 0 check yes"]
     return "\n".join(lines)
 
 
@@ -292,6 +292,28 @@ def lammps_environment(threads: int) -> dict[str, str]:
     return environment
 
 
+def lammps_command(name: str, *, ranks: int) -> list[str]:
+    """The command line of one run of `<name>.in`."""
+    command = [_program()[0], "-in", f"{name}.in", "-log", "none", "-nocite"]
+    return [executable("mpirun"), "-n", str(ranks), *command] if ranks > 1 else command
+
+
+def visible_gpus(gpus: int) -> str:
+    """CUDA_VISIBLE_DEVICES for the first so many of the GPUs that this process may use; `-1` hides all.
+
+    Raises:
+        SuiteError: a scheduler gave fewer.
+    """
+    import os
+
+    if gpus == 0:
+        return "-1"
+    given = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
+    if given and len(given) < gpus:
+        raise SuiteError(f"CUDA_VISIBLE_DEVICES: found {','.join(given)}, expected at least {gpus} GPUs")
+    return ",".join(given[:gpus] or map(str, range(gpus)))
+
+
 def run_lammps(
     script: str,
     *,
@@ -299,12 +321,14 @@ def run_lammps(
     name: str,
     ranks: int = 1,
     threads: int = 1,
+    gpus: int | None = None,
     watch: Callable[[], None] | None = None,
 ) -> LammpsLog:
     """Run a script and return its parsed log; writes `<name>.in` and `<name>.log` into `directory`.
 
     One rank starts `lmp` alone; more start `mpirun` (of the same environment), and the processor grid in
-    the log must show that they found each other.
+    the log must show that they found each other. `gpus` hides all but that many GPUs (None leaves them as
+    they are); DeePMD deals the visible ones out to the ranks of a node in turn.
 
     Raises:
         EngineError: LAMMPS refused or died (its own ERROR line is given), a pair style is not built in,
@@ -312,14 +336,14 @@ def run_lammps(
     """
     (directory / f"{name}.in").write_text(script if script.endswith("\n") else script + "\n")
     log = directory / f"{name}.log"
-    binary, _ = _program()
-    command = [binary, "-in", f"{name}.in", "-log", "none", "-nocite"]
-    if ranks > 1:
-        command = [executable("mpirun"), "-n", str(ranks), *command]
+    environment = lammps_environment(threads)
+    if gpus is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = visible_gpus(gpus)
     try:
         run_program(
-            command, directory=directory, log=log, environment=lammps_environment(threads), watch=watch
-        )
+            lammps_command(name, ranks=ranks), directory=directory, log=log, environment=environment,
+            watch=watch,
+        )  # fmt: skip
     except EngineError as error:
         raise EngineError(_explain(log) or str(error)) from None
     grids = re.findall(r"(\d+) by (\d+) by (\d+) MPI processor grid", log.read_text(errors="replace"))
