@@ -69,7 +69,8 @@ def aimd_seconds(n_atoms: int, steps: int) -> float:
     return (steps + 1 + 4) * aimd_core_seconds(n_atoms)
 
 
-def _tuned(engine: str, n_atoms: int, *, precision: str, gpus: int = 0, **options: Any) -> Point:
+def tuned(engine: str, n_atoms: int, *, precision: str, gpus: int = 0, **options: Any) -> Point:
+    """A point with the suite's settings; `options` are other fields of it."""
     if engine == NNP:
         options |= {"precision": precision, "compressed": True, "gpus": gpus}
     return Point(engine=engine, n_atoms=n_atoms, **{"setting": "tuned", **options})
@@ -79,7 +80,7 @@ def tier_plan(about: Mapping[str, Any], *, precision: str) -> Plan:
     """The plan of a tier's `cost` section, which says everything itself."""
     plan = Plan(launches=about["launches"])
     plan.points = [
-        _tuned(engine, size, precision=precision) for engine, sizes in about["sizes"].items() for size in sizes
+        tuned(engine, size, precision=precision) for engine, sizes in about["sizes"].items() for size in sizes
     ]
     plan.points += [plain(size) for size in about.get("plain", ())]
     plan.aimd = {
@@ -134,14 +135,14 @@ def full_plan(
     aimd = [engine for engine in FIRST_PRINCIPLES if engine in engines]
     curve = sorted(size for size in sizes if size <= 5832)
     wanted: list[Point | tuple[str, int]] = [
-        _tuned(engine, size, precision=precision, gpus=gpus) for size in curve for engine in md
+        tuned(engine, size, precision=precision, gpus=gpus) for size in curve for engine in md
     ]
     wanted += [(engine, size) for engine in aimd for size in AIMD_SIZES if size <= 96]
     if NNP in md:
         wanted += [plain(size, gpus=gpus) for size in PLAIN_SIZES if size in sizes]
-    wanted += [_tuned(engine, size, precision=precision, gpus=gpus) for size in sizes if size > 5832 for engine in md]
+    wanted += [tuned(engine, size, precision=precision, gpus=gpus) for size in sizes if size > 5832 for engine in md]
     if NNP in md:
-        wanted.append(_tuned(NNP, DUMPED_SIZE, precision=precision, gpus=gpus, setting="dumps"))
+        wanted.append(tuned(NNP, DUMPED_SIZE, precision=precision, gpus=gpus, setting="dumps"))
         wanted += _scaling(precision, cores, gpus)
     wanted += [(engine, size) for engine in aimd for size in AIMD_SIZES if size > 96]
     plan = Plan(launches=launches, budget_minutes=budget_minutes)
@@ -178,7 +179,7 @@ def _scaling(precision: str, cores: int, gpus: int) -> list[Point]:
         return []
 
     def one(setting: str, n_atoms: int, ranks: int) -> Point:
-        return _tuned(
+        return tuned(
             NNP, n_atoms, precision=precision, gpus=ranks if gpus else 0, setting=setting, ranks=ranks
         )
 
