@@ -23,8 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jobs import dispatch
 from jobs.cost import DENSITY_G_CM3, TEMPERATURE_K, TIMESTEP_FS, Plan, plain, tuned
@@ -37,6 +36,7 @@ from jobs.tune import potential_stage
 from jobs.tuning import read_tuning
 from jobs.workspace import Workspace
 
+ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"deepmd": (216, 2592), "bks": (216, 2592), "tersoff": (216, 2592)}
 PLAIN_SIZE = 216
 LAUNCHES = 8
@@ -202,7 +202,7 @@ def watched(point: dict[str, Any]) -> list[float]:
 
 
 def canary() -> float:
-    """Milliseconds of processor time of fixed numpy work that no commit of ours changes: the machine's pulse."""
+    """Milliseconds of processor time of fixed numpy work that no commit of ours changes."""
     import numpy as np
 
     values = np.random.default_rng(0).normal(size=(400, 400))
@@ -217,7 +217,9 @@ def project_commit() -> str:
     found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     if found.returncode != 0:
         return "unknown"
-    changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True
+    )
     return found.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
@@ -228,9 +230,7 @@ def baseline(earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Nights that tonight may be compared with: since the last accepted one, without those that regressed."""
     accepted = [index for index, one in enumerate(earlier) if one["accepted"]]
     recent = earlier[accepted[-1] if accepted else 0 :]
-    return [
-        one for one in recent if (one["accepted"] or not one["flags"]) and one["planted_slowdown"] == 1.0
-    ]
+    return [one for one in recent if (one["accepted"] or not one["flags"]) and one["planted_slowdown"] == 1.0]
 
 
 def compare(

@@ -68,7 +68,9 @@ def main() -> None:
                     fresh += 1
                     left = sum((stage, s.text, n) not in done for n in range(launches) for s in settings)
                     minutes = (time.monotonic() - begun) / fresh * left / 60
-                    print(f"{stage} {done[key]:7.1f} {setting.text} (about {minutes:.1f} min left)", flush=True)
+                    print(
+                        f"{stage} {done[key]:7.1f} {setting.text} (about {minutes:.1f} min left)", flush=True
+                    )
                 samples[setting].append(done[key])
         return samples
 
@@ -81,7 +83,10 @@ def main() -> None:
         to_best = ratio([1.0], [1.0])
     for name, setting in (("plain", plain), ("tuned", tuned), ("best of sweep", best)):
         middle = median_interval(last[setting])
-        print(f"{name:14s} {middle.value:7.1f} us/step/atom [{middle.low:.1f}, {middle.high:.1f}]  {setting.text}")
+        print(
+            f"{name:14s} {middle.value:7.1f} us/step/atom [{middle.low:.1f}, {middle.high:.1f}]  "
+            f"{setting.text}"
+        )
     print(
         f"tuned is {speed_up.value:.2f} [{speed_up.low:.2f}, {speed_up.high:.2f}] times the plain default "
         f"(wanted {LEAST_SPEED_UP}) and takes {to_best.value:.3f} [{to_best.low:.3f}, {to_best.high:.3f}] of "

@@ -539,9 +539,10 @@ class _Builder:
             from jobs.costs import AIMD, deposited_costs
 
             for record in deposited_costs():
-                engines = sorted({point["engine"] for point in record["points"]} & set(AIMD))
-                if engines:
-                    yield f"cost: AIMD was timed on {record['machine']['type']} ({', '.join(engines)}), deposited"
+                programs = sorted({point["engine"] for point in record["points"]} & set(AIMD))
+                if programs:
+                    machine_type = record["machine"]["type"]
+                    yield f"cost: AIMD ({', '.join(programs)}) was timed on {machine_type}, deposited"
         yield "liquids start from BKS ones (the paper does not say); short runs keep part of their network"
 
 

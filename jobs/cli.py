@@ -119,8 +119,8 @@ def _parser() -> argparse.ArgumentParser:
         help="time MD by every engine against the number of atoms, within a budget",
         description="us/step/atom of DeePMD (tuned and plain default), BKS, Tersoff and AIMD against N, with "
         "fits and speed-ups. Let nothing else run beside it. Killed, the same command goes on.",
-        epilog="Examples: python -m jobs cost --budget 25 | python -m jobs cost --budget 5 --engines deepmd bks "
-        "--sizes 96 216 648 | python -m jobs cost --deposit",
+        epilog="Examples: python -m jobs cost --budget 25 | python -m jobs cost --budget 5 --engines deepmd "
+        "bks --sizes 96 216 648 | python -m jobs cost --deposit",
     )
     cost.add_argument("--budget", type=float, default=25.0, metavar="MINUTES", help="default 25")
     cost.add_argument("--engines", nargs="+", metavar="NAME", help="deepmd bks tersoff cp2k (default: all)")
@@ -141,9 +141,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     tune.add_argument("--minutes", type=float, default=5.0, help="when to stop searching (default 5)")
     for command in (cost, tune):
-        command.add_argument("--potential", type=Path, metavar="MODEL.pb", help="default: deposited DeePMD-96")
+        command.add_argument(
+            "--potential", type=Path, metavar="MODEL.pb", help="default: deposited DeePMD-96"
+        )
         command.add_argument("--cores", type=int, default=None, help="default: all this process may use")
-        command.add_argument("--gpus", type=int, default=0, help="GPUs the network may use (default 0; not tried)")
+        command.add_argument(
+            "--gpus", type=int, default=0, help="GPUs the network may use (default 0; not tried)"
+        )
         add_store_option(command)
 
     make = commands.add_parser("make", help="make one planned stage (what a slot or a batch job runs)")

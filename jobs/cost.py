@@ -50,7 +50,9 @@ class Plan:
 
     def seconds(self, cores: int) -> float:
         """Rough wall time."""
-        aimd = sum(aimd_seconds(size, about["steps"]) for about in self.aimd.values() for size in about["sizes"])
+        aimd = sum(
+            aimd_seconds(size, about["steps"]) for about in self.aimd.values() for size in about["sizes"]
+        )
         return PREPARE_S + aimd + sum(point_seconds(point, self.launches, cores) for point in self.points)
 
 
@@ -140,7 +142,9 @@ def full_plan(
     wanted += [(engine, size) for engine in aimd for size in AIMD_SIZES if size <= 96]
     if NNP in md:
         wanted += [plain(size, gpus=gpus) for size in PLAIN_SIZES if size in sizes]
-    wanted += [tuned(engine, size, precision=precision, gpus=gpus) for size in sizes if size > 5832 for engine in md]
+    wanted += [
+        tuned(engine, size, precision=precision, gpus=gpus) for size in sizes if size > 5832 for engine in md
+    ]
     if NNP in md:
         wanted.append(tuned(NNP, DUMPED_SIZE, precision=precision, gpus=gpus, setting="dumps"))
         wanted += _scaling(precision, cores, gpus)
@@ -150,12 +154,18 @@ def full_plan(
     seconds = PREPARE_S
     for one in wanted:
         if isinstance(one, Point):
-            cost, what = point_seconds(one, launches, cores), f"{one.engine} ({one.setting}) of {one.n_atoms} atoms"
+            cost, what = (
+                point_seconds(one, launches, cores),
+                f"{one.engine} ({one.setting}) of {one.n_atoms} atoms",
+            )
         else:
             cost, what = aimd_seconds(one[1], AIMD_STEPS), f"{one[0]} of {one[1]} atoms"
         if seconds + cost > 60 * budget_minutes:
             plan.not_measured.append(
-                {"what": what, "why": f"about {cost / 60:.1f} min more than the budget of {budget_minutes:g} min has"}
+                {
+                    "what": what,
+                    "why": f"about {cost / 60:.1f} min more than the budget of {budget_minutes:g} min has",
+                }
             )
             continue
         seconds += cost
@@ -187,9 +197,7 @@ def _scaling(precision: str, cores: int, gpus: int) -> list[Point]:
     return strong + [one("weak", WEAK_SIZE_PER_RANK * ranks, ranks) for ranks in counts]
 
 
-def cost_stage(
-    plan: Plan, potential: Stage, *, label: str, cores: int, machine_type: str | None
-) -> Stage:
+def cost_stage(plan: Plan, potential: Stage, *, label: str, cores: int, machine_type: str | None) -> Stage:
     """The stage of a plan. It takes all cores, so that nothing runs beside it.
 
     With `machine_type` the kind of node is part of what is measured: in a store that several kinds share,
@@ -229,9 +237,7 @@ def measure(
     from jobs.costs import node_type
     from jobs.tune import potential_stage
 
-    stage = cost_stage(
-        plan, potential_stage(potential), label="cost", cores=cores, machine_type=node_type()
-    )
+    stage = cost_stage(plan, potential_stage(potential), label="cost", cores=cores, machine_type=node_type())
     print(describe(plan, cores), flush=True)
     if again and store.is_done(stage.name):
         shutil.rmtree(store.path(stage.name))
@@ -254,8 +260,8 @@ def describe(plan: Plan, cores: int) -> str:
     lines = [f"  {name}: N = {', '.join(sizes)}" for name, sizes in by_curve.items()]
     lines.insert(
         0,
-        f"{len(plan.points)} points, {plan.launches} launches each: about {plan.seconds(cores) / 60:.0f} min on "
-        f"{cores} idle cores; killed, the same command goes on",
+        f"{len(plan.points)} points, {plan.launches} launches each: about {plan.seconds(cores) / 60:.0f} min "
+        f"on {cores} idle cores; killed, the same command goes on",
     )
     lines += [f"  not measured: {left['what']}: {left['why']}" for left in plan.not_measured]
     return "\n".join(lines)
@@ -266,7 +272,9 @@ def summary(record: Mapping[str, Any]) -> str:
     lines = [f"{'engine':9s} {'setting':7s} {'atoms':>6s}  us/step/atom [95% interval]        launches"]
     for point in record["points"]:
         if point["median"] is None:
-            lines.append(f"{point['engine']:9s} {point['setting']:7s} {point['n_atoms']:6d}  {point['failed'][0]}")
+            lines.append(
+                f"{point['engine']:9s} {point['setting']:7s} {point['n_atoms']:6d}  {point['failed'][0]}"
+            )
             continue
         interval = f"[{point['ci_low']:.4g}, {point['ci_high']:.4g}]" if point["ci_low"] is not None else ""
         lines.append(
@@ -279,10 +287,10 @@ def summary(record: Mapping[str, Any]) -> str:
             lines.append(f"{fit['engine']} ({fit['setting']}): t ~ N^{p['value']:.2f} "
                          f"[{p['ci_low']:.2f}, {p['ci_high']:.2f}]")  # fmt: skip
     for row in record["speed_ups"]:
-        value = row["ratio"]
+        value, (fast, slow) = row["ratio"], (row["fast"], row["slow"])
         lines.append(
-            f"{row['n_atoms']} atoms: {row['fast']['engine']} ({row['fast']['setting']}) {row['fast']['cost']:.3g} "
-            f"{row['resource']}, {row['slow']['engine']} ({row['slow']['setting']}) {row['slow']['cost']:.3g}: "
+            f"{row['n_atoms']} atoms: {fast['engine']} ({fast['setting']}) {fast['cost']:.3g} "
+            f"{row['resource']}, {slow['engine']} ({slow['setting']}) {slow['cost']:.3g}: "
             f"ratio {value['value']:.3g} [{value['ci_low']:.3g}, {value['ci_high']:.3g}]"
         )
     return "\n".join(lines)

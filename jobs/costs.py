@@ -69,7 +69,10 @@ def _gpus() -> list[tuple[str, str]]:
     said = subprocess.run(asked, capture_output=True, text=True, timeout=30)
     if said.returncode != 0:
         return []
-    return [(name.strip(), driver.strip()) for name, driver in (line.split(",") for line in said.stdout.splitlines())]
+    return [
+        (name.strip(), driver.strip())
+        for name, driver in (line.split(",") for line in said.stdout.splitlines())
+    ]
 
 
 def cost_record(
@@ -130,7 +133,9 @@ def read_cost(path: Path) -> dict[str, Any]:
             if missing := [key for key in KEYS if key not in point]:
                 raise KeyError(missing[0])
     except FileNotFoundError:
-        raise SuiteError(f"{path}: not found, expected a cost record; python -m jobs cost makes one") from None
+        raise SuiteError(
+            f"{path}: not found, expected a cost record; python -m jobs cost makes one"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SuiteError(
             f"{path}: found {type(error).__name__} {error} on reading, expected a cost record"
@@ -164,7 +169,7 @@ def curves(points: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[in
 
 
 def fits(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """t = a + b N (seconds of wall time a step) for what is short-ranged, t = c N^p for all."""
+    """T = a + b N (seconds of wall time a step) for what is short-ranged, t = c N^p for all."""
     found = []
     for (engine, setting), sizes in curves(points).items():
         times = {size: wall_seconds(point) for size, point in sizes.items()}
@@ -226,8 +231,10 @@ def _side(point: Mapping[str, Any], costs: Sequence[float]) -> dict[str, Any]:
 
 
 def aimd_year(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """By each first-principles engine, extrapolated: atoms whose nanosecond takes a core-year, and core-years
-    of a nanosecond of the paper's sizes."""
+    """Atoms whose nanosecond takes a core-year, and core-years of a nanosecond of the paper's sizes.
+
+    By each first-principles engine, extrapolated from the sizes measured.
+    """
     rows = []
     for (engine, _), sizes in curves(points).items():
         if engine not in AIMD or len(sizes) < 2:
@@ -241,7 +248,8 @@ def aimd_year(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "atoms_of_a_core_year_per_ns": power.atoms_within(SECONDS_PER_YEAR / steps).as_json(),
                 "core_years_per_ns": {
                     str(size): {
-                        key: value * steps / SECONDS_PER_YEAR for key, value in power.at(size).as_json().items()
+                        key: value * steps / SECONDS_PER_YEAR
+                        for key, value in power.at(size).as_json().items()
                     }
                     for size in (96, 216, 2592, 5832)
                 },

@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -79,18 +80,21 @@ def layouts(cores: int, gpus: int = 0) -> list[Layout]:
     return [Layout(replicas, ranks, threads) for replicas, ranks, threads in ways]
 
 
+def _with_layout(setting: Setting, layout: Layout) -> Setting:
+    kept = replace(layout, skin_angstrom=setting.layout.skin_angstrom)
+    return replace(setting, layout=kept)
+
+
+def _with_skin(setting: Setting, skin_angstrom: float) -> Setting:
+    return replace(setting, layout=replace(setting.layout, skin_angstrom=skin_angstrom))
+
+
 def axes(cores: int, gpus: int = 0) -> list[list[Callable[[Setting], Setting]]]:
     """What may be changed, an axis each: every function puts one alternative into a setting."""
     return [
-        [lambda s, p=p, c=c: replace(s, precision=p, compressed=c) for p, c in MODELS],
-        [
-            lambda s, way=way: replace(s, layout=replace(way, skin_angstrom=s.layout.skin_angstrom))
-            for way in layouts(cores, gpus)
-        ],
-        [
-            lambda s, skin=skin: replace(s, layout=replace(s.layout, skin_angstrom=skin))
-            for skin in SKINS_ANGSTROM
-        ],
+        [partial(replace, precision=precision, compressed=compressed) for precision, compressed in MODELS],
+        [partial(_with_layout, layout=layout) for layout in layouts(cores, gpus)],
+        [partial(_with_skin, skin_angstrom=skin) for skin in SKINS_ANGSTROM],
     ]
 
 
@@ -251,7 +255,9 @@ def tune(store: Store, *, minutes: float, potential: Path | None, cores: int, gp
     temporary.write_text(json.dumps(content, indent=1) + "\n")
     os.replace(temporary, path)
     best = found.best()
-    times = statistics.median(found.samples[plain_default(cores, gpus)]) / statistics.median(found.samples[best])
+    times = statistics.median(found.samples[plain_default(cores, gpus)]) / statistics.median(
+        found.samples[best]
+    )
     print(f"fastest: {best.text}; {times:.2f} times the plain default ({plain_default(cores, gpus).text})")
     print(f"every MD stage of this store now uses {content['resources']}: {path}")
     return path

@@ -1,6 +1,6 @@
 """The cost page: us/step/atom against N with its fits, from one cost record; one self-contained file.
 
-    python -m suite.cost_page [results/cost/cost.json] [--out PAGE.html]
+python -m suite.cost_page [results/cost/cost.json] [--out PAGE.html]
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def read_anchors(path: Path = ANCHORS) -> list[dict[str, Any]]:
     return rows
 
 
-def write_cost_page(record: Mapping[str, Any], target: Path, *, nights: Sequence[Mapping[str, Any]] = ()) -> Path:
+def write_cost_page(
+    record: Mapping[str, Any], target: Path, *, nights: Sequence[Mapping[str, Any]] = ()
+) -> Path:
     """Write the page of a record; AIMD is taken from the deposited records where it has none of its own."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -120,7 +122,9 @@ def _speed_up(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page of a record."""
-    parser = argparse.ArgumentParser(prog="python -m suite.cost_page", description="The page of a cost record.")
+    parser = argparse.ArgumentParser(
+        prog="python -m suite.cost_page", description="The page of a cost record."
+    )
     parser.add_argument("record", type=Path, nargs="?", default=Path("results/cost/cost.json"))
     parser.add_argument("--out", type=Path, help="default: cost.html beside the record")
     arguments = parser.parse_args(argv)

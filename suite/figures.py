@@ -754,7 +754,7 @@ def draw_cost(
     anchors: Sequence[tuple[float, float]] = (),
     size_inches: tuple[float, float] = PANEL_INCHES,
 ) -> Drawing:
-    """The cost figure of measured points, with their fits; `anchors` (N, us/step/atom) are others' figures."""
+    """The cost figure of measured points, with fits; `anchors` (N, us/step/atom) are others' figures."""
     sketch = _Sketch(Evidence({}))
     canvas, axes = _canvas(size_inches)
     axes.set(xscale="log", yscale="log", xlabel="atoms", ylabel="µs / step / atom")

@@ -403,7 +403,10 @@ def test_cost_claims_read_the_timings(tmp_path):
 def test_cost_claims_can_fail(tmp_path):
     """A network ten times dearer than measured, and one whose cost grows like N^1.5."""
     dear = [cost_point("cp2k", 96, core_us=[1e4, 1.01e4, 0.99e4])]
-    dear += [cost_point("deepmd", n, core_us=[c * 2 * n**0.5 for c in (99, 100, 101)]) for n in (96, 216, 648, 2592)]
+    dear += [
+        cost_point("deepmd", n, core_us=[c * 2 * n**0.5 for c in (99, 100, 101)])
+        for n in (96, 216, 648, 2592)
+    ]
     evidence = Evidence({"cost": [write_cost(tmp_path / "cost", dear)]}, tier="laptop")
     assert judged(evidence, "cost-ratio/96").verdict is Verdict.FAIL
     assert judged(evidence, "cost-scaling/exponent").verdict is Verdict.FAIL

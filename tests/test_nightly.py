@@ -34,14 +34,18 @@ def test_false_alarms_are_rarer_than_promised(between):
 def test_a_noisy_machine_raises_few_false_alarms_and_says_what_it_cannot_see():
     rng = np.random.default_rng(2)
     found = [
-        compare_night(night(rng, between=0.06, within=0.1), [night(rng, between=0.06, within=0.1) for _ in range(7)])
+        compare_night(
+            night(rng, between=0.06, within=0.1), [night(rng, between=0.06, within=0.1) for _ in range(7)]
+        )
         for _ in range(300)
     ]
     assert np.mean([one.regressed for one in found]) <= 0.02
     assert np.median([one.detectable for one in found]) > 0.2
 
 
-@pytest.mark.parametrize(("slowdown", "least", "most"), [(1.2, 0.97, 1.0), (1.05, 0.0, 0.03), (1.0, 0.0, 0.01)])
+@pytest.mark.parametrize(
+    ("slowdown", "least", "most"), [(1.2, 0.97, 1.0), (1.05, 0.0, 0.03), (1.0, 0.0, 0.01)]
+)
 def test_power_after_five_nights(slowdown, least, most):
     rng = np.random.default_rng(3)
     found = [
@@ -69,7 +73,16 @@ def test_measured_nights(tmp_path):
     """Two unchanged nights and one in which every step does 1.5 steps' work, Tersoff only, seconds each."""
 
     def measure(*options):
-        command = [sys.executable, NIGHT, "--nights", tmp_path / "nights", "--engines", "tersoff", "--launches", "4"]
+        command = [
+            sys.executable,
+            NIGHT,
+            "--nights",
+            tmp_path / "nights",
+            "--engines",
+            "tersoff",
+            "--launches",
+            "4",
+        ]
         command += ["--cores", "1", "--quick", "--no-asv", "--store", tmp_path / "store", *options]
         return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from synthetic_evidence import cost_point, write_cost
 
 from jobs.errors import SuiteError

@@ -1,1 +1,1 @@
-"""What asv tracks: the cost record that was measured elsewhere, the analysis kernels, the suite's own speed."""
+"""What asv tracks: a cost record measured elsewhere, the analysis kernels, the suite's own speed."""

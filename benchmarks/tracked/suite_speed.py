@@ -57,7 +57,9 @@ def track_report():
         products["cost"] = [write_cost(root / "cost", [cost_point("deepmd", 96, core_us=[100.0, 101.0])])]
         evidence = Evidence(products, tier="laptop")
         _claim_atoms()
-        claims = [evaluate(REGISTRY[a.claim], a, evidence).as_json() for a in load_claims() if a.claim in REGISTRY]
+        claims = [
+            evaluate(REGISTRY[a.claim], a, evidence).as_json() for a in load_claims() if a.claim in REGISTRY
+        ]
         content = {
             "schema": 1, "tier": "laptop", "start_from": "frames", "date": "", "deviations": [],
             "claims": claims, "faults": [], "provenance": {"hardware": {}},

@@ -20,9 +20,9 @@ LAMMPS_SKIN_ANGSTROM = 2.0  # what LAMMPS takes in metal units if nothing is sai
 DAMPING_FS = 100.0
 WARM_UP_STEPS = 5
 TIMED_STEPS = 10  # at least
-# A mean over few steps scatters by sqrt(2/3N) of its value; beyond this and four of those it is another state.
+# A mean over few steps scatters by sqrt(2/3N) of its value; beyond this and four of those: another state.
 TEMPERATURE_TOLERANCE = 0.1
-# The conserved energy fluctuates by 1 meV/atom and may wander; a run that left its state moves it by far more.
+# The conserved energy fluctuates by 1 meV/atom and may wander; a run that left its state moves it far more.
 CONSERVED_FLUCTUATION_MEV_ATOM = 3.0
 CONSERVED_LIMIT_MEV_ATOM_PS = 10.0
 
@@ -192,9 +192,7 @@ def time_launch(
     )
 
 
-def _check(
-    launch: Launch, *, n_atoms: int, temperature_K: float, duration_ps: float, log: Path
-) -> None:
+def _check(launch: Launch, *, n_atoms: int, temperature_K: float, duration_ps: float, log: Path) -> None:
     """A time counts only for the simulation that was asked for.
 
     Raises:

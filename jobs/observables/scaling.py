@@ -1,4 +1,4 @@
-"""Cost against the number of atoms: fits with bootstrap intervals over launches, and what they extrapolate to.
+"""Cost against the number of atoms: fits with bootstrap intervals over launches.
 
 Times are samples, one per launch (of AIMD: one per step); a point is `{N: samples}`. Every interval is a 95%
 percentile bootstrap: launches are drawn anew within each size, and the fit is made again. Fits weigh relative
@@ -56,7 +56,7 @@ def _interval(value: float, drawn: Array) -> Interval:
 
 
 def resampled_medians(points: Samples, *, seed: int = 0) -> tuple[Array, Array]:
-    """Sizes (S,) and medians (1 + RESAMPLES, S): of the samples themselves first, then of those drawn anew."""
+    """Sizes (S,) and medians (1 + RESAMPLES, S): of the samples first, then of those drawn anew."""
     rng = np.random.default_rng(seed)
     sizes = np.array(sorted(points), dtype=float)
     columns = []

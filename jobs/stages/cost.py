@@ -40,7 +40,6 @@ from jobs.structures import (
     lattice_start,
     read_data,
     replicate,
-    rescale,
     write_data,
 )
 from jobs.tuning import Tuning
@@ -190,7 +189,8 @@ class Bench:
 
     def _model(self, point: Point) -> Path:
         """The potential's model in a point's precision, compressed or not; made once."""
-        assert self.product is not None and point.precision is not None
+        assert self.product is not None
+        assert point.precision is not None
         record = self.product / "train.json"
         if record.is_file() and json.loads(record.read_text())["precision"] == point.precision:
             return self.product / ("compressed.pb" if point.compressed else "model.pb")
@@ -224,7 +224,7 @@ class Bench:
     # -- starts ---------------------------------------------------------------------------------
 
     def liquid(self, engine: str, n_atoms: int) -> Path:
-        """A LAMMPS data file of the engine's liquid near equilibrium; larger ones are copies of a small one."""
+        """A data file of the engine's liquid near equilibrium; larger ones are copies of a small one."""
         path = self.folder / f"{engine}-{n_atoms}.data"
         if not path.is_file():
             if n_atoms in LIQUIDS:
@@ -260,8 +260,8 @@ class Bench:
             self._relax(engine, start, path.stem, self.given["temperature_K"], LIQUID_STEPS)
 
     def _relax(self, engine: str, start: str, end: str, kelvin: float, steps: int) -> None:
-        precise = {"precision": "float32", "compressed": False} if engine == NNP else {}
-        potential = self.potential(Point(engine, "tuned", LIQUIDS[-1], **precise))
+        precision = "float32" if engine == NNP else None
+        potential = self.potential(Point(engine, "tuned", LIQUIDS[-1], precision, compressed=False))
         # Relaxed first: a state of another potential has pairs so close that this one throws atoms about.
         script = f"""units metal
 atom_style charge
@@ -394,9 +394,7 @@ write_data {end}.tmp nocoeff
 
     def _first_principles(self, engine: str, n_atoms: int) -> dict[str, Any]:
         if engine not in FIRST_PRINCIPLES:
-            raise SuiteError(
-                f"cost: found engine {engine!r}, expected one of {', '.join(FIRST_PRINCIPLES)}"
-            )
+            raise SuiteError(f"cost: found engine {engine!r}, expected one of {', '.join(FIRST_PRINCIPLES)}")
         about, program = self.given["aimd"][engine], import_module(f"jobs.engines.{engine}")
         start: Configuration = read_data(self.liquid(engine, n_atoms))
         dynamics = program.Dynamics(
