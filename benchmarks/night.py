@@ -120,8 +120,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All series of tonight: `series` maps a name to its samples, lower is better."""
     cores = arguments.cores or dispatch.available_cores()
     store = Store(arguments.store)
-    stage = potential_stage(None)
-    dispatch.raise_for_failures(dispatch.run([stage], store, cores=cores))
+    inputs, name = {}, "classical"
+    if "deepmd" in arguments.engines:
+        stage = potential_stage(None)
+        dispatch.raise_for_failures(dispatch.run([stage], store, cores=cores))
+        inputs, name = {"potential": store.path(stage.name)}, stage.name
     plan = Plan(launches=arguments.launches)
     for engine in arguments.engines:
         for size in SIZES[engine][: 1 if arguments.quick else None]:
@@ -129,7 +132,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if "deepmd" in arguments.engines and not arguments.quick:
         plan.points.append(plain(PLAIN_SIZE, gpus=arguments.gpus))
     about = machine()
-    work = folder / "work" / f"{about['type']}-{stage.name}"
+    work = folder / "work" / f"{about['type']}-{name}"
     work.mkdir(parents=True, exist_ok=True)
     canaries = [canary() for _ in range(arguments.launches)]
     workspace = Workspace(
@@ -139,7 +142,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "density_g_cm3": DENSITY_G_CM3, "timestep_fs": TIMESTEP_FS,
             "planted_slowdown": arguments.plant_slowdown,
         },
-        0, {"potential": store.path(stage.name)}, work, cores,
+        0, inputs,
+        work, cores,
         tuning=read_tuning(store.root, about["type"]),
     )  # fmt: skip
     # Last night's launches go; models and liquids stay.
@@ -308,7 +312,7 @@ def publish(folder: Path, path: Path, commit: str, about: dict[str, Any]) -> Non
     }  # fmt: skip
     (folder / "asv.conf.json").write_text(json.dumps(config, indent=1) + "\n")
     name = about["type"]
-    environment = {**os.environ, "SUITE_COST_RECORD": str(path), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "SUITE_COST_RECORD": str(path)}
     gpu = about["gpus"][0] if about["gpus"] else "none"
     asv = [sys.executable, "-m", "asv"]
     facts = ["--os", about["system"], "--arch", os.uname().machine, "--cpu", about["cpu"]]
