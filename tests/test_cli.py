@@ -56,7 +56,19 @@ def test_dry_run_names_every_stage_with_command_and_cost(tier):
 
 
 def test_every_command_explains_itself():
-    for command in ["run", "graph", "status", "check", "gc", "deposit", "promote", "compare", "make"]:
+    for command in [
+        "run",
+        "graph",
+        "status",
+        "check",
+        "gc",
+        "deposit",
+        "promote",
+        "compare",
+        "make",
+        "cost",
+        "tune",
+    ]:
         result = jobs_command(command, "--help")
         assert result.returncode == 0
         assert "usage: python -m jobs" in result.stdout
