@@ -25,7 +25,7 @@ def night(rng, *, level=1.0, between=0.01, within=0.02, launches=8):
 def test_false_alarms_are_rarer_than_promised(between):
     rng = np.random.default_rng(1)
     alarms = total = 0
-    for _ in range(150):
+    for _ in range(60):
         nights = [night(rng, between=between) for _ in range(8)]
         for k in range(1, 8):
             alarms += compare_night(nights[k], nights[:k]).regressed
@@ -39,7 +39,7 @@ def test_a_noisy_machine_raises_few_false_alarms_and_says_what_it_cannot_see():
         compare_night(
             night(rng, between=0.06, within=0.1), [night(rng, between=0.06, within=0.1) for _ in range(7)]
         )
-        for _ in range(300)
+        for _ in range(150)
     ]
     assert np.mean([one.regressed for one in found]) <= 0.02
     assert np.median([one.detectable for one in found]) > 0.2
@@ -52,7 +52,7 @@ def test_power_after_five_nights(slowdown, least, most):
     rng = np.random.default_rng(3)
     found = [
         compare_night(night(rng, level=slowdown), [night(rng) for _ in range(5)], series=6).regressed
-        for _ in range(300)
+        for _ in range(150)
     ]
     assert least <= np.mean(found) <= most
 
