@@ -35,7 +35,7 @@ AIMD_TIMESTEP_FS = 2.0
 ATOM_STEP_S = {NNP: 1.3e-4, "plain": 5.0e-4, "bks": 1.0e-5, "tersoff": 2.0e-6}
 START_S = {NNP: 2.5, "bks": 0.5, "tersoff": 0.4}
 WARM_UP_SHARE = 1.3
-PREPARE_S = 120.0
+LIQUIDS_S, MODELS_S = 30.0, 90.0
 
 
 @dataclass
@@ -53,7 +53,8 @@ class Plan:
         aimd = sum(
             aimd_seconds(size, about["steps"]) for about in self.aimd.values() for size in about["sizes"]
         )
-        return PREPARE_S + aimd + sum(point_seconds(point, self.launches, cores) for point in self.points)
+        prepare = LIQUIDS_S + MODELS_S * any(point.setting == "plain" for point in self.points)
+        return prepare + aimd + sum(point_seconds(point, self.launches, cores) for point in self.points)
 
 
 def point_seconds(point: Point, launches: int, cores: int) -> float:
@@ -151,7 +152,7 @@ def full_plan(
     wanted += [(engine, size) for engine in aimd for size in AIMD_SIZES if size > 96]
     plan = Plan(launches=launches, budget_minutes=budget_minutes)
     sizes_of: dict[str, list[int]] = {}
-    seconds = PREPARE_S
+    seconds = LIQUIDS_S + MODELS_S
     for one in wanted:
         if isinstance(one, Point):
             cost, what = (
