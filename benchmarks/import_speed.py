@@ -4,10 +4,10 @@
 
 Real PBE frames of 96 atoms (reference/aimd), repeated, are written in each format. Each library reads the
 whole file in a process of its own, the turns alternate, and the ratio is the suite's frames per processor
-second over those of the faster library (processor seconds, because other work on the machine does not lengthen
-them). The suite reads as `python -m jobs import PATH` does, its report included. Peak memory is of the whole
-process, for a quarter of the frames and for all of them. With `--many`, that many frames go from DeePMD npy and
-from extended XYZ into a deposit.
+second over those of the faster library (processor seconds, because other work on the machine does not
+lengthen them). The suite reads as `python -m jobs import PATH` does, its report included. Peak memory is of
+the whole process, for a quarter of the frames and for all of them. With `--many`, that many frames go from
+DeePMD npy and from extended XYZ into a deposit.
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ DAMPING_FS = 100.0
 THERMO_EVERY = 10
 # Labels that claims name and that no stage makes so far.
 NOT_BUILT = {
-    "cost": "the cost measurement is not built yet",
     "liquid-96-n2p2": "training with n2p2 is not built yet",
 }
 # Chosen in reference/paper.yml (training-steps): the paper does not say.
@@ -160,6 +159,7 @@ class _Builder:
         self._learning_curve()
         self._references()
         self._reweighted()
+        self._cost()
         self.campaign.deviations.extend(self._deviations())
         self.campaign.unavailable |= NOT_BUILT
         return self.campaign
@@ -211,7 +211,6 @@ class _Builder:
     def _dataset(self, nnp: str, *, share: float = 1.0, seed: int = 1) -> Stage:
         """The dataset of a potential, or one with a share of its training frames, drawn with `seed`."""
         from jobs.deposit import deposit_root, read_set
-
 
         root = deposit_root(self.about)
         rebuilt = self.campaign.start_from == "nothing"
@@ -625,6 +624,21 @@ class _Builder:
         if label not in self.campaign.labels:
             self.campaign.unavailable[label] = reasons[-1]
 
+    def _cost(self) -> None:
+        """The tier's small cost measurement, alone on the machine; absolute times mean nothing otherwise."""
+        if "cost" not in self.about:
+            self.campaign.unavailable["cost"] = f"the {self.campaign.tier} tier measures no cost"
+            return
+        from jobs.cost import cost_stage, tier_plan
+        from jobs.dispatch import available_cores
+
+        plan = tier_plan(self.about["cost"], precision=self.about["training"]["precision"])
+        potential = self._potential("deepmd-96")[0]
+        label = f"cost of {potential.parameters['name']} and classical MD"
+        self.campaign.labels["cost"] = [
+            cost_stage(plan, potential, label=label, cores=available_cores(), machine_type=None)
+        ]
+
     def _deviations(self) -> Iterator[str]:
         """How this campaign departs from the paper's protocol, a line each."""
         from jobs.deposit import deposit_root, read_set
@@ -671,6 +685,14 @@ class _Builder:
                 yield f"{label}: {quench['n_atoms']} atoms in place of {paper}"
             if quench["rate_K_per_s"] != protocol["II.C glass"]["cooling_rate"].value:
                 yield f"{label}: {quench['rate_K_per_s']:.0e} K/s in place of 1e12 K/s"
+        if "cost" in self.about and not self.about["cost"].get("aimd"):
+            from jobs.costs import AIMD, deposited_costs
+
+            for record in deposited_costs():
+                programs = sorted({point["engine"] for point in record["points"]} & set(AIMD))
+                if programs:
+                    machine_type = record["machine"]["type"]
+                    yield f"cost: AIMD ({', '.join(programs)}) was timed on {machine_type}, deposited"
         yield "liquids start from BKS ones (the paper does not say); short runs keep part of their network"
 
 

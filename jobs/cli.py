@@ -178,6 +178,42 @@ def _parser() -> argparse.ArgumentParser:
 
     images.add_arguments(commands.add_parser("images", help="the Apptainer images: build, test, list, check"))
 
+    cost = commands.add_parser(
+        "cost",
+        help="time MD by every engine against the number of atoms, within a budget",
+        description="us/step/atom of DeePMD (tuned and plain default), BKS, Tersoff and AIMD against N, with "
+        "fits and speed-ups. Let nothing else run beside it. Killed, the same command goes on.",
+        epilog="Examples: python -m jobs cost --budget 25 | python -m jobs cost --budget 5 --engines deepmd "
+        "bks --sizes 96 216 648 | python -m jobs cost --deposit",
+    )
+    cost.add_argument("--budget", type=float, default=25.0, metavar="MINUTES", help="default 25")
+    cost.add_argument("--engines", nargs="+", metavar="NAME", help="deepmd bks tersoff cp2k (default: all)")
+    cost.add_argument("--sizes", nargs="+", type=int, metavar="N", help="default: 96 to 12288 atoms")
+    cost.add_argument("--launches", type=int, default=6, help="samples of each point (default 6)")
+    cost.add_argument("--again", action="store_true", help="measure anew what was measured before")
+    cost.add_argument("--plan", action="store_true", help="say what would be measured; measure nothing")
+    cost.add_argument(
+        "--deposit", action="store_true", help="put results/cost/cost.json under reference/cost/"
+    )
+    cost.add_argument("--results", type=Path, default=Path("results/cost"), metavar="DIR")
+    tune = commands.add_parser(
+        "tune",
+        help="find the fastest ranks, threads, skin, precision and compression for this machine",
+        description="Takes at most 5 minutes on an idle machine. Every MD stage of the store then uses the "
+        "ranks, threads and skin found; precision and compression are only recommended, they change what is "
+        "computed. Without it, the suite's defaults hold.",
+    )
+    tune.add_argument("--minutes", type=float, default=5.0, help="when to stop searching (default 5)")
+    for command in (cost, tune):
+        command.add_argument(
+            "--potential", type=Path, metavar="MODEL.pb", help="default: deposited DeePMD-96"
+        )
+        command.add_argument("--cores", type=int, default=None, help="default: all this process may use")
+        command.add_argument(
+            "--gpus", type=int, default=0, help="GPUs the network may use (default 0; not tried)"
+        )
+        add_store_option(command)
+
     make = commands.add_parser("make", help="make one planned stage (what a slot or a batch job runs)")
     make.add_argument("name")
     make.add_argument(
@@ -311,6 +347,55 @@ def _cancel(arguments: argparse.Namespace, campaign: Campaign, store: Store) -> 
     return 0
 
 
+def _cost(arguments: argparse.Namespace) -> int:
+    from jobs import cost
+    from jobs.costs import DEPOSITED, read_cost
+    from jobs.dispatch import available_cores
+    from jobs.store import Store
+
+    if arguments.deposit:
+        print(cost.deposit(arguments.results / cost.COST_FILE, DEPOSITED))
+        return 0
+    cores = arguments.cores or available_cores()
+    plan = cost.full_plan(
+        engines=arguments.engines or cost.ENGINES,
+        sizes=arguments.sizes or cost.SIZES,
+        budget_minutes=arguments.budget,
+        cores=cores,
+        gpus=arguments.gpus,
+        launches=arguments.launches,
+    )
+    if arguments.plan:
+        print(cost.describe(plan, cores))
+        return 0
+    path = cost.measure(
+        Store(arguments.store),
+        plan,
+        potential=arguments.potential,
+        cores=cores,
+        results=arguments.results,
+        again=arguments.again,
+    )
+    print(cost.summary(read_cost(path)))
+    print(f"record: {path}; page: python -m suite.cost_page {path}")
+    return 0
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from jobs.dispatch import available_cores
+    from jobs.store import Store
+    from jobs.tune import tune
+
+    tune(
+        Store(arguments.store),
+        minutes=arguments.minutes,
+        potential=arguments.potential,
+        cores=arguments.cores or available_cores(),
+        gpus=arguments.gpus,
+    )
+    return 0
+
+
 def _compare(arguments: argparse.Namespace) -> int:
     from jobs.overview import compare
 
@@ -328,6 +413,10 @@ def main(argv: list[str] | None = None) -> int:
                 return _make(arguments)
             case "check":
                 return _check(arguments)
+            case "cost":
+                return _cost(arguments)
+            case "tune":
+                return _tune(arguments)
             case "compare":
                 return _compare(arguments)
             case "aimd" | "recheck" | "deposit":

@@ -10,8 +10,10 @@ import time
 from importlib import import_module
 from pathlib import Path
 
+from jobs.costs import node_type
 from jobs.errors import SuiteError
 from jobs.store import Store
+from jobs.tuning import read_tuning
 from jobs.workspace import CHECKPOINTS, Workspace
 
 ATTEMPTS_FILE = "attempts.json"
@@ -63,6 +65,7 @@ def make_stage(store: Store, name: str) -> bool:
                 inputs={role: store.path(needed) for role, needed in recipe.inputs.items()},
                 directory=directory,
                 cores=recipe.cores,
+                tuning=read_tuning(store.root, node_type()),
             )
             _write_attempts(workspace.checkpoints, [*attempts, (began, began)])
             started = time.monotonic()

@@ -7,7 +7,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jobs.tuning import Tuning
 
 CHECKPOINTS = "checkpoints"
 PROGRESS_FILE = "progress.json"
@@ -27,6 +30,8 @@ class Workspace:
     inputs: Mapping[str, Path]
     directory: Path
     cores: int = 1
+    tuning: Tuning | None = None
+    """How MD uses this kind of node, if that was measured."""
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from jobs.costs import AIMD, core_seconds, deposited_costs, read_cost
 from jobs.errors import SuiteError
 from suite.verdict import NotTested, Pending
 
@@ -19,6 +20,7 @@ __all__ = ["Evidence", "NotTested", "Observation", "Pending"]
 Array: TypeAlias = np.ndarray
 OBSERVE = ("observe.json", "observables.npz")
 PARITY = ("parity.json", "heldout.npz")
+CLASSICAL = ("bks", "tersoff")
 
 
 @dataclass(frozen=True)
@@ -144,12 +146,44 @@ class Evidence:
         return [Training(path) for path in self.directories(label)]
 
     def cost(self) -> list[dict[str, Any]]:
-        """Timings: method (aimd, nnp, bks), n_atoms, timestep_fs, core_seconds_per_step (one per repeat)."""
-        return [
-            timing
+        """Measured points of the cost record that have samples (`jobs.costs` says what is in one).
+
+        Where the tier timed no AIMD itself, the points of the deposited records stand in for it, as what
+        they are: of the machine that their provenance names.
+        """
+        points = [
+            point
             for path in self.directories("cost")
-            for timing in _read_json(path / "cost.json")["timings"]
+            for point in read_cost(path / "cost.json")["points"]
+            if point["us_per_step_atom"]
         ]
+        if not any(point["engine"] in AIMD for point in points):
+            points += [
+                point
+                for record in deposited_costs()
+                for point in record["points"]
+                if point["engine"] in AIMD and point["us_per_step_atom"]
+            ]
+        return points
+
+    def core_seconds_per_fs(self, method: str) -> dict[int, Array]:
+        """What a femtosecond costs by number of atoms, shape (samples,); method `aimd`, `nnp` or `bks`.
+
+        Of several first-principles programs or machines at one size, the cheapest.
+
+        Raises:
+            NotTested: the record has none.
+        """
+        found: dict[int, Array] = {}
+        for point in self.cost():
+            if _method(point) == method:
+                cost = np.asarray(core_seconds(point)) / point["timestep_fs"]
+                size = int(point["n_atoms"])
+                if size not in found or np.median(cost) < np.median(found[size]):
+                    found[size] = cost
+        if not found:
+            raise NotTested(f"the cost record has no timing of {method}")
+        return found
 
     def with_fault(
         self,
@@ -179,6 +213,15 @@ class Evidence:
             changes = self.planted.get(label, {})
             self._kept[label, names] = [Observation(path, names, changes) for path in paths]
         return self._kept[label, names]
+
+
+def _method(point: Mapping[str, Any]) -> str | None:
+    """What a point counts as: plain defaults, dumps and scaling rows count as nothing."""
+    if point["engine"] in AIMD:
+        return "aimd"
+    if point["setting"] != "tuned":
+        return None
+    return str(point["engine"]) if point["engine"] in CLASSICAL else "nnp"
 
 
 def _read_json(path: Path) -> Any:

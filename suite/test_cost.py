@@ -8,31 +8,18 @@ import numpy as np
 
 from suite.claims import Atom, Judge, claim
 from suite.evidence import Evidence
-from suite.statistics import Array, Estimate, estimate, mean_of
+from suite.statistics import Estimate, estimate, mean_of
 from suite.verdict import NotTested
 
 SECONDS_PER_DAY = 86_400
 FS_PER_NS = 1_000_000
 
 
-def _repeats(evidence: Evidence, method: str) -> dict[int, Array]:
-    """Core-seconds per femtosecond by number of atoms, shape (repeats,)."""
-    found = {
-        int(timing["n_atoms"]): np.asarray(timing["core_seconds_per_step"], dtype=float)
-        / timing["timestep_fs"]
-        for timing in evidence.cost()
-        if timing["method"] == method
-    }
-    if not found:
-        raise NotTested(f"the cost record has no timing of {method}")
-    return found
-
-
 @claim("cost-ratio")
 def test_cost_ratio(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """Decades between AIMD and the network, per simulated time on equal cores."""
     size = atom["size"]
-    aimd, nnp = _repeats(evidence, "aimd"), _repeats(evidence, "nnp")
+    aimd, nnp = evidence.core_seconds_per_fs("aimd"), evidence.core_seconds_per_fs("nnp")
     if size not in aimd or size not in nnp:
         raise NotTested(f"{size} atoms were not timed by both AIMD and the network")
     judge(
@@ -46,7 +33,7 @@ def test_cost_ratio(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 @claim("cost-scaling")
 def test_cost_scaling(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """Exponent of cost with N, and the price of a nanosecond of thousands of atoms."""
-    timed = _repeats(evidence, "nnp")
+    timed = evidence.core_seconds_per_fs("nnp")
     if atom.measure == "nanosecond":
         size = max(timed)
         if size < 1000:

@@ -142,11 +142,7 @@ def test_vdos_size(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 
 
 def _core_seconds_per_fs(evidence: Evidence, method: str, n_atoms: int) -> float:
-    found = [
-        float(np.median(timing["core_seconds_per_step"])) / timing["timestep_fs"]
-        for timing in evidence.cost()
-        if timing["method"] == method and timing["n_atoms"] == n_atoms
-    ]
-    if not found:
+    found = evidence.core_seconds_per_fs(method)
+    if n_atoms not in found:
         raise NotTested(f"the cost record has no {method} of {n_atoms} atoms")
-    return min(found)
+    return float(np.median(found[n_atoms]))

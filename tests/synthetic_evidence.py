@@ -133,3 +133,30 @@ def write_training(directory: Path, **audit):
 def replicas(root: Path, label: str, count: int, *, seed: int, **options):
     """Several replicas of one label."""
     return [write_observation(root / f"{label}-{i}", seed=seed + i, **options) for i in range(count)]
+
+
+def cost_point(engine, n_atoms, *, core_us, setting=None, cores=2, **facts):
+    """A measured point of a cost record whose core-microseconds per step and atom are known."""
+    setting = setting or ("aimd" if engine == "cp2k" else "tuned")
+    layout = {"replicas": 1, "ranks": cores, "threads": 1, "gpus": 0, "skin_angstrom": 1.0}
+    return {
+        "engine": engine, "setting": setting, "model": engine, "model_sha256": None, "precision": "float32",
+        "compressed": True, "sel": None, "n_atoms": n_atoms, "timestep_fs": 1.0, "cores": cores, **layout,
+        "samples_are": "launches", "us_per_step_atom": [us / cores for us in core_us],
+        "core_us_per_step_atom": list(core_us), "steps": 100, "checks": {}, "failed": [], "seconds": 1.0,
+    } | facts  # fmt: skip
+
+
+def write_cost(directory: Path, points, **machine):
+    """A cost product of these points."""
+    from jobs.costs import cost_record
+
+    directory.mkdir(parents=True)
+    about = {
+        "type": "test-node", "cpu": "test", "cores": 2, "gpus": [], "driver": None, "software": {},
+        "image": None, "measured": "2026-01-01T00:00:00Z",
+    } | machine  # fmt: skip
+    conditions = {"temperature_K": 3000.0, "density_g_cm3": 2.2, "timestep_fs": 1.0}
+    record = cost_record(points, machine=about, conditions=conditions, not_measured=[])
+    (directory / "cost.json").write_text(json.dumps(record))
+    return directory

@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from synthetic_evidence import replicas, write_heldout, write_observation, write_training
+from synthetic_evidence import (
+    cost_point,
+    replicas,
+    write_cost,
+    write_heldout,
+    write_observation,
+    write_training,
+)
 
 from jobs.errors import SuiteError
 from suite.claims import CLAIMS_FILE, REGISTRY, Atom, evaluate, load_claims
@@ -381,22 +388,36 @@ def test_noise_of_many_atoms_at_equal_time(tmp_path):
 
 
 def test_cost_claims_read_the_timings(tmp_path):
-    timings = [
-        {
-            "method": method,
-            "n_atoms": n,
-            "timestep_fs": 1.0,
-            "core_seconds_per_step": [c * n, 1.02 * c * n, 0.98 * c * n],
-        }
-        for method, c, sizes in (("aimd", 0.3, (96,)), ("nnp", 1.5e-4, (96, 216, 648, 2592)))
+    points = [
+        cost_point(engine, n, core_us=[c, 1.02 * c, 0.98 * c])
+        for engine, c, sizes in (("cp2k", 0.3e6, (96,)), ("deepmd", 150.0, (96, 216, 648, 2592)))
         for n in sizes
     ]
-    (tmp_path / "cost.json").write_text(json.dumps({"timings": timings}))
-    evidence = Evidence({"cost": [tmp_path]}, tier="laptop")
+    evidence = Evidence({"cost": [write_cost(tmp_path / "cost", points)]}, tier="laptop")
     assert judged(evidence, "cost-ratio/96").value == pytest.approx(np.log10(2000))
     assert judged(evidence, "cost-ratio/216").verdict is Verdict.NOT_TESTED
     assert judged(evidence, "cost-scaling/exponent").value == pytest.approx(1)
     assert judged(evidence, "cost-scaling/nanosecond").value == pytest.approx(4.5)
+
+
+def test_cost_claims_can_fail(tmp_path):
+    """A network ten times dearer than measured, and one whose cost grows like N^1.5."""
+    dear = [cost_point("cp2k", 96, core_us=[1e4, 1.01e4, 0.99e4])]
+    dear += [
+        cost_point("deepmd", n, core_us=[c * 2 * n**0.5 for c in (99, 100, 101)])
+        for n in (96, 216, 648, 2592)
+    ]
+    evidence = Evidence({"cost": [write_cost(tmp_path / "cost", dear)]}, tier="laptop")
+    assert judged(evidence, "cost-ratio/96").verdict is Verdict.FAIL
+    assert judged(evidence, "cost-scaling/exponent").verdict is Verdict.FAIL
+    assert judged(evidence, "cost-scaling/exponent").value == pytest.approx(1.5)
+
+
+def test_what_the_plain_default_costs_is_not_what_the_network_costs(tmp_path):
+    points = [cost_point("deepmd", 96, core_us=[100.0, 101.0]), cost_point("cp2k", 96, core_us=[1e6, 1.1e6])]
+    points += [cost_point("deepmd", 96, core_us=[900.0, 910.0], setting="plain")]
+    evidence = Evidence({"cost": [write_cost(tmp_path / "cost", points)]}, tier="laptop")
+    assert judged(evidence, "cost-ratio/96").value == pytest.approx(np.log10(1.05e6 / 100.5))
 
 
 def test_no_claim_breaks_on_empty_evidence():

@@ -65,7 +65,7 @@ def test_dry_run_names_every_stage_with_command_and_cost(tier):
 
 def test_every_command_explains_itself():
     commands = ["run", "graph", "status", "check", "gc", "aimd", "recheck", "deposit", "promote", "compare"]
-    for command in [*commands, "images", "cancel", "make"]:
+    for command in [*commands, "images", "import", "cancel", "cost", "tune", "make"]:
         result = jobs_command(command, "--help")
         assert result.returncode == 0
         assert "usage: python -m jobs" in result.stdout

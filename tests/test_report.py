@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from synthetic_evidence import cost_point, write_cost
 
 from jobs.errors import SuiteError
 from suite.evidence import Evidence
@@ -173,13 +174,14 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     for size in ("96", "216"):
         products[f"train-{size}"] = [write_training(root / f"train-{size}-{k}", seed=k) for k in range(2)]
     products["cost"] = [root / "cost"]
-    (root / "cost").mkdir()
-    timings = [
-        {"method": method, "n_atoms": n, "core_seconds_per_step": [per_atom * n, 1.1 * per_atom * n]}
-        for method, per_atom in {"aimd": 0.4, "nnp": 4e-5, "bks": 5e-6}.items()
-        for n in (96, 216, 648)
-    ]
-    (root / "cost" / "cost.json").write_text(json.dumps({"timings": timings}))
+    write_cost(
+        root / "cost",
+        [
+            cost_point(engine, n, core_us=[us, 1.1 * us])
+            for engine, us in {"cp2k": 4e5, "deepmd": 40.0, "bks": 5.0}.items()
+            for n in (96, 216, 648)
+        ],
+    )
     return Evidence(products)
 
 

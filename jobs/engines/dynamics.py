@@ -18,7 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from jobs.engines.lammps import FS_PER_PS, SPECIES, Potential, interaction_commands, read_log, run_lammps
+from jobs.engines.lammps import (
+    FS_PER_PS,
+    SKIN_ANGSTROM,
+    SPECIES,
+    Potential,
+    interaction_commands,
+    read_log,
+    run_lammps,
+)
 from jobs.errors import EngineError, SuiteError
 from jobs.structures import Configuration, check_cell_width, read_data, write_data
 from jobs.workspace import Workspace
@@ -139,6 +147,8 @@ def run_dynamics(
 ) -> dict[str, Any]:
     """Run a protocol to its end from fresh velocities, going on from the last restart if there is one.
 
+    `ranks` is how many to start where nothing was tuned (`Workspace.tuning`).
+
     `relax_first` minimises the start's energy before: a state of another potential has pairs so close
     that this one throws atoms across the cell.
 
@@ -153,7 +163,10 @@ def run_dynamics(
     warning = check_cell_width(np.diag(start.cell), potential.cutoff_angstrom)
     folder = workspace.checkpoints
     chunks = protocol.chunks()
-    threads = max(1, workspace.cores // ranks)
+    threads, skin_angstrom = max(1, workspace.cores // ranks), SKIN_ANGSTROM
+    if workspace.tuning is not None:
+        ranks, threads = workspace.tuning.split(workspace.cores)
+        skin_angstrom = workspace.tuning.skin_angstrom
     done = _resume_step(folder)
     if done < protocol.total_steps:
         left = [chunk for chunk in chunks if chunk.start >= done]
@@ -170,6 +183,7 @@ def run_dynamics(
             seed=workspace.seed,
             first_temperature_K=first_temperature_K,
             relax_first=relax_first,
+            skin_angstrom=skin_angstrom,
         )
 
         def watch() -> None:
@@ -197,6 +211,7 @@ def run_dynamics(
         "lost_atoms": lost,
         "ranks": ranks,
         "threads": threads,
+        "skin_angstrom": skin_angstrom,
         "seed": workspace.seed,
         "warnings": warnings,
         **facts,
@@ -222,11 +237,12 @@ def _script(
     seed: int,
     first_temperature_K: float,
     relax_first: bool,
+    skin_angstrom: float,
 ) -> str:
     """The LAMMPS script for the chunks that are left."""
     lines = ["units metal", "atom_style charge", "boundary p p p"]
     lines.append(f"read_restart restart-{resume}" if resume else "read_data start.data")
-    lines.append(interaction_commands(potential))
+    lines.append(interaction_commands(potential, skin_angstrom=skin_angstrom))
     if not resume:
         if relax_first:
             lines += [f"minimize 0 {RELAXED_FORCE_EV_A} 200 2000", "reset_timestep 0"]

