@@ -112,7 +112,7 @@ def observed_store(root: Path, shift: float) -> Path:
     noise = np.random.default_rng(1).normal(size=8)
     np.savez(part / "observables.npz", temperature_K=3000 + 10 * noise + shift)
     workspace = Workspace(parameters={}, seed=0, inputs={}, directory=part)
-    store.finish(Recipe.of(stage), workspace, wall_seconds=1.0)
+    store.finish(Recipe.of(stage), workspace, wall_seconds=1.0, attempts=1)
     return root
 
 

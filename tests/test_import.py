@@ -213,7 +213,7 @@ def test_overflowed_numbers_are_refused(tmp_path):
     where = bad.index("TOTAL-FORCE")
     bad = bad[:where] + bad[where:].replace(f"{run.forces[1, 5, 0]:13.6f}", "*" * 13, 1)
     (tmp_path / "OUTCAR").write_text(text + bad + outcar_step(run, 3))
-    _, batch = read(tmp_path / "OUTCAR")
+    source, batch = read(tmp_path / "OUTCAR")
     assert batch.steps.tolist() == [1, 3]
     assert source.refused == Counter({"numbers that cannot be read or are not finite": 1})
 
