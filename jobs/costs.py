@@ -19,7 +19,7 @@ from typing import Any
 
 from jobs.errors import SuiteError
 from jobs.observables import scaling
-from jobs.store import hardware, software_versions
+from jobs.store import IMAGE_VARIABLE, hardware, software_versions
 
 SCHEMA = 1
 DEPOSITED = Path(__file__).parent.parent / "reference" / "cost"
@@ -45,7 +45,7 @@ def machine() -> dict[str, Any]:
         "gpus": [name for name, _ in gpus],
         "driver": gpus[0][1] if gpus else None,
         "software": software_versions(),
-        "image": os.environ.get("SUITE_IMAGE"),
+        "image": os.environ.get(IMAGE_VARIABLE),
         "measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     return {"type": machine_type(about), **about}

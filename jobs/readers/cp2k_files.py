@@ -3,8 +3,8 @@
 Molecular dynamics: `NAME-pos-1.xyz` (A), `NAME-frc-1.xyz` (Hartree/bohr) and, where they are,
 `NAME-vel-1.xyz`, `NAME-1.ener`, `NAME-1.cell` and `NAME-1.restart` (the cell, if it is fixed), with the log
 beside them, which alone tells whether each SCF converged. A single point: the log, if it prints coordinates
-and forces (`FORCE_EVAL/PRINT/FORCES ON`, print level MEDIUM). The energy, `ENERGY| Total FORCE_EVAL`, is
-the free energy where electrons are smeared, as the forces are.
+and forces (`FORCE_EVAL/PRINT/FORCES ON`, print level MEDIUM). The energy, `ENERGY| Total FORCE_EVAL`, is the
+free energy where electrons are smeared, as the forces are.
 """
 
 from __future__ import annotations

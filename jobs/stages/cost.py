@@ -13,7 +13,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 
 from jobs.costs import cost_record, machine
 from jobs.engines import deepmd
+from jobs.engines.first_principles import Dynamics, Start, load_engine
 from jobs.engines.lammps import (
     FS_PER_PS,
     Potential,
@@ -49,7 +49,7 @@ CODE_VERSION = 1
 
 COST_FILE = "cost.json"
 NNP, CLASSICAL = "deepmd", ("bks", "tersoff")
-FIRST_PRINCIPLES = ("cp2k",)
+FIRST_PRINCIPLES = ("cp2k", "espresso")
 # Atoms times steps of one launch: a second or two on two cores of a 2020s server, ten steps at least.
 ATOM_STEPS = {NNP: 30_000, "bks": 200_000, "tersoff": 1_000_000}
 GPU_SPEED = 30
@@ -395,9 +395,9 @@ write_data {end}.tmp nocoeff
     def _first_principles(self, engine: str, n_atoms: int) -> dict[str, Any]:
         if engine not in FIRST_PRINCIPLES:
             raise SuiteError(f"cost: found engine {engine!r}, expected one of {', '.join(FIRST_PRINCIPLES)}")
-        about, program = self.given["aimd"][engine], import_module(f"jobs.engines.{engine}")
+        about, program = self.given["aimd"][engine], load_engine(engine)
         start: Configuration = read_data(self.liquid(engine, n_atoms))
-        dynamics = program.Dynamics(
+        dynamics = Dynamics(
             steps=about["steps"] + 1,
             timestep_fs=about["timestep_fs"],
             temperature_K=self.given["temperature_K"],
@@ -410,8 +410,8 @@ write_data {end}.tmp nocoeff
         checks: dict[str, Any] = {}
         try:
             found = program.run_dynamics(
-                program.Settings.read(about["settings"]),
-                program.Start(start.types.astype(np.int8), start.positions, np.diag(start.cell)),
+                program.read_settings(about["settings"]),
+                Start(start.types.astype(np.int8), start.positions, np.diag(start.cell)),
                 dynamics,
                 directory=self.folder / f"{engine}-{n_atoms}",
                 threads=1,
