@@ -34,6 +34,7 @@ LONGEST_CHAIN = 20
 # Jobs that end without a product and without having moved on: after so many in a row, it is a failure.
 MAX_FRUITLESS = 3
 _KILLED, _TERMINATED = 137, 143
+_STOPPED = ("CANCELLED", "TIMEOUT", "DEADLINE", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED")
 
 
 class State(StrEnum):
@@ -173,7 +174,7 @@ def _standing(
         return Standing(State.FAILED, reason)
     for needed in stage.inputs.values():
         if before[needed.name].state in (State.FAILED, State.HELD_UP):
-            return Standing(State.HELD_UP, f"needs {needed.label}")
+            return Standing(State.HELD_UP, f"needs {needed.label}: {before[needed.name].text}")
     if directory is not None and _submission(directory)["jobs"]:
         word = scheduler.last_word(site, _submission(directory)["jobs"][-1])
         return Standing(State.LOST, f"its job ended without a product{f' ({word})' if word else ''}")
@@ -188,7 +189,8 @@ def _failure(site: Site, store: Store, stage: Stage, directory: Path) -> str:
         pass
     submission, request = _submission(directory), site.request(scheduler.kind_of(stage))
     word = scheduler.last_word(site, submission["jobs"][-1]) if submission["jobs"] else ""
-    code = _exit_code(directory)
+    # Of a job that the scheduler itself ended, the exit code says nothing.
+    code = None if word in _STOPPED else _exit_code(directory)
     if word == "OUT_OF_MEMORY" or code == _KILLED:
         asked = "no memory_gb" if request.memory_gb is None else f"memory_gb {request.memory_gb:g}"
         return (
@@ -289,15 +291,17 @@ def submit_all(
     for stage in order:
         standing = standings[stage.name]
         again = standing.state is State.FAILED and retry_failed
-        if standing.state not in (State.MISSING, State.LOST) and not again:
+        # What was held up may go on, if what it needs is submitted again.
+        if standing.state not in (State.MISSING, State.LOST, State.HELD_UP) and not again:
             continue
         needed = [*stage.inputs.values(), *probed.get(stage.name, ())]
         waits = [one for one in needed if standings[one.name].state is not State.DONE]
         stuck = [one for one in waits if not standings[one.name].jobs]
         if stuck:
-            failed = standings[stuck[0].name].state in (State.FAILED, State.HELD_UP)
-            state = State.HELD_UP if failed else State.MISSING
-            standings[stage.name] = Standing(state, f"needs {stuck[0].label}")
+            cause = standings[stuck[0].name]
+            failed = cause.state in (State.FAILED, State.HELD_UP)
+            text = f"needs {stuck[0].label}{f': {cause.text}' if failed else ''}"
+            standings[stage.name] = Standing(State.HELD_UP if failed else State.MISSING, text)
             continue
         if (waits and not scheduler.knows_dependencies(site)) or in_queue >= site.max_jobs:
             continue
