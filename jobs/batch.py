@@ -171,7 +171,8 @@ def _standing(
         fraction, text = store.progress(stage.name)
         return Standing(State.RUNNING, f"job {running.id}, {fraction:.0%} {text}".rstrip(), ids)
     if directory is not None and (reason := _failure(site, store, stage, directory)):
-        return Standing(State.FAILED, reason)
+        ids = _submission(directory)["jobs"]
+        return Standing(State.FAILED, f"job {ids[-1]}: {reason}" if ids else reason)
     for needed in stage.inputs.values():
         if before[needed.name].state in (State.FAILED, State.HELD_UP):
             return Standing(State.HELD_UP, f"needs {needed.label}: {before[needed.name].text}")

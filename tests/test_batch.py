@@ -301,6 +301,48 @@ def test_a_job_killed_for_memory_names_what_was_asked_for(site: Site, store: Sto
     assert "bare.yml" in found.text
 
 
+def test_a_dpgen_machine_file_runs_as_it_is(tmp_path: Path, store: Store) -> None:
+    resources = {
+        "number_node": 1,
+        "cpu_per_node": 1,
+        "gpu_per_node": 0,
+        "queue_name": "debug",
+        "group_size": 1,
+    }
+    machine = {"batch_type": "Slurm", "context_type": "LocalContext", "local_root": "./", "remote_root": "./"}
+    entry = {"command": "lmp", "machine": machine, "resources": resources | {"envs": {"MARK": "dpgen"}}}
+    path = tmp_path / "machine.json"
+    path.write_text(
+        json.dumps({"api_version": "1.0", "train": [entry], "model_devi": [entry], "fp": [entry]})
+    )
+    melt, _ = chain(steps=100)
+    outcome = batch.run([melt], store, read_site(str(path)), wait=True)
+    assert outcome.made == [melt.name]
+    script = next((scheduler.job_root(store, melt.name) / "1").glob(".*.sub")).read_text()
+    assert "#SBATCH --partition debug" in script
+    assert "export MARK=dpgen" in script
+    assert "--time" not in script
+
+
+def test_the_whole_suite_as_one_small_job(tmp_path: Path, site: Site, store: Store) -> None:
+    """`jobs/suite.sbatch`: submits, waits, judges, and leaves its verdicts, with nobody logged in."""
+    results = tmp_path / "results"
+    command = ["sbatch", "--parsable", f"--output={tmp_path}/suite.log", ROOT / "jobs" / "suite.sbatch"]
+    command += ["--site", tmp_path / "bare.yml", "--tier", TIER, "--store", store.root, "--results", results]
+    command += ["-k", "dangerous-builds and bks"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    job_id = done.stdout.strip()
+    wait_for(lambda: scheduler.last_word(site, job_id) not in ("PENDING", "RUNNING", "COMPLETING"), "the job")
+    log = (tmp_path / "suite.log").read_text()
+    (verdicts,) = results.glob("*/claims.json")
+    claims = json.loads(verdicts.read_text())["claims"]
+    assert claims, log
+    assert {row["verdict"] for row in claims} <= {"PASS", "NOT TESTED"}, log
+
+
 def site_with_image(tmp_path: Path, content: bytes | None, digest: str) -> Site:
     """A site whose one image is `content`, recorded with `digest`."""
     folder = tmp_path / "images"
