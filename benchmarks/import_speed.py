@@ -5,10 +5,10 @@
 Real PBE frames of 96 atoms (reference/aimd), repeated, are written in each format. Each library reads the
 whole file in a process of its own, the turns alternate, and the ratio is the suite's frames per processor
 second over those of the faster library (processor seconds: other work on the machine does not lengthen them).
-The suite reads as `python -m jobs import PATH` does, its report included. No library reads CP2K 2023.1's files
-as a whole: there ASE reads positions and forces as plain XYZ, without the log. Peak memory is of the whole
-process, for a quarter of the frames and for all of them. With `--many`, that many frames go from DeePMD npy
-and from extended XYZ into a deposit.
+The suite reads as `python -m jobs import PATH` does, its report included. No library reads CP2K 2023.1's
+files as a whole: there ASE reads positions and forces as plain XYZ, without the log. Peak memory is of the
+whole process, for a quarter of the frames and for all of them. With `--many`, that many frames go from DeePMD
+npy and from extended XYZ into a deposit.
 """
 
 from __future__ import annotations
@@ -289,6 +289,12 @@ def _pwx(path: Path, run: VaspRun, frames: int) -> None:
                     "",
                     *(middle * 12),
                     "     End of self-consistent calculation",
+                    "",
+                    "          k = 0.0000 0.0000 0.0000 (  9219 PWs)   bands (ev):",
+                    "",
+                    "   -27.9088 -22.3655 -14.0538  -7.7315  -7.6684  -3.7917  -3.6974  -1.8271",
+                    "",
+                    "     highest occupied level (ev):    -1.8271",
                     "",
                     f"!    total energy              = {run.energies[k] / rydberg:16.8f} Ry",
                     "     estimated scf accuracy    <          6.0E-09 Ry",
