@@ -201,7 +201,7 @@ def test_steps_of_a_machine_learned_force_field_are_no_frames(tmp_path):
     learned = step[step.index(" VOLUME and BASIS") :].replace("(eV/Angst)", "(eV/Angst) (ML)")
     learned = learned.replace("free  energy   TOTEN", "free  energy ML TOTEN")
     (tmp_path / "OUTCAR").write_text(outcar_head(run) + outcar_step(run, 1) + learned + outcar_step(run, 3))
-    source, batch = read(tmp_path / "OUTCAR")
+    _, batch = read(tmp_path / "OUTCAR")
     assert batch.steps.tolist() == [1, 3]
     np.testing.assert_allclose(batch.forces, run.forces[[0, 2]], atol=5.1e-7)
 
