@@ -6,11 +6,13 @@ convergence: who wrote it must have left out what did not converge.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jobs.errors import SuiteError
 from jobs.readers import UNREADABLE, Batch, Source, frames_per_batch
@@ -46,8 +48,8 @@ def open_source(path: Path) -> Source:
             if not files[name].is_file():
                 raise SuiteError(f"{files[name]}: found no such file, expected {', '.join(_ARRAYS)}")
         try:
-            arrays.append({n: np.load(f, mmap_mode="r") for n, f in files.items() if f.is_file()})
-        except (ValueError, OSError) as error:
+            arrays.append({n: _Npy(f) for n, f in files.items() if f.is_file()})
+        except (ValueError, OSError, EOFError) as error:
             raise SuiteError(f"{folder}: found a cut or unreadable array ({error}), expected .npy") from None
     used = [path / "type.raw", *([names] if names.is_file() else [])]
     used += [file for folder in sets for file in sorted(folder.glob("*.npy"))]
@@ -93,6 +95,35 @@ def open_hdf5(path: Path) -> list[Source]:
             arrays.append(found)
         sources.append(_source(path, where, "DeePMD HDF5", species, arrays, [path]))
     return sources
+
+
+class _Npy:
+    """Rows of an .npy file, read as they are asked for.
+
+    A memory map would do the same, but its pages count as memory of the process until somebody needs them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as stream:
+            major, _ = np.lib.format.read_magic(stream)
+            read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+            self.shape, fortran_order, self.dtype = read_header[major](stream)
+            self.offset = stream.tell()
+        self.path = path
+        self.size = math.prod(self.shape)
+        self.width = math.prod(self.shape[1:])
+        found, needed = path.stat().st_size - self.offset, self.size * self.dtype.itemsize
+        if fortran_order or not self.shape or found != needed:
+            raise ValueError(f"{path.name} has {found} bytes of data for shape {self.shape}")
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        first, last, _ = part.indices(len(self))
+        offset = self.offset + first * self.width * self.dtype.itemsize
+        rows = np.fromfile(self.path, dtype=self.dtype, count=(last - first) * self.width, offset=offset)
+        return rows.reshape(last - first, *self.shape[1:])
 
 
 def _species(types: list[int], names: list[str] | None, where: str) -> tuple[str, ...]:
