@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jobs import dispatch
 from jobs.cost import DENSITY_G_CM3, TEMPERATURE_K, TIMESTEP_FS, Plan, plain, tuned
-from jobs.costs import machine
+from jobs.cost_record import machine
 from jobs.errors import ERROR_EXIT, SuiteError
 from jobs.observables.regression import compare_night
 from jobs.stages import cost as cost_stage

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.costs import machine
+from jobs.cost_record import machine
 from jobs.dispatch import available_cores
 from jobs.engines.timing import Layout
 from jobs.observables.scaling import median_interval, ratio

@@ -686,7 +686,7 @@ class _Builder:
             if quench["rate_K_per_s"] != protocol["II.C glass"]["cooling_rate"].value:
                 yield f"{label}: {quench['rate_K_per_s']:.0e} K/s in place of 1e12 K/s"
         if "cost" in self.about and not self.about["cost"].get("aimd"):
-            from jobs.costs import AIMD, deposited_costs
+            from jobs.cost_record import AIMD, deposited_costs
 
             for record in deposited_costs():
                 programs = sorted({point["engine"] for point in record["points"]} & set(AIMD))

@@ -349,7 +349,7 @@ def _cancel(arguments: argparse.Namespace, campaign: Campaign, store: Store) -> 
 
 def _cost(arguments: argparse.Namespace) -> int:
     from jobs import cost
-    from jobs.costs import DEPOSITED, read_cost
+    from jobs.cost_record import DEPOSITED, read_cost
     from jobs.dispatch import available_cores
     from jobs.store import Store
 

@@ -238,7 +238,7 @@ def measure(
         SuiteError: no potential, or the measurement failed.
     """
     from jobs import dispatch
-    from jobs.costs import node_type
+    from jobs.cost_record import node_type
     from jobs.tune import potential_stage
 
     stage = cost_stage(plan, potential_stage(potential), label="cost", cores=cores, machine_type=node_type())
@@ -306,7 +306,7 @@ def deposit(record: Path, folder: Path) -> Path:
     Raises:
         SuiteError: it is not a cost record.
     """
-    from jobs.costs import read_cost
+    from jobs.cost_record import read_cost
 
     content = read_cost(record)
     folder.mkdir(parents=True, exist_ok=True)

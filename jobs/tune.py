@@ -18,7 +18,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from jobs.costs import machine
+from jobs.cost_record import machine
 from jobs.engines.timing import LAMMPS_SKIN_ANGSTROM, Layout, time_launch
 from jobs.errors import SuiteError
 from jobs.observables.scaling import median_interval

@@ -10,7 +10,7 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-from jobs.costs import node_type
+from jobs.cost_record import node_type
 from jobs.errors import SuiteError
 from jobs.store import Store
 from jobs.tuning import read_tuning

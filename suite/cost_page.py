@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.costs import AIMD, deposited_costs, read_cost
+from jobs.cost_record import AIMD, deposited_costs, read_cost
 from jobs.errors import ERROR_EXIT, SuiteError
 from suite.report import number
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from jobs.costs import AIMD, core_seconds, deposited_costs, read_cost
+from jobs.cost_record import AIMD, core_seconds, deposited_costs, read_cost
 from jobs.errors import SuiteError
 from suite.verdict import NotTested, Pending
 
@@ -146,7 +146,7 @@ class Evidence:
         return [Training(path) for path in self.directories(label)]
 
     def cost(self) -> list[dict[str, Any]]:
-        """Measured points of the cost record that have samples (`jobs.costs` says what is in one).
+        """Measured points of the cost record that have samples (`jobs.cost_record` says what is in one).
 
         Where the tier timed no AIMD itself, the points of the deposited records stand in for it, as what
         they are: of the machine that their provenance names.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.costs import AIMD, curves
+from jobs.cost_record import AIMD, curves
 from jobs.errors import SuiteError
 from jobs.observables import scaling
 from jobs.reference import read_experiment

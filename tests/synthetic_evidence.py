@@ -149,7 +149,7 @@ def cost_point(engine, n_atoms, *, core_us, setting=None, cores=2, **facts):
 
 def write_cost(directory: Path, points, **machine):
     """A cost product of these points."""
-    from jobs.costs import cost_record
+    from jobs.cost_record import cost_record
 
     directory.mkdir(parents=True)
     about = {

@@ -11,7 +11,7 @@ import pytest
 from synthetic_evidence import cost_point, write_cost
 
 from jobs.cost import deposit, describe, full_plan, tier_plan
-from jobs.costs import core_seconds, machine, machine_type, read_cost
+from jobs.cost_record import core_seconds, machine, machine_type, read_cost
 from jobs.engines.lammps import builtin_potential, lammps_command, visible_gpus
 from jobs.engines.timing import Layout, time_launch, timed_script
 from jobs.errors import EngineError, SuiteError
@@ -333,7 +333,7 @@ def test_page_is_self_contained_and_marks_anchors(tmp_path, record):
 
 
 def test_deposited_records_are_named_by_their_machine():
-    from jobs.costs import DEPOSITED, deposited_costs
+    from jobs.cost_record import DEPOSITED, deposited_costs
 
     for found in deposited_costs():
         assert (DEPOSITED / f"{found['machine']['type']}.json").is_file()

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.costs import cost_record, machine
+from jobs.cost_record import cost_record, machine
 from jobs.engines import deepmd
 from jobs.engines.first_principles import Dynamics, Start, load_engine
 from jobs.engines.lammps import (
