@@ -224,7 +224,7 @@ class Store:
         except (OSError, ValueError, KeyError):
             return 0.0, ""
 
-    def finish(self, recipe: Recipe, workspace: Workspace, *, wall_seconds: float, attempts: int) -> None:
+    def finish(self, recipe: Recipe, workspace: Workspace, *, wall_seconds: float, attempts: int = 1) -> None:
         """Seal a stage's products: hash, write the manifest, rename into place.
 
         `wall_seconds` is the time of all `attempts` that it took.
