@@ -222,14 +222,29 @@ def test_a_job_at_its_walltime_is_followed_by_the_next_of_its_chain(tmp_path: Pa
     assert attempts(store, long) == ["1"], "the chain needs nobody who submits again"
 
 
-def test_the_command_interrupted_and_the_scheduler_restarted(
+def test_ctrl_c_while_waiting_leaves_the_jobs_to_the_same_command(
     tmp_path: Path, site: Site, store: Store
 ) -> None:
-    """Ctrl-C while waiting; then slurmctld stopped and started, and slurmd killed, under running jobs."""
+    command = [sys.executable, "-m", "jobs", "run", "--tier", TIER, "--site", tmp_path / "bare.yml"]
+    command += ["--store", store.root, "--only", "liquid-96-bks", "--wait"]
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: any(job.state == "RUNNING" for job in jobs_of(site, store)), "a running job")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: the same command goes on from here" in said
+    assert jobs_of(site, store), "the jobs stay in the queue"
+    subprocess.run(list(map(str, command)), cwd=ROOT, check=True, capture_output=True)
+    made = [path.parent for path in (store.root / "jobs").glob("*/*/submission.json")]
+    assert {path.name for path in made} == {"1"}, "a stage was submitted twice"
+
+
+def test_the_scheduler_restarted_under_running_jobs(tmp_path: Path, site: Site, store: Store) -> None:
+    """slurmctld stopped and started, and slurmd killed."""
     pids = {name: Path(f"/run/slurm/{name}.pid") for name in ("slurmctld", "slurmd")}
     if os.geteuid() != 0 or not all(path.is_file() for path in pids.values()):
         pytest.skip("needs to be root of the one-node Slurm, to stop its daemons")
-    _, md = chain(steps=20_000)
+    _, md = chain(steps=80_000)
     outcome = batch.run([md], store, site)
     assert outcome.pending
     wait_for(lambda: list((store.part(md.name) / "checkpoints").glob("restart-*")), "a checkpoint")
