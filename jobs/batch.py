@@ -19,6 +19,7 @@ from typing import Any
 from jobs import scheduler
 from jobs.dispatch import Outcome
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.graph import Plan, in_order, plan, urgency
 from jobs.site import Site
 from jobs.stage import Stage
@@ -106,8 +107,12 @@ def planned_probes(site: Site, stages: Sequence[Stage]) -> list[Stage]:
     """The probes that these stages need, with the digests of images as their files say them now."""
     paths = {image for stage in stages if (image := site.image(stage.kind)) is not None}
     digests = {path: _recorded_digest(path) for path in paths}
-    needed = probes(site, stages, digests)
-    return list({probe.name: probe for found in needed.values() for probe in found}.values())
+    return _each_once(probes(site, stages, digests))
+
+
+def _each_once(probed: Mapping[str, Sequence[Stage]]) -> list[Stage]:
+    """Stages share probes."""
+    return list({probe.name: probe for found in probed.values() for probe in found}.values())
 
 
 def _recorded_digest(image: Path) -> str:
@@ -263,9 +268,7 @@ def _submit(
         )
         jobs.append(scheduler.submit(site, submission))
         content = {"jobs": jobs, "progress": store.progress(stage.name)[0], "site": site.name}
-        temporary = directory / f"{SUBMISSION}.tmp"
-        temporary.write_text(json.dumps(content))
-        temporary.replace(directory / SUBMISSION)
+        write_json(directory / SUBMISSION, content)
     return tuple(jobs)
 
 
@@ -287,9 +290,8 @@ def submit_all(
     in_queue = sum(len(standing.jobs) for standing in standings.values())
     chain = urgency(todo.to_do)
     order = in_order(sorted(todo.to_do, key=lambda stage: -chain[stage.identity]))
-    order = [*{p.name: p for found in probed.values() for p in found}.values(), *order]
     submitted = []
-    for stage in order:
+    for stage in [*_each_once(probed), *order]:
         standing = standings[stage.name]
         again = standing.state is State.FAILED and retry_failed
         # What was held up may go on, if what it needs is submitted again.
@@ -360,7 +362,7 @@ def run(
     if rebuild_stale:
         store.clear(stage.name for stage in todo.to_do)
     probed = probes(site, todo.to_do, digests)
-    stages = [*todo.to_do, *{p.name: p for found in probed.values() for p in found}.values()]
+    stages = [*todo.to_do, *_each_once(probed)]
     say(
         f"{len(todo.to_do)} stages to make, {len(todo.done)} there already; about "
         f"{todo.core_seconds / 3600:.1f} core-hours at {site.name} ({site.batch_type}, store: {store.root})"
@@ -405,10 +407,9 @@ def run(
         else:
             waits = standing.text or "not submitted yet"
             outcome.pending[stage.name] = f"{stage.label} is {standing.state.lower()}: {waits}"
-    for found in probed.values():
-        for probe in found:
-            if standings[probe.name].state is State.FAILED:
-                outcome.failed[probe.name] = f"{probe.label}: {standings[probe.name].text}"
+    for probe in _each_once(probed):
+        if standings[probe.name].state is State.FAILED:
+            outcome.failed[probe.name] = f"{probe.label}: {standings[probe.name].text}"
     outcome.seconds = time.monotonic() - begun
     if outcome.pending:
         say(f"{summary(standings)}; run the same command again to see how they stand")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import SuiteError
+from jobs.files import parse_yaml
 from jobs.stage import Stage
 from jobs.store import file_sha256
 
@@ -86,7 +87,7 @@ def read_tier(tier: str) -> dict[str, Any]:
         known = ", ".join(sorted(found.stem for found in TIERS.glob("*.yml")))
         raise SuiteError(f"tier {tier}: not found, expected one of {known}, or the path of a tier file")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = parse_yaml(path.read_text())
     except yaml.YAMLError as error:
         raise SuiteError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     needed = {"name", "start_from", "density_g_cm3", "seeds", "frames", "training", "melt", "runs"}
@@ -732,7 +733,5 @@ def aimd_core_seconds(atoms: int) -> float:
 @cache
 def angle_cutoffs_angstrom() -> dict[str, float]:
     """Neighbour cut-offs per pair for angles: AIMD's first minima, recorded once, used for all models."""
-    import yaml
-
-    content: dict[str, dict[str, float]] = yaml.safe_load(ANGLE_CUTOFFS.read_text())
+    content: dict[str, dict[str, float]] = parse_yaml(ANGLE_CUTOFFS.read_text())
     return content["cutoffs_angstrom"]

@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs.engines import nvidia
 from jobs.errors import SuiteError
 from jobs.observables import scaling
 from jobs.store import IMAGE_VARIABLE, hardware, software_versions
@@ -33,12 +32,12 @@ KEYS = ("engine", "setting", "precision", "n_atoms", "cores", "gpus", "timestep_
 
 def node_type() -> str:
     """The kind of this node."""
-    return machine_type({**hardware(), "gpus": [name for name, _ in _gpus()]})
+    return machine_type({**hardware(), "gpus": [name for name, _ in nvidia.gpus()]})
 
 
 def machine() -> dict[str, Any]:
     """What this runs on: CPU, cores, GPUs with driver, software, image; `type` names the kind of node."""
-    gpus = _gpus()
+    gpus = nvidia.gpus()
     found = hardware()
     about = {
         **found,
@@ -58,21 +57,6 @@ def machine_type(about: Mapping[str, Any]) -> str:
     if about["gpus"]:
         words.append(f"{len(about['gpus'])} x {about['gpus'][0]}")
     return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
-
-
-def _gpus() -> list[tuple[str, str]]:
-    """Name and driver of each NVIDIA GPU; none where its tool is missing or finds no driver."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    asked = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    said = subprocess.run(asked, capture_output=True, text=True, timeout=30)
-    if said.returncode != 0:
-        return []
-    return [
-        (name.strip(), driver.strip())
-        for name, driver in (line.split(",") for line in said.stdout.splitlines())
-    ]
 
 
 def cost_record(

@@ -40,6 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.errors import SuiteError
+from jobs.files import parse_yaml
 from jobs.frames import TYPE_MAP, Frame, density_g_cm3, read_extxyz
 from jobs.models import deposited_model
 from jobs.store import file_sha256
@@ -226,9 +227,7 @@ def read_set(name: str, *, root: Path = DEPOSIT) -> DepositedSet:
 @lru_cache(maxsize=64)
 def _parse_index(content: bytes) -> Any:
     """The content of a set.yml; planning a campaign asks for the same ones dozens of times."""
-    import yaml
-
-    return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return parse_yaml(content)
 
 
 def deposit_root(parameters: Mapping[str, Any]) -> Path:

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from jobs.engines import apptainer
 from jobs.engines.process import run_program
 from jobs.errors import SuiteError
+from jobs.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTAINERS = ROOT / "containers"
@@ -303,9 +304,7 @@ def write_record(image: Path, **content: Any) -> None:
     """Write NAME.json beside an image, its digest taken anew."""
     record = {"digest": apptainer.digest(image, anew=True), "bytes": image.stat().st_size, **content}
     path = image.with_suffix(".json")
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    temporary.replace(path)
+    write_json(path, record, indent=1)
 
 
 def read_record(image: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import SuiteError
+from jobs.files import parse_yaml
 from jobs.stage import Stage
 from jobs.store import Store, file_sha256
 
@@ -21,12 +22,10 @@ def deposited_model(name: str, *, root: Path = MODELS) -> tuple[Path, dict[str, 
     Raises:
         SuiteError: none was deposited, or the file was changed.
     """
-    import yaml
-
     path = root / name / MODEL
     if not path.is_file():
         raise SuiteError(f"{path}: not found; --start-from potentials needs a deposited {name}")
-    record: dict[str, Any] = yaml.safe_load((root / name / RECORD).read_text())
+    record: dict[str, Any] = parse_yaml((root / name / RECORD).read_text())
     if (found := file_sha256(path)) != record["sha256"]:
         raise SuiteError(
             f"{path}: found sha256 {found[:12]}..., expected {record['sha256'][:12]}... of {RECORD}"

@@ -141,12 +141,12 @@ def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store, *, site: 
 
 def _dry_run_jobs(site: Site, store: Store, stages: Sequence[Stage]) -> None:
     """Every job with its script, in the order of submission; node-hours by kind of stage, and disk."""
-    from collections import Counter
+    from collections import Counter, defaultdict
 
     from jobs import batch, scheduler
     from jobs.campaign import disk_bytes
 
-    node_hours: Counter[str] = Counter()
+    node_hours: defaultdict[str, float] = defaultdict(float)
     jobs: Counter[str] = Counter()
     disk = 0.0
     to_do = [stage for stage in stages if not store.is_done(stage.name)]
@@ -155,7 +155,7 @@ def _dry_run_jobs(site: Site, store: Store, stages: Sequence[Stage]) -> None:
         nodes, cores = scheduler.nodes_and_cores(site, stage)
         length = batch.chain_length(site, stage)
         hours = nodes * stage.core_seconds / stage.cores / 3600
-        node_hours[kind] += hours  # type: ignore[assignment]
+        node_hours[kind] += hours
         jobs[kind] += length
         disk += disk_bytes(stage)
         image = site.image(scheduler.kind_of(stage))

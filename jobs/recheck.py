@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from jobs.aimd import LABEL_STEPS, add_engine_options, aimd_core_seconds, print_
 from jobs.deposit import DEPOSIT, DepositedSet, iter_run, read_set
 from jobs.engines.first_principles import load_engine, named_settings
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.frames import TYPE_MAP, Frame, read_extxyz
 from jobs.stage import Stage
 from jobs.store import Store
@@ -228,9 +228,7 @@ def main(arguments: argparse.Namespace) -> int:
     name = f"{deposited.name}-{arguments.engine}-{Path(arguments.settings).stem}.json"
     path = arguments.out or Path("results") / "checks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(temporary, path)
+    write_json(path, result, indent=1)
     by_species = ", ".join(f"{name} {rms:.1f}" for name, rms in result["force_rms_meV_A_by_species"].items())
     print(
         f"{deposited.name}, {len(pairs)} frames, {arguments.settings}: forces differ by "

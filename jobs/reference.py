@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import SuiteError
+from jobs.files import parse_yaml
 
 REFERENCE = Path(__file__).resolve().parent.parent / "reference"
 CERTAINTIES = ("S", "D", "M")
@@ -65,11 +66,9 @@ class Row:
 
 
 def _load(path: Path) -> Any:
-    import yaml
-
     if not path.is_file():
         raise SuiteError(f"{path}: found no such file, expected a part of the reference")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return parse_yaml(path.read_bytes())
 
 
 @cache

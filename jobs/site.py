@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import SuiteError
+from jobs.files import parse_yaml
 
 SITES = Path(__file__).parent / "sites"
 BATCH_TYPES = ("Slurm", "PBS", "Torque", "LSF", "SGE")
@@ -110,7 +111,7 @@ def read_site(name: str) -> Site:
     if not path.is_file():
         raise SuiteError(f"site {name}: not found, expected one of {', '.join(known_sites())}, or a file")
     try:
-        content = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
+        content = json.loads(path.read_text()) if path.suffix == ".json" else parse_yaml(path.read_text())
     except (ValueError, yaml.YAMLError) as error:
         raise SuiteError(f"{path}: not readable ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):

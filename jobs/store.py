@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.stage import Stage
 from jobs.workspace import CHECKPOINTS, PROGRESS_FILE, Workspace
 
@@ -195,9 +196,7 @@ class Store:
     def write_recipe(self, recipe: Recipe) -> Path:
         """Put a stage's recipe where its process finds it."""
         path = self.root / "recipes" / f"{recipe.name}.json"
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(vars(recipe), indent=1))
-        os.replace(temporary, path)
+        write_json(path, vars(recipe), indent=1)
         return path
 
     def read_recipe(self, name: str) -> Recipe:

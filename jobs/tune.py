@@ -7,8 +7,6 @@ the lowest median wins. What a setting costs is wall time of the whole machine p
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +19,7 @@ from typing import Any
 from jobs.cost_record import machine
 from jobs.engines.timing import LAMMPS_SKIN_ANGSTROM, Layout, time_launch
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.observables.scaling import median_interval
 from jobs.stage import Stage
 from jobs.stages.cost import NNP, Bench, Point
@@ -251,9 +250,7 @@ def tune(store: Store, *, minutes: float, potential: Path | None, cores: int, gp
     content["seconds"] = round(time.monotonic() - begun, 1)
     path = tuning_file(store.root, about["type"])
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, path)
+    write_json(path, content, indent=1)
     best = found.best()
     times = statistics.median(found.samples[plain_default(cores, gpus)]) / statistics.median(
         found.samples[best]

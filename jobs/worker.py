@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 import time
 from importlib import import_module
 from pathlib import Path
 
-from jobs.cost_record import node_type
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.store import Store
-from jobs.tuning import read_tuning
+from jobs.tuning import FOLDER, Tuning, read_tuning
 from jobs.workspace import CHECKPOINTS, Workspace
 
 ATTEMPTS_FILE = "attempts.json"
@@ -35,9 +34,7 @@ def make_stage_in_job(store: Store, name: str, *, directory: Path) -> bool:
     try:
         return make_stage(store, name)
     except SuiteError as error:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"reason": str(error)}))
-        temporary.replace(path)
+        write_json(path, {"reason": str(error)})
         raise
 
 
@@ -65,9 +62,9 @@ def make_stage(store: Store, name: str) -> bool:
                 inputs={role: store.path(needed) for role, needed in recipe.inputs.items()},
                 directory=directory,
                 cores=recipe.cores,
-                tuning=read_tuning(store.root, node_type()),
+                tuning=_tuning(store),
             )
-            _write_attempts(workspace.checkpoints, [*attempts, (began, began)])
+            write_json(workspace.checkpoints / ATTEMPTS_FILE, [*attempts, (began, began)])
             started = time.monotonic()
             import_module(f"jobs.stages.{recipe.kind}").run(workspace)
             wall_seconds = time.monotonic() - started + sum(end - start for start, end in attempts)
@@ -79,6 +76,15 @@ def make_stage(store: Store, name: str) -> bool:
                 raise SuiteError(f"{store.root}: no space left on the disk (at {recipe.label})") from None
             raise
         return True
+
+
+def _tuning(store: Store) -> Tuning | None:
+    """What was tuned for this kind of node; the node is only asked what it is where anything was tuned."""
+    if not (store.root / FOLDER).is_dir():
+        return None
+    from jobs.cost_record import node_type
+
+    return read_tuning(store.root, node_type())
 
 
 def earlier_attempts(part: Path) -> list[tuple[float, float]]:
@@ -95,9 +101,3 @@ def earlier_attempts(part: Path) -> list[tuple[float, float]]:
     newest = max(file.stat().st_mtime for file in part.rglob("*") if file.is_file())
     began, _ = attempts[-1]
     return [*attempts[:-1], (began, max(began, newest))]
-
-
-def _write_attempts(checkpoints: Path, attempts: list[tuple[float, float]]) -> None:
-    temporary = checkpoints / f"{ATTEMPTS_FILE}.tmp"
-    temporary.write_text(json.dumps(attempts))
-    os.replace(temporary, checkpoints / ATTEMPTS_FILE)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jobs.files import write_json
 
 if TYPE_CHECKING:
     from jobs.tuning import Tuning
@@ -47,7 +47,4 @@ class Workspace:
 
     def progress(self, fraction: float, text: str = "") -> None:
         """Tell the progress display how far this stage is (0 to 1)."""
-        path = self.checkpoints / PROGRESS_FILE
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"fraction": round(fraction, 4), "text": text}))
-        os.replace(temporary, path)
+        write_json(self.checkpoints / PROGRESS_FILE, {"fraction": round(fraction, 4), "text": text})

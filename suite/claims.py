@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobs.errors import SuiteError
+from jobs.files import parse_yaml
 from suite.verdict import Band, NotTested, Pending, Result, Verdict, decide, p_value
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def load_claims(path: Path = CLAIMS_FILE) -> tuple[Atom, ...]:
     import yaml
 
     try:
-        content = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content = parse_yaml(path.read_text())
     except OSError:
         raise SuiteError(f"{path}: not found, expected the claims") from None
     except yaml.YAMLError as error:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 
 from jobs.cost_record import AIMD, deposited_costs, read_cost
 from jobs.errors import ERROR_EXIT, SuiteError
-from suite.report import number
+from jobs.files import parse_yaml, write_whole
+from suite.report import number, page_template
 
 ANCHORS = Path(__file__).parent.parent / "reference" / "cost_anchors.yml"
 PAGE_FILE = "cost.html"
@@ -24,9 +24,7 @@ PAGE_INCHES = (7.2, 4.6)
 
 def read_anchors(path: Path = ANCHORS) -> list[dict[str, Any]]:
     """Published figures of other machines, each with its source."""
-    import yaml
-
-    rows: list[dict[str, Any]] = yaml.safe_load(path.read_text())["anchors"]
+    rows: list[dict[str, Any]] = parse_yaml(path.read_text())["anchors"]
     return rows
 
 
@@ -34,8 +32,6 @@ def write_cost_page(
     record: Mapping[str, Any], target: Path, *, nights: Sequence[Mapping[str, Any]] = ()
 ) -> Path:
     """Write the page of a record; AIMD is taken from the deposited records where it has none of its own."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from suite.figures import INKS, METHODS, draw_cost
 
     points = [point for point in record["points"] if point["us_per_step_atom"]]
@@ -53,14 +49,7 @@ def write_cost_page(
         anchors=[(row["n_atoms"], row["us_per_step_atom"]) for row in anchors],
         size_inches=PAGE_INCHES,
     )
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("cost.html.j2").render(
+    page = page_template("cost.html.j2").render(
         machine=record["machine"],
         conditions=record["conditions"],
         points=[_row(point) for point in (*record["points"], *borrowed)],
@@ -78,9 +67,7 @@ def write_cost_page(
         number=number,
     )
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(page)
-    os.replace(temporary, target)
+    write_whole(target, page)
     return target
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from jobs.cli import STARTS, default_tier
 from jobs.errors import SuiteError
+from jobs.files import write_whole
 
 if TYPE_CHECKING:
     from jobs.campaign import Campaign
@@ -339,7 +340,5 @@ def write_claims(judged: ClaimSession) -> None:
         "provenance": provenance(judged),
     }
     path = judged.directory / "claims.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    temporary.replace(path)
+    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     write_report(judged.directory, judged.evidence)

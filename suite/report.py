@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.errors import SuiteError
+from jobs.files import write_whole
 from suite.evidence import Evidence
 from suite.verdict import Verdict
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 SCHEMA = 1
 CLAIMS_FILE = "claims.json"
@@ -75,6 +78,20 @@ def number(value: float | None, half_width: float | None = None) -> str:
     if 0 <= decimals <= 6:
         return f"{value:.{decimals}f}"
     return f"{value:.0f}" if -3 < decimals < 0 else f"{value:.3g}"
+
+
+def page_template(name: str) -> Template:
+    """A page's template of this folder."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
 
 
 def _finite(value: float | None) -> float | None:
@@ -250,8 +267,6 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
 
     Raises SuiteError when `claims.json` is missing, of another schema or carries an unknown verdict.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from suite.figures import INKS, METHODS, draw_all
     from suite.tables import diffusion_table, reference_table
 
@@ -269,15 +284,8 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
     for drawing in drawings:
         for panel in drawing.panels:
             (folder / f"{panel.name}.svg").write_text(panel.standalone)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     provenance = results["provenance"]
-    page = environment.get_template("report.html.j2").render(
+    page = page_template("report.html.j2").render(
         tier=results["tier"],
         start_from=results["start_from"],
         deviations=results["deviations"],
@@ -297,7 +305,5 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
         provenance=[(key.replace("_", " "), _flat(value)) for key, value in provenance.items()],
     )
     target = results_directory / REPORT_FILE
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(page)
-    os.replace(temporary, target)
+    write_whole(target, page)
     return target

@@ -85,7 +85,7 @@ class TestRuns:
         assert {frame.info["source"] for frame in frames} == {"bks"}
         assert {frame.temperature_K for frame in frames} == {2000.0}
         direct = cp2k.single_point(
-            cp2k.Settings.read(SETTINGS),
+            cp2k.read_settings(SETTINGS),
             Start(frames[0].types, frames[0].positions, frames[0].cell),
             directory=tmp_path / "direct",
             threads=1,

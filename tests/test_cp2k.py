@@ -52,14 +52,14 @@ RUN_MOLECULE = textwrap.dedent(
     from jobs.engines import cp2k
     from tests.test_cp2k import MOLECULE, NVE, SETTINGS
     cp2k.run_dynamics(
-        cp2k.Settings.read(SETTINGS), MOLECULE, NVE, directory=Path(sys.argv[1]), threads=1
+        cp2k.read_settings(SETTINGS), MOLECULE, NVE, directory=Path(sys.argv[1]), threads=1
     )
     """
 )
 
 
 def settings(**changes: object) -> cp2k.Settings:
-    return cp2k.Settings.read({**SETTINGS, **changes})
+    return cp2k.read_settings({**SETTINGS, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def test_named_settings_are_in_cp2ks_library():
     """A basis of this name for both elements is among those of CP2K's file, where that is installed."""
     library = Path("/usr/share/cp2k/BASIS_MOLOPT")
     for name in ("default", "tight", "tzvp"):
-        chosen = cp2k.Settings.read(named_settings("cp2k", name))
+        chosen = cp2k.read_settings(named_settings("cp2k", name))
         if library.is_file():
             text = library.read_text()
             for species in ("Si", "O"):

@@ -21,7 +21,7 @@ import pytest
 from jobs import cli, deposit, importing
 from jobs.campaign import build_campaign
 from jobs.engines import cp2k
-from jobs.engines.cp2k import BOHR_ANGSTROM, HARTREE_EV
+from jobs.engines.first_principles import BOHR_ANGSTROM, HARTREE_EV
 from jobs.errors import SuiteError
 from jobs.readers import Batch, Source
 from jobs.stages import dataset

@@ -24,6 +24,7 @@ from typing import Any
 
 from jobs.engines.process import run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
+from jobs.files import write_json
 
 # `--sharens` and `--no-eval` are in it.
 MINIMUM_VERSION = (1, 3)
@@ -145,11 +146,9 @@ def _read_cache(store: Path) -> dict[str, str]:
 
 
 def _write_cache(store: Path, known: Mapping[str, str]) -> None:
-    temporary = store.with_suffix(f".{os.getpid()}")
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(known, indent=1) + "\n")
-        temporary.replace(store)
+        write_json(store, known, indent=1)
     except OSError:  # a compute node may not write HOME; the next call takes the sum again
         return
 

@@ -66,19 +66,10 @@ class Settings:
     max_scf: int
     outer_max_scf: int
 
-    @staticmethod
-    def read(values: Mapping[str, Any]) -> Settings:
-        """Settings of a JSON object.
-
-        Raises:
-            SuiteError: a name that is missing or unknown, a number that is not positive.
-        """
-        return read_fields("CP2K", Settings, values)
-
 
 def read_settings(values: Mapping[str, Any]) -> Settings:
     """See `Engine`."""
-    return Settings.read(values)
+    return read_fields("CP2K", Settings, values)
 
 
 def check(settings: Settings, thermostat: str | None) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 from jobs.engines.lammps import SPECIES
 from jobs.engines.process import executable, run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
+from jobs.files import write_whole
 
 CUTOFF_ANGSTROM = 6.0
 SMOOTH_FROM_ANGSTROM = 4.5
@@ -297,9 +298,7 @@ def _truncate_curve(path: Path, *, before: int) -> None:
     header = _curve_header(path)
     kept = ["# " + " ".join(header)] if header else []
     kept += [" ".join(row) for row in _curve_rows(path) if int(row[0]) < before]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(line + "\n" for line in kept))
-    os.replace(temporary, path)
+    write_whole(path, "".join(line + "\n" for line in kept))
 
 
 def read_curve(path: Path) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.errors import EngineError, SuiteError
+from jobs.files import parse_yaml
 from jobs.frames import MASSES_AMU
 
 # CODATA 2018.
@@ -171,13 +172,13 @@ def named_settings(engine: str, name: str) -> dict[str, Any]:
         if not path.is_file():
             raise SuiteError(f"{path}: found no such file, expected settings of {engine}")
         try:
-            values = yaml.safe_load(path.read_text())
+            values = parse_yaml(path.read_text())
         except yaml.YAMLError as error:
             raise SuiteError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
         if not isinstance(values, dict):
             raise SuiteError(f"{path}: found no mapping, expected names and values as in {SETTINGS_FILE}")
     else:
-        known = yaml.safe_load(SETTINGS_FILE.read_text())[engine]
+        known = parse_yaml(SETTINGS_FILE.read_text())[engine]
         if name not in known:
             raise SuiteError(
                 f"settings of {engine}: found {name!r}, expected {', '.join(known)} or a .yml file's path"

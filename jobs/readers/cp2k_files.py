@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.engines.cp2k import ATOMIC_TIME_FS, BOHR_ANGSTROM, HARTREE_EV
+from jobs.engines.first_principles import ATOMIC_TIME_FS, BOHR_ANGSTROM, HARTREE_EV
 from jobs.errors import SuiteError
 from jobs.readers import (
     HALF,

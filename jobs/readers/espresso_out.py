@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.engines.cp2k import ATOMIC_TIME_FS, BOHR_ANGSTROM, HARTREE_EV
+from jobs.engines.espresso import RYDBERG_EV, RYDBERG_PER_BOHR_EV_ANGSTROM
+from jobs.engines.first_principles import ATOMIC_TIME_FS, BOHR_ANGSTROM
 from jobs.errors import SuiteError
 from jobs.readers import (
     HALF,
@@ -31,8 +32,6 @@ from jobs.readers import (
     numbers,
 )
 
-RYDBERG_EV = HARTREE_EV / 2
-_FORCE = RYDBERG_EV / BOHR_ANGSTROM
 # Whole lines, by which the file is cut: what follows the first belongs to the first SCF, and so on.
 _SCF = b"     Self-consistent Calculation"
 _ENERGY = re.compile(
@@ -143,7 +142,7 @@ def _frames(
                     positions=positions,
                     cell=cell,
                     energy_eV=float(energy[-1][0]) * RYDBERG_EV,
-                    forces=np.array([numbers(row) for row in table]) * _FORCE,
+                    forces=np.array([numbers(row) for row in table]) * RYDBERG_PER_BOHR_EV_ANGSTROM,
                     step=step,
                     target_K=target,
                     kinetic_K=float(kinetic[-1]) if kinetic else float("nan"),

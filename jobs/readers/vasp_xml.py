@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.engines.first_principles import BOLTZMANN_EV_K
 from jobs.errors import SuiteError
 from jobs.readers import (
     HALF,
@@ -29,7 +30,6 @@ from jobs.readers import (
 from jobs.readers.vasp_settings import Settings
 
 _BEGIN, _END = b"<calculation>", b"</calculation>"
-BOLTZMANN_EV_K = 8.617333262e-5  # CODATA 2018
 
 
 def recognises(path: Path) -> bool:

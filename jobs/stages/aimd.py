@@ -17,7 +17,6 @@ not converge is left out of `frames.xyz` and listed in `aimd.json`. `engine` nam
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 
 from jobs.engines.first_principles import FUNCTIONAL, Dynamics, Engine, Start, load_engine
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.frames import TYPE_MAP, density_g_cm3
 from jobs.workspace import Workspace
 
@@ -392,9 +392,7 @@ def _new_record(program: _Program, task: _Task, directory: Path) -> dict[str, An
 def _write_record(directory: Path, record: Mapping[str, Any], frames: str) -> None:
     """Keep a finished task; the record, written last and whole, is what marks it as done."""
     (directory / FRAMES_FILE).write_text(frames)
-    temporary = directory / f"{RECORD_FILE}.tmp"
-    temporary.write_text(json.dumps(record))
-    os.replace(temporary, directory / RECORD_FILE)
+    write_json(directory / RECORD_FILE, record)
 
 
 def _read_record(directory: Path) -> dict[str, Any] | None:

@@ -8,10 +8,8 @@ A first-principles point is one run, its samples the steps after the first.
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from jobs.engines.lammps import (
 from jobs.engines.precision import in_precision
 from jobs.engines.timing import DAMPING_FS, LAMMPS_SKIN_ANGSTROM, Layout, time_launch
 from jobs.errors import EngineError, SuiteError
+from jobs.files import write_json
 from jobs.store import file_sha256
 from jobs.structures import (
     Configuration,
@@ -331,7 +330,7 @@ write_data {end}.tmp nocoeff
             result: dict[str, Any] = found.as_json()
         except SuiteError as error:
             result = {"failed": str(error)}
-        _write_json(path, {**result, "seconds": time.monotonic() - begun})
+        write_json(path, {**result, "seconds": time.monotonic() - begun})
         return self.launch(point, potential, number)
 
     def point_record(
@@ -388,7 +387,7 @@ write_data {end}.tmp nocoeff
         if not path.is_file():
             begun = time.monotonic()
             record = self._first_principles(engine, n_atoms)
-            _write_json(path, {**record, "seconds": round(time.monotonic() - begun, 2)})
+            write_json(path, {**record, "seconds": round(time.monotonic() - begun, 2)})
         kept: dict[str, Any] = json.loads(path.read_text())
         return kept
 
@@ -468,9 +467,3 @@ def _write(path: Path, configuration: Configuration) -> None:
     temporary = path.with_suffix(".tmp")
     write_data(temporary, configuration)
     temporary.replace(path)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content))
-    os.replace(temporary, path)

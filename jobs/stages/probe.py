@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from jobs.engines import nvidia
 from jobs.errors import EngineError, SuiteError
 from jobs.store import software_versions
 from jobs.workspace import Workspace
@@ -86,7 +87,7 @@ def _gpu(*, asked: bool, may_be_absent: bool) -> str | dict[str, Any]:
     """What DeePMD-kit would run on, in words where it is no GPU."""
     if not asked:
         return "none asked for"
-    driver = _driver()
+    driver = next((driver for _, driver in nvidia.gpus()), "")
     seen: dict[str, Any] = {"gpus": [], "cuda": None}
     try:
         done = subprocess.run(
@@ -113,18 +114,3 @@ def _gpu(*, asked: bool, may_be_absent: bool) -> str | dict[str, Any]:
             f"gpu: found driver {driver}, expected {MINIMUM_DRIVER_OF_CUDA_12} or newer for CUDA 12"
         )
     return {"driver": driver, **seen}
-
-
-def _driver() -> str:
-    """The NVIDIA driver's version; empty without one."""
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.split()[0] if done.returncode == 0 and done.stdout.strip() else ""
