@@ -91,6 +91,34 @@ class TestSinglePoint:
         )
         assert not label.converged
 
+    def test_forces_do_not_depend_on_where_the_grid_lies(self, tmp_path):
+        """With exchange and correlation on atomic grids; the regular grid alone has a ripple."""
+        ripple = {}
+        for method in cp2k.METHODS:
+            forces = []
+            for index, shift in enumerate((0.0, 0.07)):
+                start = Start(MOLECULE.types, MOLECULE.positions + shift, MOLECULE.cell)
+                directory = tmp_path / f"{method}-{index}"
+                label = cp2k.single_point(
+                    settings(method=method, cutoff_Ry=300), start, directory=directory, threads=1
+                )
+                assert label.converged
+                forces.append(label.forces)
+            ripple[method] = np.sqrt(np.mean((forces[1] - forces[0]) ** 2))
+        assert ripple["GPW"] > 0.05
+        assert ripple["GAPW_XC"] < ripple["GPW"] / 3
+
+    def test_fine_grid_starts_from_a_coarse_one_and_ends_where_a_cold_start_does(self, tmp_path, monkeypatch):
+        fine = settings(method="GAPW_XC", cutoff_Ry=360)
+        warm = cp2k.single_point(fine, MOLECULE, directory=tmp_path / "warm", threads=1)
+        monkeypatch.setattr(cp2k, "_FINE_RY", 1e9)
+        cold = cp2k.single_point(fine, MOLECULE, directory=tmp_path / "cold", threads=1)
+        assert warm.converged
+        assert cold.converged
+        assert warm.scf_steps < cold.scf_steps
+        assert warm.energy_eV == pytest.approx(cold.energy_eV, abs=1e-5)
+        np.testing.assert_allclose(warm.forces, cold.forces, atol=1e-3)
+
     def test_truncated_log_is_an_error(self, whole, tmp_path):
         directory, _ = whole
         text = (directory / cp2k.LOG).read_text()
@@ -193,7 +221,8 @@ class TestRefusals:
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize(
-        "changes", [{"cutoff_Ry": 0}, {"eps_scf": -1e-5}, {"eps_scf": "1e-5"}, {"unknown": 1}]
+        "changes",
+        [{"cutoff_Ry": 0}, {"eps_scf": -1e-5}, {"eps_scf": "1e-5"}, {"unknown": 1}, {"method": "GAPW"}],
     )
     def test_wrong_settings(self, changes):
         with pytest.raises(SuiteError, match=r"^CP2K settings: found .* expected"):
@@ -218,6 +247,7 @@ def test_deck_says_what_was_asked():
         "TIMESTEP 2.0",
         "TEMPERATURE 3000.0",
         "TYPE NOSE &NOSE TIMECON 100.0",
+        "METHOD GPW",
         "CUTOFF 120",
         "EPS_SCF 1e-06",
         "Si 2.5 2.5 2.5",
@@ -232,7 +262,7 @@ def test_deck_says_what_was_asked():
 def test_named_settings_are_in_cp2ks_library():
     """A basis of this name for both elements is among those of CP2K's file, where that is installed."""
     library = Path("/usr/share/cp2k/BASIS_MOLOPT")
-    for name in ("default", "tight", "tzvp"):
+    for name in ("default", "md", "tight", "tzvp"):
         chosen = cp2k.read_settings(named_settings("cp2k", name))
         if library.is_file():
             text = library.read_text()

@@ -331,8 +331,13 @@ def test_set_that_judges_never_trains(tmp_path, copied):
     assert list((tmp_path / "d").iterdir()) == []
 
 
-def test_sets_of_different_theory_do_not_mix(tmp_path, copied):
-    sha = {SETS[0]: change_set(copied, SETS[0], functional="PBEsol")}
+@pytest.mark.parametrize(
+    "changes",
+    [{"functional": "PBEsol"}, {"settings": {"method": "GAPW_XC", "cutoff_Ry": "400"}}],
+    ids=["functional", "grid"],
+)
+def test_sets_of_different_theory_do_not_mix(tmp_path, copied, changes):
+    sha = {SETS[0]: change_set(copied, SETS[0], **changes)}
     with pytest.raises(SuiteError, match="expected one level of theory"):
         make(tmp_path / "d", root=copied, sets=with_sha(parameters()["sets"], sha))
 

@@ -10,7 +10,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -195,7 +195,8 @@ def read_fields(program: str, kind: type[SettingsT], values: Mapping[str, Any]) 
         SuiteError: a name that is missing or unknown, or a number that is not one or not positive.
     """
     names = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
-    if set(values) != set(names):
+    optional = {field.name for field in fields(kind) if field.default is not MISSING}  # type: ignore[arg-type]
+    if not set(names) - optional <= set(values) <= set(names):
         raise SuiteError(f"{program} settings: found {sorted(values)}, expected {sorted(names)}")
     for name, value in values.items():
         number = names[name] in ("int", "float")
