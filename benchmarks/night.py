@@ -13,6 +13,7 @@ the new level is wanted. A change of driver, software or commit since the last n
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -42,6 +44,7 @@ PLAIN_SIZE = 216
 LAUNCHES = 8
 TRAINING_STEPS, TRAININGS = 400, 3
 CANARY = "canary"
+MD = "all MD together"
 
 
 def main() -> int:
@@ -75,6 +78,8 @@ def main() -> int:
 
 def night(arguments: argparse.Namespace) -> int:
     """Measure, record, compare, publish."""
+    if not arguments.no_asv and importlib.util.find_spec("asv") is None:
+        raise SuiteError("asv: found none, expected it installed; pip install -e '.[bench]', or --no-asv")
     begun = time.monotonic()
     folder: Path = arguments.nights.resolve()
     (folder / "records").mkdir(parents=True, exist_ok=True)
@@ -131,6 +136,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             plan.points.append(tuned(engine, size, precision="float32", gpus=arguments.gpus))
     if "deepmd" in arguments.engines and not arguments.quick:
         plan.points.append(plain(PLAIN_SIZE, gpus=arguments.gpus))
+    print(
+        f"{len(plan.points)} points, {plan.launches} launches each: about {plan.seconds(cores) / 60:.0f} min",
+        file=sys.stderr,
+    )
     about = machine()
     work = folder / "work" / f"{about['type']}-{name}"
     work.mkdir(parents=True, exist_ok=True)
@@ -237,18 +246,28 @@ def baseline(earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [one for one in recent if (one["accepted"] or not one["flags"]) and one["planted_slowdown"] == 1.0]
 
 
+def with_md(series: dict[str, list[float]]) -> dict[str, list[float]]:
+    """The series, and one more of all MD points: the geometric mean over points of each round of launches.
+
+    What slows every MD run stands out there where each point alone drowns in a noisy machine's scatter.
+    Launches go round robin, so a round is one stretch of time; if one failed, rounds cannot be told apart.
+    """
+    points = [samples for name, samples in series.items() if name not in ("training", CANARY)]
+    if len(points) < 2 or len({len(samples) for samples in points}) > 1:
+        return series
+    return {**series, MD: [geometric_mean(launches) for launches in zip(*points, strict=True)]}
+
+
 def compare(
     record: dict[str, Any], earlier: list[dict[str, Any]]
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Every series against the same series of earlier nights, and a line for each regression."""
     comparisons, flags = {}, []
-    known = {
-        name: [one["series"][name] for one in earlier if len(one["series"].get(name, ())) >= 2]
-        for name in record["series"]
-    }
+    series, before = with_md(record["series"]), [with_md(one["series"]) for one in earlier]
+    known = {name: [one[name] for one in before if len(one.get(name, ())) >= 2] for name in series}
     compared = [name for name, nights in known.items() if nights]
     for name in compared:
-        found = compare_night(record["series"][name], known[name], series=len(compared))
+        found = compare_night(series[name], known[name], series=len(compared))
         comparisons[name] = vars(found)
         if found.regressed and name != CANARY:
             flags.append(

@@ -170,10 +170,11 @@ def fits(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def speed_ups(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """At each size that two methods were timed at: the ratio, with both absolute costs and the resource.
+    """What the network costs less than others: the ratio, with both absolute costs and the resource.
 
-    Per simulated femtosecond, so a longer time step of one side counts; core-seconds of core-only points,
-    GPU-seconds of points with GPUs.
+    At each size that both were timed at and, from the fit through AIMD, at the network's larger ones
+    (`extrapolated_from` then has the sizes of the fit). Per simulated femtosecond, so a longer time step of
+    one side counts; core-seconds of core-only points, GPU-seconds of points with GPUs.
     """
     rows = []
     by_curve = curves(points)
@@ -182,19 +183,29 @@ def speed_ups(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             tuned = fast == "deepmd" and fast_setting.startswith("tuned")
             if not tuned or (slow, slow_setting) == (fast, fast_setting):
                 continue
-            for size in sorted(set(slow_sizes) & set(fast_sizes)):
-                one, other = slow_sizes[size], fast_sizes[size]
-                both_gpu = bool(one["gpus"]) and bool(other["gpus"])
-                if bool(one["gpus"]) != bool(other["gpus"]):
+            largest = slow_sizes[max(slow_sizes)]
+            both_gpu = bool(largest["gpus"])
+            costs = {size: _per_fs(point, gpus=both_gpu) for size, point in slow_sizes.items()}
+            fit = scaling.fit_power(costs) if slow in AIMD and len(costs) >= 2 else None
+            for size, other in fast_sizes.items():
+                if bool(other["gpus"]) != both_gpu:
                     continue
-                costs = [_per_fs(point, gpus=both_gpu) for point in (one, other)]
+                cost = _per_fs(other, gpus=both_gpu)
+                if size in costs:
+                    slow_cost = scaling.median_interval(costs[size]).value
+                    ratio = scaling.ratio(costs[size], cost)
+                elif fit is not None and size > max(costs):
+                    slow_cost, ratio = fit.at(size).value, fit.ratio(size, cost)
+                else:
+                    continue
                 rows.append(
                     {
                         "n_atoms": size,
-                        "slow": _side(one, costs[0]),
-                        "fast": _side(other, costs[1]),
+                        "slow": _side(slow_sizes.get(size, largest), slow_cost),
+                        "fast": _side(other, scaling.median_interval(cost).value),
                         "resource": "GPU-seconds per fs" if both_gpu else "core-seconds per fs",
-                        "ratio": scaling.ratio(*costs).as_json(),
+                        "ratio": ratio.as_json(),
+                        "extrapolated_from": None if size in costs else list(costs),
                     }
                 )
     return rows
@@ -206,11 +217,11 @@ def _per_fs(point: Mapping[str, Any], *, gpus: bool) -> list[float]:
     return [share * one / point["timestep_fs"] for one in seconds]
 
 
-def _side(point: Mapping[str, Any], costs: Sequence[float]) -> dict[str, Any]:
+def _side(point: Mapping[str, Any], cost: float) -> dict[str, Any]:
     return {
         **{key: point[key] for key in ("engine", "setting", "precision", "cores", "gpus", "timestep_fs")},
         "machine": point["provenance"]["type"],
-        "cost": scaling.median_interval(costs).value,
+        "cost": cost,
     }
 
 

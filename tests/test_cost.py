@@ -283,8 +283,14 @@ def test_fits_and_speed_ups_name_both_costs(record):
     by = {(fit["engine"], fit["setting"], fit["form"]): fit for fit in record["fits"]}
     assert by["cp2k", "aimd", "t = c N^p"]["p"]["value"] == pytest.approx(2.6)
     assert by["deepmd", "tuned", "t = a + b N"]["b_s_per_atom"]["value"] == pytest.approx(60e-6)
-    (aimd,) = [row for row in record["speed_ups"] if row["slow"]["engine"] == "cp2k"]
+    aimd, *larger = [row for row in record["speed_ups"] if row["slow"]["engine"] == "cp2k"]
     assert aimd["n_atoms"] == 96
+    assert aimd["extrapolated_from"] is None
+    assert [row["n_atoms"] for row in larger] == [216, 648, 2592]
+    for row in larger:
+        assert row["extrapolated_from"] == [24, 48, 96]
+        assert row["ratio"]["value"] == pytest.approx(30 * row["n_atoms"] ** 1.6 / 120)
+        assert row["slow"]["cost"] == pytest.approx(30 * row["n_atoms"] ** 2.6 * 1e-6)
     assert aimd["ratio"]["value"] == pytest.approx(30 * 96**1.6 / 120)
     assert aimd["slow"]["cost"] == pytest.approx(30 * 96**2.6 * 1e-6)
     assert aimd["fast"]["cost"] == pytest.approx(120 * 96 * 1e-6)

@@ -110,6 +110,27 @@ def test_a_slow_machine_slows_the_canary_too(night_module):
     assert flags == [], "the canary alone is no regression of ours"
 
 
+@pytest.mark.parametrize(("slowdown", "least", "most"), [(1.2, 0.9, 1.0), (1.0, 0.0, 0.02)])
+def test_all_md_together_shows_what_no_point_shows_on_a_noisy_machine(night_module, slowdown, least, most):
+    rng = np.random.default_rng(4)
+
+    def noisy_night(level=1.0):
+        one = recorded([1.0, 1.0])
+        one["series"] |= {
+            f"{engine}-tuned-{size}": list(night(rng, level=level, between=0.0, within=0.12))
+            for engine in ("deepmd", "bks", "tersoff") for size in (216, 2592)
+        }  # fmt: skip
+        return one
+
+    alone, together = [], []
+    for _ in range(60):
+        comparisons, _ = night_module.compare(noisy_night(slowdown), [noisy_night() for _ in range(6)])
+        together.append(comparisons[night_module.MD]["regressed"])
+        alone.append(comparisons["bks-tuned-2592"]["regressed"])
+    assert least <= np.mean(together) <= most
+    assert np.mean(alone) < 0.5
+
+
 def test_drift_of_hardware_driver_and_software_is_named(night_module):
     before, after = recorded([1.0, 1.0]), recorded([1.0, 1.0], driver="570", software={"lammps": "2"})
     assert night_module.changes(before, before) == []

@@ -96,6 +96,12 @@ class Power:
         drawn = np.exp(self.draws[:, 0] + self.draws[:, 1] * math.log(n_atoms))
         return _interval(self.c.value * n_atoms**self.p.value, drawn)
 
+    def ratio(self, n_atoms: float, samples: Sequence[float]) -> Interval:
+        """The fitted time over the median of samples, the launches of both drawn anew."""
+        fitted = self.c.value * n_atoms**self.p.value
+        drawn = np.exp(self.draws[:, 0] + self.draws[:, 1] * math.log(n_atoms))
+        return _interval(fitted / float(np.median(samples)), drawn / _drawn_medians(samples, seed=1))
+
     def atoms_within(self, seconds: float) -> Interval:
         """The number of atoms whose step costs so much."""
         drawn = np.exp((math.log(seconds) - self.draws[:, 0]) / self.draws[:, 1])
@@ -135,12 +141,13 @@ def _at_least(points: Samples, count: int, seed: int) -> tuple[Array, Array]:
     return resampled_medians(points, seed=seed)
 
 
-def ratio(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> Interval:
+def ratio(first: Sequence[float], second: Sequence[float]) -> Interval:
     """Median of the first over median of the second, launches of each drawn anew."""
+    drawn = _drawn_medians(first, seed=0) / _drawn_medians(second, seed=1)
+    return _interval(float(np.median(first) / np.median(second)), drawn)
+
+
+def _drawn_medians(samples: Sequence[float], *, seed: int) -> Array:
+    values = np.asarray(samples, dtype=float)
     rng = np.random.default_rng(seed)
-
-    def drawn(samples: Sequence[float]) -> Array:
-        values = np.asarray(samples, dtype=float)
-        return np.asarray(np.median(rng.choice(values, (RESAMPLES, values.size)), axis=1))
-
-    return _interval(float(np.median(first) / np.median(second)), drawn(first) / drawn(second))
+    return np.asarray(np.median(rng.choice(values, (RESAMPLES, values.size)), axis=1))

@@ -117,9 +117,9 @@ def run(workspace: Workspace) -> None:
             raise SuiteError(f"cost: found engine {point.engine!r}, expected one of {NNP}, bks, tersoff")
     bench = Bench(workspace)
     models = {point.model: bench.potential(point) for point in points}
-    for point in points:
-        bench.liquid(point.engine, point.n_atoms)
     aimd = [(engine, size) for engine, about in given["aimd"].items() for size in about["sizes"]]
+    for engine, size in [*((point.engine, point.n_atoms) for point in points), *aimd]:
+        bench.liquid(engine, size)
     rounds, left_out = given["launches"], list(given["not_measured"])
     total = len(aimd) * rounds + len(points) * rounds
     done = 0
