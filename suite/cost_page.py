@@ -65,6 +65,7 @@ def write_cost_page(
         inks=INKS,
         methods=METHODS,
         number=number,
+        three=_three,
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, page)
@@ -74,9 +75,14 @@ def write_cost_page(
 def _interval(value: Mapping[str, float | None]) -> str:
     low, high = value["ci_low"], value["ci_high"]
     middle = value["value"]
-    if low is None or high is None or not math.isfinite(low):
+    if middle is None or low is None or high is None or not math.isfinite(low):
         return number(middle)
-    return f"{middle:.3g} [{low:.3g}, {high:.3g}]"
+    return f"{_three(middle)} [{_three(low)}, {_three(high)}]"
+
+
+def _three(value: float) -> str:
+    """Three significant digits, thousands written out."""
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def _row(point: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,14 +58,20 @@ class FirstPrinciplesCost(Cost):
     params = [["cp2k", "espresso"], AIMD_SIZES, ["float64"]]  # noqa: RUF012
 
 
-def track_training_step():
-    """Milliseconds of a training step, from the same record."""
+def training_samples():
+    """Of the same record; asv skips what says here that it is not there."""
     path = Path(os.environ.get("SUITE_COST_RECORD", ROOT / "results" / "cost" / "cost.json"))
     series = json.loads(path.read_text()).get("series", {}) if path.is_file() else {}
     if "training" not in series:
         raise NotImplementedError("not in this record")
-    return {"samples": series["training"], "number": 1}
+    return series["training"]
 
 
+def track_training_step():
+    """Milliseconds of a training step."""
+    return {"samples": training_samples(), "number": 1}
+
+
+track_training_step.setup = training_samples
 track_training_step.unit = "ms/step"
 track_training_step.version = "1"
