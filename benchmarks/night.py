@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import geometric_mean
+from statistics import geometric_mean, median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -110,7 +110,8 @@ def night(arguments: argparse.Namespace) -> int:
 
     nights = [
         {"date": one["date"], "commit": one["commit"][:10], "machine": one["machine"]["type"],
-         "changed": one["changed"], "flags": one["flags"]}
+         "changed": one["changed"] + planted(one), "flags": one["flags"], "unit": one["unit"],
+         "medians": {name: median(samples) for name, samples in with_md(one["series"]).items()}}
         for one in (*earlier, record)
     ]  # fmt: skip
     page = write_cost_page(record["cost"], folder / "cost.html", nights=nights)
@@ -223,6 +224,12 @@ def canary() -> float:
     for _ in range(10):
         np.sort(np.linalg.inv(values @ values.T + np.eye(400)).ravel())
     return 1000 * (time.process_time() - started)
+
+
+def planted(record: dict[str, Any]) -> list[str]:
+    """What a night's page says of a slowdown that was asked for."""
+    factor = record["planted_slowdown"]
+    return [] if factor == 1.0 else [f"planted: every MD step does {factor:g} steps' work"]
 
 
 def project_commit() -> str:

@@ -332,10 +332,13 @@ def test_page_is_self_contained_and_marks_anchors(tmp_path, record):
         "machine": "m",
         "changed": ["driver 1 -> 2"],
         "flags": ["bks-216: +20%"],
+        "unit": "us/step/atom",
+        "medians": {"bks-216": 12.345, "all MD together": 1234.5},
     }
     page = write_cost_page(record, tmp_path / "cost.html", nights=[night]).read_text()
     assert "driver 1 -&gt; 2" in page
     assert "bks-216: +20%" in page
+    assert "<td>12.3</td><td>1230</td>" in page
 
 
 def test_deposited_records_are_named_by_their_machine():
