@@ -142,7 +142,7 @@ class TestPlan:
             (["--mode", "short"], "found --steps None, expected a positive number of steps"),
             (["--mode", "short", "--steps", "5", "--temperature-K", "3000"], "found two starts of replica 1"),
             (["--mode", "stepwise", "--steps", "5"], "found no --temperature-K"),
-            (["--settings", "best"], "found 'best', expected default, tight, tzvp or a .yml file's path"),
+            (["--settings", "best"], "found 'best', expected default, md, tight, tzvp or a .yml file's path"),
             (["--settings", "none.yml"], "none.yml: found no such file"),
             (["--per-stage", "0"], "found --per-stage 0"),
             (
