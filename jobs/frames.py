@@ -20,6 +20,7 @@ from jobs.structures import GRAMS_PER_CM3, MASSES_AMU
 TYPE_MAP = ("Si", "O")
 
 # Values that a code or a converter writes in a frame's comment line to say that the SCF failed.
+UNCONVERGED = "SCF not converged"
 _CONVERGED_KEYS = ("converged", "scf_converged")
 _FALSE = {"f", "false", "0", "no"}
 _VELOCITIES = "velocities_A_per_fs"

@@ -78,7 +78,7 @@ class TestSinglePoint:
         for step in (-0.01, 0.0, 0.01):
             start = Start(MOLECULE.types, MOLECULE.positions + step * direction, MOLECULE.cell)
             labels[step] = cp2k.single_point(settings(), start, directory=tmp_path / f"{step}", threads=1)
-        assert all(label.converged for label in labels.values())
+        assert all(label.refusal is None for label in labels.values())
         slope = (labels[0.01].energy_eV - labels[-0.01].energy_eV) / 0.02
         along = float((labels[0.0].forces * direction).sum())
         assert abs(along) > 0.5
@@ -89,7 +89,7 @@ class TestSinglePoint:
         label = cp2k.single_point(
             settings(max_scf=1, outer_max_scf=1), MOLECULE, directory=tmp_path, threads=1
         )
-        assert not label.converged
+        assert label.refusal == "SCF not converged"
 
     def test_forces_do_not_depend_on_where_the_grid_lies(self, tmp_path):
         """With exchange and correlation on atomic grids; the regular grid alone has a ripple."""
@@ -102,7 +102,7 @@ class TestSinglePoint:
                 label = cp2k.single_point(
                     settings(method=method, cutoff_Ry=300), start, directory=directory, threads=1
                 )
-                assert label.converged
+                assert label.refusal is None
                 forces.append(label.forces)
             ripple[method] = np.sqrt(np.mean((forces[1] - forces[0]) ** 2))
         assert ripple["GPW"] > 0.05
@@ -113,8 +113,8 @@ class TestSinglePoint:
         warm = cp2k.single_point(fine, MOLECULE, directory=tmp_path / "warm", threads=1)
         monkeypatch.setattr(cp2k, "_FINE_RY", 1e9)
         cold = cp2k.single_point(fine, MOLECULE, directory=tmp_path / "cold", threads=1)
-        assert warm.converged
-        assert cold.converged
+        assert warm.refusal is None
+        assert cold.refusal is None
         assert warm.scf_steps < cold.scf_steps
         assert warm.energy_eV == pytest.approx(cold.energy_eV, abs=1e-5)
         np.testing.assert_allclose(warm.forces, cold.forces, atol=1e-3)

@@ -76,7 +76,7 @@ class TestSinglePoint:
         for step in (-0.01, 0.0, 0.01):
             start = Start(MOLECULE.types, MOLECULE.positions + step * direction, MOLECULE.cell)
             labels[step] = espresso.single_point(settings(), start, directory=tmp_path / f"{step}", threads=1)
-        assert all(label.converged for label in labels.values())
+        assert all(label.refusal is None for label in labels.values())
         slope = (labels[0.01].energy_eV - labels[-0.01].energy_eV) / 0.02
         along = float((labels[0.0].forces * direction).sum())
         assert abs(along) > 0.5
@@ -107,7 +107,7 @@ class TestSinglePoint:
 
     def test_unconverged_is_said(self, tmp_path):
         label = espresso.single_point(settings(electron_maxstep=2), MOLECULE, directory=tmp_path, threads=1)
-        assert not label.converged
+        assert label.refusal == "SCF not converged"
         assert label.scf_steps == 2
         assert np.isfinite(label.forces).all()
 

@@ -227,7 +227,7 @@ class TestReading:
         label = vasp.read_single_point(SYSTEM, directory=tmp_path)
         assert label.energy_eV == energy(0)
         np.testing.assert_allclose(label.forces, forces(0))
-        assert label.converged
+        assert label.refusal is None
         assert (label.scf_steps, label.seconds) == (5, 65.10)
         assert vasp.version(tmp_path) == "5.4.4.18Apr17"
 

@@ -29,7 +29,7 @@ from jobs.engines.first_principles import (
 )
 from jobs.engines.process import executable, run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
-from jobs.frames import MASSES_AMU, TYPE_MAP
+from jobs.frames import MASSES_AMU, TYPE_MAP, UNCONVERGED
 
 VALENCE_ELECTRONS = {"Si": 4, "O": 6}  # of the GTH-PBE pseudopotentials
 THERMOSTATS = ("csvr", "nose-hoover")
@@ -43,15 +43,12 @@ _ENERGIES = "run-1.ener"
 _RESTARTS = ("run-1.restart", "run-1.restart.bak-1")
 _GUESSES = ("run-RESTART.wfn", "run-RESTART.wfn.bak-1")
 # From this cut-off on, the SCF starts from a wave function converged on a coarse grid, where a step takes a
-# fifth of the time (96 atoms, 200 against 400 Ry). Where the SCF ends does not depend on it.
+# fifth of the time (96 atoms, 200 against 400 Ry), by diagonalization, which needs half the steps of the
+# orbital transformation (12 against 29). Without a gap it fails, and the transformation goes on from there.
 _FINE_RY = 350
-_COARSE: dict[str, Any] = {
-    "method": "GPW",
-    "cutoff_Ry": 200,
-    "rel_cutoff_Ry": 25,
-    "eps_default": 1e-7,
-    "eps_scf": 5e-5,
-}
+_COARSE: dict[str, Any] = {"method": "GPW", "cutoff_Ry": 200, "rel_cutoff_Ry": 25, "eps_default": 1e-7}
+_DIAGONALIZED: dict[str, Any] = {"eps_scf": 1e-4, "max_scf": 20}  # of the density
+_TRANSFORMED: dict[str, Any] = {"eps_scf": 5e-5}  # of the gradient
 _COARSE_FOLDER = "coarse"
 # The log and the trajectory print one energy with 15 and 10 decimals.
 _SAME_ENERGY_HARTREE = 1e-8
@@ -59,6 +56,8 @@ _SAME_ENERGY_HARTREE = 1e-8
 _TITLE = re.compile(r"i =\s*(\d+),.*E =\s*(\S+)")
 _TOTAL = re.compile(r"ENERGY\| Total FORCE_EVAL.*:\s+(\S+)")
 _STEP = re.compile(r"MD\| Step number\s+(\d+)")
+_DIAGONALIZATION_CONVERGED = "SCF run converged in"
+_GAP = re.compile(r"HOMO - LUMO gap \[eV\] :\s*(\S+)")
 _OUTER = re.compile(r"outer SCF loop (converged|FAILED to converge).*or\s+(\d+) steps")
 
 
@@ -68,7 +67,9 @@ class Settings:
 
     `cutoff_Ry` and `rel_cutoff_Ry` are of the density's grids, `eps_default` the precision of Quickstep,
     `eps_scf` the SCF's target; `max_scf` inner steps are made between preconditioners, at most
-    `outer_max_scf` + 1 times. `basis` is a name in BASIS_MOLOPT. `method` GAPW_XC integrates exchange and
+    `outer_max_scf` + 1 times. A label whose gap between occupied and empty orbitals is below `min_gap_eV`
+    is refused: with closed shells and no smearing its SCF has several ends, and which of them is reached
+    depends on the first guess. `basis` is a name in BASIS_MOLOPT. `method` GAPW_XC integrates exchange and
     correlation near the nuclei on atomic grids:
     the regular grid alone (GPW) cannot resolve the density of oxygen's core region, so that forces
     depend on where atoms lie between grid points (measured: docs/first-principles.md).
@@ -82,6 +83,7 @@ class Settings:
     max_scf: int
     outer_max_scf: int
     method: str = "GPW"
+    min_gap_eV: float = 0.0
 
 
 def read_settings(values: Mapping[str, Any]) -> Settings:
@@ -123,8 +125,12 @@ def write_deck(
     restart_step: int = 0,
     guess_file: str | None = None,
     forces: bool = True,
+    diagonalize: bool = False,
+    gap: bool = False,
 ) -> str:
     """The CP2K input of a single point (`dynamics` None; without `forces` the energy only) or of a run.
+
+    The SCF is by orbital transformation, or by `diagonalize`; `gap` has the gap printed after it.
 
     With `restart_file` CP2K goes on from the state of step `restart_step`, and positions and velocities
     of the deck are only placeholders; `guess_file` holds the wave function to start the SCF from.
@@ -151,6 +157,8 @@ def write_deck(
         restart_file=restart_file,
         restart_step=restart_step,
         guess_file=guess_file,
+        diagonalize=diagonalize,
+        gap=gap,
         cell=list(zip("ABC", rows(start.cell), strict=True)),
         atoms=list(zip(symbols, rows(start.positions), strict=True)),
         velocities=velocities,
@@ -207,29 +215,62 @@ def single_point(settings: Settings, start: Start, *, directory: Path, threads: 
     """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "forces.dat").unlink(missing_ok=True)
-    guess_file, coarse_seconds = _coarse_guess(settings, start, directory, threads=threads)
-    (directory / DECK).write_text(write_deck(settings, start, dynamics=None, guess_file=guess_file))
-    seconds = coarse_seconds + _run(directory, threads=threads)
-    return read_single_point(directory, n_atoms=len(start.types), seconds=seconds)
+    guess_file, gap_eV, seconds = _coarse_guess(settings, start, directory, threads=threads)
+    gap = _wants_gap(settings) and gap_eV is None
+    (directory / DECK).write_text(write_deck(settings, start, dynamics=None, guess_file=guess_file, gap=gap))
+    if gap_eV is not None and gap_eV < settings.min_gap_eV:
+        nothing = np.full((len(start.types), 3), np.nan)
+        return Label(
+            np.nan, nothing, _small_gap(gap_eV, settings), scf_steps=0, seconds=seconds, gap_eV=gap_eV
+        )
+    seconds += _run(directory, threads=threads)
+    label = read_single_point(directory, n_atoms=len(start.types), seconds=seconds, gap_eV=gap_eV)
+    if label.refusal is None and label.gap_eV is not None and label.gap_eV < settings.min_gap_eV:
+        label = replace(label, refusal=_small_gap(label.gap_eV, settings))
+    return label
+
+
+def _wants_gap(settings: Settings) -> bool:
+    return settings.min_gap_eV > 0
+
+
+def _small_gap(gap_eV: float, settings: Settings) -> str:
+    return f"gap of {gap_eV:.2f} eV, expected at least {settings.min_gap_eV:g}"
 
 
 def _coarse_guess(
     settings: Settings, start: Start, directory: Path, *, threads: int
-) -> tuple[str | None, float]:
-    """A wave function file converged on a coarse grid, for fine settings, and the seconds it took."""
+) -> tuple[str | None, float | None, float]:
+    """For fine settings, a wave function file of a coarse grid and the gap in eV there; seconds it took."""
     if settings.cutoff_Ry < _FINE_RY:
-        return None, 0.0
+        return None, None, 0.0
     folder = directory / _COARSE_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    (folder / DECK).write_text(write_deck(replace(settings, **_COARSE), start, dynamics=None, forces=False))
-    seconds = _run(folder, threads=threads)
-    name = _best_guess(folder)
-    return None if name is None else f"{_COARSE_FOLDER}/{name}", seconds
+    coarse = replace(settings, **_COARSE)
+
+    def solve(**options: Any) -> tuple[str | None, float, str]:
+        deck = write_deck(start=start, dynamics=None, forces=False, gap=_wants_gap(settings), **options)
+        (folder / DECK).write_text(deck)
+        seconds = _run(folder, threads=threads)
+        return _best_guess(folder), seconds, (folder / LOG).read_text(errors="replace")
+
+    name, seconds, log = solve(settings=replace(coarse, **_DIAGONALIZED), diagonalize=True)
+    if _DIAGONALIZATION_CONVERGED not in log:
+        name, more_seconds, log = solve(settings=replace(coarse, **_TRANSFORMED), guess_file=name)
+        seconds += more_seconds
+    gaps = _GAP.findall(log)
+    return None if name is None else f"{_COARSE_FOLDER}/{name}", float(gaps[-1]) if gaps else None, seconds
 
 
-def read_single_point(directory: Path, *, n_atoms: int, seconds: float = 0.0) -> Label:
-    """The result of a single point from its log and `forces.dat`.
+def read_single_point(
+    directory: Path,
+    *,
+    n_atoms: int,
+    seconds: float = 0.0,
+    gap_eV: float | None = None,
+) -> Label:
+    """The result of a single point from its log and `forces.dat`; the gap too, unless it is given.
 
     Raises:
         EngineError: the log ends early, or the forces are not those of `n_atoms` atoms.
@@ -250,9 +291,10 @@ def read_single_point(directory: Path, *, n_atoms: int, seconds: float = 0.0) ->
     return Label(
         energy_eV=_number(totals[-1], log) * HARTREE_EV,
         forces=forces * HARTREE_EV / BOHR_ANGSTROM,
-        converged=outcomes[-1][0] == "converged",
+        refusal=None if outcomes[-1][0] == "converged" else UNCONVERGED,
         scf_steps=int(outcomes[-1][1]),
         seconds=seconds,
+        gap_eV=float(gaps[-1]) if gap_eV is None and (gaps := _GAP.findall(text)) else gap_eV,
     )
 
 
@@ -289,7 +331,7 @@ def run_dynamics(
         elif guess is not None:
             guess_file = str(guess)
         else:
-            guess_file, _ = _coarse_guess(settings, start, directory, threads=threads)
+            guess_file, _, _ = _coarse_guess(settings, start, directory, threads=threads)
         deck = write_deck(
             settings,
             start,

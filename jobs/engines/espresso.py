@@ -42,7 +42,7 @@ from jobs.engines.first_principles import (
 )
 from jobs.engines.process import run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
-from jobs.frames import MASSES_AMU, TYPE_MAP
+from jobs.frames import MASSES_AMU, TYPE_MAP, UNCONVERGED
 
 RYDBERG_EV = HARTREE_EV / 2
 RYDBERG_TIME_FS = 2 * ATOMIC_TIME_FS
@@ -286,7 +286,7 @@ def single_point(settings: Settings, start: Start, *, directory: Path, threads: 
     return Label(
         energy_eV=steps[0].energy_eV,
         forces=steps[0].forces,
-        converged=steps[0].converged,
+        refusal=None if steps[0].converged else UNCONVERGED,
         scf_steps=steps[0].scf_steps,
         seconds=seconds,
     )

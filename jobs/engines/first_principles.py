@@ -73,13 +73,18 @@ class Dynamics:
 
 @dataclass(frozen=True)
 class Label:
-    """A converged or unconverged single point: `energy_eV`, `forces` (N, 3) eV/A as the engine gives them."""
+    """A single point: `energy_eV` and `forces` (N, 3) in eV/A as the engine gives them.
+
+    `refusal` says why they must not be used, if they must not (they may be NaN then); `gap_eV` is between
+    the highest occupied and the lowest empty orbital, where the engine tells.
+    """
 
     energy_eV: float
     forces: NDArray[np.float64]
-    converged: bool
+    refusal: str | None
     scf_steps: int
     seconds: float
+    gap_eV: float | None = None
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ from jobs.engines.first_principles import (
 )
 from jobs.engines.process import run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
-from jobs.frames import MASSES_AMU, TYPE_MAP
+from jobs.frames import MASSES_AMU, TYPE_MAP, UNCONVERGED
 
 THERMOSTATS = ("nose-hoover",)
 DECKS = {"INCAR": ".INCAR", "KPOINTS": ".KPOINTS", "POSCAR": ".POSCAR"}
@@ -331,7 +331,8 @@ def read_single_point(start: Start, *, directory: Path) -> Label:
         )
     step, forces = steps[0], np.empty_like(start.positions)
     forces[_order(start.types)] = step.forces
-    return Label(step.energy_eV, forces, step.converged, step.scf_steps, step.seconds)
+    refusal = None if step.converged else UNCONVERGED
+    return Label(step.energy_eV, forces, refusal, step.scf_steps, step.seconds)
 
 
 # Molecular dynamics -------------------------------------------------------------------------------

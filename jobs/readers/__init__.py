@@ -25,7 +25,6 @@ from jobs.errors import SuiteError
 
 # Frames of a batch: its arrays stay near 10 MB whatever the number of atoms.
 ATOMS_PER_BATCH = 100_000
-UNCONVERGED = "SCF not converged"
 HALF = "half written at the end of the file"
 UNREADABLE = "numbers that cannot be read or are not finite"
 WITHOUT_FORCES = "without forces"

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from jobs.engines.first_principles import ATOMIC_TIME_FS, BOHR_ANGSTROM, HARTREE_EV
 from jobs.errors import SuiteError
+from jobs.frames import UNCONVERGED
 from jobs.readers import (
     HALF,
-    UNCONVERGED,
     UNREADABLE,
     Snapshot,
     Source,

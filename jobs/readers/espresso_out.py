@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from jobs.engines.espresso import RYDBERG_EV, RYDBERG_PER_BOHR_EV_ANGSTROM
 from jobs.engines.first_principles import ATOMIC_TIME_FS, BOHR_ANGSTROM
 from jobs.errors import SuiteError
+from jobs.frames import UNCONVERGED
 from jobs.readers import (
     HALF,
-    UNCONVERGED,
     UNREADABLE,
     WITHOUT_FORCES,
     Snapshot,

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.errors import SuiteError
-from jobs.readers import HALF, UNCONVERGED, UNREADABLE, Snapshot, Source, collect, head, lines, open_binary
+from jobs.frames import UNCONVERGED
+from jobs.readers import HALF, UNREADABLE, Snapshot, Source, collect, head, lines, open_binary
 
 _ASSIGNMENT = re.compile(r'([\w-]+)=("[^"]*"|\S+)')
 _VELOCITIES = "velocities_A_per_fs"

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.errors import SuiteError
+from jobs.frames import UNCONVERGED
 from jobs.readers import (
     HALF,
-    UNCONVERGED,
     UNREADABLE,
     WITHOUT_FORCES,
     Snapshot,

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from jobs.engines.first_principles import BOLTZMANN_EV_K
 from jobs.errors import SuiteError
+from jobs.frames import UNCONVERGED
 from jobs.readers import (
     HALF,
-    UNCONVERGED,
     UNREADABLE,
     WITHOUT_FORCES,
     Snapshot,

@@ -10,8 +10,8 @@
 Starts come from the input `start` (a melt's configuration number `frames[0]`, or frames of an md
 product) or from an extended XYZ `file` of the parameters. Product: `frames.xyz` (extended XYZ as
 `jobs.frames` reads and `jobs deposit` takes it), `aimd.json`, `decks/`. A step or a label whose SCF did
-not converge is left out of `frames.xyz` and listed in `aimd.json`. `engine` names the program, one of
-`jobs.engines.first_principles.ENGINES`, and `settings` are that program's.
+not converge, or a label without the gap that its settings want, is left out of `frames.xyz` and listed in
+`aimd.json`. `engine` names the program, one of `jobs.engines.first_principles.ENGINES`, and `settings` are that program's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from jobs.engines.first_principles import FUNCTIONAL, Dynamics, Engine, Start, load_engine
 from jobs.errors import SuiteError
 from jobs.files import write_json
-from jobs.frames import TYPE_MAP, density_g_cm3
+from jobs.frames import TYPE_MAP, UNCONVERGED, density_g_cm3
 from jobs.workspace import Workspace
 
 CODE_VERSION = 1
@@ -66,7 +66,7 @@ def run(workspace: Workspace) -> None:
     """Compute all tasks, each kept when it is done, and write the product.
 
     Raises:
-        SuiteError: wrong parameters or starts; no frame converged.
+        SuiteError: wrong parameters or starts; every frame was refused.
         EngineError: the engine is missing or failed.
     """
     parameters = workspace.parameters
@@ -291,15 +291,16 @@ def _label(workspace: Workspace, program: _Program, task: _Task) -> dict[str, An
         return done
     label = program.engine.single_point(program.settings, task.start, directory=directory, threads=1)
     record = _new_record(program, task, directory)
-    record.update(seconds=label.seconds, scf_steps=label.scf_steps)
+    facts: dict[str, Any] = {"scf_steps": label.scf_steps}
+    if label.gap_eV is not None:
+        facts["gap_eV"] = label.gap_eV
+    record.update(seconds=label.seconds, **facts)
     text = ""
-    if label.converged:
-        text = _frame_text(
-            task, task.start.positions, label.forces, label.energy_eV, None, {"scf_steps": label.scf_steps}
-        )
+    if label.refusal is None:
+        text = _frame_text(task, task.start.positions, label.forces, label.energy_eV, None, facts)
         record["frames"] = 1
     else:
-        record["refused"].append({"start": task.name, "reason": "SCF not converged"})
+        record["refused"].append({"start": task.name, "reason": label.refusal})
     _write_record(directory, record, text)
     return record
 
@@ -350,7 +351,7 @@ def _dynamics(
         if skip_start and step == 0:
             continue
         if not run.converged[index]:
-            record["refused"].append({"start": task.name, "step": int(step), "reason": "SCF not converged"})
+            record["refused"].append({"start": task.name, "step": int(step), "reason": UNCONVERGED})
             continue
         record["frames"] += 1
         pieces.append(
@@ -435,7 +436,9 @@ def _finish(workspace: Workspace, program: _Program, records: Sequence[Mapping[s
     refused = [refusal for record in records for refusal in record["refused"]]
     frames = sum(record["frames"] for record in records)
     if frames == 0:
-        raise SuiteError(f"aimd: found no converged SCF in {len(refused)} frames, expected at least one")
+        raise SuiteError(
+            f"aimd: found all {len(refused)} frames refused ({refused[0]['reason']}), expected a good one"
+        )
     decks = workspace.directory / "decks"
     decks.mkdir(exist_ok=True)
     with (workspace.directory / FRAMES_FILE).open("w") as out:
