@@ -132,6 +132,7 @@ class TestSinglePoint:
         label = cp2k.single_point(wanting, apart, directory=tmp_path / "apart", threads=1)
         assert label.refusal is not None
         assert re.fullmatch(r"gap of -?\d\.\d\d eV, expected at least 1", label.refusal)
+        assert cp2k.version(tmp_path / "apart") == cp2k.version(tmp_path / "whole")
 
     def test_truncated_log_is_an_error(self, whole, tmp_path):
         directory, _ = whole

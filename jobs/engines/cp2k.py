@@ -195,7 +195,9 @@ def version(directory: Path) -> str:
     Raises:
         SuiteError: the log names none.
     """
-    with (directory / LOG).open(errors="replace") as handle:
+    # A label that was refused after its first guess has that one's log only.
+    log = directory / LOG if (directory / LOG).is_file() else directory / _COARSE_FOLDER / LOG
+    with log.open(errors="replace") as handle:
         for line in handle:
             if match := re.search(r"CP2K version (\S+)", line):
                 return match.group(1)
@@ -214,7 +216,8 @@ def single_point(settings: Settings, start: Start, *, directory: Path, threads: 
         EngineError: CP2K is missing, failed, or left no energy or forces.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "forces.dat").unlink(missing_ok=True)
+    for name in (LOG, "forces.dat"):
+        (directory / name).unlink(missing_ok=True)
     guess_file, gap_eV, seconds = _coarse_guess(settings, start, directory, threads=threads)
     gap = _wants_gap(settings) and gap_eV is None
     (directory / DECK).write_text(write_deck(settings, start, dynamics=None, guess_file=guess_file, gap=gap))
