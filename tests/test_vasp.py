@@ -233,14 +233,14 @@ class TestReading:
 
     def test_unconverged_is_said(self, tmp_path):
         write_output(tmp_path, [0], unconverged=[0])
-        assert not vasp.read_single_point(SYSTEM, directory=tmp_path).converged
+        assert vasp.read_single_point(SYSTEM, directory=tmp_path).refusal == "SCF not converged"
 
     def test_converged_in_the_last_allowed_step_counts(self, tmp_path):
         write_output(tmp_path, [0])
         text = (tmp_path / "OUTCAR").read_text().replace("(   5)", "(   8)")
         (tmp_path / "OUTCAR").write_text(text)
         label = vasp.read_single_point(SYSTEM, directory=tmp_path)
-        assert (label.converged, label.scf_steps) == (True, 8)
+        assert (label.refusal, label.scf_steps) == (None, 8)
 
     def test_truncated_single_point_is_an_error(self, tmp_path):
         write_output(tmp_path, [0])
