@@ -966,8 +966,8 @@ def _deposit_stages(args: argparse.Namespace) -> int:
             append=args.append,
             root=args.root,
         )
-    if products.left_out:
-        print(f"{products.left_out} frames beyond steps whose SCF failed were left out")
+    if products.lacks:
+        print(products.lacks)
     _print_table([summary(deposited)])
     return 0
 

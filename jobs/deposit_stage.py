@@ -49,15 +49,22 @@ class Products:
     left_out: int
 
     @property
+    def lacks(self) -> str | None:
+        """What is not there, in words, or None."""
+        if not self.left_out:
+            return None
+        if self.kind == "singlepoints":
+            return f"{self.left_out} starts were refused (SCF not converged, or too small a gap)"
+        return f"{self.left_out} frames beyond steps whose SCF failed were left out"
+
+    @property
     def provenance(self) -> str:
         """Who computed what, from what."""
         names = ", ".join(path.name for path in self.paths)
-        gaps = (
-            f"; {self.left_out} frames beyond steps whose SCF failed were left out" if self.left_out else ""
-        )
+        lacks = f"; {self.lacks}" if self.lacks else ""
         return (
             f"Computed by this suite's aimd stage with {self.engine} {self.engine_version} from {self.start} "
-            f"starts: {names}{gaps}."
+            f"starts: {names}{lacks}."
         )
 
     def frames(self) -> Iterator[Frame]:
@@ -102,7 +109,9 @@ def read_products(paths: Sequence[Path]) -> Products:
                 )
     kept: dict[tuple[Path, str, float], tuple[int, int]] = {}
     left_out = 0
-    if common["kind"] == "trajectory":
+    if common["kind"] == "singlepoints":
+        left_out = sum(json.loads((path / "aimd.json").read_text())["refused"] for path in described)
+    else:
         for path in described:
             for (replica, kelvin), steps in _steps(path).items():
                 if any((other, replica, kelvin) in kept for other in described):

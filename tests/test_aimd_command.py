@@ -243,6 +243,15 @@ class TestDepositFromStage:
     def test_longest_stretch(self, steps, longest):
         assert longest_stretch(steps) == longest
 
+    def test_refused_labels_are_counted_in_the_provenance(self, tmp_path, capsys):
+        store, root = Store(tmp_path / "store"), tmp_path / "deposit"
+        label = frame_text("replica=1 temperature_K=3000 energy=-900 gap_eV=1.5", forces=True)
+        made = product(store, label, mode="labels", refused=2)
+        assert deposit(root, "--from-stage", made, "--name", "s", "--use", "train") == 0
+        said = "2 starts were refused (SCF not converged, or too small a gap)"
+        assert said in capsys.readouterr().out
+        assert said in read_set("s", root=root).facts["provenance"][0]
+
     def test_what_does_not_belong_together_is_refused(self, tmp_path):
         store = Store(tmp_path / "store")
         first = product(store, trajectory(1, [0, 1]))
