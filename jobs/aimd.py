@@ -104,7 +104,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         "--settings",
         default="default",
         metavar="NAME",
-        help="default, tight or (CP2K) tzvp of jobs/engines/settings.yml, or a .yml file of your own",
+        help="a name in jobs/engines/settings.yml (default, tight; CP2K also md, tzvp) or your own .yml file",
     )
     parser.add_argument(
         "--cores", type=int, default=None, help="stages side by side, one core each (default: all cores)"
