@@ -50,6 +50,8 @@ class Campaign:
     judged: str | None = None
     """Name of a user's potential, where one is judged."""
     labels: dict[str, list[Stage]] = field(default_factory=dict)
+    runs: dict[str, list[Stage]] = field(default_factory=dict)
+    """The MD stages of each run of the tier; those of runs that nobody observes stand behind no label."""
     unavailable: dict[str, str] = field(default_factory=dict)
     deviations: list[str] = field(default_factory=list)
 
@@ -59,19 +61,20 @@ class Campaign:
         return self.tier if self.judged is None else f"{self.tier}-{self.judged}"
 
     def select(self, labels: list[str] | None = None) -> list[Stage]:
-        """The stages behind some labels, or behind all of them.
+        """The stages behind some labels or runs, or behind all labels.
 
         Raises:
             SuiteError: a label that this tier does not have.
         """
         if labels is None:
             labels = list(self.labels)
+        known = self.runs | self.labels
         for label in labels:
-            if label not in self.labels:
+            if label not in known:
                 raise SuiteError(
-                    f"label {label}: not in tier {self.tier}, expected one of {', '.join(self.labels)}"
+                    f"label {label}: not in tier {self.tier}, expected one of {', '.join(known)}"
                 )
-        return [stage for label in labels for stage in self.labels[label]]
+        return [stage for label in labels for stage in known[label]]
 
 
 def read_tier(tier: str) -> dict[str, Any]:
@@ -150,7 +153,7 @@ class _Builder:
         self.user_potential = user_potential
         self.protocol = read_paper().protocol
         self.melts: dict[int, Stage] = {}
-        self.runs: dict[str, list[Stage]] = {}
+        self.runs = campaign.runs
         self.potentials: dict[str, list[Stage]] = {}
 
     def build(self) -> Campaign:

@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     gc.add_argument("--yes", action="store_true", help="really delete (without it, only say what would go)")
 
-    from jobs import aimd, deposit, recheck
+    from jobs import aimd, deposit, recheck, starts
 
     aimd.add_arguments(
         commands.add_parser(
@@ -139,6 +139,14 @@ def _parser() -> argparse.ArgumentParser:
             help="compute first-principles data from given starts",
             description=aimd.DESCRIPTION,
             epilog=aimd.EPILOG,
+        )
+    )
+    starts.add_arguments(
+        commands.add_parser(
+            "starts",
+            help="write the last states of a tier's MD runs as starts for aimd",
+            description=starts.DESCRIPTION,
+            epilog=starts.EPILOG,
         )
     )
     recheck.add_arguments(
@@ -419,11 +427,11 @@ def main(argv: list[str] | None = None) -> int:
                 return _tune(arguments)
             case "compare":
                 return _compare(arguments)
-            case "aimd" | "recheck" | "deposit":
-                from jobs import aimd, deposit, recheck
+            case "aimd" | "starts" | "recheck" | "deposit":
+                from jobs import aimd, deposit, recheck, starts
 
-                command = {"aimd": aimd.main, "recheck": recheck.main, "deposit": deposit.main}
-                return command[arguments.command](arguments)
+                modules = {"aimd": aimd, "starts": starts, "recheck": recheck, "deposit": deposit}
+                return modules[arguments.command].main(arguments)
             case "images":
                 from jobs import images
 

@@ -46,7 +46,7 @@ _GUESSES = ("run-RESTART.wfn", "run-RESTART.wfn.bak-1")
 # fifth of the time (96 atoms, 200 against 400 Ry), by diagonalization, which needs half the steps of the
 # orbital transformation (12 against 29). Without a gap it fails, and the transformation goes on from there.
 _FINE_RY = 350
-_COARSE: dict[str, Any] = {"method": "GPW", "cutoff_Ry": 200, "rel_cutoff_Ry": 25, "eps_default": 1e-7}
+_COARSE: dict[str, Any] = {"method": "GPW", "cutoff_Ry": 150, "rel_cutoff_Ry": 20, "eps_default": 1e-6}
 _DIAGONALIZED: dict[str, Any] = {"eps_scf": 1e-4, "max_scf": 20}  # of the density
 _TRANSFORMED: dict[str, Any] = {"eps_scf": 5e-5}  # of the gradient
 _COARSE_FOLDER = "coarse"

@@ -35,7 +35,7 @@ from jobs.files import write_json
 from jobs.frames import TYPE_MAP, UNCONVERGED, density_g_cm3
 from jobs.workspace import Workspace
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 MODES = ("labels", "stepwise", "short")
 FRAMES_FILE = "frames.xyz"

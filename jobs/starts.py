@@ -1,0 +1,116 @@
+"""`python -m jobs starts`: the last states of a tier's MD runs, as the file that `python -m jobs aimd` reads."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.errors import SuiteError
+from jobs.files import write_whole
+from jobs.frames import TYPE_MAP
+from jobs.stage import Stage
+from jobs.store import Store
+
+DESCRIPTION = (
+    "Write the last state of each replica of a tier's MD run, with velocities, as starts for "
+    "`python -m jobs aimd`. Each start is a melt of its own and gets a number of its own, counted from "
+    "--first-replica; in a deposited set, starts of one number are one melt."
+)
+EPILOG = (
+    "Example: python -m jobs run --tier reference --only nnp-3000 && python -m jobs starts --run nnp-3000 "
+    "--first-replica 3001 --output starts.xyz && python -m jobs aimd starts.xyz. See docs/first-principles.md"
+)
+DEFAULT_TIER = "reference"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m jobs starts`."""
+    from jobs.cli import add_store_option
+
+    parser.add_argument("--tier", default=DEFAULT_TIER, help="a tier or a tier file (default: reference)")
+    parser.add_argument("--run", required=True, metavar="NAME", help="an MD run of the tier (under runs:)")
+    parser.add_argument(
+        "--potential",
+        type=Path,
+        default=None,
+        metavar="PATH",
+        help="the potential that the run was made with",
+    )
+    parser.add_argument(
+        "--first-replica",
+        type=int,
+        required=True,
+        metavar="N",
+        help="number of the first start's melt; take numbers that no deposited set has",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="extended XYZ")
+    add_store_option(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Write the starts.
+
+    Raises:
+        SuiteError: no such run, or one that is not finished.
+    """
+    from jobs.campaign import build_campaign
+
+    campaign = build_campaign(arguments.tier, potential=arguments.potential)
+    if arguments.run not in campaign.runs:
+        known = ", ".join(campaign.runs)
+        raise SuiteError(f"tier {campaign.tier}: found no run {arguments.run}, expected one of {known}")
+    store = Store(arguments.store)
+    stages = campaign.runs[arguments.run]
+    if missing := [stage.name for stage in stages if not store.is_done(stage.name)]:
+        raise SuiteError(
+            f"{arguments.store}: found {len(stages) - len(missing)} of the {len(stages)} replicas of "
+            f"{arguments.run} finished, expected all; python -m jobs run --tier {arguments.tier} "
+            f"--only {arguments.run}"
+        )
+    texts = [
+        start_text(stage, store.path(stage.name), replica=arguments.first_replica + index)
+        for index, stage in enumerate(stages)
+    ]
+    write_whole(arguments.output, "".join(texts))
+    last = arguments.first_replica + len(texts) - 1
+    print(f"{arguments.output}: {len(texts)} starts, replicas {arguments.first_replica} to {last}")
+    return 0
+
+
+def start_text(stage: Stage, product: Path, *, replica: int) -> str:
+    """The last frame of an MD product as a frame of extended XYZ: A and A/fs, atoms inside the box."""
+    from jobs.trajectory import open_trajectory
+
+    trajectory = open_trajectory(product)
+    last = trajectory.n_frames - 1
+    positions, velocities = next(iter(trajectory.iter(last, last + 1, 1)))
+    source = stage.parameters.get("potential", "nnp")
+    return format_start(
+        np.asarray(trajectory.types, np.int8),
+        np.mod(positions[0], trajectory.cell),
+        velocities[0],
+        cell=np.diag(trajectory.cell),
+        comment=f"source={source} replica={replica} temperature_K={trajectory.facts['temperature_K']:g}",
+    )
+
+
+def format_start(
+    types: NDArray[np.int8],
+    positions: NDArray[np.float64],
+    velocities: NDArray[np.float64],
+    *,
+    cell: NDArray[np.float64],
+    comment: str,
+) -> str:
+    """One start: `positions` (N, 3) A, `velocities` (N, 3) A/fs, `cell` (3, 3) A, rows are vectors."""
+    lattice = " ".join(f"{value:.10g}" for value in cell.ravel())
+    lines = [
+        str(len(types)),
+        f'Lattice="{lattice}" Properties=species:S:1:pos:R:3:velocities_A_per_fs:R:3 {comment} pbc="T T T"',
+    ]
+    for species, row in zip(types, np.hstack([positions, velocities]), strict=True):
+        lines.append(f"{TYPE_MAP[species]} " + " ".join(f"{value:.9f}" for value in row))
+    return "\n".join(lines) + "\n"
