@@ -1,4 +1,4 @@
-"""`python -m jobs starts`: the last states of a tier's MD runs, as the file that `python -m jobs aimd` reads."""
+"""`python -m jobs starts`: last states of a tier's MD runs, as the file that `python -m jobs aimd` reads."""
 
 from __future__ import annotations
 
