@@ -1,0 +1,86 @@
+"""From a tier's MD run to the starts of first-principles data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import yaml
+
+from jobs.campaign import build_campaign
+from jobs.cli import main
+from jobs.engines.first_principles import kinetic_temperatures_K
+from jobs.store import Store
+from jobs.trajectory import open_trajectory
+
+RUN = {
+    "potential": "tersoff",
+    "start": "melt",
+    "atoms": 96,
+    "replicas": 2,
+    "timestep_fs": 1.0,
+    "observe": False,
+}
+
+
+@pytest.fixture
+def tier(tmp_path):
+    content = {
+        "name": "tiny",
+        "start_from": "potentials",
+        "density_g_cm3": 2.2,
+        "seeds": [1],
+        "frames": {"deepmd-96": {}, "deepmd-216": {}},
+        "training": {"precision": "float32", "steps": 1},
+        "melt": {"duration_ps": 1, "configurations": 2},
+        "runs": {"hot": {**RUN, "schedule": [[4000, 100]], "dump_every": 50}},
+    }
+    path = tmp_path / "tiny.yml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def command(*arguments) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def starts(tier, store, output, *, run="hot"):
+    return command(
+        "starts", "--tier", tier, "--run", run, "--first-replica", 41, "--output", output, "--store", store
+    )
+
+
+@pytest.mark.engine
+def test_last_states_of_a_run_become_starts_that_aimd_plans(tier, tmp_path, capsys):
+    from ase.io import read
+
+    store, output = tmp_path / "store", tmp_path / "starts.xyz"
+    assert command("run", "--tier", tier, "--only", "hot", "--store", store) == 0
+    assert starts(tier, store, output) == 0
+    assert f"{output}: 2 starts, replicas 41 to 42" in capsys.readouterr().out
+    frames = read(output, index=":")
+    for index, (frame, stage) in enumerate(zip(frames, build_campaign(str(tier)).runs["hot"], strict=True)):
+        trajectory = open_trajectory(Store(store).path(stage.name))
+        last = trajectory.n_frames - 1
+        assert frame.info["replica"] == 41 + index
+        assert frame.info["temperature_K"] == 4000
+        assert frame.info["source"] == "tersoff"
+        moved = (frame.get_positions() - trajectory.positions(last, last + 1)[0]) / np.diag(frame.cell)
+        np.testing.assert_allclose(moved, np.rint(moved), atol=1e-8)
+        assert frame.get_scaled_positions(wrap=False).min() >= 0
+        assert frame.get_scaled_positions(wrap=False).max() <= 1
+        velocities = frame.arrays["velocities_A_per_fs"]
+        np.testing.assert_allclose(velocities, trajectory.velocities(last, last + 1)[0], atol=1e-9)
+        types = np.array([symbol == "O" for symbol in frame.get_chemical_symbols()], np.int8)
+        assert 1500 < kinetic_temperatures_K(types, velocities[None])[0] < 6500
+    assert command("aimd", output, "--dry-run", "--store", store) == 0
+    assert "labels of 2 starts (replicas 41, 42)" in capsys.readouterr().out
+
+
+def test_what_is_not_there_is_one_line(tier, tmp_path, capsys):
+    assert starts(tier, tmp_path / "store", tmp_path / "out.xyz", run="cold") == 2
+    assert "tier tiny: found no run cold, expected one of hot" in capsys.readouterr().err
+    assert starts(tier, tmp_path / "store", tmp_path / "out.xyz") == 2
+    assert "found 0 of the 2 replicas of hot finished, expected all; python -m jobs run --tier" in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "out.xyz").exists()
