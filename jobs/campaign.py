@@ -729,8 +729,8 @@ def files_named_in(commands: Path) -> dict[str, str]:
 
 
 def aimd_core_seconds(atoms: int) -> float:
-    """Rough cost of one CP2K step on one core: 35 s at 96 atoms with the deposited settings, cubic in N."""
-    return 35.0 * (atoms / 96) ** 3
+    """Rough cost of one step of CP2K on one core: 17 s at 96 atoms (docs/first-principles.md), cubic in N."""
+    return 17.0 * (atoms / 96) ** 3
 
 
 @cache

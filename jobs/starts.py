@@ -46,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of the first start's melt; take numbers that no deposited set has",
     )
+    parser.add_argument(
+        "--after",
+        type=int,
+        default=0,
+        metavar="K",
+        help="leave out the first K replicas, whose starts were drawn before; others keep their numbers",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="extended XYZ")
     add_store_option(parser)
 
@@ -63,20 +70,23 @@ def main(arguments: argparse.Namespace) -> int:
         known = ", ".join(campaign.runs)
         raise SuiteError(f"tier {campaign.tier}: found no run {arguments.run}, expected one of {known}")
     store = Store(arguments.store)
-    stages = campaign.runs[arguments.run]
+    replicas = campaign.runs[arguments.run]
+    if not 0 <= arguments.after < len(replicas):
+        raise SuiteError(
+            f"starts: found --after {arguments.after}, expected 0 to {len(replicas) - 1}: "
+            f"{arguments.run} has {len(replicas)} replicas"
+        )
+    numbered = list(enumerate(replicas, start=arguments.first_replica))[arguments.after :]
+    stages = [stage for _, stage in numbered]
     if missing := [stage.name for stage in stages if not store.is_done(stage.name)]:
         raise SuiteError(
             f"{arguments.store}: found {len(stages) - len(missing)} of the {len(stages)} replicas of "
             f"{arguments.run} finished, expected all; python -m jobs run --tier {arguments.tier} "
             f"--only {arguments.run}"
         )
-    texts = [
-        start_text(stage, store.path(stage.name), replica=arguments.first_replica + index)
-        for index, stage in enumerate(stages)
-    ]
+    texts = [start_text(stage, store.path(stage.name), replica=number) for number, stage in numbered]
     write_whole(arguments.output, "".join(texts))
-    last = arguments.first_replica + len(texts) - 1
-    print(f"{arguments.output}: {len(texts)} starts, replicas {arguments.first_replica} to {last}")
+    print(f"{arguments.output}: {len(texts)} starts, replicas {numbered[0][0]} to {numbered[-1][0]}")
     return 0
 
 

@@ -43,10 +43,9 @@ def command(*arguments) -> int:
     return main([str(argument) for argument in arguments])
 
 
-def starts(tier, store, output, *, run="hot"):
-    return command(
-        "starts", "--tier", tier, "--run", run, "--first-replica", 41, "--output", output, "--store", store
-    )
+def starts(tier, store, output, *more, run="hot"):
+    given = ("--tier", tier, "--run", run, "--first-replica", 41, "--output", output, "--store", store)
+    return command("starts", *given, *more)
 
 
 @pytest.mark.engine
@@ -72,6 +71,10 @@ def test_last_states_of_a_run_become_starts_that_aimd_plans(tier, tmp_path, caps
         np.testing.assert_allclose(velocities, trajectory.velocities(last, last + 1)[0], atol=1e-9)
         types = np.array([symbol == "O" for symbol in frame.get_chemical_symbols()], np.int8)
         assert 1500 < kinetic_temperatures_K(types, velocities[None])[0] < 6500
+    later = tmp_path / "later.xyz"
+    assert starts(tier, store, later, "--after", 1) == 0
+    assert read(later).info["replica"] == 42
+    assert output.read_text().endswith(later.read_text())
     assert command("aimd", output, "--dry-run", "--store", store) == 0
     assert "labels of 2 starts (replicas 41, 42)" in capsys.readouterr().out
 
@@ -83,4 +86,6 @@ def test_what_is_not_there_is_one_line(tier, tmp_path, capsys):
     assert "found 0 of the 2 replicas of hot finished, expected all; python -m jobs run --tier" in (
         capsys.readouterr().err
     )
+    assert starts(tier, tmp_path / "store", tmp_path / "out.xyz", "--after", 2) == 2
+    assert "found --after 2, expected 0 to 1: hot has 2 replicas" in capsys.readouterr().err
     assert not (tmp_path / "out.xyz").exists()
