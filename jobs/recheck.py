@@ -20,6 +20,7 @@ from jobs.errors import SuiteError
 from jobs.files import write_json
 from jobs.frames import TYPE_MAP, Frame, read_extxyz
 from jobs.stage import Stage
+from jobs.starts import format_start
 from jobs.store import Store
 
 DESCRIPTION = (
@@ -90,25 +91,14 @@ def _take(deposited: DepositedSet, run: str, frame: int) -> Drawn:
     raise AssertionError(f"{run} has no frame {frame}")
 
 
-def _start_text(drawn: Drawn, *, replica: int, source: str) -> str:
-    lattice = " ".join(f"{value:.10g}" for value in drawn.cell.ravel())
-    rows = "".join(
-        f"{TYPE_MAP[species]} " + " ".join(f"{value:.9f}" for value in row) + "\n"
-        for species, row in zip(drawn.types, drawn.positions, strict=True)
-    )
-    return (
-        f'{len(drawn.types)}\nLattice="{lattice}" Properties=species:S:1:pos:R:3 source={source} '
-        f'replica={replica} temperature_K={drawn.temperature_K:g} pbc="T T T"\n{rows}'
-    )
-
-
 def plan(
     frames: Sequence[Drawn], *, engine: str, settings: dict[str, Any], source: str, folder: Path, write: bool
 ) -> list[Stage]:
     """A stage for each frame, so that cores share them and what is done is kept; `write` its start too."""
     stages = []
     for replica, drawn in enumerate(frames):
-        text = _start_text(drawn, replica=replica, source=source)
+        comment = f"source={source} replica={replica} temperature_K={drawn.temperature_K:g}"
+        text = format_start(drawn.types, drawn.positions, cell=drawn.cell, comment=comment)
         sha256 = hashlib.sha256(text.encode()).hexdigest()
         path = folder / f"{sha256[:16]}.xyz"
         if write:

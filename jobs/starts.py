@@ -101,26 +101,27 @@ def start_text(stage: Stage, product: Path, *, replica: int) -> str:
     return format_start(
         np.asarray(trajectory.types, np.int8),
         np.mod(positions[0], trajectory.cell),
-        velocities[0],
         cell=np.diag(trajectory.cell),
         comment=f"source={source} replica={replica} temperature_K={trajectory.facts['temperature_K']:g}",
+        velocities=velocities[0],
     )
 
 
 def format_start(
     types: NDArray[np.int8],
     positions: NDArray[np.float64],
-    velocities: NDArray[np.float64],
     *,
     cell: NDArray[np.float64],
     comment: str,
+    velocities: NDArray[np.float64] | None = None,
 ) -> str:
-    """One start: `positions` (N, 3) A, `velocities` (N, 3) A/fs, `cell` (3, 3) A, rows are vectors."""
+    """One start: `positions` (N, 3) A, `cell` (3, 3) A, rows are vectors, `velocities` (N, 3) A/fs."""
     lattice = " ".join(f"{value:.10g}" for value in cell.ravel())
-    lines = [
-        str(len(types)),
-        f'Lattice="{lattice}" Properties=species:S:1:pos:R:3:velocities_A_per_fs:R:3 {comment} pbc="T T T"',
-    ]
-    for species, row in zip(types, np.hstack([positions, velocities]), strict=True):
+    columns, values = "species:S:1:pos:R:3", positions
+    if velocities is not None:
+        columns += ":velocities_A_per_fs:R:3"
+        values = np.hstack([positions, velocities])
+    lines = [str(len(types)), f'Lattice="{lattice}" Properties={columns} {comment} pbc="T T T"']
+    for species, row in zip(types, values, strict=True):
         lines.append(f"{TYPE_MAP[species]} " + " ".join(f"{value:.9f}" for value in row))
     return "\n".join(lines) + "\n"

@@ -27,7 +27,7 @@ def jobs_command(*arguments):
     [
         (
             ["run", "--tier", "lunch", "--dry-run"],
-            "tier lunch: not found, expected one of laptop, overnight, paper, smoke",
+            "tier lunch: not found, expected one of laptop, overnight, paper, reference, smoke",
         ),
         (["run", "--potential", "none.pb", "--dry-run"], "none.pb: not found, expected a .pb model"),
         (["run", "--only", "liquid-7", "--dry-run"], "label liquid-7: not in tier laptop"),
