@@ -237,7 +237,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         "changes",
-        [{"cutoff_Ry": 0}, {"eps_scf": -1e-5}, {"eps_scf": "1e-5"}, {"unknown": 1}, {"method": "GAPW"}],
+        [{"cutoff_Ry": 0}, {"eps_scf": -1e-5}, {"eps_scf": "1e-5"}, {"unknown": 1}, {"method": "GAPWX"}],
     )
     def test_wrong_settings(self, changes):
         with pytest.raises(SuiteError, match=r"^CP2K settings: found .* expected"):

@@ -36,7 +36,7 @@ THERMOSTATS = ("csvr", "nose-hoover")
 DECKS = {"run.inp": ".inp"}
 DECK = "run.inp"
 LOG = "run.log"
-METHODS = ("GPW", "GAPW_XC")
+METHODS = ("GPW", "GAPW", "GAPW_XC")
 _PROGRAMS = ("cp2k.psmp", "cp2k.popt", "cp2k")
 _TRAJECTORY = ("run-pos-1.xyz", "run-vel-1.xyz", "run-frc-1.xyz")
 _ENERGIES = "run-1.ener"
@@ -70,8 +70,8 @@ class Settings:
     `eps_scf` the SCF's target; `max_scf` inner steps are made between preconditioners, at most
     `outer_max_scf` + 1 times. A label whose gap between occupied and empty orbitals is below `min_gap_eV`
     is refused: with closed shells and no smearing its SCF has several ends, and which of them is reached
-    depends on the first guess. `basis` is a name in BASIS_MOLOPT. `method` GAPW_XC integrates exchange and
-    correlation near the nuclei on atomic grids:
+    depends on the first guess. `basis` is a name in BASIS_MOLOPT. `method` GAPW and GAPW_XC integrate exchange
+    and correlation near the nuclei on atomic grids:
     the regular grid alone (GPW) cannot resolve the density of oxygen's core region, so that forces
     depend on where atoms lie between grid points (measured: docs/first-principles.md).
     """
