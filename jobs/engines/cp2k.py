@@ -70,10 +70,10 @@ class Settings:
     `eps_scf` the SCF's target; `max_scf` inner steps are made between preconditioners, at most
     `outer_max_scf` + 1 times. A label whose gap between occupied and empty orbitals is below `min_gap_eV`
     is refused: with closed shells and no smearing its SCF has several ends, and which of them is reached
-    depends on the first guess. `basis` is a name in BASIS_MOLOPT. `method` GAPW and GAPW_XC integrate exchange
-    and correlation near the nuclei on atomic grids:
-    the regular grid alone (GPW) cannot resolve the density of oxygen's core region, so that forces
-    depend on where atoms lie between grid points (measured: docs/first-principles.md).
+    depends on the first guess. `basis` is a name in BASIS_MOLOPT. `method` GAPW and GAPW_XC
+    integrate exchange and correlation near the nuclei on atomic grids: the regular grid alone (GPW) cannot
+    resolve the density of oxygen's core region, so that forces depend on where atoms lie between grid
+    points (measured: docs/first-principles.md).
     """
 
     basis: str
