@@ -111,7 +111,8 @@ class Run:
 
     `melt` names what the run descends from: two runs of one melt, in whatever set, are not independent.
     The first `unequilibrated_frames` of a trajectory still remember the start. `decorrelated_frames` is
-    None where it was not assessed.
+    None where it was not assessed. `smallest_gap_eV` is between occupied and empty orbitals, over the
+    frames, where the engine told it of all: near zero, a label depends on how its SCF began.
     """
 
     id: str
@@ -122,6 +123,7 @@ class Run:
     decorrelated_frames: int | None
     autocorrelation_frames: float | None
     parts: tuple[tuple[str, str], ...]  # (file relative to the set, sha256)
+    smallest_gap_eV: float | None = None
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ def read_set(name: str, *, root: Path = DEPOSIT) -> DepositedSet:
             decorrelated_frames=entry["decorrelated_frames"],
             autocorrelation_frames=entry["autocorrelation_frames"],
             parts=tuple((part["file"], part["sha256"]) for part in entry["parts"]),
+            smallest_gap_eV=entry.get("smallest_gap_eV"),
         )
         for entry in facts["runs"]
     )
@@ -417,6 +420,7 @@ class _GrowingRun:
     temperatures_K: set[float] = field(default_factory=set)
     energies_eV: list[float] = field(default_factory=list)
     coordinations: list[float] = field(default_factory=list)
+    gaps_eV: list[float] = field(default_factory=list)
     last_step: int | None = None
     last_positions: NDArray[np.float64] | None = None
 
@@ -494,6 +498,8 @@ class _Writer:
         run.frames += 1
         run.temperatures_K.add(float(frame.temperature_K))
         run.energies_eV.append(frame.energy_eV)
+        if "gap_eV" in frame.info:
+            run.gaps_eV.append(float(frame.info["gap_eV"]))
         if self.kind == "trajectory":
             run.coordinations.append(_mean_coordination(positions, frame.cell, atoms["Si"]))
         self.densities.add(round(density_g_cm3(types, frame.cell), 3))
@@ -574,6 +580,9 @@ class _Writer:
                 series = (np.array(run.energies_eV)[skip:], np.array(run.coordinations)[skip:])
                 time = max(integrated_autocorrelation_time(s) for s in series)
                 decorrelated = (run.frames - skip - 1) // int(np.ceil(3 * time)) + 1
+            gap = {}
+            if len(run.gaps_eV) == run.frames:
+                gap["smallest_gap_eV"] = round(min(run.gaps_eV), 3)
             entries.append(
                 {
                     "id": run.id,
@@ -583,6 +592,7 @@ class _Writer:
                     "unequilibrated_frames": skip,
                     "decorrelated_frames": decorrelated,
                     "autocorrelation_frames": None if time is None else round(time, 2),
+                    **gap,
                     "parts": run.parts,
                 }
             )

@@ -54,7 +54,7 @@ class Products:
         if not self.left_out:
             return None
         if self.kind == "singlepoints":
-            return f"{self.left_out} starts were refused (SCF not converged, or too small a gap)"
+            return f"{self.left_out} starts were refused (SCF not converged)"
         return f"{self.left_out} frames beyond steps whose SCF failed were left out"
 
     @property

@@ -68,9 +68,7 @@ class Settings:
 
     `cutoff_Ry` and `rel_cutoff_Ry` are of the density's grids, `eps_default` the precision of Quickstep,
     `eps_scf` the SCF's target; `max_scf` inner steps are made between preconditioners, at most
-    `outer_max_scf` + 1 times. A label whose gap between occupied and empty orbitals is below `min_gap_eV`
-    is refused: with closed shells and no smearing its SCF has several ends, and which of them is reached
-    depends on the first guess. `basis` is a name in BASIS_MOLOPT. `method` GAPW and GAPW_XC
+    `outer_max_scf` + 1 times. `basis` is a name in BASIS_MOLOPT. `method` GAPW and GAPW_XC
     integrate exchange and correlation near the nuclei on atomic grids: the regular grid alone (GPW) cannot
     resolve the density of oxygen's core region, so that forces depend on where atoms lie between grid
     points (measured: docs/first-principles.md).
@@ -84,7 +82,6 @@ class Settings:
     max_scf: int
     outer_max_scf: int
     method: str = "GPW"
-    min_gap_eV: float = 0.0
 
 
 def read_settings(values: Mapping[str, Any]) -> Settings:
@@ -198,9 +195,7 @@ def version(directory: Path) -> str:
     Raises:
         SuiteError: the log names none.
     """
-    # A label that was refused after its first guess has that one's log only.
-    log = directory / LOG if (directory / LOG).is_file() else directory / _COARSE_FOLDER / LOG
-    with log.open(errors="replace") as handle:
+    with (directory / LOG).open(errors="replace") as handle:
         for line in handle:
             if match := re.search(r"CP2K version (\S+)", line):
                 return match.group(1)
@@ -213,7 +208,8 @@ def version(directory: Path) -> str:
 def single_point(settings: Settings, start: Start, *, directory: Path, threads: int) -> Label:
     """Energy and forces of one configuration, computed in `directory`.
 
-    An SCF that did not converge is returned as such, never dropped here.
+    An SCF that did not converge is returned as such, never dropped here. The gap is known where the
+    settings are fine enough for a first guess on a coarse grid; it is that one's.
 
     Raises:
         EngineError: CP2K is missing, failed, or left no energy or forces.
@@ -222,26 +218,9 @@ def single_point(settings: Settings, start: Start, *, directory: Path, threads: 
     for name in (LOG, "forces.dat"):
         (directory / name).unlink(missing_ok=True)
     guess_file, gap_eV, seconds = _coarse_guess(settings, start, directory, threads=threads)
-    gap = _wants_gap(settings) and gap_eV is None
-    (directory / DECK).write_text(write_deck(settings, start, dynamics=None, guess_file=guess_file, gap=gap))
-    if gap_eV is not None and gap_eV < settings.min_gap_eV:
-        nothing = np.full((len(start.types), 3), np.nan)
-        return Label(
-            np.nan, nothing, _small_gap(gap_eV, settings), scf_steps=0, seconds=seconds, gap_eV=gap_eV
-        )
+    (directory / DECK).write_text(write_deck(settings, start, dynamics=None, guess_file=guess_file))
     seconds += _run(directory, threads=threads)
-    label = read_single_point(directory, n_atoms=len(start.types), seconds=seconds, gap_eV=gap_eV)
-    if label.refusal is None and label.gap_eV is not None and label.gap_eV < settings.min_gap_eV:
-        label = replace(label, refusal=_small_gap(label.gap_eV, settings))
-    return label
-
-
-def _wants_gap(settings: Settings) -> bool:
-    return settings.min_gap_eV > 0
-
-
-def _small_gap(gap_eV: float, settings: Settings) -> str:
-    return f"gap of {gap_eV:.2f} eV, expected at least {settings.min_gap_eV:g}"
+    return read_single_point(directory, n_atoms=len(start.types), seconds=seconds, gap_eV=gap_eV)
 
 
 def _coarse_guess(
@@ -256,7 +235,7 @@ def _coarse_guess(
     coarse = replace(settings, **_COARSE)
 
     def solve(**options: Any) -> tuple[str | None, float, str]:
-        deck = write_deck(start=start, dynamics=None, forces=False, gap=_wants_gap(settings), **options)
+        deck = write_deck(start=start, dynamics=None, forces=False, gap=True, **options)
         (folder / DECK).write_text(deck)
         seconds = _run(folder, threads=threads)
         return _best_guess(folder), seconds, (folder / LOG).read_text(errors="replace")
@@ -276,7 +255,7 @@ def read_single_point(
     seconds: float = 0.0,
     gap_eV: float | None = None,
 ) -> Label:
-    """The result of a single point from its log and `forces.dat`; the gap too, unless it is given.
+    """The result of a single point from its log and `forces.dat`.
 
     Raises:
         EngineError: the log ends early, or the forces are not those of `n_atoms` atoms.
@@ -300,7 +279,7 @@ def read_single_point(
         refusal=None if outcomes[-1][0] == "converged" else UNCONVERGED,
         scf_steps=int(outcomes[-1][1]),
         seconds=seconds,
-        gap_eV=float(gaps[-1]) if gap_eV is None and (gaps := _GAP.findall(text)) else gap_eV,
+        gap_eV=gap_eV,
     )
 
 

@@ -75,7 +75,7 @@ class Dynamics:
 class Label:
     """A single point: `energy_eV` and `forces` (N, 3) in eV/A as the engine gives them.
 
-    `refusal` says why they must not be used, if they must not (they may be NaN then); `gap_eV` is between
+    `refusal` says why they must not be used, if they must not; `gap_eV` is between
     the highest occupied and the lowest empty orbital, where the engine tells.
     """
 

@@ -10,9 +10,8 @@
 Starts come from the input `start` (a melt's configuration number `frames[0]`, or frames of an md
 product) or from an extended XYZ `file` of the parameters. Product: `frames.xyz` (extended XYZ as
 `jobs.frames` reads and `jobs deposit` takes it), `aimd.json`, `decks/`. A step or a label whose SCF did
-not converge, or a label without the gap that its settings want, is left out of `frames.xyz` and listed in
-`aimd.json`. `engine` names the program, one of `jobs.engines.first_principles.ENGINES`, and `settings`
-are that program's.
+not converge is left out of `frames.xyz` and listed in `aimd.json`. `engine` names the program, one of
+`jobs.engines.first_principles.ENGINES`, and `settings` are that program's.
 """
 
 from __future__ import annotations
