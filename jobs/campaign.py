@@ -474,6 +474,12 @@ class _Builder:
         if "again" in run:
             stages = self.runs[run["again"]]
         else:
+            if source != "melt" and run["replicas"] > len(self.runs[source]):
+                raise SuiteError(
+                    f"tier {self.campaign.tier}: run {label} has {run['replicas']} replicas, "
+                    f"expected at most the {len(self.runs[source])} of {source}: "
+                    "two from one start would not be independent"
+                )
             stages = [self._replica(label, run, replica) for replica in range(run["replicas"])]
         self.runs[label] = stages
         if run.get("observe", True):
@@ -569,7 +575,10 @@ class _Builder:
         from jobs.deposit import DEPOSIT, DepositedSet, deposit_root, list_sets
 
         def label_of(found: DepositedSet) -> str:
-            judges = f"reference-{found.n_atoms}-{found.facts['start']}"
+            # Fig. 1 to 5 are at 3000 K; what is at another temperature stands under a label of its own.
+            kelvins = found.facts["temperatures_K"]
+            at = "" if kelvins == [3000.0] else "@" + "-".join(f"{kelvin:g}" for kelvin in kelvins)
+            judges = f"reference-{found.n_atoms}-{found.facts['start']}{at}"
             return judges if found.use == "judge" else "aimd-training"
 
         own = [] if deposit_root(self.about) == DEPOSIT else list_sets(root=deposit_root(self.about))

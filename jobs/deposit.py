@@ -338,7 +338,10 @@ def read_run(deposited: DepositedSet, run_id: str, *, equilibrated: bool) -> Fra
 
 
 def summary(deposited: DepositedSet) -> dict[str, Any]:
-    """What `--list --json` prints of a set; `density_g_cm3` lists every density that occurs."""
+    """What `--list --json` prints of a set.
+
+    `density_g_cm3` lists every density that occurs, `equilibrated_frames` those of each trajectory.
+    """
     facts = deposited.facts
     return {
         "name": deposited.name,
@@ -351,6 +354,11 @@ def summary(deposited: DepositedSet) -> dict[str, Any]:
         "density_g_cm3": facts["densities_g_cm3"],
         "kind": deposited.kind,
         "use": deposited.use,
+        "start": facts["start"],
+        "thermostat": facts["thermostat"],
+        "equilibrated_frames": [run.frames - run.unequilibrated_frames for run in deposited.runs]
+        if deposited.kind == "trajectory"
+        else None,
         "sampler": deposited.sampler["model"] if deposited.sampler else None,
         "timestep_fs": facts["timestep_fs"],
         "runs": len(deposited.runs),
@@ -756,7 +764,13 @@ def deposit(
             entries = writer.finish()
             if not entries:
                 raise SuiteError(f"{source}: found no frame, expected at least one")
+            _refuse_double_use({entry["melt"] for entry in entries}, use=use, root=root)
             old = dict(before.facts) if before else dict(_NOTHING)
+            if before and (other := sorted(writer.densities - set(old["densities_g_cm3"]))):
+                raise SuiteError(
+                    f"{source}: found {other[0]:g} g/cm3, expected {_span(old['densities_g_cm3'])} as in "
+                    f"{name}: frames at another volume are a set of their own"
+                )
             kept_decks = list(old["decks"])
             for deck in decks:
                 copied = {"file": f"decks/{deck.name}", "sha256": file_sha256(deck)}
@@ -810,6 +824,25 @@ def deposit(
     return read_set(name, root=root)
 
 
+def _refuse_double_use(melts: set[str], *, use: str, root: Path) -> None:
+    for other in list_sets(root=root):
+        shared = sorted(melts & {run.melt for run in other.runs})
+        if shared and other.use != use:
+            raise SuiteError(
+                f"{other.directory}: found melt {shared[0]} to {other.use}, expected it not to {use} as "
+                "well: what judges never trains"
+            )
+
+
+def check_cut(*, use: str, kind: str, unequilibrated_frames: int | None) -> None:
+    """A trajectory that judges says where its equilibrium begins."""
+    if (use, kind, unequilibrated_frames) == ("judge", "trajectory", None):
+        raise SuiteError(
+            "deposit: found no --unequilibrated, expected how many first frames of each trajectory still "
+            "remember the start (0 if none)"
+        )
+
+
 # Command line -------------------------------------------------------------------------------------
 
 
@@ -853,7 +886,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=None,
         metavar="FRAMES",
-        help="first frames of each trajectory to skip (default: 0; of a stepwise product, its relaxation)",
+        help="first frames of each trajectory that still remember the start; needed where it judges "
+        "(default: 0; of a stepwise product, its relaxation)",
     )
     parser.add_argument("--licence", help="SPDX name, for example CC0-1.0")
     parser.add_argument("--provenance", help="who computed what, from what")
@@ -908,6 +942,7 @@ def main(args: argparse.Namespace) -> int:
         if not (key and equals):
             raise SuiteError(f"--setting: found {setting!r}, expected KEY=VALUE")
         settings[key] = value
+    check_cut(use=args.use, kind=args.kind, unequilibrated_frames=args.unequilibrated)
     deposited = deposit(
         read_extxyz(args.path),
         source=str(args.path),
@@ -953,7 +988,10 @@ def _deposit_stages(args: argparse.Namespace) -> int:
         if getattr(args, option) is None:
             raise SuiteError(f"deposit: found no --{option}, expected --name and --use with --from-stage")
     products = read_products(args.from_stage)
-    skip = products.unequilibrated_frames if args.unequilibrated is None else args.unequilibrated
+    skip = args.unequilibrated
+    if skip is None and products.unequilibrated_frames:
+        skip = products.unequilibrated_frames
+    check_cut(use=args.use, kind=products.kind, unequilibrated_frames=skip)
     with tempfile.TemporaryDirectory() as folder:
         deposited = deposit(
             products.frames(),
@@ -969,10 +1007,11 @@ def _deposit_stages(args: argparse.Namespace) -> int:
             start=args.start or products.start,
             thermostat=products.thermostat,
             timestep_fs=products.timestep_fs,
-            unequilibrated_frames=skip,
+            unequilibrated_frames=skip or 0,
             licence=args.licence or "CC0-1.0",
             provenance=args.provenance or products.provenance,
             decks=products.copy_decks(Path(folder)),
+            sampler=args.sampler,
             append=args.append,
             root=args.root,
         )

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.deposit import DEPOSIT, KINDS, STARTS, USES, deposit, list_sets
+from jobs.deposit import DEPOSIT, KINDS, STARTS, USES, check_cut, deposit, list_sets
 from jobs.errors import SuiteError
 from jobs.frames import TYPE_MAP, Frame
 from jobs.readers import Batch, Source
@@ -370,6 +370,7 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
             "import: found no --start, expected what the trajectories that judge began from: "
             f"{', '.join(STARTS)}"
         )
+    check_cut(use=arguments.use, kind=kind, unequilibrated_frames=arguments.unequilibrated)
     trajectory = kind == "trajectory"
     level = _level(sources, arguments)
     timestep = _one(sources, "timestep_fs", arguments.timestep_fs) if trajectory else None
@@ -398,7 +399,7 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
         start=start,
         thermostat=thermostat,
         timestep_fs=timestep,
-        unequilibrated_frames=arguments.unequilibrated,
+        unequilibrated_frames=arguments.unequilibrated or 0,
         licence=arguments.licence,
         provenance=" ".join(filter(None, [arguments.provenance, f"Imported from {names}."])),
         decks=[],
@@ -488,7 +489,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "melts nobody knows; held-out errors are then too good",
     )
     into.add_argument(
-        "--unequilibrated", type=int, default=0, metavar="FRAMES", help="first frames of a trajectory to skip"
+        "--unequilibrated",
+        type=int,
+        metavar="FRAMES",
+        help="first frames of a trajectory that still remember the start; needed where it judges",
     )
     saying = parser.add_argument_group("where the files do not say it, or to overrule them")
     saying.add_argument("--temperature", type=float, metavar="K", help="target temperature of the run")

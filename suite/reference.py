@@ -15,6 +15,9 @@ from suite.verdict import Band, NotTested, Verdict, decide
 
 SAMPLE_FRACTION = 0.1  # a reweighted reference with fewer effective samples decides nothing (DESIGN.md)
 SEEDS = 4
+# A trajectory that was cut too early is still on its way from its start's energy to its temperature. Of 120
+# steps of 2 fs and 96 atoms the mean is good to 2 %; 10 % more is a fault that claims must catch.
+TEMPERATURE_TOLERANCE = 0.05
 
 Distance = Callable[[Groups, Groups], float]
 Reader = Callable[[Sequence[Observation]], "Curves"]
@@ -88,11 +91,11 @@ def aimd_reference(
 
     A static property may come from PBE single points reweighted to PBE (label `reference-reweighted`) with
     an effective sample fraction of at least 0.1. Otherwise AIMD started from NNP and from BKS configurations
-    must both be there and agree within `band` (the 95% interval of `start_difference` inside it): short
-    AIMD keeps the network it was started from. Both are then the reference together.
+    must both be there, at their temperature, and agree within `band` (the 95% interval of `start_difference`
+    inside it): short AIMD keeps the network it was started from. Both are then the reference together.
 
     Raises:
-        NotTested: no reference, or the start decides.
+        NotTested: no reference, one that is not at its temperature, or the start decides.
     """
     thin = ""
     if static and "reference-reweighted" in evidence:
@@ -117,6 +120,8 @@ def aimd_reference(
             f"no AIMD of {size} atoms that may judge ({' and '.join(missing)} not deposited): without both "
             f"starts the start would decide{thin}"
         )
+    for label in starts:
+        _require_temperature(label, evidence.observables(label))
     from_nnp, from_bks = common(*(read(evidence.observables(label)) for label in starts))
     apart = start_difference(from_nnp, from_bks)
     if decide(apart, band)[0] is not Verdict.PASS:
@@ -125,6 +130,19 @@ def aimd_reference(
             f"({apart.ci_low:.3g} to {apart.ci_high:.3g}), not within the band{thin}"
         )
     return Curves(from_nnp.x, from_nnp.groups + from_bks.groups)
+
+
+def _require_temperature(label: str, runs: Sequence[Observation]) -> None:
+    found = float(
+        np.mean([np.mean(run["temperature_K"]) for run in runs if "temperature_K" in run] or np.nan)
+    )
+    target = runs[0].facts["temperature_K"]
+    # Without velocities (VASP's files) nobody can tell.
+    if abs(found - target) > TEMPERATURE_TOLERANCE * target:
+        raise NotTested(
+            f"{label} ran at {found:.0f} K on average, not within {TEMPERATURE_TOLERANCE:.0%} of "
+            f"{target:g} K: its start is not forgotten"
+        )
 
 
 def require_pbe_216(evidence: Evidence) -> None:

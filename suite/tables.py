@@ -19,7 +19,7 @@ from jobs.reference import Row, read_experiment
 from suite.distances import moments, peak
 from suite.evidence import Evidence, Observation
 from suite.reference import SAMPLE_FRACTION, Curves, read_curves
-from suite.statistics import Array, Estimate, Groups, estimate, mean_of
+from suite.statistics import Array, Estimate, Groups, estimate, estimate_mean, mean_of
 from suite.test_fig1_rdf import peak_feature, rdf_reader
 from suite.test_fig2_badf import MAXIMUM_HALF_WIDTH, MAXIMUM_WINDOW, badf_reader
 from suite.verdict import NotTested, Pending
@@ -108,7 +108,14 @@ def _count(key: str, *, factor: float = 1.0) -> Callable[[Sequence[Observation]]
     return measure
 
 
+def _temperature(runs: Sequence[Observation]) -> Estimate:
+    if any("temperature_K" not in run for run in runs):
+        raise NotTested("velocities are not known")
+    return estimate_mean([np.atleast_1d(run["temperature_K"]) for run in runs])
+
+
 QUANTITIES = (
+    Quantity("temperature", "K", _temperature),
     Quantity("first Si-O peak of g(r)", "Å", _peak("Si-O"), ("pbe-glass-Si-O",)),
     Quantity("first O-O peak of g(r)", "Å", _peak("O-O"), ("pbe-glass-O-O",)),
     Quantity("first Si-Si peak of g(r) above 2.7 Å", "Å", _peak("Si-Si"), ("pbe-glass-Si-Si",)),

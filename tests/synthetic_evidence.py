@@ -84,6 +84,7 @@ def write_observation(
     np.savez(directory / "observables.npz", **arrays)
     about = {
         "n_atoms": n_atoms,
+        "temperature_K": 3000.0,
         "density_g_cm3": 2.2,
         "dangerous_builds": 0,
         "lost_atoms": 0,

@@ -33,6 +33,7 @@ SETTINGS = {
     "max_scf": 20,
     "outer_max_scf": 5,
 }
+JUDGE = ("--use", "judge", "--unequilibrated", "0")
 POSITIONS = np.array([[2.5, 2.5, 2.5], [4.02, 2.6, 2.5], [0.98, 2.45, 2.62]])
 try:
     cp2k.find_cp2k()
@@ -185,8 +186,8 @@ class TestDepositFromStage:
         first = product(store, trajectory(1, list(range(8))))
         second = product(store, trajectory(2, list(range(8))), seed=2)
         root = tmp_path / "deposit"
-        assert deposit(root, "--from-stage", first, "--name", "s", "--use", "judge") == 0
-        assert deposit(root, "--from-stage", second, "--name", "s", "--use", "judge", "--append") == 0
+        assert deposit(root, "--from-stage", first, "--name", "s", *JUDGE) == 0
+        assert deposit(root, "--from-stage", second, "--name", "s", *JUDGE, "--append") == 0
         found = read_set("s", root=root)
         assert [run.id for run in found.runs] == ["nnp-1-3000K", "nnp-2-3000K"]
         facts = found.facts
@@ -203,26 +204,26 @@ class TestDepositFromStage:
         ]
         assert first.name in facts["provenance"][0]
         # Both at once are the same set.
-        assert deposit(root, "--from-stage", first, second, "--name", "t", "--use", "judge") == 0
+        assert deposit(root, "--from-stage", first, second, "--name", "t", *JUDGE) == 0
         assert [run.id for run in read_set("t", root=root).runs] == [run.id for run in found.runs]
 
     def test_same_product_again_is_refused_in_one_line(self, tmp_path, capsys):
         store, root = Store(tmp_path / "store"), tmp_path / "deposit"
         made = product(store, trajectory(1, list(range(8))))
-        options = ("--from-stage", made, "--name", "s", "--use", "judge")
+        options = ("--from-stage", made, "--name", "s", *JUDGE)
         assert deposit(root, *options) == 0
         assert deposit(root, *options, "--append") == 2
         said = capsys.readouterr().err
         assert "found run nnp-1-3000K, expected a run that the set does not have yet" in said
         assert len(said.splitlines()) == 1
-        assert deposit(root, "--from-stage", made, made, "--name", "t", "--use", "judge") == 2
+        assert deposit(root, "--from-stage", made, made, "--name", "t", *JUDGE) == 2
         assert "found it twice" in capsys.readouterr().err
 
     def test_longest_stretch_without_a_gap_is_deposited(self, tmp_path, capsys):
         store, root = Store(tmp_path / "store"), tmp_path / "deposit"
         steps = [0, 1, 2, 4, 5, 6, 7, 9]
         made = product(store, trajectory(1, steps) + trajectory(2, [0, 1, 2, 3]))
-        assert deposit(root, "--from-stage", made, "--name", "s", "--use", "judge") == 0
+        assert deposit(root, "--from-stage", made, "--name", "s", *JUDGE) == 0
         assert "4 frames beyond steps whose SCF failed were left out" in capsys.readouterr().out
         found = read_set("s", root=root)
         assert [run.frames for run in found.runs] == [4, 4]
@@ -251,6 +252,21 @@ class TestDepositFromStage:
         said = "2 starts were refused (SCF not converged)"
         assert said in capsys.readouterr().out
         assert said in read_set("s", root=root).facts["provenance"][0]
+
+    def test_single_points_of_a_sampler_name_it(self, tmp_path):
+        store, root = Store(tmp_path / "store"), tmp_path / "deposit"
+        label = frame_text("replica=1 temperature_K=3000 energy=-900", forces=True)
+        made = product(store, label, mode="labels")
+        options = ("--from-stage", made, "--name", "s", "--use", "judge", "--sampler", "deepmd-96")
+        assert deposit(root, *options) == 0
+        assert read_set("s", root=root).sampler["model"] == "deepmd-96"
+
+    def test_a_trajectory_that_judges_says_where_equilibrium_begins(self, tmp_path, capsys):
+        store, root = Store(tmp_path / "store"), tmp_path / "deposit"
+        options = ("--from-stage", product(store, trajectory(1, [0, 1, 2])), "--name", "s", "--use", "judge")
+        assert deposit(root, *options) == 2
+        assert "found no --unequilibrated, expected how many first frames" in capsys.readouterr().err
+        assert deposit(root, *options, "--unequilibrated", "1") == 0
 
     def test_what_does_not_belong_together_is_refused(self, tmp_path):
         store = Store(tmp_path / "store")

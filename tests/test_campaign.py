@@ -142,6 +142,7 @@ def test_every_label_a_claim_needs_is_known():
         ("start: start-97", "run liquid-96-bks starts from start-97, expected melt or a run above"),
         ("potential: bsk", "run liquid-96-bks: found potential bsk, expected one of bks, tersoff"),
         ("timestep_fs: null", None),
+        ("replicas: 99", "run liquid-96-bks has 99 replicas, expected at most the"),
         ("schedule_: []", "run liquid-96-bks: found neither schedule nor quench"),
     ],
 )

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -260,6 +261,16 @@ def test_the_start_must_not_decide(tmp_path):
         assert found.verdict is Verdict.NOT_TESTED
         assert "the start decides" in found.reason
     assert judged(evidence, "inherited/96/Si-O").verdict is Verdict.FAIL
+
+
+def test_a_reference_that_is_not_at_its_temperature_judges_nothing(tmp_path):
+    evidence = liquid_with_reference(tmp_path, bks_start={"temperature_K": 2700.0})
+    for atom in AGAINST_AIMD:
+        found = judged(evidence, atom)
+        assert found.verdict is Verdict.NOT_TESTED
+        assert re.search(
+            r"reference-96-bks ran at 2[67]\d\d K on average, not within 5% of 3000 K", found.reason
+        )
 
 
 def test_one_start_alone_judges_nothing(tmp_path):

@@ -275,6 +275,29 @@ def test_other_composition_in_one_set_is_refused(tmp_path):
         deposit_file(write_extxyz(tmp_path / "f.xyz", frames), tmp_path / "root")
 
 
+def test_a_melt_that_judges_does_not_train(tmp_path):
+    root = tmp_path / "root"
+    path = write_extxyz(tmp_path / "f.xyz", real_frames(3))
+    deposit_file(path, root, use="judge")
+    with pytest.raises(SuiteError, match=r"t: found melt bks-4 to judge, expected it not to train as well"):
+        deposit_file(path, root, name="other", use="train")
+    assert [s.name for s in deposit.list_sets(root=root)] == ["t"]
+
+
+def test_another_volume_is_a_set_of_its_own(tmp_path):
+    root = tmp_path / "root"
+    deposit_file(write_extxyz(tmp_path / "f.xyz", real_frames(3)), root)
+    wide = [
+        Frame(**{**frame.__dict__, "cell": 1.01 * frame.cell, "positions": 1.01 * frame.positions})
+        for frame in real_frames(3, replica="5")
+    ]
+    path = write_extxyz(tmp_path / "g.xyz", wide)
+    with pytest.raises(SuiteError, match=r"found 2\.135 g/cm3, expected 2\.2 as in t"):
+        deposit_file(path, root, append=True)
+    assert deposit.read_set("t", root=root).frames == 3
+    assert deposit_file(path, root, name="wide").frames == 3
+
+
 def test_spliced_trajectory_is_refused(tmp_path):
     frames = real_frames(3)
     frames[2] = Frame(**{**frames[2].__dict__, "positions": frames[2].positions[::-1]})
@@ -453,6 +476,9 @@ def test_command_deposits_and_lists(tmp_path, capsys):
     words = "--kind trajectory --use judge --start nnp --engine CP2K --engine-version 1 --functional PBE"
     words += " --basis DZVP --licence CC0-1.0 --timestep-fs 2 --setting a=1 --setting b=2"
     texts = ("--thermostat", "none", "--provenance", "a test")
+    with pytest.raises(SuiteError, match="found no --unequilibrated, expected how many first frames"):
+        run_command(path, "--name", "x", *words.split(), *texts, "--root", root)
+    words += " --unequilibrated 0"
     assert run_command(path, "--name", "x", *words.split(), *texts, "--root", root) == 0
     capsys.readouterr()
     assert run_command("--list", "--json", "--root", root) == 0

@@ -741,6 +741,9 @@ def test_a_gap_in_a_trajectory_is_refused(tmp_path, capsys):
     options = ("--deposit", "ref", "--use", "judge", "--start", "nnp", "--root", root)
     code, _, err = said(capsys, tmp_path / "OUTCAR", *options)
     assert code == 2
+    assert "found no --unequilibrated, expected how many first frames" in err
+    code, _, err = said(capsys, tmp_path / "OUTCAR", *options, "--unequilibrated", 0)
+    assert code == 2
     assert "found step 5 after 3, expected evenly spaced" in err
     assert list(root.iterdir()) == []
 
@@ -803,7 +806,7 @@ def test_what_the_files_do_not_say_is_asked_for(tmp_path, capsys):
     level = ("--engine", "VASP", "--engine-version", "5.4.4", "--functional", "PBE", "--basis", "PAW")
     _, _, err = said(capsys, *base, *level)
     assert "found no temperature of the run, expected it by --temperature K" in err
-    judge = (*base[:-4], "--use", "judge", "--start", "nnp", "--root", root, *level)
+    judge = (*base[:-4], "--use", "judge", "--start", "nnp", "--unequilibrated", "0", "--root", root, *level)
     _, _, err = said(capsys, *judge, "--temperature", "3000")
     assert "found nothing for the trajectory's timestep_fs, expected --timestep-fs" in err
     code, *_ = said(capsys, *base, *level, "--temperature", "3000", "--stretch", "3")
