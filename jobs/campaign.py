@@ -51,7 +51,8 @@ class Campaign:
     """Name of a user's potential, where one is judged."""
     labels: dict[str, list[Stage]] = field(default_factory=dict)
     runs: dict[str, list[Stage]] = field(default_factory=dict)
-    """The MD stages of each run of the tier; those of runs that nobody observes stand behind no label."""
+    """The stages of each run of the tier, and with `nothing` of `aimd-96` and `aimd-216`: what moves atoms.
+    Those of runs that nobody observes stand behind no label."""
     unavailable: dict[str, str] = field(default_factory=dict)
     deviations: list[str] = field(default_factory=list)
 
@@ -237,7 +238,10 @@ class _Builder:
         }
         if share < 1:
             parameters |= {"max_train_frames": share, "subset_seed": seed}
-        inputs = {f"aimd-{n}": stage for n, stage in enumerate(self._aimd(nnp), start=1)} if rebuilt else {}
+        computed = self._aimd(nnp) if rebuilt else []
+        if rebuilt:
+            self.runs[f"aimd-{nnp.removeprefix('deepmd-')}"] = computed
+        inputs = {f"aimd-{n}": stage for n, stage in enumerate(computed, start=1)}
         label = f"dataset for {DISPLAY_NAMES[nnp]}"
         if share < 1:
             label = f"{share:.3g} of the {label}, draw {seed}"

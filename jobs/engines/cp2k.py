@@ -110,7 +110,7 @@ def find_cp2k() -> str:
         except EngineError:
             continue
     raise EngineError(
-        f"CP2K: found none of {', '.join(_PROGRAMS)} on PATH, expected CP2K; see README, Install"
+        f"CP2K: found none of {', '.join(_PROGRAMS)} on PATH, expected CP2K; see README, On Debian"
     )
 
 
