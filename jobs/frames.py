@@ -141,6 +141,22 @@ def _read_frame(n_line: str, comment: str, rows: list[str], where: str) -> Frame
     )
 
 
+def format_extxyz(
+    types: NDArray[np.int8],
+    columns: Mapping[str, NDArray[np.float64]],
+    *,
+    cell: NDArray[np.float64],
+    comment: str,
+) -> str:
+    """One frame of extended XYZ: `columns` (N, 3) by name, `pos` first; `cell` (3, 3), rows are vectors."""
+    lattice = " ".join(f"{value:.10g}" for value in cell.ravel())
+    properties = ":".join(["species:S:1", *(f"{name}:R:3" for name in columns)])
+    lines = [str(len(types)), f'Lattice="{lattice}" Properties={properties} {comment} pbc="T T T"']
+    for species, row in zip(types, np.hstack(list(columns.values())), strict=True):
+        lines.append(f"{TYPE_MAP[species]} " + " ".join(f"{value:.9f}" for value in row))
+    return "\n".join(lines) + "\n"
+
+
 def read_extxyz(path: Path) -> Iterator[Frame]:
     """Frames of an extended XYZ file, one at a time.
 

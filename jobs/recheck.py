@@ -18,9 +18,8 @@ from jobs.deposit import DEPOSIT, DepositedSet, iter_run, read_set
 from jobs.engines.first_principles import load_engine, named_settings
 from jobs.errors import SuiteError
 from jobs.files import write_json
-from jobs.frames import TYPE_MAP, Frame, read_extxyz
+from jobs.frames import TYPE_MAP, Frame, format_extxyz, read_extxyz
 from jobs.stage import Stage
-from jobs.starts import format_start
 from jobs.store import Store
 
 # Two first guesses ended in forces 40 to 56 meV/A apart where the gap was at most 0.06 eV, 3 where it was
@@ -107,7 +106,7 @@ def plan(
     stages = []
     for replica, drawn in enumerate(frames):
         comment = f"source={source} replica={replica} temperature_K={drawn.temperature_K:g}"
-        text = format_start(drawn.types, drawn.positions, cell=drawn.cell, comment=comment)
+        text = format_extxyz(drawn.types, {"pos": drawn.positions}, cell=drawn.cell, comment=comment)
         sha256 = hashlib.sha256(text.encode()).hexdigest()
         path = folder / f"{sha256[:16]}.xyz"
         if write:

@@ -6,11 +6,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jobs.errors import SuiteError
 from jobs.files import write_whole
-from jobs.frames import TYPE_MAP
+from jobs.frames import format_extxyz
 from jobs.stage import Stage
 from jobs.store import Store
 
@@ -98,30 +97,9 @@ def start_text(stage: Stage, product: Path, *, replica: int) -> str:
     last = trajectory.n_frames - 1
     positions, velocities = next(iter(trajectory.iter(last, last + 1, 1)))
     source = stage.parameters.get("potential", "nnp")
-    return format_start(
+    return format_extxyz(
         np.asarray(trajectory.types, np.int8),
-        np.mod(positions[0], trajectory.cell),
+        {"pos": np.mod(positions[0], trajectory.cell), "velocities_A_per_fs": velocities[0]},
         cell=np.diag(trajectory.cell),
         comment=f"source={source} replica={replica} temperature_K={trajectory.facts['temperature_K']:g}",
-        velocities=velocities[0],
     )
-
-
-def format_start(
-    types: NDArray[np.int8],
-    positions: NDArray[np.float64],
-    *,
-    cell: NDArray[np.float64],
-    comment: str,
-    velocities: NDArray[np.float64] | None = None,
-) -> str:
-    """One start: `positions` (N, 3) A, `cell` (3, 3) A, rows are vectors, `velocities` (N, 3) A/fs."""
-    lattice = " ".join(f"{value:.10g}" for value in cell.ravel())
-    columns, values = "species:S:1:pos:R:3", positions
-    if velocities is not None:
-        columns += ":velocities_A_per_fs:R:3"
-        values = np.hstack([positions, velocities])
-    lines = [str(len(types)), f'Lattice="{lattice}" Properties={columns} {comment} pbc="T T T"']
-    for species, row in zip(types, values, strict=True):
-        lines.append(f"{TYPE_MAP[species]} " + " ".join(f"{value:.9f}" for value in row))
-    return "\n".join(lines) + "\n"

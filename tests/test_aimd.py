@@ -153,7 +153,7 @@ class TestRuns:
             ensemble="nve",
             thermostat=None,
             damping_fs=100.0,
-            settings={**SETTINGS, "max_scf": 4, "outer_max_scf": 1},
+            settings={**SETTINGS, "max_scf": 5, "outer_max_scf": 1},
         )
         aimd.run(stage)
         record = product(stage.directory)
@@ -167,7 +167,7 @@ class TestRuns:
 
     def test_no_converged_frame_is_an_error(self, tmp_path):
         file = starts_file(tmp_path / "starts.xyz")
-        stage = workspace(tmp_path / "out", file, settings={**SETTINGS, "max_scf": 1, "outer_max_scf": 1})
+        stage = workspace(tmp_path / "out", file, settings={**SETTINGS, "max_scf": 5, "outer_max_scf": 1})
         with pytest.raises(SuiteError, match=r"all 1 frames refused \(SCF not converged\)"):
             aimd.run(stage)
         assert not (stage.directory / "frames.xyz").exists()

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from jobs.engines.first_principles import FUNCTIONAL, Dynamics, Engine, Start, load_engine
 from jobs.errors import SuiteError
 from jobs.files import write_json
-from jobs.frames import TYPE_MAP, UNCONVERGED, density_g_cm3
+from jobs.frames import TYPE_MAP, UNCONVERGED, density_g_cm3, format_extxyz
 from jobs.workspace import Workspace
 
 CODE_VERSION = 2
@@ -410,25 +410,15 @@ def _frame_text(
     facts: Mapping[str, Any],
 ) -> str:
     """One frame of an extended XYZ file: A, eV, eV/A, A/fs."""
-    lattice = " ".join(f"{value:.10g}" for value in task.start.cell.ravel())
-    columns = "species:S:1:pos:R:3"
-    tables = [positions]
+    moving = {} if velocities is None else {"velocities_A_per_fs": velocities}
     source = task.source if velocities is None else f"aimd start={task.source}"
-    if velocities is not None:
-        columns += ":velocities_A_per_fs:R:3"
-        tables.append(velocities)
-    columns += ":forces:R:3"
-    tables.append(forces)
-    comment = (
-        f'Lattice="{lattice}" Properties={columns} source={source} replica={task.replica}'
-        f" temperature_K={task.temperature_K:g} energy={energy_eV:.10f}"
-        + "".join(f" {key}={value}" for key, value in facts.items())
-        + ' pbc="T T T"'
+    return format_extxyz(
+        task.start.types,
+        {"pos": positions, **moving, "forces": forces},
+        cell=task.start.cell,
+        comment=f"source={source} replica={task.replica} temperature_K={task.temperature_K:g}"
+        f" energy={energy_eV:.10f}" + "".join(f" {key}={value}" for key, value in facts.items()),
     )
-    lines = [str(len(positions)), comment]
-    for species, row in zip(task.start.types, np.concatenate(tables, axis=1), strict=True):
-        lines.append(f"{TYPE_MAP[species]} " + " ".join(f"{value:.9f}" for value in row))
-    return "\n".join(lines) + "\n"
 
 
 def _finish(workspace: Workspace, program: _Program, records: Sequence[Mapping[str, Any]]) -> None:
