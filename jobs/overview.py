@@ -37,7 +37,8 @@ def _duration(seconds: float) -> str:
 
 
 def _all_stages(campaign: Campaign) -> list[Stage]:
-    return in_order(campaign.select())
+    """Those behind labels, and runs that no label observes."""
+    return in_order(campaign.select([*campaign.labels, *campaign.runs]))
 
 
 def graph(campaign: Campaign, *, dot: bool) -> None:
@@ -60,7 +61,8 @@ def graph(campaign: Campaign, *, dot: bool) -> None:
         title=f"tier {campaign.tier}, from {campaign.start_from}",
         box=None,
     )
-    for label, stages in campaign.labels.items():
+    # A run that is observed goes by its label's stages.
+    for label, stages in (campaign.labels | campaign.runs | campaign.labels).items():
         cost = sum(stage.core_seconds for stage in in_order(stages))
         table.add_row(
             label, str(len(stages)), stages[0].name, _duration(cost) + " of one core, inputs included"

@@ -179,3 +179,15 @@ def test_own_potential_is_known_by_its_files_not_by_their_place(tmp_path):
         assert planned.results_name == "smoke-own"
         assert "train-96" in planned.unavailable, number
     assert identities[0] == identities[1] != identities[2]
+
+
+def test_gc_keeps_runs_that_nobody_observes(tmp_path, capsys):
+    from jobs.overview import collect_garbage
+    from jobs.store import Store
+
+    started = build_campaign("reference").runs["nnp-3000"][0]
+    (tmp_path / started.name).mkdir()
+    (tmp_path / "md-0123456789abcdef").mkdir()
+    collect_garbage(build_campaign("laptop"), Store(tmp_path), trajectories=False, really=True)
+    assert [path.name for path in tmp_path.glob("md-*")] == [started.name]
+    assert "deleted" in capsys.readouterr().out
