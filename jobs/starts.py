@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jobs.engines.first_principles import kinetic_temperatures_K
 from jobs.errors import SuiteError
 from jobs.files import write_whole
 from jobs.frames import format_extxyz
@@ -52,6 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="leave out the first K replicas, whose starts were drawn before; others keep their numbers",
     )
+    parser.add_argument(
+        "--heat-to",
+        type=float,
+        default=None,
+        metavar="K",
+        help="scale the velocities of each start to this instantaneous temperature: another potential than the "
+        "one that first-principles MD obeys takes up heat while its bonds adjust",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="extended XYZ")
     add_store_option(parser)
 
@@ -83,22 +92,31 @@ def main(arguments: argparse.Namespace) -> int:
             f"{arguments.run} finished, expected all; python -m jobs run --tier {arguments.tier} "
             f"--only {arguments.run}"
         )
-    texts = [start_text(stage, store.path(stage.name), replica=number) for number, stage in numbered]
+    texts = [
+        start_text(stage, store.path(stage.name), replica=number, heat_to_K=arguments.heat_to)
+        for number, stage in numbered
+    ]
     write_whole(arguments.output, "".join(texts))
     print(f"{arguments.output}: {len(texts)} starts, replicas {numbered[0][0]} to {numbered[-1][0]}")
     return 0
 
 
-def start_text(stage: Stage, product: Path, *, replica: int) -> str:
-    """The last frame of an MD product as a frame of extended XYZ: A and A/fs, atoms inside the box."""
+def start_text(stage: Stage, product: Path, *, replica: int, heat_to_K: float | None = None) -> str:
+    """The last frame of an MD product as a frame of extended XYZ: A and A/fs, atoms inside the box.
+
+    With `heat_to_K` its velocities are scaled to that temperature.
+    """
     from jobs.trajectory import open_trajectory
 
     trajectory = open_trajectory(product)
     last = trajectory.n_frames - 1
+    types = np.asarray(trajectory.types, np.int8)
     positions, velocities = next(iter(trajectory.iter(last, last + 1, 1)))
+    if heat_to_K is not None:
+        velocities = velocities * np.sqrt(heat_to_K / kinetic_temperatures_K(types, velocities))
     source = stage.parameters.get("potential", "nnp")
     return format_extxyz(
-        np.asarray(trajectory.types, np.int8),
+        types,
         {"pos": np.mod(positions[0], trajectory.cell), "velocities_A_per_fs": velocities[0]},
         cell=np.diag(trajectory.cell),
         comment=f"source={source} replica={replica} temperature_K={trajectory.facts['temperature_K']:g}",

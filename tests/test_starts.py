@@ -71,6 +71,12 @@ def test_last_states_of_a_run_become_starts_that_aimd_plans(tier, tmp_path, caps
         np.testing.assert_allclose(velocities, trajectory.velocities(last, last + 1)[0], atol=1e-9)
         types = np.array([symbol == "O" for symbol in frame.get_chemical_symbols()], np.int8)
         assert 1500 < kinetic_temperatures_K(types, velocities[None])[0] < 6500
+    heated = tmp_path / "heated.xyz"
+    assert starts(tier, store, heated, "--heat-to", 3900) == 0
+    hot = read(heated, index=0)
+    np.testing.assert_allclose(hot.get_positions(), frames[0].get_positions())
+    velocities = hot.arrays["velocities_A_per_fs"][None]
+    assert kinetic_temperatures_K(types, velocities)[0] == pytest.approx(3900, abs=0.1)
     later = tmp_path / "later.xyz"
     assert starts(tier, store, later, "--after", 1) == 0
     assert read(later).info["replica"] == 42
