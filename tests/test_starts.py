@@ -76,6 +76,7 @@ def test_last_states_of_a_run_become_starts_that_aimd_plans(tier, tmp_path, caps
     hot = read(heated, index=0)
     np.testing.assert_allclose(hot.get_positions(), frames[0].get_positions())
     velocities = hot.arrays["velocities_A_per_fs"][None]
+    types = np.array([symbol == "O" for symbol in hot.get_chemical_symbols()], np.int8)
     assert kinetic_temperatures_K(types, velocities)[0] == pytest.approx(3900, abs=0.1)
     later = tmp_path / "later.xyz"
     assert starts(tier, store, later, "--after", 1) == 0
