@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=None,
         metavar="K",
-        help="scale the velocities of each start to this instantaneous temperature: bonds that another potential "
-        "made take up heat while they adjust",
+        help="scale each start's velocities to this instantaneous temperature: bonds that another "
+        "potential made take up heat while they adjust",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="extended XYZ")
     add_store_option(parser)
