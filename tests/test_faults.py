@@ -6,10 +6,11 @@ from synthetic_evidence import replicas, write_heldout, write_training
 
 from suite.claims import REGISTRY, evaluate, load_claims
 from suite.evidence import Evidence
-from suite.faults import FAULTS, report_faults
+from suite.faults import CLAIM_MODULES, FAULTS, report_faults
 from suite.verdict import Verdict
 
-import_module("suite.test_faults")
+for module in (*CLAIM_MODULES, "faults"):
+    import_module(f"suite.test_{module}")
 
 
 @pytest.fixture(scope="module")
