@@ -263,8 +263,6 @@ def _script(
     for chunk in chunks:
         segment = chunk.segment
         if previous is None or previous.first != chunk.first:
-            if previous is not None:
-                lines += [f"unfix {name}" for name in previous.segment.fixes]
             lines += [f"timestep {segment.timestep_fs / FS_PER_PS}", *segment.integrator]
         lines.append(f"log {chunk.log}")
         if segment.dumped:
@@ -277,6 +275,9 @@ def _script(
             lines.append("undump part")
         if chunk is chunks[-1]:
             lines.append(f"write_data ../{FINAL} nocoeff")
+        if chunk.stop == chunk.last:
+            # Before the restart is written: a fix of that name would take up the old thermostat's state from it.
+            lines += [f"unfix {name}" for name in segment.fixes]
         lines += ["log none", "write_restart restart.tmp", f"shell mv restart.tmp restart-{chunk.stop}"]
         lines.append(f"shell rm -f restart-{chunk.start}")
         previous = chunk
