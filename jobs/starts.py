@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.engines.first_principles import kinetic_temperatures_K
+from jobs.engines.first_principles import FUSED_ANGSTROM, Start, kinetic_temperatures_K
 from jobs.errors import SuiteError
 from jobs.files import write_whole
 from jobs.frames import format_extxyz
-from jobs.stage import Stage
 from jobs.store import Store
 
 DESCRIPTION = (
     "Write the last state of each replica of a tier's MD run, with velocities, as starts for "
     "`python -m jobs aimd`. Each start is a melt of its own and gets a number of its own, counted from "
-    "--first-replica; in a deposited set, starts of one number are one melt."
+    "--first-replica; in a deposited set, starts of one number are one melt. States with fused atoms are "
+    "left out."
 )
 EPILOG = (
     "Example: python -m jobs run --tier reference --only nnp-3000 && python -m jobs starts --run nnp-3000 "
@@ -92,17 +92,27 @@ def main(arguments: argparse.Namespace) -> int:
             f"{arguments.run} finished, expected all; python -m jobs run --tier {arguments.tier} "
             f"--only {arguments.run}"
         )
-    texts = [
-        start_text(stage, store.path(stage.name), replica=number, heat_to_K=arguments.heat_to)
-        for number, stage in numbered
-    ]
+    texts = []
+    for number, stage in numbered:
+        start, temperature_K = last_state(store.path(stage.name), heat_to_K=arguments.heat_to)
+        closest = start.closest_pair_angstrom()
+        if not closest >= FUSED_ANGSTROM:  # NaN too
+            print(f"left out replica {number}: found atoms {closest:.2f} A apart; the potential failed")
+            continue
+        source = stage.parameters.get("potential", "nnp")
+        comment = f"source={source} replica={number} temperature_K={temperature_K:g}"
+        assert start.velocities is not None
+        arrays = {"pos": start.positions, "velocities_A_per_fs": start.velocities}
+        texts.append(format_extxyz(start.types, arrays, cell=start.cell, comment=comment))
+    if not texts:
+        raise SuiteError(f"{arguments.run}: found fused atoms in all {len(numbered)} states, expected starts")
     write_whole(arguments.output, "".join(texts))
     print(f"{arguments.output}: {len(texts)} starts, replicas {numbered[0][0]} to {numbered[-1][0]}")
     return 0
 
 
-def start_text(stage: Stage, product: Path, *, replica: int, heat_to_K: float | None = None) -> str:
-    """The last frame of an MD product as a frame of extended XYZ: A and A/fs, atoms inside the box.
+def last_state(product: Path, *, heat_to_K: float | None = None) -> tuple[Start, float]:
+    """The last frame of an MD product, atoms inside the box, and the run's temperature in K.
 
     With `heat_to_K` its velocities are scaled to that temperature.
     """
@@ -114,10 +124,6 @@ def start_text(stage: Stage, product: Path, *, replica: int, heat_to_K: float | 
     positions, velocities = next(iter(trajectory.iter(last, last + 1, 1)))
     if heat_to_K is not None:
         velocities = velocities * np.sqrt(heat_to_K / kinetic_temperatures_K(types, velocities))
-    source = stage.parameters.get("potential", "nnp")
-    return format_extxyz(
-        types,
-        {"pos": np.mod(positions[0], trajectory.cell), "velocities_A_per_fs": velocities[0]},
-        cell=np.diag(trajectory.cell),
-        comment=f"source={source} replica={replica} temperature_K={trajectory.facts['temperature_K']:g}",
-    )
+    inside = np.mod(positions[0], trajectory.cell)
+    start = Start(types=types, positions=inside, cell=np.diag(trajectory.cell), velocities=velocities[0])
+    return start, float(trajectory.facts["temperature_K"])

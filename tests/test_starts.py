@@ -9,6 +9,7 @@ import yaml
 from jobs.campaign import build_campaign
 from jobs.cli import main
 from jobs.engines.first_principles import kinetic_temperatures_K
+from jobs.starts import last_state
 from jobs.store import Store
 from jobs.trajectory import open_trajectory
 
@@ -49,7 +50,7 @@ def starts(tier, store, output, *more, run="hot"):
 
 
 @pytest.mark.engine
-def test_last_states_of_a_run_become_starts_that_aimd_plans(tier, tmp_path, capsys):
+def test_last_states_of_a_run_become_starts_that_aimd_plans(tier, tmp_path, capsys, monkeypatch):
     from ase.io import read
 
     store, output = tmp_path / "store", tmp_path / "starts.xyz"
@@ -84,6 +85,17 @@ def test_last_states_of_a_run_become_starts_that_aimd_plans(tier, tmp_path, caps
     assert output.read_text().endswith(later.read_text())
     assert command("aimd", output, "--dry-run", "--store", store) == 0
     assert "labels of 2 starts (replicas 41, 42)" in capsys.readouterr().out
+    # Two atoms too close: that state is left out, the others keep their numbers.
+    states = [last_state(Store(store).path(stage.name)) for stage in build_campaign(str(tier)).runs["hot"]]
+    closest = [start.closest_pair_angstrom() for start, _ in states]
+    monkeypatch.setattr("jobs.starts.FUSED_ANGSTROM", float(np.mean(closest)))
+    fewer = tmp_path / "fewer.xyz"
+    assert starts(tier, store, fewer) == 0
+    assert f"left out replica {41 + int(np.argmin(closest))}: found atoms" in capsys.readouterr().out
+    assert read(fewer).info["replica"] == 41 + int(np.argmax(closest))
+    monkeypatch.setattr("jobs.starts.FUSED_ANGSTROM", 5.0)
+    assert starts(tier, store, fewer) == 2
+    assert "hot: found fused atoms in all 2 states, expected starts" in capsys.readouterr().err
 
 
 def test_what_is_not_there_is_one_line(tier, tmp_path, capsys):

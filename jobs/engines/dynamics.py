@@ -276,7 +276,7 @@ def _script(
         if chunk is chunks[-1]:
             lines.append(f"write_data ../{FINAL} nocoeff")
         if chunk.stop == chunk.last:
-            # Before the restart is written: a fix of that name would take up the old thermostat's state from it.
+            # Not in the restart: the next segment's fix of that name would take up its state.
             lines += [f"unfix {name}" for name in segment.fixes]
         lines += ["log none", "write_restart restart.tmp", f"shell mv restart.tmp restart-{chunk.stop}"]
         lines.append(f"shell rm -f restart-{chunk.start}")

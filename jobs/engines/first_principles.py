@@ -30,6 +30,8 @@ EV_PER_AMU_A2_FS2 = 103.6426966
 """Energy of 1 amu A2/fs2 in eV."""
 
 FUNCTIONAL = "PBE"
+FUSED_ANGSTROM = 0.9
+"""Atoms closer than this have fused: no liquid silica has them, a failing potential does."""
 ENGINES = ("cp2k", "espresso", "vasp")
 THERMOSTATS = ("csvr", "nose-hoover")
 SettingsT = TypeVar("SettingsT")
@@ -48,6 +50,13 @@ class Start:
     positions: NDArray[np.float64]
     cell: NDArray[np.float64]
     velocities: NDArray[np.float64] | None = None
+
+    def closest_pair_angstrom(self) -> float:
+        """Distance of the two nearest atoms, by nearest images; NaN if a position is not finite."""
+        delta = self.positions[:, None] - self.positions[None]
+        delta -= np.rint(delta @ np.linalg.inv(self.cell)) @ self.cell
+        distances = np.linalg.norm(delta, axis=-1)
+        return float((distances + np.diag(np.full(len(delta), np.inf))).min())
 
 
 @dataclass(frozen=True)

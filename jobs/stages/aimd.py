@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.engines.first_principles import FUNCTIONAL, Dynamics, Engine, Start, load_engine
+from jobs.engines.first_principles import FUNCTIONAL, FUSED_ANGSTROM, Dynamics, Engine, Start, load_engine
 from jobs.errors import SuiteError
 from jobs.files import write_json
 from jobs.frames import TYPE_MAP, UNCONVERGED, density_g_cm3, format_extxyz
@@ -39,8 +39,6 @@ CODE_VERSION = 2
 MODES = ("labels", "stepwise", "short")
 FRAMES_FILE = "frames.xyz"
 RECORD_FILE = "aimd.json"
-# Closer than any two atoms of silica ever are, up to 6000 K; such a start is fused or misread.
-_FUSED_ANGSTROM = 0.9
 
 
 @dataclass(frozen=True)
@@ -196,14 +194,10 @@ def _at_density(
 
 
 def _check_start(task: _Task) -> None:
-    start = task.start
-    delta = start.positions[:, None] - start.positions[None]
-    delta -= np.rint(delta @ np.linalg.inv(start.cell)) @ start.cell
-    distances = np.linalg.norm(delta, axis=-1) + np.diag(np.full(len(delta), np.inf))
-    if not np.isfinite(start.positions).all() or distances.min() < _FUSED_ANGSTROM:
+    closest = task.start.closest_pair_angstrom()
+    if not closest >= FUSED_ANGSTROM:  # NaN too
         raise SuiteError(
-            f"aimd: {task.name}: found atoms {distances.min():.2f} A apart,"
-            f" expected at least {_FUSED_ANGSTROM} A"
+            f"aimd: {task.name}: found atoms {closest:.2f} A apart, expected at least {FUSED_ANGSTROM} A"
         )
 
 
