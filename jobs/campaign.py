@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.errors import SuiteError
 from jobs.files import parse_yaml
 from jobs.stage import Stage
 from jobs.store import file_sha256
+
+if TYPE_CHECKING:
+    from jobs.deposit import DepositedSet
 
 TIERS = Path(__file__).parent / "tiers"
 ANGLE_CUTOFFS = Path(__file__).parent.parent / "reference" / "angle_cutoffs.yml"
@@ -576,7 +579,7 @@ class _Builder:
 
     def _references(self) -> None:
         """AIMD trajectories to compare with; a user's of one size and start stand in for the project's."""
-        from jobs.deposit import DEPOSIT, DepositedSet, deposit_root, list_sets
+        from jobs.deposit import list_sets
 
         def label_of(found: DepositedSet) -> str:
             # Fig. 1 to 5 are at 3000 K; what is at another temperature stands under a label of its own.
@@ -585,10 +588,13 @@ class _Builder:
             judges = f"reference-{found.n_atoms}-{found.facts['start']}{at}"
             return judges if found.use == "judge" else "aimd-training"
 
-        own = [] if deposit_root(self.about) == DEPOSIT else list_sets(root=deposit_root(self.about))
-        own = [found for found in own if found.kind == "trajectory"]
+        own = self._own_trajectories()
         given = {label_of(found) for found in own}
-        theirs = [s for s in list_sets() if s.kind == "trajectory" and label_of(s) not in given]
+        theirs = [
+            found
+            for found in list_sets()
+            if found.kind == "trajectory" and label_of(found) not in given and self._is_of_their_level(found)
+        ]
         for found in [*own, *theirs]:
             for run in found.runs:
                 parameters = self._observe_parameters({})
@@ -601,6 +607,18 @@ class _Builder:
                     Stage("observe", f"observe AIMD {found.name} {run.id}", parameters, core_seconds=5)
                 )
 
+    def _own_trajectories(self) -> list[DepositedSet]:
+        """AIMD of the user's own deposit."""
+        from jobs.deposit import DEPOSIT, deposit_root, list_sets
+
+        root = deposit_root(self.about)
+        return [] if root == DEPOSIT else [s for s in list_sets(root=root) if s.kind == "trajectory"]
+
+    def _is_of_their_level(self, found: DepositedSet) -> bool:
+        """Whether a set may judge beside a user's AIMD of its size: levels differ by more than starts."""
+        own = {s.level for s in self._own_trajectories() if s.use == "judge" and s.n_atoms == found.n_atoms}
+        return found.use != "judge" or not own or found.level in own
+
     def _reweighted(self) -> None:
         """Single points of one sampler, reweighted: a reference whose start cannot decide, one label."""
         from jobs.deposit import list_sets
@@ -610,6 +628,9 @@ class _Builder:
         reasons = ["no single points of a fixed sampler are deposited (python -m jobs deposit --sampler)"]
         for found in list_sets():
             if found.sampler is None:
+                continue
+            if not self._is_of_their_level(found):
+                reasons.append(f"{found.name} is not of the level of theory of the tier's own AIMD")
                 continue
             try:
                 path, record = deposited_model(found.sampler["model"])

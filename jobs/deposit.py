@@ -154,6 +154,16 @@ class DepositedSet:
         return found
 
     @property
+    def level(self) -> tuple[str, ...]:
+        """Engine, functional and basis, and with CP2K the grid, which moves its energies by meV per atom."""
+        grid = (
+            str(self.facts["settings"][key])
+            for key in ("method", "cutoff_Ry")
+            if key in self.facts["settings"]
+        )
+        return (self.facts["engine"], self.facts["functional"], self.facts["basis"], *grid)
+
+    @property
     def n_atoms(self) -> int:
         """Atoms per frame."""
         return len(self.types)

@@ -711,7 +711,7 @@ def test_a_tier_trains_on_it(outcars, tmp_path, capsys):
 def test_trajectories_that_judge(outcars, tmp_path, capsys):
     root = tmp_path / "imported"
     judge = ("--use", "judge", "--root", root, "--unequilibrated", "1")
-    code, out, _ = said(capsys, *outcars, "--deposit", "ref", *judge, "--start", "nnp")
+    code, out, _ = said(capsys, *outcars[1:], "--deposit", "ref", *judge, "--start", "nnp")
     assert code == 0
     assert "to judge" in out
     found = deposit.read_set("ref", root=root)
@@ -728,11 +728,20 @@ def test_trajectories_that_judge(outcars, tmp_path, capsys):
     # Its own frames are looked for there, too.
     with pytest.raises(SuiteError, match="found no such set, expected one of: ref"):
         build_campaign(str(tier))
+    # The user's AIMD is VASP's: the project's, by CP2K, is no second start beside it.
+    assert said(capsys, outcars[0], "--deposit", "mine", "--use", "train", "--root", root)[0] == 0
+    head, training = text.split("frames:\n")[0], text[text.index("training:") :]
+    frames = "deposit: imported\nframes:\n  deepmd-96: {mine: 1}\n  deepmd-216: {mine: 1}\n\n"
+    tier.write_text(head + frames + training)
+    labels = build_campaign(str(tier)).labels
+    assert len(labels["reference-96-nnp"]) == 2
+    assert "reference-96-bks" not in labels
+    assert "reference-96-bks" in build_campaign("smoke").labels
     # What judges never trains.
-    code, _, err = said(capsys, outcars[0], "--deposit", "mine", "--use", "train", "--root", root)
+    code, _, err = said(capsys, outcars[1], "--deposit", "more", "--use", "train", "--root", root)
     assert code == 2
     assert "found data of the same files to judge, expected them not to train as well" in err
-    assert not (root / "mine").exists()
+    assert not (root / "more").exists()
 
 
 def test_a_gap_in_a_trajectory_is_refused(tmp_path, capsys):

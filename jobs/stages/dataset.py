@@ -303,18 +303,12 @@ def _check_level(sets: Sequence[DepositedSet]) -> None:
     """All sets of one level of theory, at least one."""
     if not sets:
         raise SuiteError("dataset: found no set, expected at least one")
-    levels = {_level(deposited.facts): deposited.name for deposited in sets}
+    levels = {deposited.level: deposited.name for deposited in sets}
     if len(levels) > 1:
         found = "; ".join(f"{name}: {' '.join(level)}" for level, name in levels.items())
         raise SuiteError(
             f"dataset: found {found}, expected one level of theory: total energies must share their zero"
         )
-
-
-def _level(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """What decides the zero of total energies; CP2K's grid moves it by meV per atom."""
-    grid = (str(facts["settings"][key]) for key in ("method", "cutoff_Ry") if key in facts["settings"])
-    return (facts["engine"], facts["functional"], facts["basis"], *grid)
 
 
 class _System:
