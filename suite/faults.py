@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from jobs.errors import SuiteError
 from suite.claims import REGISTRY, Atom, evaluate, load_claims
 from suite.evidence import Array, Evidence, Observation
-from suite.verdict import NotTested, Verdict
+from suite.verdict import NotTested, Pending, Verdict
 
 FAULT_CLAIM = "fault"
 CLAIM_MODULES = (
@@ -44,16 +45,24 @@ class Fault:
 
 @dataclass(frozen=True)
 class FaultReport:
-    """Which atoms caught a fault; `verdicts` are those on the faulty evidence, by atom id."""
+    """Which atoms caught a fault; `verdicts` are those on the faulty evidence, by atom id.
+
+    `missing` says why a fault could not be planted: not in this tier, pending, or broken.
+    """
 
     fault: str
     what: str
     caught_by: tuple[str, ...] = ()
     verdicts: dict[str, Verdict] = field(default_factory=dict)
-    reason: str = ""
+    missing: NotTested | Pending | SuiteError | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why the fault could not be planted, or nothing."""
+        return "" if self.missing is None else str(self.missing)
 
     def as_json(self) -> dict[str, Any]:
-        """An entry of `faults` in claims.json; `reason` says why a fault could not be planted."""
+        """An entry of `faults` in claims.json."""
         return {
             "fault": self.fault,
             "what": self.what,
@@ -119,8 +128,8 @@ def report_fault(fault: Fault, evidence: Evidence) -> FaultReport:
     """Judge every atom that the fault can reach, with and without it."""
     try:
         faulty, touched = fault.view(evidence)
-    except NotTested as missing:
-        return FaultReport(fault.name, fault.what, reason=str(missing))
+    except (NotTested, Pending, SuiteError) as missing:
+        return FaultReport(fault.name, fault.what, missing=missing)
     verdicts: dict[str, Verdict] = {}
     caught = []
     for atom in _claim_atoms():

@@ -6,13 +6,12 @@ from suite.claims import Atom, Judge, claim
 from suite.evidence import Evidence
 from suite.faults import report_faults
 from suite.statistics import Estimate
-from suite.verdict import NotTested
 
 
 @claim("fault")
 def test_fault_is_caught(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """How many atoms tell the faulty evidence from the true one."""
     found = next(report for report in report_faults(evidence) if report.fault == atom["fault"])
-    if found.reason:
-        raise NotTested(found.reason)
+    if found.missing is not None:
+        raise found.missing
     judge(Estimate.exact(len(found.caught_by), n_eff=len(found.verdicts)))

@@ -385,8 +385,12 @@ def test_thresholds_refuse_no_real_frame():
             assert strongest < 0.6 * dataset.MAX_FORCE_EV_ANGSTROM
 
 
-def test_first_principles_products_of_the_campaign_train_too(tmp_path):
-    """The same frames, once from the deposit and once as an aimd product, give the same dataset."""
+def test_first_principles_products_of_the_campaign_train_too(tmp_path, monkeypatch):
+    """The same frames, once from the deposit and once as an aimd product, give the same dataset.
+
+    However large: the repository's limit is not one of a campaign's own data.
+    """
+    monkeypatch.setattr(deposit, "MAX_DEPOSIT_BYTES", 1000)
     product = tmp_path / "aimd"
     product.mkdir()
     deposited = deposit.read_set("pbe-96-bks-singlepoints")

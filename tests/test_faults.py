@@ -83,3 +83,14 @@ def test_a_fault_that_cannot_be_planted_says_why():
     report = report_faults(Evidence({}, tier="laptop"))[0]
     assert report.reason
     assert not report.caught_by
+
+
+def test_a_fault_whose_run_waits_or_broke_leaves_the_others_their_report(laptop):
+    hot = next(atom for atom in load_claims() if atom.claim == "fault" and atom["fault"] == "hot")
+    products = {label: paths for label, paths in laptop.products.items() if label != "fault-hot"}
+    for state, verdict in (("pending", Verdict.PENDING), ("broken", Verdict.ERROR)):
+        evidence = Evidence(products, tier="laptop", **{state: {"fault-hot": "job 17"}})
+        reports = {report.fault: report for report in report_faults(evidence)}
+        assert reports["hot"].reason == "job 17"
+        assert reports["stretch"].caught_by
+        assert evaluate(REGISTRY["fault"], hot, evidence).verdict is verdict
