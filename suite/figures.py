@@ -584,7 +584,7 @@ PARITY = (
 def parity(evidence: Evidence) -> Drawing:
     """Held-out forces, predicted against PBE, and their rms error at each temperature.
 
-    Bars are 95% Student intervals over source runs (the unit that was held out), on the mean square error.
+    Bars are 95% Student intervals over melts (the unit that was held out), on the mean square error.
     """
     sketch = _Sketch(evidence)
     panels: list[Panel] = []
@@ -625,7 +625,7 @@ def parity(evidence: Evidence) -> Drawing:
         _plain_log_ticks(errors_axes)
         panels.append(_panel(errors_canvas, "parity-temperature", "Rms force error at each temperature"))
     caption = (
-        "Forces on held-out source runs, predicted against PBE (denser: more atoms; diagonal: perfect), "
+        "Forces on held-out melts, predicted against PBE (denser: more atoms; diagonal: perfect), "
         "and the rms error of a force component at each temperature with its 95% interval over runs; "
         "grey dashes: the rms of the PBE force components themselves."
     )
@@ -670,9 +670,9 @@ def _force_errors(heldout: Sequence[Observation]) -> tuple[Array, Array, Array, 
         atoms = np.bincount(frame)
         error = np.bincount(frame, ((one["forces_predicted"] - one["forces_reference"]) ** 2).mean(axis=1))
         size = np.bincount(frame, (np.asarray(one["forces_reference"]) ** 2).mean(axis=1))
-        for index, (temperature, run) in enumerate(zip(one["temperature_K"], one["run"], strict=True)):
-            of_run = squares.setdefault(float(temperature), {}).setdefault((number, str(run)), [])
-            of_run.append((float(error[index] / atoms[index]), float(size[index] / atoms[index])))
+        for index, (temperature, melt) in enumerate(zip(one["temperature_K"], one["melt"], strict=True)):
+            of_melt = squares.setdefault(float(temperature), {}).setdefault((number, str(melt)), [])
+            of_melt.append((float(error[index] / atoms[index]), float(size[index] / atoms[index])))
     rows = []
     for temperature in sorted(squares):
         means = np.array([np.mean(frames, axis=0) for frames in squares[temperature].values()])

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from jobs.errors import SuiteError
 from suite.evidence import Evidence, Observation
-from suite.statistics import Array, Estimate, Groups, estimate
+from suite.statistics import REPLICA_UNITS, Array, Estimate, Groups, estimate
 from suite.verdict import Band, NotTested, Verdict, decide
 
 SAMPLE_FRACTION = 0.1  # a reweighted reference with fewer effective samples decides nothing (DESIGN.md)
+SAMPLE_MELTS = 10  # the delta-method errors of a weighted mean cover 95 % only with about that many units
+MELT_GROUPS = 8
 SEEDS = 4
 # A trajectory that was cut too early is still on its way from its start's energy to its temperature. Of 120
 # steps of 2 fs and 96 atoms the mean is good to 2 %; 10 % more is a fault that claims must catch.
 TEMPERATURE_TOLERANCE = 0.05
+DENSITY_TOLERANCE = 0.005  # 0.2 % of the box's length; bonds change by less
 
 Distance = Callable[[Groups, Groups], float]
 Reader = Callable[[Sequence[Observation]], "Curves"]
@@ -71,10 +74,11 @@ def common(*curves: Curves) -> list[Curves]:
 
 
 def difference(distance: Distance, first: Curves, second: Curves) -> Estimate:
-    """A distance between two independent sets of curves, with its interval."""
+    """A distance between two independent sets of curves of systems that are alike, with its interval."""
     return estimate(
         lambda samples: distance(samples["first"], samples["second"]),
         {"first": first.groups, "second": second.groups},
+        borrow=True,
     )
 
 
@@ -87,31 +91,33 @@ def aimd_reference(
     band: Band,
     static: bool,
 ) -> Curves:
-    """What AIMD says, if it may be asked.
+    """What AIMD says about `liquid-SIZE-nvt`, if it may be asked: it is of that temperature and density.
 
-    A static property may come from PBE single points reweighted to PBE (label `reference-reweighted`) with
-    an effective sample fraction of at least 0.1. Otherwise AIMD started from NNP and from BKS configurations
-    must both be there, at their temperature, and agree within `band` (the 95% interval of `start_difference`
-    inside it): short AIMD keeps the network it was started from. Both are then the reference together.
+    A static property may come from PBE single points reweighted to PBE (label `reference-reweighted`) if
+    they overlap (`overlap_lacks`). Otherwise AIMD started from NNP and from BKS configurations must both be
+    there, at least four runs of one and two of the other, at their temperature, and agree within `band`
+    (the 95% interval of `start_difference` inside it): short AIMD keeps the network it was started from.
+    Both are then the reference together.
 
     Raises:
-        NotTested: no reference, one that is not at its temperature, or the start decides.
+        NotTested: no reference, one of another state or too few runs, or the start decides.
     """
+    liquid = evidence.observables(f"liquid-{size}-nvt")[0].facts
     thin = ""
     if static and "reference-reweighted" in evidence:
         found = [
             observation
             for observation in evidence.observables("reference-reweighted")
-            if observation.facts["n_atoms"] == size
+            if observation.facts["n_atoms"] == size and not _state_differs(observation.facts, liquid)
         ]
-        fraction = min((observation.facts["effective_fraction"] for observation in found), default=math.nan)
-        if fraction >= SAMPLE_FRACTION:
-            return read(found)
+        lacks = [overlap_lacks(observation.facts) for observation in found]
+        if found and not any(lacks):
+            curves = read(found)
+            # Its blocks are melts, independent of one another: groups of them are as good as replicas.
+            parts = [part for group in curves.groups for part in np.array_split(group, MELT_GROUPS)]
+            return Curves(curves.x, parts)
         if found:
-            thin = (
-                f"; the reweighted reference has an effective sample fraction of {fraction:.2g}, "
-                f"needs {SAMPLE_FRACTION:g}"
-            )
+            thin = f"; the reweighted reference {next(filter(None, lacks))}"
     starts = [f"reference-{size}-{start}" for start in ("nnp", "bks")]
     expected = {*evidence.pending, *evidence.broken}
     missing = [label for label in starts if label not in evidence and label not in expected]
@@ -120,9 +126,13 @@ def aimd_reference(
             f"no AIMD of {size} atoms that may judge ({' and '.join(missing)} not deposited): without both "
             f"starts the start would decide{thin}"
         )
+    runs = {label: evidence.observables(label) for label in starts}
+    require_runs(runs)
     for label in starts:
-        _require_temperature(label, evidence.observables(label))
-    from_nnp, from_bks = common(*(read(evidence.observables(label)) for label in starts))
+        if differs := _state_differs(runs[label][0].facts, liquid):
+            raise NotTested(f"{label} is not of the liquid's state: {differs}")
+        _require_temperature(label, runs[label])
+    from_nnp, from_bks = common(*(read(runs[label]) for label in starts))
     apart = start_difference(from_nnp, from_bks)
     if decide(apart, band)[0] is not Verdict.PASS:
         raise NotTested(
@@ -132,24 +142,75 @@ def aimd_reference(
     return Curves(from_nnp.x, from_nnp.groups + from_bks.groups)
 
 
-def _require_temperature(label: str, runs: Sequence[Observation]) -> None:
-    found = float(
-        np.mean([np.mean(run["temperature_K"]) for run in runs if "temperature_K" in run] or np.nan)
-    )
-    target = runs[0].facts["temperature_K"]
-    # Without velocities (VASP's files) nobody can tell.
-    if abs(found - target) > TEMPERATURE_TOLERANCE * target:
-        raise NotTested(
-            f"{label} ran at {found:.0f} K on average, not within {TEMPERATURE_TOLERANCE:.0%} of "
-            f"{target:g} K: its start is not forgotten"
-        )
+def overlap_lacks(facts: Mapping[str, Any]) -> str:
+    """What a reweighted reference lacks to judge (its observe.json), or nothing.
+
+    n frames have an effective fraction of at least 1/n, however bad the overlap, so besides the fraction
+    the melts that carry the weight are counted, and the fraction that the spread of the energy difference
+    lets expect must reach the bound too.
+    """
+    if (fraction := min(facts["effective_fraction"], facts["expected_fraction"])) < SAMPLE_FRACTION:
+        return f"has an effective sample fraction of {fraction:.2g}, needs {SAMPLE_FRACTION:g}"
+    if facts["effective_melts"] < SAMPLE_MELTS:
+        return f"has its weight on {facts['effective_melts']:.1f} melts, needs {SAMPLE_MELTS}"
+    return ""
 
 
-def require_pbe_216(evidence: Evidence) -> None:
-    """Refuse to compare 96 with 216 while DeePMD-216 has seen no 216-atom PBE data.
+def require_runs(runs: Mapping[str, Sequence[Observation]]) -> None:
+    """Refuse to compare starts on fewer runs than show how far runs of one start lie apart.
 
     Raises:
-        NotTested: no 216-atom frame was held out with its training data, so none is in them.
+        NotTested: fewer than four runs of each start, or fewer than two of one.
+    """
+    counts = {label: len(found) for label, found in runs.items()}
+    if max(counts.values()) < REPLICA_UNITS or min(counts.values()) < 2:
+        found = " and ".join(
+            f"{label} has {count} run{'s' * (count != 1)}" for label, count in counts.items()
+        )
+        raise NotTested(f"{found}: needs at least {REPLICA_UNITS} of one and 2 of the other")
+
+
+def _state_differs(facts: Mapping[str, Any], liquid: Mapping[str, Any]) -> str:
+    """How a reference's declared temperature and density differ from those of the liquid it would judge."""
+    # A planted stretch is a fault of the observed distances, not another state.
+    density = liquid["density_g_cm3"] * liquid["stretch"] ** 3
+    if abs(facts["temperature_K"] - liquid["temperature_K"]) > 1:
+        return f"{facts['temperature_K']:g} K, not {liquid['temperature_K']:g} K"
+    if abs(facts["density_g_cm3"] / density - 1) > DENSITY_TOLERANCE:
+        return f"{facts['density_g_cm3']:.3f} g/cm3, not {density:.3f} g/cm3"
+    return ""
+
+
+def _require_temperature(label: str, runs: Sequence[Observation]) -> None:
+    # Without velocities (VASP's files) nobody can tell.
+    known = [np.asarray(run["temperature_K"]) for run in runs if "temperature_K" in run]
+    if not known:
+        return
+    target = runs[0].facts["temperature_K"]
+    early, late = zip(*(np.array_split(blocks, 2) for blocks in known), strict=True)
+    parts = {
+        label: known,
+        **{f"run {i} of {label}": [blocks] for i, blocks in enumerate(known, start=1)},
+        f"the first half of {label}": early,
+        f"the second half of {label}": late,
+    }
+    for name, blocks in parts.items():
+        found = float(np.concatenate(blocks).mean())
+        # A part has half the data or less: its mean scatters by more, and is allowed twice as much.
+        allowed = TEMPERATURE_TOLERANCE * (1 if name == label else 2)
+        if abs(found - target) > allowed * target:
+            raise NotTested(
+                f"{name} ran at {found:.0f} K on average, not within {allowed:.0%} of {target:g} K: "
+                "its start is not forgotten"
+            )
+
+
+def require_pair(evidence: Evidence) -> None:
+    """Refuse to compare 96 with 216 where they are one potential, or DeePMD-216 saw no 216-atom PBE data.
+
+    Raises:
+        NotTested: a potential of the user's own stands for both, or no 216-atom frame was held out with
+            DeePMD-216's training data, so none is in them.
     """
     sizes = {
         int(size) for heldout in evidence.heldout("parity-216") for size in np.unique(heldout["n_atoms"])
@@ -159,6 +220,8 @@ def require_pbe_216(evidence: Evidence) -> None:
             "no 216-atom PBE set exists: DeePMD-216 was trained on frames of "
             f"{', '.join(str(size) for size in sorted(sizes))} atoms, with its own loss"
         )
+    if evidence.directories("liquid-216-nvt") == evidence.directories("liquid-216-nvt-96"):
+        raise NotTested("one potential stands for both: there is nothing to compare")
 
 
 def require_seeds(evidence: Evidence, *labels: str) -> None:

@@ -6,7 +6,9 @@ consecutive blocks (or frames). Two ways to get independent units from them:
 - `REPLICA_UNITS` or more groups: the groups are the units. Nothing is assumed about time within one.
 - fewer: the blocks are the units, and the statistical inefficiency of their influence on the result,
   measured about the mean of all groups, says how many of them count. Groups that disagree persistently
-  look like one long correlation, so that effect is in the interval too.
+  look like one long correlation, so that effect is in the interval too, as far as two or three can show it.
+  Where systems that are alike are compared, a set of too few groups borrows the scatter between groups
+  from a set that has enough (`borrow`): blocks of one short run do not know what is frozen in it.
 
 The error of any function of samples is its jackknife over units, set by set; a set that enters a result
 twice (an AIMD reference in two distances) is thinned in both places at once, so what is shared is shared.
@@ -80,21 +82,33 @@ def mean_of(groups: Groups) -> Array:
     return np.concatenate([np.asarray(group) for group in groups]).mean(axis=0)
 
 
-def estimate(function: Callable[[Mapping[str, Groups]], float], samples: Mapping[str, Groups]) -> Estimate:
+def estimate(
+    function: Callable[[Mapping[str, Groups]], float],
+    samples: Mapping[str, Groups],
+    *,
+    borrow: bool = False,
+) -> Estimate:
     """Value and interval of a function of one or several independent sets of samples.
 
     `function` gets the mapping it is given here, with units left out. Errors of different sets add;
-    degrees of freedom by Welch and Satterthwaite.
+    degrees of freedom by Welch and Satterthwaite. With `borrow` a set of fewer than `REPLICA_UNITS`
+    groups takes what one group scatters by from the set that has enough and scatters most.
 
     Raises:
-        NotTested: a set has a single unit, which carries no error bar.
+        NotTested: a set has a single unit, which carries no error bar; nobody to borrow from.
     """
     value = float(function(samples))
-    variances, freedoms = [], []
-    for name, groups in samples.items():
-        variance, freedom = _jackknife(function, samples, name, [np.asarray(group) for group in groups])
-        variances.append(variance)
-        freedoms.append(freedom)
+    small = [name for name, groups in samples.items() if borrow and len(groups) < REPLICA_UNITS]
+    if len(small) == len(samples):
+        raise NotTested(f"no set has {REPLICA_UNITS} replicas: how far replicas lie apart is not known")
+    known = {
+        name: _jackknife(function, samples, name, [np.asarray(group) for group in groups])
+        for name, groups in samples.items()
+        if name not in small
+    }
+    scatter, freedom = max((len(samples[name]) * variance, dof) for name, (variance, dof) in known.items())
+    known |= {name: (scatter / len(samples[name]), freedom) for name in small}
+    variances, freedoms = zip(*known.values(), strict=True)
     total = sum(variances)
     if total == 0:
         return Estimate.exact(value, n_eff=min(freedoms) + 1)

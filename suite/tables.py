@@ -18,7 +18,7 @@ from jobs.observables.msd import diffusion
 from jobs.reference import Row, read_experiment
 from suite.distances import moments, peak
 from suite.evidence import Evidence, Observation
-from suite.reference import SAMPLE_FRACTION, Curves, read_curves
+from suite.reference import SAMPLE_FRACTION, SAMPLE_MELTS, Curves, overlap_lacks, read_curves
 from suite.statistics import Array, Estimate, Groups, estimate, estimate_mean, mean_of
 from suite.test_fig1_rdf import peak_feature, rdf_reader
 from suite.test_fig2_badf import MAXIMUM_HALF_WIDTH, MAXIMUM_WINDOW, badf_reader
@@ -181,9 +181,7 @@ def _known(row: Row) -> str:
 
 
 def _overlap(title: str, facts: Mapping[str, Any]) -> str:
-    judged = "judges" if facts["effective_fraction"] >= SAMPLE_FRACTION else "decides nothing"
-    if "energy_difference_sd_kT" not in facts:
-        return f"{title}: effective fraction {facts['effective_fraction']:.2g}: {judged}"
+    judged = "decides nothing" if overlap_lacks(facts) else "judges"
     linear = "; ".join(
         f"{name} {one['value']:.4g} ± {one['standard_error']:.2g}"
         for name, one in facts["first_order"].items()
@@ -192,7 +190,7 @@ def _overlap(title: str, facts: Mapping[str, Any]) -> str:
     return (
         f"{title}: {facts['frames']} frames of {facts['sampler']['model']}, effective fraction "
         f"{facts['effective_fraction']:.2g} ({facts['effective_frames']:.1f} frames): {judged}, as at least "
-        f"{SAMPLE_FRACTION:g} is needed. The sampler misses PBE's energy by "
+        f"{SAMPLE_FRACTION:g} and {SAMPLE_MELTS} melts are needed. The sampler misses PBE's energy by "
         f"{facts['energy_difference_sd_meV_atom']:.1f} meV/atom, {facts['energy_difference_sd_kT']:.1f} kT "
         f"in all, for which {facts['expected_fraction']:.1g} is expected. To first order in the difference "
         f"(reported, not judged; standard errors): {linear}"

@@ -16,7 +16,7 @@ from suite.reference import (
     common,
     difference,
     read_curves,
-    require_pbe_216,
+    require_pair,
     require_seeds,
 )
 from suite.statistics import Array, Groups, estimate, mean_of
@@ -92,6 +92,7 @@ def test_rdf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         estimate(
             lambda s: distance(s["bks"], s["aimd"]) - distance(s["nnp"], s["aimd"]),
             {"bks": bks.groups, "nnp": nnp.groups, "aimd": aimd.groups},
+            borrow=True,
         )
     )
 
@@ -99,7 +100,7 @@ def test_rdf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 @claim("rdf-96-216")
 def test_rdf_96_216(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """The two networks at equal N and volume, in units of what BKS misses."""
-    require_pbe_216(evidence)
+    require_pair(evidence)
     if atom.measure != "same":
         require_seeds(evidence, "train-96", "train-216")
     labels = {"96": "liquid-216-nvt-96", "216": "liquid-216-nvt", "bks": "liquid-216-bks"}
@@ -133,11 +134,23 @@ def test_rdf_96_216(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             }
             return gains["Si-Si"] - max(gains["Si-O"], gains["O-O"])
 
-        judge(estimate(lambda s: advantage(dict(s)), joined))
+        judge(estimate(lambda s: advantage(dict(s)), joined, borrow=True))
         return
     pair = atom["pair"]
     if atom.measure == "closer":
-        judge(estimate(lambda s: gain(pair, dict(s)), {k: v for k, v in samples[pair].items() if k != "bks"}))
+        judge(
+            estimate(
+                lambda s: gain(pair, dict(s)),
+                {k: v for k, v in samples[pair].items() if k != "bks"},
+                borrow=True,
+            )
+        )
         return
     distance = distances[pair]
-    judge(estimate(lambda s: distance(s["96"], s["216"]) - distance(s["bks"], s["aimd"]) / 3, samples[pair]))
+    judge(
+        estimate(
+            lambda s: distance(s["96"], s["216"]) - distance(s["bks"], s["aimd"]) / 3,
+            samples[pair],
+            borrow=True,
+        )
+    )

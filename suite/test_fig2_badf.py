@@ -9,7 +9,7 @@ import numpy as np
 from suite.claims import Atom, Judge, band_of, claim
 from suite.distances import moments, peak, wasserstein
 from suite.evidence import Evidence, Observation
-from suite.reference import Curves, Distance, aimd_reference, common, difference, read_curves, require_pbe_216
+from suite.reference import Curves, Distance, aimd_reference, common, difference, read_curves, require_pair
 from suite.statistics import Array, estimate, mean_of
 
 # First maxima are looked for well beyond the tetrahedron's own angle on both sides.
@@ -72,6 +72,7 @@ def test_badf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         estimate(
             lambda s: distance(s["bks"], s["aimd"]) - distance(s["nnp"], s["aimd"]),
             {"bks": bks.groups, "nnp": nnp.groups, "aimd": aimd.groups},
+            borrow=True,
         )
     )
 
@@ -92,7 +93,7 @@ def test_badf_tetrahedron(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 @claim("badf-96-216")
 def test_badf_96_216(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """The two networks at equal N and volume, in units of what BKS misses."""
-    require_pbe_216(evidence)
+    require_pair(evidence)
     angle = atom["angle"]
     aimd = badf_reference(evidence, size=216, angle=angle)
     labels = {"96": "liquid-216-nvt-96", "216": "liquid-216-nvt", "bks": "liquid-216-bks"}
@@ -101,4 +102,8 @@ def test_badf_96_216(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     )
     distance = badf_distance(aimd.x)
     samples = {name: part.groups for name, part in zip(labels, models, strict=True)} | {"aimd": aimd.groups}
-    judge(estimate(lambda s: distance(s["96"], s["216"]) - distance(s["bks"], s["aimd"]) / 3, samples))
+    judge(
+        estimate(
+            lambda s: distance(s["96"], s["216"]) - distance(s["bks"], s["aimd"]) / 3, samples, borrow=True
+        )
+    )

@@ -7,7 +7,7 @@ import numpy as np
 from suite.claims import Atom, Judge, claim
 from suite.distances import moments, peak
 from suite.evidence import Evidence, Observation
-from suite.reference import read_curves, require_pbe_216, require_seeds
+from suite.reference import read_curves, require_pair, require_seeds
 from suite.statistics import Array, Estimate, Groups, estimate, mean_of
 from suite.test_fig1_rdf import peak_feature, rdf_reader
 from suite.test_fig2_badf import badf_reader
@@ -101,7 +101,7 @@ def equal_glasses(evidence: Evidence) -> dict[str, list[Observation]]:
 @claim("glass-216-better")
 def test_glass_216_better(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """How much nearer to experiment DeePMD-216's glass is, at equal N and density."""
-    require_pbe_216(evidence)
+    require_pair(evidence)
     require_seeds(evidence, "train-96", "train-216")
     glasses = equal_glasses(evidence)
     pair = atom["pair"]

@@ -81,6 +81,7 @@ def test_vaf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
                 mean_square_difference(s["bks"], s["aimd"]) - mean_square_difference(s["nnp"], s["aimd"])
             ),
             {"bks": bks.groups, "nnp": nnp.groups, "aimd": aimd.groups},
+            borrow=True,
         ).through(signed_root)
     )
 

@@ -16,16 +16,16 @@ SPECIES = {"Si": 0, "O": 1}
 
 def _frame_sums(heldout: Observation, values: Array) -> Array:
     """Sum of per-atom values over the atoms of each frame."""
-    return np.bincount(heldout["frame"], weights=values, minlength=len(heldout["run"]))
+    return np.bincount(heldout["frame"], weights=values, minlength=len(heldout["melt"]))
 
 
-def _by_run(seeds: list[Observation], rows: list[Array], chosen: Array) -> list[Array]:
-    """Rows (frames, k), averaged over seeds, grouped by source run: the run is what was held out."""
+def _by_melt(seeds: list[Observation], rows: list[Array], chosen: Array) -> list[Array]:
+    """Rows (frames, k), averaged over seeds, grouped by melt: the melt is what was held out."""
     table = np.mean(rows, axis=0)
-    run = np.asarray(seeds[0]["run"])
+    melt = np.asarray(seeds[0]["melt"])
     if not chosen.any():
-        raise NotTested("no held-out frame there: the test runs do not cover it")
-    return [table[chosen & (run == name)] for name in np.unique(run[chosen])]
+        raise NotTested("no held-out frame there: the test melts do not cover it")
+    return [table[chosen & (melt == name)] for name in np.unique(melt[chosen])]
 
 
 def _squares(heldout: Observation, *, species: int | None = None) -> Array:
@@ -43,10 +43,10 @@ def _same_frames(first: Observation, second: Observation) -> None:
 
 @claim("parity")
 def test_parity(atom: Atom, evidence: Evidence, judge: Judge) -> None:
-    """Held-out errors against PBE; units are source runs, seeds are averaged frame by frame."""
+    """Held-out errors against PBE; units are melts, seeds are averaged frame by frame."""
     seeds = evidence.heldout(f"parity-{atom['potential']}")
     first = seeds[0]
-    everything = np.ones(len(first["run"]), dtype=bool)
+    everything = np.ones(len(first["melt"]), dtype=bool)
 
     if atom.measure == "energy":
         rows = []
@@ -58,7 +58,7 @@ def test_parity(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             mean, square = mean_of(groups)
             return 1000 * math.sqrt(max(square - mean**2, 0.0))
 
-        judge(estimate(lambda s: spread(s["runs"]), {"runs": _by_run(seeds, rows, everything)}))
+        judge(estimate(lambda s: spread(s["melts"]), {"melts": _by_melt(seeds, rows, everything)}))
         return
 
     if atom.measure == "force-scale":
@@ -68,7 +68,7 @@ def test_parity(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             _, _, product, predicted = mean_of(groups)
             return float(product / predicted)
 
-        judge(estimate(lambda s: scale(s["runs"]), {"runs": _by_run(seeds, rows, everything)}))
+        judge(estimate(lambda s: scale(s["melts"]), {"melts": _by_melt(seeds, rows, everything)}))
         return
 
     if atom.measure == "bks-ratio":
@@ -80,7 +80,7 @@ def test_parity(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             classical, network = mean_of(groups)
             return math.sqrt(classical / network)
 
-        judge(estimate(lambda s: ratio(s["runs"]), {"runs": _by_run(seeds, rows, everything)}))
+        judge(estimate(lambda s: ratio(s["melts"]), {"melts": _by_melt(seeds, rows, everything)}))
         return
 
     chosen = (
@@ -93,5 +93,5 @@ def test_parity(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         error, reference, _, _ = mean_of(groups)
         return math.sqrt(error / reference)
 
-    groups = _by_run(seeds, [_squares(seed) for seed in seeds], chosen)
+    groups = _by_melt(seeds, [_squares(seed) for seed in seeds], chosen)
     judge(estimate(lambda s: relative(s["held-out frames"]), {"held-out frames": groups}))

@@ -87,7 +87,7 @@ def write_observation(
         "temperature_K": 3000.0,
         "density_g_cm3": 2.2,
         "dangerous_builds": 0,
-        "lost_atoms": 0,
+        "stretch": 1.0,
         "blocks": BLOCKS,
     }
     about |= {"frames": 3000, "time_between_frames_fs": 2.0} | facts
@@ -109,7 +109,7 @@ def write_heldout(directory: Path, *, error=0.2, seed=0, n_atoms=96, frames=4, r
     np.savez(
         directory / "heldout.npz",
         temperature_K=temperatures,
-        run=np.array([f"melt-{i}" for i in np.tile(np.repeat(np.arange(runs), frames), 7)]),
+        melt=np.array([f"melt-{i}" for i in np.tile(np.repeat(np.arange(runs), frames), 7)]),
         n_atoms=np.full(n, n_atoms),
         energy_reference_eV=energy,
         energy_predicted_eV=energy + 0.02 * error * n_atoms * rng.normal(size=n),

@@ -212,7 +212,7 @@ def liquid_with_reference(root, *, nnp=None, bks_start=None):
         {
             "liquid-96-nvt": replicas(root, "nnp", 4, seed=10, **(nnp or {})),
             "liquid-96-bks": replicas(root, "bks", 4, seed=20, shift=0.1, turn=8.0, stiffness=0.8),
-            "reference-96-nnp": replicas(root, "aimd-nnp", 2, seed=30),
+            "reference-96-nnp": replicas(root, "aimd-nnp", 4, seed=30),
             "reference-96-bks": replicas(root, "aimd-bks", 2, seed=40, **(bks_start or {})),
         },
         tier="laptop",
@@ -273,6 +273,69 @@ def test_a_reference_that_is_not_at_its_temperature_judges_nothing(tmp_path):
         )
 
 
+def test_halves_and_runs_of_a_reference_are_at_its_temperature_too(tmp_path):
+    evidence = liquid_with_reference(tmp_path)
+    first, second = evidence.products["reference-96-bks"]
+    warming = np.repeat([2500.0, 3500.0], 4)
+    with_temperature(first, warming)
+    assert judged(evidence, AGAINST_AIMD[0]).verdict is Verdict.PASS, "one half of one run of two"
+    with_temperature(second, warming)
+    found = judged(liquid_again(evidence), AGAINST_AIMD[0])
+    assert found.verdict is Verdict.NOT_TESTED
+    assert found.reason.startswith(
+        "the first half of reference-96-bks ran at 2500 K on average, not within 10%"
+    )
+    with_temperature(first, np.full(8, 3400.0))
+    with_temperature(second, np.full(8, 2600.0))
+    assert "run 1 of reference-96-bks ran at 3400 K" in judged(liquid_again(evidence), AGAINST_AIMD[0]).reason
+
+
+def with_temperature(directory, blocks):
+    arrays = dict(np.load(directory / "observables.npz"))
+    np.savez(directory / "observables.npz", **{**arrays, "temperature_K": blocks})
+
+
+def liquid_again(evidence):
+    """The same products, read anew."""
+    return Evidence(evidence.products, tier=evidence.tier)
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        (
+            {"density_g_cm3": 2.0},
+            "reference-96-bks is not of the liquid's state: 2.000 g/cm3, not 2.200 g/cm3",
+        ),
+        ({"density_g_cm3": 2.205}, None),
+    ],
+)
+def test_a_reference_of_another_state_judges_nothing(tmp_path, facts, reason):
+    found = judged(liquid_with_reference(tmp_path, bks_start=facts), AGAINST_AIMD[0])
+    assert found.verdict is (Verdict.PASS if reason is None else Verdict.NOT_TESTED)
+    assert reason is None or reason in found.reason
+
+
+def test_too_few_runs_do_not_show_how_far_runs_lie_apart(tmp_path):
+    evidence = liquid_with_reference(tmp_path)
+    fewer = {**evidence.products, "reference-96-nnp": evidence.products["reference-96-nnp"][:3]}
+    for atom in (AGAINST_AIMD[0], "inherited/96/Si-O"):
+        found = judged(Evidence(fewer, tier="laptop"), atom)
+        assert found.verdict is Verdict.NOT_TESTED
+        assert (
+            "reference-96-nnp has 3 runs and reference-96-bks has 2 runs: needs at least 4 of one"
+            in found.reason
+        )
+
+
+def test_aimd_cannot_forget_what_its_starts_share(tmp_path):
+    evidence = liquid_with_reference(tmp_path)
+    same = {**evidence.products, "liquid-96-bks": replicas(tmp_path, "twin", 4, seed=90)}
+    found = judged(Evidence(same, tier="laptop"), "inherited/96/Si-O")
+    assert found.verdict is Verdict.NOT_TESTED
+    assert "nothing to forget" in found.reason
+
+
 def test_one_start_alone_judges_nothing(tmp_path):
     evidence = Evidence({"liquid-96-nvt": replicas(tmp_path, "nnp", 2, seed=1)}, tier="laptop")
     found = judged(evidence, "vaf-nnp-aimd/O")
@@ -280,16 +343,29 @@ def test_one_start_alone_judges_nothing(tmp_path):
     assert "reference-96-nnp and reference-96-bks not deposited" in found.reason
 
 
-@pytest.mark.parametrize(("fraction", "verdict"), [(0.3, Verdict.PASS), (0.05, Verdict.NOT_TESTED)])
-def test_a_reweighted_reference_needs_effective_samples(tmp_path, fraction, verdict):
+@pytest.mark.parametrize(
+    ("lacks", "reason"),
+    [
+        ({}, ""),
+        ({"effective_fraction": 0.05}, "effective sample fraction of 0.05, needs 0.1"),
+        # Eight frames have a fraction of at least an eighth, whatever they are worth.
+        ({"expected_fraction": 1e-9}, "effective sample fraction of 1e-09, needs 0.1"),
+        ({"effective_melts": 3.0}, "has its weight on 3.0 melts, needs 10"),
+        ({"density_g_cm3": 2.0}, "no AIMD of 96 atoms that may judge"),
+    ],
+)
+def test_a_reweighted_reference_needs_effective_samples(tmp_path, lacks, reason):
+    facts = {"effective_fraction": 0.3, "expected_fraction": 0.3, "effective_melts": 16.0, **lacks}
     evidence = Evidence(
         {
             "liquid-96-nvt": replicas(tmp_path, "nnp", 4, seed=1),
-            "reference-reweighted": replicas(tmp_path, "pbe", 2, seed=5, effective_fraction=fraction),
+            "reference-reweighted": [write_observation(tmp_path / "pbe", seed=5, **facts)],
         },
         tier="laptop",
     )
-    assert judged(evidence, "rdf-nnp-aimd/96/O-O/curve").verdict is verdict
+    found = judged(evidence, "rdf-nnp-aimd/96/O-O/curve")
+    assert found.verdict is (Verdict.NOT_TESTED if reason else Verdict.PASS)
+    assert reason in found.reason
 
 
 def test_a_potential_against_its_own_trajectories_passes(tmp_path):
@@ -331,7 +407,7 @@ def test_96_against_216_at_equal_n(tmp_path):
                 "liquid-216-nvt": replicas(root, "216", 4, seed=1, **run),
                 "liquid-216-nvt-96": replicas(root, "96", 4, seed=11, shift=shift, **run),
                 "liquid-216-bks": replicas(root, "bks", 4, seed=21, shift=0.15, **run),
-                "reference-216-nnp": replicas(root, "r-nnp", 2, seed=31, **run),
+                "reference-216-nnp": replicas(root, "r-nnp", 4, seed=31, **run),
                 "reference-216-bks": replicas(root, "r-bks", 2, seed=41, **run),
             },
             tier="overnight",

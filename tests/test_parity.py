@@ -48,8 +48,8 @@ def write_system(path: Path, frames: Frames) -> None:
     np.save(data / "force.npy", frames.forces.reshape(count, -1))
     with (path / "frames.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["set", "run", "frame", "temperature_K"])
-        writer.writerows(["synthetic", f"r{k % 2}", k, 3000] for k in range(count))
+        writer.writerow(["set", "run", "melt", "frame", "temperature_K"])
+        writer.writerows(["synthetic", f"r{k}", f"bks-{k % 2}", k, 3000] for k in range(count))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_bks_against_its_own_labels_has_no_error(tmp_path: Path, frames: Frames)
     assert result["heldout"]["3000"]["force_rmse_eV_A"] < 2e-4
     assert result["heldout"]["3000"]["energy_rmse_meV_atom"] < 0.01
     assert abs(result["energy_offset_removed_eV_atom"]) < 1e-5
-    assert arrays["run"].tolist() == ["synthetic/r0", "synthetic/r1"] * 2
+    assert arrays["melt"].tolist() == ["bks-0", "bks-1"] * 2
     assert arrays["forces_predicted"].shape == (4 * 24, 3)
     assert (arrays["species"] == np.tile(frames.types, 4)).all()
     assert (arrays["n_atoms"] == 24).all()

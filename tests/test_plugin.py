@@ -60,11 +60,11 @@ def test_wrong_input_is_one_line(arguments, expected, tmp_path):
 
 
 def test_preconditions_pass_and_the_second_run_has_nothing_to_do(folder):
-    keyword = "liquid-96-bks and (lost-atoms or dangerous-builds)"
+    keyword = "liquid-96-bks and (fused-atoms or dangerous-builds)"
     first = bks_claims(folder, keyword=keyword)
     # Preconditions are no claims of the paper: they alone decide nothing.
     assert first.returncode == 7, first.stdout[-2000:]
-    assert "PASS          precondition/lost-atoms/liquid-96-bks" in first.stdout
+    assert "PASS          precondition/fused-atoms/liquid-96-bks" in first.stdout
     results = json.loads((folder / "results" / "tiny-selection" / "claims.json").read_text())
     assert [claim["verdict"] for claim in results["claims"]] == ["PASS", "PASS"]
     assert results["provenance"]["software"]["lammps"]
@@ -87,7 +87,7 @@ def test_failed_stage_is_an_error_with_its_reason_and_exit_code_6(tmp_path):
     )
     result = run_suite(
         *("--tier", tier, "--store", tmp_path / "store", "--results", tmp_path / "results"),
-        *("-k", "lost-atoms and liquid-96-bks"),
+        *("-k", "fused-atoms and liquid-96-bks"),
         selection="suite/test_preconditions.py",
     )
     assert result.returncode == 6

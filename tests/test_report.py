@@ -112,7 +112,7 @@ def write_heldout(directory: Path, *, seed: int, error: float) -> Path:
     np.savez_compressed(
         directory / "heldout.npz",
         temperature_K=temperature,
-        run=np.array([f"run-{index // 4}" for index in range(frames)]),
+        melt=np.array([f"melt-{index // 4}" for index in range(frames)]),
         n_atoms=np.full(frames, atoms),
         energy_reference_eV=np.full(frames, -900.0),
         energy_predicted_eV=np.full(frames, -900.1),

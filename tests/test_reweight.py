@@ -164,7 +164,15 @@ def test_a_poor_overlap_decides_nothing(tmp_path):
     evidence = Evidence(
         {
             "liquid-96-nvt": replicas(tmp_path, "nnp", 4, seed=1),
-            "reference-reweighted": replicas(tmp_path, "pbe", 1, seed=5, effective_fraction=fraction),
+            "reference-reweighted": replicas(
+                tmp_path,
+                "pbe",
+                1,
+                seed=5,
+                effective_fraction=fraction,
+                expected_fraction=1.0,
+                effective_melts=16.0,
+            ),
         },
         tier="laptop",
     )
@@ -194,7 +202,7 @@ SINGLE = {
 def configurations():
     """Deposited 96-atom configurations at 2.20 g/cm3 and 3000 K with their PBE energies."""
     chosen = deposit.read_run(deposit.read_set("pbe-96-aimd-3000K"), "bks-4-3000K", equilibrated=True)
-    return chosen.select(slice(None, None, 20))
+    return chosen.select(slice(None, None, 12))
 
 
 def frames_with(energies, *, melts=None, kelvin=KELVIN):
@@ -263,7 +271,7 @@ def test_a_sampler_reweighted_to_itself_is_itself_and_pbe_is_far(tmp_path, sampl
     # The claims take it as AIMD's.
     evidence = Evidence(
         {
-            "liquid-96-nvt": [tmp_path / "observed", tmp_path / "observed"],
+            "liquid-96-nvt": [tmp_path / "observed"] * 4,
             "reference-reweighted": [tmp_path / "own" / "work"],
         },
         tier="laptop",
@@ -286,7 +294,7 @@ def test_a_sampler_reweighted_to_itself_is_itself_and_pbe_is_far(tmp_path, sampl
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"melts": [1] * 7}, "found 1 melt, expected at least 2"),
+        ({"melts": [1] * 99}, "found 1 melt, expected at least 2"),
         ({"kelvin": None}, "found frames at 3000, 4000 K, expected one temperature"),
     ],
 )

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from suite.distances import mean_square_difference
+from suite.distances import mean_square_difference, wasserstein
 from suite.statistics import (
     Estimate,
     equilibrated,
@@ -98,6 +98,37 @@ def test_what_two_distances_share_is_thinned_jointly():
         {"a": a, "b": b, "c": c},
     )
     assert contrast.standard_error < 0.2 * single.standard_error
+
+
+def test_two_short_runs_borrow_what_is_frozen_in_a_run_from_four():
+    """Peaks that sit elsewhere in each run, by 0.03 A: the distance's interval covers the true one."""
+    rng = np.random.default_rng(11)
+    r = np.arange(0.01, 5.6, 0.02)
+
+    def runs(count, at):
+        peaks = at + 0.03 * rng.normal(size=(count, 1, 1)) + 0.01 * rng.normal(size=(count, 8, 1))
+        return list(1.0 * (r > 3.6) + 2.6 * np.exp(-0.5 * ((r - peaks) / 0.16) ** 2))
+
+    def distance(samples):
+        return wasserstein(samples["four"], samples["two"], np.ones_like(r))
+
+    def still(at):
+        return [(1.0 * (r > 3.6) + 2.6 * np.exp(-0.5 * ((r - at) / 0.16) ** 2))[None]] * 2
+
+    exact = distance({"four": still(2.72), "two": still(2.66)})
+    passed = {True: 0, False: 0}
+    for _ in range(60):
+        given = {"four": runs(4, 2.72), "two": runs(2, 2.66)}
+        for borrow in passed:
+            passed[borrow] += estimate(distance, given, borrow=borrow).ci_high < exact
+    assert passed[True] <= 6
+    assert passed[False] > passed[True]
+
+
+def test_somebody_must_have_enough_runs_to_borrow_from():
+    groups = [np.arange(8.0), np.arange(8.0)]
+    with pytest.raises(NotTested, match="no set has 4 replicas"):
+        estimate(lambda s: float(mean_of(s["a"]) - mean_of(s["b"])), {"a": groups, "b": groups}, borrow=True)
 
 
 def test_one_block_has_no_error_bar():

@@ -25,6 +25,7 @@ def reweighted(tmp_path, *, fraction):
         temperature_K=3000.0,
         effective_fraction=fraction,
         effective_frames=60 * fraction,
+        effective_melts=60 * fraction,
         frames=60,
         sampler={"model": "sampler-3000K", "sha256": "0"},
         energy_difference_sd_meV_atom=20.0,

@@ -25,7 +25,7 @@ The seed picks the split, and the subset unless `subset_seed` does.
 
 Products: `train/<set>/` and `test/T<temperature>/<set>/`, each with `type.raw`, `type_map.raw`,
 `set.000/{box,coord,energy,force}.npy` (A, eV, eV/A, float64: a total energy of -31 442 eV needs it) and
-`frames.csv` (set, run, frame index in the run, temperature_K; one line per frame); `dataset.json`.
+`frames.csv` (set, run, melt, frame index in the run, temperature_K; one line per frame); `dataset.json`.
 
 The frames are read twice, to choose and to write, so that memory holds a few hundred bytes of each.
 """
@@ -53,7 +53,7 @@ from jobs.observables.rdf import PAIRS
 from jobs.structures import perpendicular_widths
 from jobs.workspace import Workspace
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 
 # A PBE force in liquid silica at 6000 K reaches 32 eV/A on these data (rms 2.5 to 4.1). Twice that is a
 # collision, or an SCF that ended in a wrong state, and one such atom would weigh as much as the forces of
@@ -322,8 +322,8 @@ class _System:
         (directory / "type_map.raw").write_text("".join(f"{s}\n" for s in TYPE_MAP))
         with (directory / "frames.csv").open("w", newline="") as handle:
             writer = csv.writer(handle)
-            writer.writerow(["set", "run", "frame", "temperature_K"])
-            writer.writerows([f.set_name, f.run, f.index, f"{f.temperature_K:g}"] for f in frames)
+            writer.writerow(["set", "run", "melt", "frame", "temperature_K"])
+            writer.writerows([f.set_name, f.run, f.melt, f.index, f"{f.temperature_K:g}"] for f in frames)
         np.save(data / "energy.npy", np.array([f.energy_eV for f in frames]))
         self.widths = {"box": 9, "coord": 3 * len(types), "force": 3 * len(types)}
         self.files = {name: (data / f"{name}.npy").open("wb") for name in self.widths}

@@ -17,7 +17,7 @@ from jobs.errors import EngineError, SuiteError
 from jobs.stages.train import TRAIN_FILE, heldout_errors, heldout_systems, write_json
 from jobs.workspace import Workspace
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 
 def run(workspace: Workspace) -> None:
@@ -54,7 +54,7 @@ def run(workspace: Workspace) -> None:
     _save(
         workspace.directory / "heldout.npz",
         temperatures_K=[t for t, _ in listed],
-        runs=[_runs(path) for path in systems],
+        melts=[_melts(path) for path in systems],
         frames=frames,
         predictions=predictions,
     )
@@ -83,17 +83,17 @@ def _training(workspace: Workspace) -> dict[str, Any]:
     return {key: found.get(key) for key in ("train_frames", "steps", "precision", "seed")}
 
 
-def _runs(system: Path) -> list[str]:
-    """The source run of each frame, `set/run`: frames of one run are not independent."""
+def _melts(system: Path) -> list[str]:
+    """The melt of each frame: frames of one melt, of whatever run or set, are not independent."""
     with (system / "frames.csv").open(newline="") as stream:
-        return [f"{row['set']}/{row['run']}" for row in csv.DictReader(stream)]
+        return [row["melt"] for row in csv.DictReader(stream)]
 
 
 def _save(
     path: Path,
     *,
     temperatures_K: Sequence[float],
-    runs: Sequence[Sequence[str]],
+    melts: Sequence[Sequence[str]],
     frames: Sequence[Frames],
     predictions: Sequence[Prediction],
 ) -> None:
@@ -102,7 +102,7 @@ def _save(
     np.savez_compressed(
         path,
         temperature_K=np.repeat(temperatures_K, counts),
-        run=np.concatenate([np.array(names) for names in runs]),
+        melt=np.concatenate([np.array(names) for names in melts]),
         n_atoms=atoms,
         energy_reference_eV=np.concatenate([one.energies for one in frames]),
         energy_predicted_eV=np.concatenate([one.energies for one in predictions]),

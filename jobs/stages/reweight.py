@@ -1,10 +1,10 @@
 """PBE single points on configurations of a fixed sampler, reweighted to PBE: a reference without AIMD.
 
-AIMD of a few hundred steps keeps the network it was started from; here nothing is started. The sampler
-(a deposited network) has walked for as long as it takes, each configuration has its PBE energy, and
-weights exp(-(E_PBE - E_sampler)/kT) make the ensemble PBE's. `jobs.observables.reweighting` has the
-formulas, how many frames are left, and why so few: the effective fraction is in the product, and below
-0.1 nothing is judged with it.
+AIMD of a few hundred steps keeps the network it was started from. Here a deposited potential, the sampler,
+has walked a hundred times as long; each configuration has its PBE energy, and weights
+exp(-(E_PBE - E_sampler)/kT) make the ensemble PBE's, as far as the sampler's own was in equilibrium.
+`jobs.observables.reweighting` has the formulas, how many frames are left, and why so few: the effective
+fraction and the effective number of melts are in the product, and `suite.reference` says which are too few.
 
 Only what one configuration shows (g(r), angles, coordination) can be had, no dynamics. The product has
 the format of `observe`, with one block for each melt: weighted means of the blocks are built in
@@ -41,7 +41,7 @@ from jobs.stages.parity import rerun
 from jobs.store import file_sha256
 from jobs.workspace import Workspace
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 Floats = NDArray[np.float64]
 
@@ -227,6 +227,7 @@ def _facts(deposited: DepositedSet, sample: _Sample, difference: Floats, weights
         "sampler": dict(deposited.sampler),
         "effective_fraction": effective_fraction(weights),
         "effective_frames": effective_fraction(weights) * len(weights),
+        "effective_melts": 1 / float((np.bincount(sample.units, weights) ** 2).sum()),
         "largest_weight": float(weights.max()),
         "energy_difference_sd_meV_atom": 1000 * spread / len(sample.types),
         "energy_difference_sd_kT": spread / thermal_eV,
