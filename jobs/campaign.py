@@ -12,17 +12,14 @@ from jobs.errors import SuiteError
 from jobs.files import parse_yaml
 from jobs.stage import Stage
 from jobs.store import file_sha256
+from jobs.tier import CLASSICAL, DEFAULT_ENGINE, NNPS, read_tier
 
 if TYPE_CHECKING:
     from jobs.deposit import DepositedSet
 
-TIERS = Path(__file__).parent / "tiers"
 ANGLE_CUTOFFS = Path(__file__).parent.parent / "reference" / "angle_cutoffs.yml"
 TRAJECTORIES = Path(__file__).parent.parent / "reference" / "trajectories"
-NNPS = ("deepmd-96", "deepmd-216")
 DISPLAY_NAMES = {"deepmd-96": "DeePMD-96", "deepmd-216": "DeePMD-216"}
-CLASSICAL = ("bks", "tersoff")
-DEFAULT_ENGINE = "cp2k"
 # Than the paper's.
 OTHER_ENGINES = {
     "cp2k": "CP2K (GTH, DZVP-MOLOPT-SR)",
@@ -79,35 +76,6 @@ class Campaign:
                     f"label {label}: not in tier {self.tier}, expected one of {', '.join(known)}"
                 )
         return [stage for label in labels for stage in known[label]]
-
-
-def read_tier(tier: str) -> dict[str, Any]:
-    """A tier file's content, by name or by path.
-
-    Raises:
-        SuiteError: no such tier, or not a mapping with the keys a tier needs.
-    """
-    import yaml
-
-    path = Path(tier) if tier.endswith((".yml", ".yaml")) else TIERS / f"{tier}.yml"
-    if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in TIERS.glob("*.yml")))
-        raise SuiteError(f"tier {tier}: not found, expected one of {known}, or the path of a tier file")
-    try:
-        content = parse_yaml(path.read_text())
-    except yaml.YAMLError as error:
-        raise SuiteError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    needed = {"name", "start_from", "density_g_cm3", "seeds", "frames", "training", "melt", "runs"}
-    if not isinstance(content, dict) or needed - set(content):
-        missing = sorted(needed - set(content or {}))
-        raise SuiteError(f"{path}: missing {', '.join(missing)}; see jobs/tiers/laptop.yml")
-    if "deposit" in content:
-        content["deposit"] = str((path.parent / content["deposit"]).resolve())
-        if not Path(content["deposit"]).is_dir():
-            raise SuiteError(
-                f"{path}: deposit {content['deposit']}: found no such folder, expected a deposit"
-            )
-    return content
 
 
 def build_campaign(

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.campaign import TIERS, Campaign, build_campaign
+from jobs.campaign import Campaign, build_campaign
 from jobs.errors import SuiteError
 from jobs.graph import in_order
 from jobs.stage import Stage
 from jobs.store import Store
+from jobs.tier import TIERS
 
 if TYPE_CHECKING:
     from jobs.batch import Standing

@@ -51,7 +51,7 @@ def test_broken_tier_file_says_what_is_missing(tmp_path):
     path.write_text("name: own\nruns: {}\n")
     result = jobs_command("run", "--tier", path, "--dry-run")
     assert result.returncode == 2
-    assert "own.yml: missing density_g_cm3" in result.stderr
+    assert "own.yml: found no start_from, density_g_cm3, seeds, frames, training, melt, " in result.stderr
 
 
 @pytest.mark.parametrize("tier", ["smoke", "laptop", "overnight", "paper"])
