@@ -37,7 +37,7 @@ POSITIVE = Value(
     lambda value: type(value) in (int, float) and math.isfinite(value) and value > 0,
 )
 FLAG = Value("true or false", lambda value: isinstance(value, bool))
-TEXT = Value("text", lambda value: isinstance(value, str) and value != "")
+TEXT = Value("text", lambda value: isinstance(value, str))
 ANYTHING = Value("anything", lambda value: True)
 
 
