@@ -12,6 +12,7 @@ from typing import Any
 
 from jobs.engines.first_principles import ENGINES, THERMOSTATS, load_engine, named_settings
 from jobs.errors import SuiteError
+from jobs.files import read_text
 from jobs.stage import Stage
 from jobs.store import Store
 
@@ -202,7 +203,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 def _read_starts(path: Path) -> Iterator[_Given]:
     if not path.is_file():
         raise SuiteError(f"{path}: found no such file, expected an extended XYZ file of starts")
-    lines = path.read_text().splitlines(keepends=True)
+    lines = read_text(path, expected="an extended XYZ file of starts").splitlines(keepends=True)
     first, number = 0, 0
     while first < len(lines) and lines[first].strip():
         number += 1

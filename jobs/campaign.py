@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import SuiteError
-from jobs.files import parse_yaml
+from jobs.files import parse_yaml, read_text
 from jobs.stage import Stage
 from jobs.store import file_sha256
 from jobs.tier import CLASSICAL, DEFAULT_ENGINE, NNPS, read_tier
@@ -25,6 +26,7 @@ OTHER_ENGINES = {
     "cp2k": "CP2K (GTH, DZVP-MOLOPT-SR)",
     "espresso": "Quantum ESPRESSO (ultrasoft pseudopotentials, CSVR)",
 }
+A_POTENTIAL = "a TensorFlow .pb model (dp convert-backend makes one) or a file of LAMMPS commands"
 DAMPING_FS = 100.0
 THERMO_EVERY = 10
 # Labels that claims name and that no stage makes so far.
@@ -174,7 +176,7 @@ class _Builder:
 
     def _imported(self, path: Path, name: str) -> Stage:
         if not path.is_file():
-            raise SuiteError(f"{path}: not found, expected a .pb model or a file of LAMMPS commands")
+            raise SuiteError(f"{path}: not found, expected {A_POTENTIAL}")
         parameters = {
             "name": name,
             "file": str(path.resolve()),
@@ -725,9 +727,11 @@ def disk_bytes(stage: Stage) -> float:
 
 def files_named_in(commands: Path) -> dict[str, str]:
     """The sha256 of every file beside a file of LAMMPS commands that these name (parameters, tables)."""
-    words = {word for line in commands.read_text().splitlines() for word in line.split("#")[0].split()}
+    lines = read_text(commands, expected=A_POTENTIAL).splitlines()
+    words = {word for line in lines for word in line.split("#")[0].split()}
     beside = {word: commands.parent / word for word in sorted(words)}
-    return {word: file_sha256(file) for word, file in beside.items() if file.is_file()}
+    # Not pathlib's is_file, which raises where a word is too long for a file's name.
+    return {word: file_sha256(file) for word, file in beside.items() if os.path.isfile(file)}
 
 
 def aimd_core_seconds(atoms: int) -> float:

@@ -29,7 +29,7 @@ def jobs_command(*arguments):
             ["run", "--tier", "lunch", "--dry-run"],
             "tier lunch: not found, expected one of laptop, overnight, paper, reference, smoke",
         ),
-        (["run", "--potential", "none.pb", "--dry-run"], "none.pb: not found, expected a .pb model"),
+        (["run", "--potential", "none.pb", "--dry-run"], "none.pb: not found, expected a TensorFlow .pb"),
         (["run", "--only", "liquid-7", "--dry-run"], "label liquid-7: not in tier laptop"),
         (["run", "--engine", "abinit", "--dry-run"], "found engine 'abinit', expected one of cp2k, espresso"),
         (["run", "--start-from", "trajectories", "--dry-run"], "found no deposited trajectory"),
@@ -44,6 +44,51 @@ def test_wrong_input_is_one_line(arguments, expected):
     assert result.returncode == 2
     assert expected in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["run", "--dry-run", "--potential"],
+            "a TensorFlow .pb model (dp convert-backend makes one) or a file",
+        ),
+        (["run", "--dry-run", "--tier"], "YAML"),
+        (["run", "--dry-run", "--site"], "YAML"),
+        (["aimd"], "an extended XYZ file of starts"),
+        (["compare", ROOT], "a claims.json"),
+    ],
+)
+def test_a_binary_file_in_the_place_of_a_text_is_one_line(tmp_path, arguments, expected):
+    binary = tmp_path / "model.yml"
+    binary.write_bytes(b"PK\x03\x04\xfe\xff" * 999)
+    result = jobs_command(*[binary if word == ROOT else word for word in arguments], binary)
+    assert result.returncode == 2
+    assert f"{binary}: found no text (UTF-8), expected {expected}" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_potential_of_one_long_word_is_no_traceback(tmp_path):
+    (tmp_path / "model.json").write_text("x" * 5000)
+    result = jobs_command("run", "--dry-run", "--potential", tmp_path / "model.json")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly():
+    command = [
+        sys.executable,
+        "-m",
+        "jobs",
+        "graph",
+        "--tier",
+        "reference",
+        "--dot",
+    ]  # more than a pipe holds
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout.readline() == b"digraph suite {\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
 
 
 def test_broken_tier_file_says_what_is_missing(tmp_path):
