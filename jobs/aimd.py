@@ -98,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Engine, settings, store, cores and dry run."""
-    from jobs.cli import add_store_option
+    from jobs.cli import add_store_option, count
 
     parser.add_argument("--engine", choices=ENGINES, default="cp2k")
     parser.add_argument(
@@ -108,7 +108,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="a name in jobs/engines/settings.yml (default, tight; CP2K also md, tzvp) or your own .yml file",
     )
     parser.add_argument(
-        "--cores", type=int, default=None, help="stages side by side, one core each (default: all cores)"
+        "--cores", type=count, default=None, help="stages side by side, one core each (default: all cores)"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the stages and their estimated cost")
     add_store_option(parser)

@@ -1,6 +1,7 @@
 """The command line: wrong input is one line and a non-zero exit code; help teaches; start-up is quick."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs.cli import main
 from jobs.stage import Stage
 from jobs.store import Recipe, Store
 from jobs.workspace import Workspace
@@ -36,6 +38,12 @@ def jobs_command(*arguments):
         (["make", "train-0", "--store", "nowhere"], "no such stage was planned"),
         (["compare", "README.md", "README.md"], "README.md: not a claims.json"),
         (["cancel"], "cancel: found no --site"),
+        (["check", "--store", "nowhere"], "nowhere: found no such folder, expected a store"),
+        (["deposit", "--verify", "--root", "nowhere"], "nowhere: found no such folder, expected a deposit"),
+        (
+            ["run", "--engine", "vasp", "--dry-run"],
+            "--engine vasp: found a start from frames, expected --start-from nothing",
+        ),
         (["run", "--site", "nowhere"], "site nowhere: not found, expected one of"),
     ],
 )
@@ -72,6 +80,19 @@ def test_a_potential_of_one_long_word_is_no_traceback(tmp_path):
     (tmp_path / "model.json").write_text("x" * 5000)
     result = jobs_command("run", "--dry-run", "--potential", tmp_path / "model.json")
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("command", [["run"], ["cost"], ["tune"], ["aimd", "x.xyz"], ["recheck", "x"]])
+@pytest.mark.parametrize("cores", ["-3", "0", "two"])
+def test_cores_are_a_positive_integer(command, cores, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--cores", cores])
+    assert f"argument --cores: found {cores}, expected a positive integer" in capsys.readouterr().err
+
+
+def test_deposit_says_that_it_verified(capsys):
+    assert main(["deposit", "--verify"]) == 0
+    assert re.fullmatch(r"\d+ sets: every file as recorded", capsys.readouterr().out.splitlines()[-1])
 
 
 def test_a_reader_that_has_enough_ends_the_command_quietly():
