@@ -1,7 +1,17 @@
 """`python -m jobs`."""
 
+import os
 import sys
 
 from jobs.cli import main
 
-sys.exit(main())
+try:
+    try:
+        code = main()
+    finally:
+        sys.stdout.flush()
+except BrokenPipeError:
+    # Whoever reads (`| head`) has enough. What is still buffered would fail again when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    code = 141  # as a shell says it of a program that SIGPIPE ended
+sys.exit(code)

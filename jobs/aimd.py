@@ -12,6 +12,7 @@ from typing import Any
 
 from jobs.engines.first_principles import ENGINES, THERMOSTATS, load_engine, named_settings
 from jobs.errors import SuiteError
+from jobs.files import read_text
 from jobs.stage import Stage
 from jobs.store import Store
 
@@ -97,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Engine, settings, store, cores and dry run."""
-    from jobs.cli import add_store_option
+    from jobs.cli import add_store_option, count
 
     parser.add_argument("--engine", choices=ENGINES, default="cp2k")
     parser.add_argument(
@@ -107,7 +108,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="a name in jobs/engines/settings.yml (default, tight; CP2K also md, tzvp) or your own .yml file",
     )
     parser.add_argument(
-        "--cores", type=int, default=None, help="stages side by side, one core each (default: all cores)"
+        "--cores", type=count, default=None, help="stages side by side, one core each (default: all cores)"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the stages and their estimated cost")
     add_store_option(parser)
@@ -202,7 +203,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 def _read_starts(path: Path) -> Iterator[_Given]:
     if not path.is_file():
         raise SuiteError(f"{path}: found no such file, expected an extended XYZ file of starts")
-    lines = path.read_text().splitlines(keepends=True)
+    lines = read_text(path, expected="an extended XYZ file of starts").splitlines(keepends=True)
     first, number = 0, 0
     while first < len(lines) and lines[first].strip():
         number += 1

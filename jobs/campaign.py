@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -9,25 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import SuiteError
-from jobs.files import parse_yaml
+from jobs.files import parse_yaml, read_text
 from jobs.stage import Stage
 from jobs.store import file_sha256
+from jobs.tier import CLASSICAL, DEFAULT_ENGINE, NNPS, read_tier
 
 if TYPE_CHECKING:
     from jobs.deposit import DepositedSet
 
-TIERS = Path(__file__).parent / "tiers"
 ANGLE_CUTOFFS = Path(__file__).parent.parent / "reference" / "angle_cutoffs.yml"
 TRAJECTORIES = Path(__file__).parent.parent / "reference" / "trajectories"
-NNPS = ("deepmd-96", "deepmd-216")
 DISPLAY_NAMES = {"deepmd-96": "DeePMD-96", "deepmd-216": "DeePMD-216"}
-CLASSICAL = ("bks", "tersoff")
-DEFAULT_ENGINE = "cp2k"
 # Than the paper's.
 OTHER_ENGINES = {
     "cp2k": "CP2K (GTH, DZVP-MOLOPT-SR)",
     "espresso": "Quantum ESPRESSO (ultrasoft pseudopotentials, CSVR)",
 }
+A_POTENTIAL = "a TensorFlow .pb model (dp convert-backend makes one) or a file of LAMMPS commands"
 DAMPING_FS = 100.0
 THERMO_EVERY = 10
 # Labels that claims name and that no stage makes so far.
@@ -79,35 +78,6 @@ class Campaign:
                     f"label {label}: not in tier {self.tier}, expected one of {', '.join(known)}"
                 )
         return [stage for label in labels for stage in known[label]]
-
-
-def read_tier(tier: str) -> dict[str, Any]:
-    """A tier file's content, by name or by path.
-
-    Raises:
-        SuiteError: no such tier, or not a mapping with the keys a tier needs.
-    """
-    import yaml
-
-    path = Path(tier) if tier.endswith((".yml", ".yaml")) else TIERS / f"{tier}.yml"
-    if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in TIERS.glob("*.yml")))
-        raise SuiteError(f"tier {tier}: not found, expected one of {known}, or the path of a tier file")
-    try:
-        content = parse_yaml(path.read_text())
-    except yaml.YAMLError as error:
-        raise SuiteError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    needed = {"name", "start_from", "density_g_cm3", "seeds", "frames", "training", "melt", "runs"}
-    if not isinstance(content, dict) or needed - set(content):
-        missing = sorted(needed - set(content or {}))
-        raise SuiteError(f"{path}: missing {', '.join(missing)}; see jobs/tiers/laptop.yml")
-    if "deposit" in content:
-        content["deposit"] = str((path.parent / content["deposit"]).resolve())
-        if not Path(content["deposit"]).is_dir():
-            raise SuiteError(
-                f"{path}: deposit {content['deposit']}: found no such folder, expected a deposit"
-            )
-    return content
 
 
 def build_campaign(
@@ -206,7 +176,7 @@ class _Builder:
 
     def _imported(self, path: Path, name: str) -> Stage:
         if not path.is_file():
-            raise SuiteError(f"{path}: not found, expected a .pb model or a file of LAMMPS commands")
+            raise SuiteError(f"{path}: not found, expected {A_POTENTIAL}")
         parameters = {
             "name": name,
             "file": str(path.resolve()),
@@ -757,9 +727,11 @@ def disk_bytes(stage: Stage) -> float:
 
 def files_named_in(commands: Path) -> dict[str, str]:
     """The sha256 of every file beside a file of LAMMPS commands that these name (parameters, tables)."""
-    words = {word for line in commands.read_text().splitlines() for word in line.split("#")[0].split()}
+    lines = read_text(commands, expected=A_POTENTIAL).splitlines()
+    words = {word for line in lines for word in line.split("#")[0].split()}
     beside = {word: commands.parent / word for word in sorted(words)}
-    return {word: file_sha256(file) for word, file in beside.items() if file.is_file()}
+    # Not pathlib's is_file, which raises where a word is too long for a file's name.
+    return {word: file_sha256(file) for word, file in beside.items() if os.path.isfile(file)}
 
 
 def aimd_core_seconds(atoms: int) -> float:

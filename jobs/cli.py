@@ -59,6 +59,13 @@ def default_tier(*, batch: bool) -> str:
     return "paper" if batch else DEFAULT_TIER
 
 
+def count(text: str) -> int:
+    """The type of an option like `--cores`: a positive integer."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text}, expected a positive integer")
+    return int(text)
+
+
 def add_store_option(parser: argparse.ArgumentParser) -> None:
     """Where products are kept."""
     parser.add_argument(
@@ -88,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         help="only what this label needs (see `graph`); may be repeated",
     )
     run.add_argument(
-        "--cores", type=int, default=None, help="core slots (default: all that this process may use)"
+        "--cores", type=count, default=None, help="core slots (default: all that this process may use)"
     )
     run.add_argument(
         "--dry-run",
@@ -197,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--budget", type=float, default=25.0, metavar="MINUTES", help="default 25")
     cost.add_argument("--engines", nargs="+", metavar="NAME", help="deepmd bks tersoff cp2k (default: all)")
     cost.add_argument("--sizes", nargs="+", type=int, metavar="N", help="default: 96 to 12288 atoms")
-    cost.add_argument("--launches", type=int, default=6, help="samples of each point (default 6)")
+    cost.add_argument("--launches", type=count, default=6, help="samples of each point (default 6)")
     cost.add_argument("--again", action="store_true", help="measure anew what was measured before")
     cost.add_argument("--plan", action="store_true", help="say what would be measured; measure nothing")
     cost.add_argument(
@@ -216,7 +223,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--potential", type=Path, metavar="MODEL.pb", help="default: deposited DeePMD-96"
         )
-        command.add_argument("--cores", type=int, default=None, help="default: all this process may use")
+        command.add_argument("--cores", type=count, default=None, help="default: all this process may use")
         command.add_argument(
             "--gpus", type=int, default=0, help="GPUs the network may use (default 0; not tried)"
         )
@@ -240,12 +247,18 @@ def _site(arguments: argparse.Namespace) -> Site | None:
 def _campaign(arguments: argparse.Namespace) -> Campaign:
     from jobs.campaign import build_campaign
 
-    return build_campaign(
+    campaign = build_campaign(
         arguments.tier or default_tier(batch=arguments.site is not None),
         start_from=arguments.start_from,
         potential=arguments.potential,
         engine=arguments.engine,
     )
+    if arguments.engine is not None and campaign.start_from != "nothing":
+        raise SuiteError(
+            f"--engine {arguments.engine}: found a start from {campaign.start_from}, expected --start-from "
+            "nothing: only there is anything computed from first principles"
+        )
+    return campaign
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -305,6 +318,8 @@ def _check(arguments: argparse.Namespace) -> int:
     from jobs.store import Store
 
     store = Store(arguments.store)
+    if not store.root.is_dir():
+        raise SuiteError(f"{arguments.store}: found no such folder, expected a store")
     names = list(store.finished())
     problems = [line for name in names for line in store.problems(name)]
     for deposited in deposit.list_sets():

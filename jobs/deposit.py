@@ -902,7 +902,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--licence", help="SPDX name, for example CC0-1.0")
     parser.add_argument("--provenance", help="who computed what, from what")
     parser.add_argument("--decks", type=Path, nargs="+", default=[], help="input files of the engine")
-    parser.add_argument("--root", type=Path, default=DEPOSIT, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=DEPOSIT,
+        metavar="DIR",
+        help="a deposit of your own (default: the project's)",
+    )
 
 
 _REQUIRED = (
@@ -926,6 +932,8 @@ def main(args: argparse.Namespace) -> int:
         SuiteError: anything wrong, in one line; the deposit is as it was.
     """
     if args.list or args.verify:
+        if not args.root.is_dir():
+            raise SuiteError(f"{args.root}: found no such folder, expected a deposit")
         sets = list_sets(root=args.root)
         if args.verify:
             for deposited in sets:
@@ -936,6 +944,8 @@ def main(args: argparse.Namespace) -> int:
             print()
         else:
             _print_table(rows)
+            if args.verify:
+                print(f"{len(sets)} sets: every file as recorded")
         return 0
     if args.from_stage:
         return _deposit_stages(args)

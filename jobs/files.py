@@ -1,4 +1,4 @@
-"""Small text files: written whole or not at all, and YAML read by its fast parser."""
+"""Small text files: written whole or not at all; read as text or refused, YAML by its fast parser."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+
+from jobs.errors import SuiteError
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -18,6 +20,18 @@ def write_whole(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:
     """The same for a JSON value."""
     write_whole(path, json.dumps(content, indent=indent) + "\n")
+
+
+def read_text(path: Path, *, expected: str) -> str:
+    """The text of a file that somebody named; `expected` says what should be in it.
+
+    Raises:
+        SuiteError: it is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SuiteError(f"{path}: found no text (UTF-8), expected {expected}") from None
 
 
 def parse_yaml(text: str | bytes) -> Any:

@@ -29,7 +29,15 @@ ROOT = Path(__file__).resolve().parent.parent
 CONTAINERS = ROOT / "containers"
 IMAGES = Path("images")
 WHEELS = "wheels"
-ACTIONS = ("build", "test", "list", "check", "lock", "sign", "verify")
+ACTIONS = {
+    "build": "make NAME.sif and NAME.json (what it was made from) from containers/NAME.def",
+    "test": "run ten real steps in each",
+    "list": "what is there",
+    "check": "compare each image with its record and with today's definitions",
+    "lock": "choose the wheels of containers/locks anew",
+    "sign": "with a key of the site",
+    "verify": "look at the signature",
+}
 
 # Which of the project's extras each image holds besides the suite's own dependencies.
 EXTRAS = {"lammps-mpi": ("cpu",), "cp2k": (), "deepmd-cuda": ("gpu",)}
@@ -44,28 +52,29 @@ _PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+) --hash=sha256:([0-9a-f]{64})")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `python -m jobs images`."""
-    parser.description = (
-        "Apptainer images of the engines: build makes NAME.sif and NAME.json (what it was made from) from "
-        "containers/NAME.def; test runs ten real steps in it; list shows what is there; check compares each "
-        "image with its record and with today's definitions; lock chooses the wheels of containers/locks "
-        "anew; sign and verify use a key of the site. See docs/containers.md."
-    )
-    parser.add_argument("action", choices=ACTIONS)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(EXTRAS)} (default: all)")
-    parser.add_argument("--dir", type=Path, default=IMAGES, help="where images are kept (default: ./images)")
-    parser.add_argument(
-        "--mirror",
-        metavar="URL",
-        help="build: the Debian mirror (default: that of this machine's apt sources); it is not recorded",
-    )
-    parser.add_argument("--nv", action="store_true", help="test: with this machine's GPU driver")
-    parser.add_argument(
-        "--key",
-        type=Path,
-        metavar="PEM",
-        help="sign, verify: a private or public key file (default: Apptainer's keyring)",
-    )
-    parser.add_argument("--json", action="store_true", help="list: for programs")
+    parser.description = "Apptainer images of the engines. See docs/containers.md."
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for action, does in ACTIONS.items():
+        one = actions.add_parser(action, help=does, description=does)
+        one.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(EXTRAS)} (default: all)")
+        one.add_argument("--dir", type=Path, default=IMAGES, help="where images are kept (default: ./images)")
+        if action == "build":
+            one.add_argument(
+                "--mirror",
+                metavar="URL",
+                help="the Debian mirror (default: that of this machine's apt sources); it is not recorded",
+            )
+        if action == "test":
+            one.add_argument("--nv", action="store_true", help="with this machine's GPU driver")
+        if action in ("sign", "verify"):
+            one.add_argument(
+                "--key",
+                type=Path,
+                metavar="PEM",
+                help="a private or public key file (default: Apptainer's keyring)",
+            )
+        if action == "list":
+            one.add_argument("--json", action="store_true", help="for programs")
 
 
 def main(arguments: argparse.Namespace) -> int:

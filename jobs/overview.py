@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.campaign import TIERS, Campaign, build_campaign
+from jobs.campaign import Campaign, build_campaign
 from jobs.errors import SuiteError
+from jobs.files import read_text
 from jobs.graph import in_order
 from jobs.stage import Stage
 from jobs.store import Store
+from jobs.tier import TIERS
 
 if TYPE_CHECKING:
     from jobs.batch import Standing
@@ -232,7 +234,8 @@ def compare(first: Path, second: Path, *, agree: bool = False) -> int:
     sides = []
     for path in (first, second):
         try:
-            sides.append({row["id"]: row for row in json.loads(path.read_text())["claims"]})
+            rows = json.loads(read_text(path, expected="a claims.json"))["claims"]
+            sides.append({row["id"]: row for row in rows})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SuiteError(f"{path}: not a claims.json ({error!r})") from None
     worse = moved = apart = decided = 0

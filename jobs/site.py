@@ -5,14 +5,27 @@ Nothing here enters a stage's identity: a campaign may be begun on one site and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from jobs.errors import SuiteError
-from jobs.files import parse_yaml
+from jobs.keys import (
+    ANYTHING,
+    COUNT,
+    FLAG,
+    POSITIVE,
+    TEXT,
+    WHOLE,
+    Table,
+    Value,
+    check_keys,
+    list_of,
+    one_of,
+    or_null,
+    read_keys,
+)
 
 SITES = Path(__file__).parent / "sites"
 BATCH_TYPES = ("Slurm", "PBS", "Torque", "LSF", "SGE")
@@ -22,6 +35,56 @@ _DPGEN = {
     "train": ("dataset", "potential", "train", "parity"),
     "model_devi": ("default", "melt", "md", "quench", "observe", "cost", "probe"),
     "fp": ("aimd",),
+}
+_KINDS = sorted(path.stem for path in (Path(__file__).parent / "stages").glob("[!_]*.py"))
+_LINES = list_of(TEXT, "texts")
+_REQUEST: Table = {
+    "image?": or_null(TEXT),
+    "queue?": TEXT,
+    "cores?": COUNT,
+    "gpus?": WHOLE,
+    "memory_gb?": or_null(POSITIVE),
+    "walltime_h?": or_null(POSITIVE),
+    "flags?": _LINES,
+    "setup?": _LINES,
+    "environment?": {"*": Value("text or a number", lambda v: type(v) in (str, int, float))},
+}
+_SITE: Table = {
+    "name": TEXT,
+    "batch_type": one_of(*BATCH_TYPES),
+    "cores_per_node?": COUNT,
+    "images?": or_null(TEXT),
+    "binds?": _LINES,
+    "mpi?": {
+        "launcher?": one_of(*LAUNCHERS),
+        "options?": _LINES,
+        "share_namespaces?": FLAG,
+        "host_libraries?": or_null(TEXT),
+    },
+    "gpu_may_be_absent?": FLAG,
+    "max_jobs?": COUNT,
+    "kinds": {"default": _REQUEST, **{f"{kind}?": _REQUEST for kind in _KINDS}},
+}
+_BATCH_TYPES = {known.lower(): known for known in BATCH_TYPES}  # DP-GEN takes either
+_DPGEN_ENTRY: Table = {
+    "machine": {
+        "batch_type": Value(f"one of {', '.join(BATCH_TYPES)}", lambda v: str(v).lower() in _BATCH_TYPES),
+        "context_type?": TEXT,
+        "*": ANYTHING,
+    },
+    "resources": {
+        "queue_name?": TEXT,
+        "cpu_per_node?": COUNT,
+        "gpu_per_node?": WHOLE,
+        "custom_flags?": _LINES,
+        "module_unload_list?": _LINES,
+        "module_list?": _LINES,
+        "source_list?": _LINES,
+        "prepend_script?": _LINES,
+        "envs?": {"*": ANYTHING},
+        "*": ANYTHING,
+    },
+    "*": ANYTHING,
 }
 
 
@@ -104,108 +167,48 @@ def read_site(name: str) -> Site:
     Raises:
         SuiteError: no such file, not a site, a key or a value that is not understood.
     """
-    import yaml
-
     given = Path(name)
     path = given if given.suffix in (".yml", ".yaml", ".json") else SITES / f"{name}.yml"
     if not path.is_file():
         raise SuiteError(f"site {name}: not found, expected one of {', '.join(known_sites())}, or a file")
-    try:
-        content = json.loads(path.read_text()) if path.suffix == ".json" else parse_yaml(path.read_text())
-    except (ValueError, yaml.YAMLError) as error:
-        raise SuiteError(f"{path}: not readable ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict):
-        raise SuiteError(f"{path}: found {type(content).__name__}, expected keys as in {SITES}/one-node.yml")
-    return _from_dpgen(path, content) if path.suffix == ".json" else _from_yaml(path, content)
+    return _from_dpgen(path) if path.suffix == ".json" else _from_yaml(path)
 
 
-def _from_yaml(path: Path, content: dict[str, Any]) -> Site:
-    mpi = content.get("mpi", {})
-    _check_keys(
-        path,
-        content,
-        needed=("name", "batch_type", "kinds"),
-        allowed=("cores_per_node", "images", "binds", "mpi", "gpu_may_be_absent", "max_jobs"),
-    )
-    _check_keys(
-        path, mpi, where="mpi: ", allowed=("launcher", "options", "share_namespaces", "host_libraries")
-    )
-    kinds = content["kinds"]
-    if not isinstance(kinds, dict) or "default" not in kinds:
-        raise SuiteError(
-            f"{path}: kinds: found no default, expected one for stages that have none of their own"
-        )
-    default = _request(path, "default", kinds["default"], Request())
+def _from_yaml(path: Path) -> Site:
+    content = read_keys(path, _SITE)
+    mpi, kinds = content.get("mpi", {}), content["kinds"]
+    default = _request(kinds["default"], Request())
     site = Site(
-        name=str(content["name"]),
+        name=content["name"],
         path=path,
         batch_type=content["batch_type"],
         cores_per_node=content.get("cores_per_node", 1),
-        images=_folder(path, content.get("images")),
+        images=_folder(content.get("images")),
         binds=tuple(Path(folder) for folder in content.get("binds", ())),
         launcher=mpi.get("launcher", "mpirun"),
         launcher_options=tuple(mpi.get("options", ())),
-        share_namespaces=bool(mpi.get("share_namespaces", False)),
-        host_mpi=_folder(path, mpi.get("host_libraries")),
-        gpu_may_be_absent=bool(content.get("gpu_may_be_absent", False)),
+        share_namespaces=mpi.get("share_namespaces", False),
+        host_mpi=_folder(mpi.get("host_libraries")),
+        gpu_may_be_absent=content.get("gpu_may_be_absent", False),
         max_jobs=content.get("max_jobs", 1000),
-        kinds={kind: _request(path, kind, entry, default) for kind, entry in kinds.items()},
+        kinds={kind: _request(entry, default) for kind, entry in kinds.items()},
     )
     return _checked(site)
 
 
-def _folder(path: Path, value: str | None) -> Path | None:
+def _folder(value: str | None) -> Path | None:
     """A folder as the site file means it: relative to where the suite is run."""
     return None if value is None else Path(value).expanduser().resolve()
 
 
-def _request(path: Path, kind: str, entry: Any, default: Request) -> Request:
-    names = [known.name for known in fields(Request)]
-    if not isinstance(entry, dict):
-        raise SuiteError(f"{path}: kinds: {kind}: found {entry!r}, expected some of {', '.join(names)}")
-    _check_keys(path, entry, where=f"kinds: {kind}: ", allowed=names)
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
-    }
+def _request(entry: Mapping[str, Any], default: Request) -> Request:
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
     if "environment" in values:
         values["environment"] = {key: str(value) for key, value in values["environment"].items()}
-    request = replace(default, **values)
-    for name in ("cores", "gpus", "walltime_h", "memory_gb"):
-        value = getattr(request, name)
-        if value is None and name in ("walltime_h", "memory_gb"):
-            continue
-        if not isinstance(value, int | float) or value < 0 or (value == 0 and name != "gpus"):
-            raise SuiteError(f"{path}: kinds: {kind}: found {name} {value!r}, expected a positive number")
-    return request
-
-
-def _check_keys(
-    path: Path,
-    found: Mapping[str, Any],
-    *,
-    needed: tuple[str, ...] = (),
-    allowed: tuple[str, ...] | list[str] = (),
-    where: str = "",
-) -> None:
-    if not isinstance(found, dict):
-        raise SuiteError(f"{path}: {where}found {found!r}, expected keys with values")
-    for key in needed:
-        if key not in found:
-            raise SuiteError(f"{path}: {where}found no {key}, expected it as in {SITES}/one-node.yml")
-    for key in found:
-        if key not in (*needed, *allowed):
-            raise SuiteError(f"{path}: {where}found {key}, expected only {', '.join((*needed, *allowed))}")
+    return replace(default, **values)
 
 
 def _checked(site: Site) -> Site:
-    if site.batch_type not in BATCH_TYPES:
-        raise SuiteError(
-            f"{site.path}: found batch_type {site.batch_type}, expected one of {', '.join(BATCH_TYPES)}"
-        )
-    if site.launcher not in LAUNCHERS:
-        raise SuiteError(
-            f"{site.path}: mpi: found launcher {site.launcher}, expected one of {', '.join(LAUNCHERS)}"
-        )
     if site.launcher == "srun" and site.batch_type != "Slurm":
         raise SuiteError(f"{site.path}: mpi: found launcher srun with {site.batch_type}, expected Slurm")
     if site.images is None:
@@ -218,36 +221,30 @@ def _checked(site: Site) -> Site:
     return site
 
 
-def _from_dpgen(path: Path, content: dict[str, Any]) -> Site:
+def _from_dpgen(path: Path) -> Site:
     """A DP-GEN machine file: `train`, `model_devi` and `fp`, or one pair of `machine` and `resources`."""
+    content = read_keys(path, {"*": ANYTHING})
     parts = {"model_devi": content} if "machine" in content else content
     kinds: dict[str, Request] = {}
     batch_type, cores_per_node = "", 1
     for part, names in _DPGEN.items():
-        entry = parts.get(part)
+        entry: Any = parts.get(part)
         if entry is None:
             continue
-        entry = entry[0] if isinstance(entry, list) else entry
-        try:
-            machine, resources = entry["machine"], entry["resources"]
-            context = machine.get("context_type", "LazyLocalContext")
-            batch_type = machine["batch_type"]
-            batch_type = next(
-                (known for known in BATCH_TYPES if known.lower() == batch_type.lower()), batch_type
-            )
-            request = Request(
-                queue=resources.get("queue_name", ""),
-                cores=resources.get("cpu_per_node", 1),
-                gpus=resources.get("gpu_per_node", 0),
-                walltime_h=None,
-                flags=tuple(resources.get("custom_flags", ())),
-                setup=_dpgen_setup(resources),
-                environment={key: str(value) for key, value in resources.get("envs", {}).items()},
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise SuiteError(
-                f"{path}: {part}: found no {error}, expected DP-GEN's machine and resources"
-            ) from None
+        entry = entry[0] if isinstance(entry, list) and entry else entry
+        check_keys(path, entry, _DPGEN_ENTRY, at=part)
+        machine, resources = entry["machine"], entry["resources"]
+        batch_type = _BATCH_TYPES[machine["batch_type"].lower()]
+        request = Request(
+            queue=resources.get("queue_name", ""),
+            cores=resources.get("cpu_per_node", 1),
+            gpus=resources.get("gpu_per_node", 0),
+            walltime_h=None,
+            flags=tuple(resources.get("custom_flags", ())),
+            setup=_dpgen_setup(resources),
+            environment={key: str(value) for key, value in resources.get("envs", {}).items()},
+        )
+        context = machine.get("context_type", "LazyLocalContext")
         if "SSH" in context:
             raise SuiteError(
                 f"{path}: {part}: found context_type {context}, "

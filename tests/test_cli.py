@@ -1,6 +1,7 @@
 """The command line: wrong input is one line and a non-zero exit code; help teaches; start-up is quick."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs.cli import main
 from jobs.stage import Stage
 from jobs.store import Recipe, Store
 from jobs.workspace import Workspace
@@ -29,13 +31,19 @@ def jobs_command(*arguments):
             ["run", "--tier", "lunch", "--dry-run"],
             "tier lunch: not found, expected one of laptop, overnight, paper, reference, smoke",
         ),
-        (["run", "--potential", "none.pb", "--dry-run"], "none.pb: not found, expected a .pb model"),
+        (["run", "--potential", "none.pb", "--dry-run"], "none.pb: not found, expected a TensorFlow .pb"),
         (["run", "--only", "liquid-7", "--dry-run"], "label liquid-7: not in tier laptop"),
         (["run", "--engine", "abinit", "--dry-run"], "found engine 'abinit', expected one of cp2k, espresso"),
         (["run", "--start-from", "trajectories", "--dry-run"], "found no deposited trajectory"),
         (["make", "train-0", "--store", "nowhere"], "no such stage was planned"),
         (["compare", "README.md", "README.md"], "README.md: not a claims.json"),
         (["cancel"], "cancel: found no --site"),
+        (["check", "--store", "nowhere"], "nowhere: found no such folder, expected a store"),
+        (["deposit", "--verify", "--root", "nowhere"], "nowhere: found no such folder, expected a deposit"),
+        (
+            ["run", "--engine", "vasp", "--dry-run"],
+            "--engine vasp: found a start from frames, expected --start-from nothing",
+        ),
         (["run", "--site", "nowhere"], "site nowhere: not found, expected one of"),
     ],
 )
@@ -46,12 +54,70 @@ def test_wrong_input_is_one_line(arguments, expected):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["run", "--dry-run", "--potential"],
+            "a TensorFlow .pb model (dp convert-backend makes one) or a file",
+        ),
+        (["run", "--dry-run", "--tier"], "YAML"),
+        (["run", "--dry-run", "--site"], "YAML"),
+        (["aimd"], "an extended XYZ file of starts"),
+        (["compare", ROOT], "a claims.json"),
+    ],
+)
+def test_a_binary_file_in_the_place_of_a_text_is_one_line(tmp_path, arguments, expected):
+    binary = tmp_path / "model.yml"
+    binary.write_bytes(b"PK\x03\x04\xfe\xff" * 999)
+    result = jobs_command(*[binary if word == ROOT else word for word in arguments], binary)
+    assert result.returncode == 2
+    assert f"{binary}: found no text (UTF-8), expected {expected}" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_potential_of_one_long_word_is_no_traceback(tmp_path):
+    (tmp_path / "model.json").write_text("x" * 5000)
+    result = jobs_command("run", "--dry-run", "--potential", tmp_path / "model.json")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("command", [["run"], ["cost"], ["tune"], ["aimd", "x.xyz"], ["recheck", "x"]])
+@pytest.mark.parametrize("cores", ["-3", "0", "two"])
+def test_cores_are_a_positive_integer(command, cores, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--cores", cores])
+    assert f"argument --cores: found {cores}, expected a positive integer" in capsys.readouterr().err
+
+
+def test_deposit_says_that_it_verified(capsys):
+    assert main(["deposit", "--verify"]) == 0
+    assert re.fullmatch(r"\d+ sets: every file as recorded", capsys.readouterr().out.splitlines()[-1])
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly():
+    command = [
+        sys.executable,
+        "-m",
+        "jobs",
+        "graph",
+        "--tier",
+        "reference",
+        "--dot",
+    ]  # more than a pipe holds
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout.readline() == b"digraph suite {\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 def test_broken_tier_file_says_what_is_missing(tmp_path):
     path = tmp_path / "own.yml"
     path.write_text("name: own\nruns: {}\n")
     result = jobs_command("run", "--tier", path, "--dry-run")
     assert result.returncode == 2
-    assert "own.yml: missing density_g_cm3" in result.stderr
+    assert "own.yml: found no start_from, density_g_cm3, seeds, frames, training, melt, " in result.stderr
 
 
 @pytest.mark.parametrize("tier", ["smoke", "laptop", "overnight", "paper"])

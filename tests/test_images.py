@@ -143,6 +143,12 @@ def test_wrong_input_is_one_line(arguments, expected):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+def test_names_may_come_after_options_and_the_action_must_be_there():
+    missing = jobs_images("test", "--dir", "nowhere", "lammps-mpi")
+    assert "error: nowhere/lammps-mpi.sif: no such image" in missing.stderr
+    assert "the following arguments are required: ACTION\n" in jobs_images().stderr
+
+
 def test_check_names_every_missing_image():
     result = jobs_images("check", "--dir", "nowhere")
     assert result.returncode == 1

@@ -676,7 +676,7 @@ def test_identity_is_of_the_content_and_not_of_the_path(outcars, tmp_path, capsy
 
 def test_a_tier_trains_on_it(outcars, tmp_path, capsys):
     said(capsys, *outcars, "--deposit", "mine", "--use", "train", "--root", tmp_path / "imported")
-    from jobs.campaign import TIERS
+    from jobs.tier import TIERS
 
     text = (TIERS / "smoke.yml").read_text()
     head, tail = text.split("frames:\n")[0], text.split("\ntraining:")[1]
@@ -721,7 +721,7 @@ def test_trajectories_that_judge(outcars, tmp_path, capsys):
         "Nose-Hoover",
     )
     tier = tmp_path / "mine.yml"
-    from jobs.campaign import TIERS
+    from jobs.tier import TIERS
 
     text = (TIERS / "smoke.yml").read_text()
     tier.write_text(text.replace("frames:\n", "deposit: imported\nframes:\n"))

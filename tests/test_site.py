@@ -40,14 +40,28 @@ def test_a_kind_keeps_what_it_does_not_change_of_the_default(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"batch_type": "Cron"}, "found batch_type Cron, expected one of Slurm"),
-        ({"nodes": 3}, "found nodes, expected only"),
-        ({"kinds": {"train": {}}}, "found no default"),
-        ({"kinds": {"default": {"gpu": 1}}}, "kinds: default: found gpu, expected only"),
-        ({"kinds": {"default": {"walltime_h": 0}}}, "found walltime_h 0, expected a positive number"),
-        ({"kinds": {"default": {"cores": "many"}}}, "found cores 'many', expected a positive number"),
+        ({"batch_type": "Cron"}, "batch_type: found 'Cron', expected one of Slurm, PBS, Torque, LSF, SGE"),
+        ({"nodes": 3}, "found nodes, expected only name, batch_type, cores_per_node, images, binds, mpi"),
+        ({"cores_per_node": "many"}, "cores_per_node: found 'many', expected a positive integer"),
+        ({"cores_per_node": 0}, "cores_per_node: found 0, expected a positive integer"),
+        ({"max_jobs": "lots"}, "max_jobs: found 'lots', expected a positive integer"),
+        ({"images": 3}, "images: found 3, expected text, or null"),
+        ({"binds": "/scratch"}, "binds: found '/scratch', expected a list of texts"),
+        ({"gpu_may_be_absent": "no"}, "gpu_may_be_absent: found 'no', expected true or false"),
+        ({"kinds": {"train": {}}}, "kinds: found no default, expected default"),
+        ({"kinds": {"default": {}, "qench": {}}}, "kinds: found qench, expected only default, aimd, cost"),
+        ({"kinds": {"default": 3}}, "kinds.default: found 3, expected keys with values"),
+        ({"kinds": {"default": {"gpu": 1}}}, "kinds.default: found gpu, expected only image, queue, cores"),
+        ({"kinds": {"default": {"walltime_h": 0}}}, "kinds.default.walltime_h: found 0, expected a positive"),
+        ({"kinds": {"default": {"cores": "many"}}}, "kinds.default.cores: found 'many', expected a positive"),
+        ({"kinds": {"default": {"gpus": -1}}}, "kinds.default.gpus: found -1, expected an integer, 0 or"),
+        ({"kinds": {"default": {"setup": "module load x"}}}, "setup: found 'module load x', expected a list"),
+        ({"kinds": {"default": {"flags": "--account=x"}}}, "flags: found '--account=x', expected a list of"),
+        ({"kinds": {"default": {"environment": ["a"]}}}, "environment: found ['a'], expected keys with"),
+        ({"kinds": {"default": {"environment": {"A": True}}}}, "environment.A: found True, expected text or"),
         ({"kinds": {"default": {"image": "x"}}}, "found image x and no images folder"),
-        ({"mpi": {"launcher": "ssh"}}, "found launcher ssh, expected one of mpirun, srun"),
+        ({"mpi": {"launcher": "ssh"}}, "mpi.launcher: found 'ssh', expected one of mpirun, srun"),
+        ({"mpi": {"options": "--mpi=pmi2"}}, "mpi.options: found '--mpi=pmi2', expected a list of texts"),
         ({"batch_type": "PBS", "mpi": {"launcher": "srun"}}, "found launcher srun with PBS, expected Slurm"),
     ],
 )
@@ -63,7 +77,7 @@ def test_a_broken_site_file_is_one_line(tmp_path: Path, change: dict, says: str)
 def test_an_unknown_site_and_a_missing_key_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match=r"site nowhere: not found, expected one of .*one-node"):
         read_site("nowhere")
-    with pytest.raises(SuiteError, match="found no kinds"):
+    with pytest.raises(SuiteError, match="found no kinds, expected name, batch_type, kinds"):
         read_site(write(tmp_path, {"name": "x", "batch_type": "Slurm"}))
     broken = tmp_path / "broken.yml"
     broken.write_text("name: [")
@@ -107,13 +121,26 @@ def test_a_dpgen_machine_file_is_a_site_as_it_is(tmp_path: Path) -> None:
     assert site.request("train").walltime_h is None  # its own custom_flags say it
 
 
-def test_a_dpgen_file_for_another_machine_is_refused(tmp_path: Path) -> None:
+def test_a_dpgen_file_for_another_machine_or_a_broken_one_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "machine.json"
     path.write_text(json.dumps({"train": dpgen_entry("gpu", 1, context="SSHContext")}))
     with pytest.raises(SuiteError, match="found context_type SSHContext, expected a local one"):
         read_site(str(path))
     path.write_text(json.dumps({"train": {"machine": {}}}))
-    with pytest.raises(SuiteError, match="expected DP-GEN's machine and resources"):
+    with pytest.raises(SuiteError, match=r"train: found no resources, expected machine, resources"):
+        read_site(str(path))
+    entry = dpgen_entry("gpu", 1)
+    entry["resources"]["custom_flags"] = "#SBATCH --time=1:00:00"
+    path.write_text(json.dumps({"train": entry}))
+    with pytest.raises(SuiteError, match=r"train\.resources\.custom_flags: found '#SBATCH .*expected a list"):
+        read_site(str(path))
+    entry = dpgen_entry("gpu", 1)
+    entry["machine"]["batch_type"] = "Shell"
+    path.write_text(json.dumps({"train": entry}))
+    with pytest.raises(SuiteError, match=r"train\.machine\.batch_type: found 'Shell', expected one of Slurm"):
+        read_site(str(path))
+    path.write_text(json.dumps({"train": []}))
+    with pytest.raises(SuiteError, match=r"train: found \[\], expected keys with values"):
         read_site(str(path))
     path.write_text("{}")
     with pytest.raises(SuiteError, match="found none of train, model_devi, fp"):

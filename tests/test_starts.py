@@ -21,6 +21,14 @@ RUN = {
     "timestep_fs": 1.0,
     "observe": False,
 }
+TRAINING = {
+    "precision": "float32",
+    "steps": 1,
+    "start_lr": 1e-3,
+    "stop_lr": 1e-5,
+    "decay_steps": 1,
+    "checkpoint_every": 1,
+}
 
 
 @pytest.fixture
@@ -31,7 +39,7 @@ def tier(tmp_path):
         "density_g_cm3": 2.2,
         "seeds": [1],
         "frames": {"deepmd-96": {}, "deepmd-216": {}},
-        "training": {"precision": "float32", "steps": 1},
+        "training": TRAINING,
         "melt": {"duration_ps": 1, "configurations": 2},
         "runs": {"hot": {**RUN, "schedule": [[4000, 100]], "dump_every": 50}},
     }

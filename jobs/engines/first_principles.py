@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from jobs.errors import EngineError, SuiteError
 from jobs.files import parse_yaml
 from jobs.frames import MASSES_AMU
+from jobs.keys import ANYTHING, read_keys
 
 # CODATA 2018.
 HARTREE_EV = 27.211386245988
@@ -179,18 +180,11 @@ def named_settings(engine: str, name: str) -> dict[str, Any]:
     Raises:
         SuiteError: no such name or file, or values that the engine refuses.
     """
-    import yaml
-
     path = Path(name)
     if path.suffix in (".yml", ".yaml"):
         if not path.is_file():
             raise SuiteError(f"{path}: found no such file, expected settings of {engine}")
-        try:
-            values = parse_yaml(path.read_text())
-        except yaml.YAMLError as error:
-            raise SuiteError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-        if not isinstance(values, dict):
-            raise SuiteError(f"{path}: found no mapping, expected names and values as in {SETTINGS_FILE}")
+        values = read_keys(path, {"*": ANYTHING})
     else:
         known = parse_yaml(SETTINGS_FILE.read_text())[engine]
         if name not in known:

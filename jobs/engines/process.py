@@ -45,7 +45,7 @@ def executable(name: str) -> str:
         return str(beside)
     found = shutil.which(name)
     if found is None:
-        raise EngineError(f"{name}: not found beside {sys.executable} nor on PATH; see README, Install")
+        raise EngineError(f"{name}: not found beside {sys.executable} nor on PATH; see README, Run it")
     return found
 
 
