@@ -247,18 +247,12 @@ def _site(arguments: argparse.Namespace) -> Site | None:
 def _campaign(arguments: argparse.Namespace) -> Campaign:
     from jobs.campaign import build_campaign
 
-    campaign = build_campaign(
+    return build_campaign(
         arguments.tier or default_tier(batch=arguments.site is not None),
         start_from=arguments.start_from,
         potential=arguments.potential,
         engine=arguments.engine,
     )
-    if arguments.engine is not None and campaign.start_from != "nothing":
-        raise SuiteError(
-            f"--engine {arguments.engine}: found a start from {campaign.start_from}, expected --start-from "
-            "nothing: only there is anything computed from first principles"
-        )
-    return campaign
 
 
 def _run(arguments: argparse.Namespace) -> int:
