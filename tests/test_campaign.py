@@ -1,11 +1,14 @@
 """Tiers turned into stages: the paper tier is the paper's protocol, read from reference/paper.yml."""
 
+import re
+
 import pytest
 
 from jobs import campaign
 from jobs.campaign import build_campaign
 from jobs.errors import SuiteError
 from jobs.graph import in_order
+from jobs.models import deposited_model
 from jobs.reference import read_paper
 from suite.claims import load_claims
 
@@ -176,9 +179,35 @@ def test_own_potential_is_known_by_its_files_not_by_their_place(tmp_path):
         (place / "own.tersoff").write_text(parameters)
         planned = build_campaign("smoke", potential=place / "own.lmp")
         identities.append(behind(planned, "liquid-96-nvt", "potential")[0].identity)
-        assert planned.results_name == "smoke-own"
+        assert re.fullmatch("smoke-own-[0-9a-f]{6}", planned.results_name)
+        assert not any("training" in line or "float32" in line for line in planned.deviations)
         assert "train-96" in planned.unavailable, number
     assert identities[0] == identities[1] != identities[2]
+
+
+def test_results_of_different_runs_have_different_folders(tmp_path):
+    names = {build_campaign("laptop", start_from=start).results_name for start in (None, "potentials")}
+    names |= {build_campaign("paper", engine=engine).results_name for engine in (None, "cp2k", "espresso")}
+    for version in ("v1", "v2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "graph.pb").write_text(version)
+        planned = build_campaign("laptop", potential=tmp_path / version / "graph.pb")
+        names.add(re.sub("[0-9a-f]{6}$", version, planned.results_name))
+        assert planned.results_name not in names
+    assert names == {
+        *("laptop", "laptop-potentials", "paper", "paper-espresso"),
+        *("laptop-graph-v1", "laptop-graph-v2"),
+    }
+
+
+def test_deviations_are_those_of_the_deposited_potential():
+    """What is judged was trained by another tier than the one that judges it."""
+    said = "\n".join(build_campaign("paper", start_from="potentials").deviations)
+    for nnp in campaign.NNPS:
+        _, record = deposited_model(nnp)
+        assert f"{record['name']} is the deposited one, of the {record['tier']} tier: 1 seed" in said
+        assert f"{record['steps']} training steps in place of 1000000" in said
+    assert "training seed(s)" not in said
 
 
 def test_gc_keeps_runs_that_nobody_observes(tmp_path, capsys):
