@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -66,6 +67,20 @@ def software_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def suite_commit() -> str:
+    """Commit of this suite, with `+` if files differ from it; `unknown` without git or a repository."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True)
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno"))
+        )
+    except OSError:
+        return "unknown"
+    if commit.returncode != 0:
+        return "unknown"
+    return commit.stdout.strip() + "+" * bool(changes.stdout.strip())
 
 
 @cache
