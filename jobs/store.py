@@ -214,6 +214,17 @@ class Store:
         write_json(path, vars(recipe), indent=1)
         return path
 
+    def remember(self, plan: str, names: Iterable[str]) -> None:
+        """Keep the names of all stages of a plan, in place of what it was before; `gc` keeps those."""
+        self.prepare()
+        (self.root / "plans").mkdir(exist_ok=True)
+        write_json(self.root / "plans" / f"{plan}.json", sorted(names))
+
+    def plans(self) -> dict[str, set[str]]:
+        """Names of the stages of each plan that was run in this store."""
+        files = sorted((self.root / "plans").glob("*.json"))
+        return {path.stem: set(json.loads(path.read_text())) for path in files}
+
     def read_recipe(self, name: str) -> Recipe:
         """The recipe of a planned stage."""
         path = self.root / "recipes" / f"{name}.json"

@@ -191,6 +191,7 @@ class ClaimSession:
             overview.dry_run(campaign, wanted, store, site=site)
             print_foreseen(campaign, atoms)
             return None
+        store.remember(campaign.results_name, (stage.name for stage in overview.all_stages(campaign)))
         print(f"\ntier {campaign.tier}, from {campaign.start_from}", file=sys.stderr)
         if site is None:
             outcome = dispatch.run(wanted, store, cores=option.cores, rebuild_stale=option.rebuild_stale)

@@ -217,6 +217,33 @@ def test_gc_keeps_runs_that_nobody_observes(tmp_path, capsys):
     started = build_campaign("reference").runs["nnp-3000"][0]
     (tmp_path / started.name).mkdir()
     (tmp_path / "md-0123456789abcdef").mkdir()
-    collect_garbage(build_campaign("laptop"), Store(tmp_path), trajectories=False, really=True)
+    collect_garbage(build_campaign("laptop"), Store(tmp_path), forget=(), trajectories=False, really=True)
     assert [path.name for path in tmp_path.glob("md-*")] == [started.name]
     assert "deleted" in capsys.readouterr().out
+
+
+def test_gc_keeps_what_was_run_in_the_store_until_it_is_forgotten(tmp_path, capsys):
+    """A tier file or a potential of one's own that nobody names to gc."""
+    from jobs.overview import all_stages, collect_garbage
+    from jobs.store import Store
+
+    store, laptop = Store(tmp_path / "store"), build_campaign("laptop")
+    (tmp_path / "own.lmp").write_text("pair_style zero 5.0\npair_coeff * *\n")
+    own = build_campaign("smoke", potential=tmp_path / "own.lmp")
+    product = store.path(own.labels["liquid-96-nvt"][0].name)
+    store.remember(own.results_name, (stage.name for stage in all_stages(own)))
+    product.mkdir()
+
+    def collect(**options):
+        collect_garbage(laptop, store, **{"forget": (), "trajectories": False, "really": True} | options)
+        return capsys.readouterr().out
+
+    assert f"kept: what the built-in tiers plan, and laptop, {own.results_name}" in collect()
+    assert product.is_dir()
+    with pytest.raises(SuiteError, match="--forget: found smoke-own, expected one of smoke-own-"):
+        collect(forget=("smoke-own",))
+    assert "would delete" in collect(forget=(own.results_name,), really=False)
+    assert product.is_dir()
+    assert f"deleted {product}" in collect(forget=(own.results_name,))
+    assert not product.exists()
+    assert store.plans() == {}

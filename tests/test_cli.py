@@ -36,6 +36,8 @@ def jobs_command(*arguments):
         (["make", "train-0", "--store", "nowhere"], "no such stage was planned"),
         (["compare", "README.md", "README.md"], "README.md: not a claims.json"),
         (["cancel"], "cancel: found no --site"),
+        (["run", "--retry-failed"], "--retry-failed: found no --site, expected it beside this option"),
+        (["gc", "--forget", "never-run"], "--forget: found never-run, expected one of none"),
         (["run", "--site", "nowhere"], "site nowhere: not found, expected one of"),
     ],
 )
