@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -785,6 +785,23 @@ def files_named_in(commands: Path) -> dict[str, str]:
 def aimd_core_seconds(atoms: int) -> float:
     """Rough cost of one step of CP2K on one core: 17 s at 96 atoms (docs/first-principles.md), cubic in N."""
     return 17.0 * (atoms / 96) ** 3
+
+
+def beyond_aimd_estimate(stages: Iterable[Stage]) -> list[str]:
+    """What makes first-principles stages dearer than their estimates say, a line each."""
+    from jobs.engines.first_principles import named_settings
+
+    aimd = [stage for stage in stages if stage.kind == "aimd"]
+    timed = [named_settings("cp2k", name) for name in ("default", "md")]
+    lines = []
+    if any(s.parameters["engine"] != "cp2k" or s.parameters["settings"] not in timed for s in aimd):
+        lines.append(
+            "only CP2K with its settings default and md was timed: other first-principles stages are "
+            "counted as if by it"
+        )
+    if any(stage.cores > 1 for stage in aimd):
+        lines.append("first-principles stages of several cores are counted as if these scaled perfectly")
+    return lines
 
 
 @cache

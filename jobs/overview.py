@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.campaign import TIERS, Campaign, build_campaign
+from jobs.campaign import TIERS, Campaign, beyond_aimd_estimate, build_campaign
 from jobs.errors import SuiteError
 from jobs.graph import in_order
 from jobs.stage import Stage
@@ -135,6 +135,8 @@ def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store, *, site: 
         f"\ntier {campaign.tier} from {campaign.start_from}: {len(stages)} stages, "
         f"about {_duration(total)} of one core still to do"
     )
+    for line in beyond_aimd_estimate(stages):
+        print(line)
     if campaign.deviations:
         print("departs from the paper's protocol:")
         for line in campaign.deviations:

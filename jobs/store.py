@@ -41,10 +41,11 @@ class Recipe:
     seed: int
     inputs: dict[str, str]
     cores: int
+    ranks: int | None = None
 
     @classmethod
-    def of(cls, stage: Stage, *, cores: int | None = None) -> Recipe:
-        """The recipe of a planned stage; `cores` where it gets others than it asked for."""
+    def of(cls, stage: Stage, *, cores: int | None = None, ranks: int | None = None) -> Recipe:
+        """The recipe of a planned stage; `cores` and MPI `ranks` where it gets others than it asked for."""
         return cls(
             name=stage.name,
             kind=stage.kind,
@@ -54,6 +55,7 @@ class Recipe:
             seed=stage.seed,
             inputs={role: needed.name for role, needed in stage.inputs.items()},
             cores=cores or stage.cores,
+            ranks=ranks,
         )
 
 
