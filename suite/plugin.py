@@ -338,10 +338,16 @@ def one_line(result: Result) -> str:
 
 def provenance(judged: ClaimSession) -> dict[str, Any]:
     """What a reader needs to trace the numbers: versions, machine, products, command."""
+    from importlib import metadata
+
     from jobs.store import hardware, software_versions, suite_commit
 
+    installed = metadata.distributions(name="silica-nnp-suite")
     return {
-        "suite": suite_commit(),
+        "suite": {
+            "version": next((found.version for found in installed), "not installed"),
+            "commit": suite_commit(),
+        },
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "software": software_versions(),
         "hardware": hardware(),

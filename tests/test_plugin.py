@@ -75,7 +75,8 @@ def test_preconditions_pass_and_the_second_run_has_nothing_to_do(folder):
     results = json.loads((folder / "results" / "tiny-selection" / "claims.json").read_text())
     assert [claim["verdict"] for claim in results["claims"]] == ["PASS", "PASS"]
     assert results["provenance"]["software"]["lammps"]
-    assert re.fullmatch(r"[0-9a-f]{40}\+?|unknown", results["provenance"]["suite"])
+    assert re.fullmatch(r"[0-9a-f]{40}\+?|unknown", results["provenance"]["suite"]["commit"])
+    assert results["provenance"]["suite"]["version"]
     assert (folder / "results" / "tiny-selection" / "report.html").is_file()
     again = bks_claims(folder, keyword=keyword)
     assert again.returncode == 7
