@@ -33,7 +33,7 @@ from jobs.cost_record import machine
 from jobs.errors import ERROR_EXIT, SuiteError
 from jobs.observables.regression import compare_night
 from jobs.stages import cost as cost_stage
-from jobs.store import Store
+from jobs.store import Store, suite_commit
 from jobs.tune import potential_stage
 from jobs.tuning import read_tuning
 from jobs.workspace import Workspace
@@ -78,6 +78,9 @@ def main() -> int:
 
 def night(arguments: argparse.Namespace) -> int:
     """Measure, record, compare, publish."""
+    # Both before ten minutes of measuring.
+    if shutil.which("git") is None:
+        raise SuiteError("git: found none on PATH, expected it: each night is a commit of its record")
     if not arguments.no_asv and importlib.util.find_spec("asv") is None:
         raise SuiteError("asv: found none, expected it installed; pip install -e '.[bench]', or --no-asv")
     begun = time.monotonic()
@@ -171,7 +174,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {
         "schema": 1,
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "commit": project_commit(),
+        "commit": suite_commit(),
         "machine": about,
         "cost": record,
         "series": {**series, CANARY: canaries},
@@ -230,17 +233,6 @@ def planted(record: dict[str, Any]) -> list[str]:
     """What a night's page says of a slowdown that was asked for."""
     factor = record["planted_slowdown"]
     return [] if factor == 1.0 else [f"planted: every MD step does {factor:g} steps' work"]
-
-
-def project_commit() -> str:
-    """Commit of the project, with `+` if files differ from it; `unknown` outside a repository."""
-    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    if found.returncode != 0:
-        return "unknown"
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True
-    )
-    return found.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 # Comparing ----------------------------------------------------------------------------------------

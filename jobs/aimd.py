@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.campaign import aimd_core_seconds, beyond_aimd_estimate
 from jobs.engines.first_principles import ENGINES, THERMOSTATS, load_engine, named_settings
 from jobs.errors import SuiteError
 from jobs.files import read_text
@@ -167,13 +168,6 @@ def plan(arguments: argparse.Namespace) -> list[Stage]:
     return stages
 
 
-def aimd_core_seconds(atoms: int) -> float:
-    """See `jobs.campaign`."""
-    from jobs.campaign import aimd_core_seconds
-
-    return aimd_core_seconds(atoms)
-
-
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options of a run with their defaults; refused where the mode has no use for them."""
     said = {name: getattr(arguments, name) for name in RUN_OPTIONS}
@@ -327,6 +321,8 @@ def print_plan(stages: Sequence[Stage]) -> None:
     for stage in stages:
         print(f"{stage.name}  {stage.label}: about {stage.core_seconds / 3600:.2f} core hours")
     print(f"{len(stages)} stages, about {sum(s.core_seconds for s in stages) / 3600:.1f} core hours")
+    for line in beyond_aimd_estimate(stages):
+        print(line)
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -85,7 +85,7 @@ def probes(site: Site, stages: Sequence[Stage], digests: Mapping[Path, str]) -> 
     needed: dict[str, list[Stage]] = {}
     for stage in sorted(stages, key=lambda stage: stage.kind):
         request, image = site.request(stage.kind), site.image(stage.kind)
-        for ranks in (1, 2) if scheduler.ranks(stage) > 1 else (1,):
+        for ranks in (1, 2) if scheduler.ranks(site, stage) > 1 else (1,):
             key = (repr(request), ranks)
             if key not in made:
                 parameters = {
@@ -252,7 +252,12 @@ def _submit(
     directory = scheduler.job_root(store, stage.name) / str(number)
     directory.mkdir(parents=True)
     _, cores = scheduler.nodes_and_cores(site, stage)
-    store.write_recipe(Recipe.of(stage, cores=cores if scheduler.ranks(stage) == 1 else None))
+    ranks = scheduler.ranks(site, stage)
+    if ranks != scheduler.asked_ranks(stage):
+        recipe = Recipe.of(stage, cores=cores, ranks=ranks)
+    else:
+        recipe = Recipe.of(stage, cores=cores if ranks == 1 else None)
+    store.write_recipe(recipe)
     image = site.image(scheduler.kind_of(stage))
     length = chain_length(site, stage) if scheduler.knows_dependencies(site) else 1
     jobs: list[str] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -49,19 +49,14 @@ class Campaign:
     tier: str
     start_from: str
     about: dict[str, Any]
-    judged: str | None = None
-    """Name of a user's potential, where one is judged."""
+    results_name: str
+    """Folder of its results: runs that differ in what they judge do not overwrite each other's."""
     labels: dict[str, list[Stage]] = field(default_factory=dict)
     runs: dict[str, list[Stage]] = field(default_factory=dict)
     """The stages of each run of the tier, and with `nothing` of `aimd-96` and `aimd-216`: what moves atoms.
     Those of runs that nobody observes stand behind no label."""
     unavailable: dict[str, str] = field(default_factory=dict)
     deviations: list[str] = field(default_factory=list)
-
-    @property
-    def results_name(self) -> str:
-        """Folder of its results: other potentials do not overwrite those of the paper's."""
-        return self.tier if self.judged is None else f"{self.tier}-{self.judged}"
 
     def select(self, labels: list[str] | None = None) -> list[Stage]:
         """The stages behind some labels or runs, or behind all labels.
@@ -93,7 +88,7 @@ def build_campaign(
         SuiteError: unknown tier or engine, a tier that names what does not exist, or nothing deposited to
             start from.
     """
-    about = read_tier(tier)
+    about = own = read_tier(tier)
     if engine is not None:
         about = _with_engine(about, engine)
     start = start_from or about["start_from"]
@@ -106,8 +101,16 @@ def build_campaign(
         raise SuiteError(
             f"{TRAJECTORIES}: found no deposited trajectory, expected one; start from potentials"
         )
-    judged = potential.stem if potential else None
-    return _Builder(Campaign(about["name"], start, about, judged), potential).build()
+    name = [about["name"]]
+    if start != about["start_from"]:
+        name.append(start)
+    if start == "nothing" and about is not own:
+        name.append(about["aimd"]["engine"])
+    if potential is not None:
+        if not potential.is_file():
+            raise SuiteError(f"{potential}: not found, expected {A_POTENTIAL}")
+        name += [potential.stem, file_sha256(potential)[:6]]
+    return _Builder(Campaign(about["name"], start, about, "-".join(name)), potential).build()
 
 
 def _with_engine(about: dict[str, Any], engine: str) -> dict[str, Any]:
@@ -180,8 +183,6 @@ class _Builder:
         return stages
 
     def _imported(self, path: Path, name: str) -> Stage:
-        if not path.is_file():
-            raise SuiteError(f"{path}: not found, expected {A_POTENTIAL}")
         parameters = {
             "name": name,
             "file": str(path.resolve()),
@@ -193,20 +194,17 @@ class _Builder:
 
     def _dataset(self, nnp: str, *, share: float = 1.0, seed: int = 1) -> Stage:
         """The dataset of a potential, or one with a share of its training frames, drawn with `seed`."""
-        from jobs.deposit import deposit_root, read_set
-
-        root = deposit_root(self.about)
         rebuilt = self.campaign.start_from == "nothing"
-        sets = [] if rebuilt else self.about["frames"][nnp].items()
+        sets = [] if rebuilt else self._frames(nnp)
         parameters = {
             "sets": [
                 {
-                    "name": name,
-                    "sha256": read_set(name, root=root).sha256,
-                    "thin_frames": thin,
+                    "name": found.name,
+                    "sha256": found.sha256,
+                    "thin_frames": self.about["frames"][nnp][found.name],
                     "use_unequilibrated": False,
                 }
-                for name, thin in sets
+                for found in sets
             ],
             "train_share": 2 / 3,
             "sel": None,
@@ -224,6 +222,24 @@ class _Builder:
         if share < 1:
             label = f"{share:.3g} of the {label}, draw {seed}"
         return Stage("dataset", label, parameters, seed=1, inputs=inputs, core_seconds=10)
+
+    def _frames(self, nnp: str) -> list[DepositedSet]:
+        """The sets that the tier trains a potential on, of the user's deposit or the project's."""
+        from jobs.deposit import find_set
+
+        sets = [find_set(name, self.about) for name in self.about["frames"][nnp]]
+        for found in sets:
+            if found.use != "train":
+                raise SuiteError(
+                    f"tier {self.campaign.tier}: frames: {nnp}: found {found.name}, which judges, "
+                    "expected sets that train"
+                )
+        return sets
+
+    def _frames_by(self, nnp: str) -> str:
+        """Programs and functionals of these sets."""
+        sets = self._frames(nnp)
+        return ", ".join(sorted({f"{found.facts['engine']} {found.facts['functional']}" for found in sets}))
 
     def _place(self) -> dict[str, str]:
         """The user's deposit, as a parameter of the stages that read it; in no identity."""
@@ -630,31 +646,8 @@ class _Builder:
 
     def _deviations(self) -> Iterator[str]:
         """How this campaign departs from the paper's protocol, a line each."""
-        from jobs.deposit import deposit_root, read_set
-
         protocol = self.protocol
-        if self.user_potential is not None:
-            yield f"{self.user_potential.name} stands in the place of both potentials"
-        elif self.campaign.start_from == "frames":
-            root = deposit_root(self.about)
-            sets = [read_set(name, root=root) for name in self.about["frames"]["deepmd-96"]]
-            engines = ", ".join(
-                sorted({f"{found.facts['engine']} {found.facts['functional']}" for found in sets})
-            )
-            frames = sum(found.frames for found in sets)
-            yield f"trained on frames by {engines}, {frames} deposited, in place of VASP and 350 000"
-            if self.about["frames"]["deepmd-96"] == self.about["frames"]["deepmd-216"]:
-                yield "DeePMD-216 has its own loss but learns from DeePMD-96's 96-atom frames"
-        elif self.campaign.start_from == "nothing":
-            engine = self.about["aimd"].get("engine", DEFAULT_ENGINE)
-            if engine != "vasp":
-                yield f"first-principles data by {OTHER_ENGINES[engine]} in place of VASP (PAW, 500 eV)"
-        training = self.about["training"]
-        if training["precision"] != "float64":
-            yield f"networks in {training['precision']}"
-        if training["steps"] < PAPER_TRAINING_STEPS:
-            yield f"{training['steps']} training steps in place of {PAPER_TRAINING_STEPS}"
-        yield f"{len(self.about['seeds'])} training seed(s); the paper does not say"
+        yield from self._training_deviations()
         for label, steps in (
             ("liquid-96-nvt", "steps_of_DeePMD-96"),
             ("liquid-216-nvt", "steps_of_DeePMD-216"),
@@ -674,15 +667,42 @@ class _Builder:
                 yield f"{label}: {quench['n_atoms']} atoms in place of {paper}"
             if quench["rate_K_per_s"] != protocol["II.C glass"]["cooling_rate"].value:
                 yield f"{label}: {quench['rate_K_per_s']:.0e} K/s in place of 1e12 K/s"
-        if "cost" in self.about and not self.about["cost"].get("aimd"):
-            from jobs.cost_record import AIMD, deposited_costs
-
-            for record in deposited_costs():
-                programs = sorted({point["engine"] for point in record["points"]} & set(AIMD))
-                if programs:
-                    machine_type = record["machine"]["type"]
-                    yield f"cost: AIMD ({', '.join(programs)}) was timed on {machine_type}, deposited"
         yield "liquids start from BKS ones (the paper does not say); short runs keep part of their network"
+
+    def _training_deviations(self) -> Iterator[str]:
+        """Of the potentials that are judged; those of a user are what they are."""
+        if self.user_potential is not None:
+            yield f"{self.user_potential.name} stands in the place of both potentials"
+            return
+        if self.campaign.start_from == "potentials":
+            from jobs.models import deposited_model
+
+            for nnp in NNPS:
+                _, record = deposited_model(nnp)
+                known = record["dataset"] == self._dataset(nnp).name
+                yield (
+                    f"{DISPLAY_NAMES[nnp]} is the deposited one, of the {record['tier']} tier: 1 seed, "
+                    f"{record['train_frames']} frames{f' by {self._frames_by(nnp)}' if known else ''}, "
+                    f"{record['precision']}, {record['steps']} training steps in place of "
+                    f"{PAPER_TRAINING_STEPS}"
+                )
+            return
+        if self.campaign.start_from == "frames":
+            frames = sum(found.frames for found in self._frames("deepmd-96"))
+            yield (
+                f"trained on frames by {self._frames_by('deepmd-96')}, {frames} deposited, in place of VASP "
+                "and 350 000"
+            )
+            if self.about["frames"]["deepmd-96"] == self.about["frames"]["deepmd-216"]:
+                yield "DeePMD-216 has its own loss but learns from DeePMD-96's 96-atom frames"
+        elif (engine := self.about["aimd"].get("engine", DEFAULT_ENGINE)) != "vasp":
+            yield f"first-principles data by {OTHER_ENGINES[engine]} in place of VASP (PAW, 500 eV)"
+        training = self.about["training"]
+        if training["precision"] != "float64":
+            yield f"networks in {training['precision']}"
+        if training["steps"] < PAPER_TRAINING_STEPS:
+            yield f"{training['steps']} training steps in place of {PAPER_TRAINING_STEPS}"
+        yield f"{len(self.about['seeds'])} training seed(s); the paper does not say"
 
 
 def _departures(share: float, settings: Mapping[str, Any]) -> list[str]:
@@ -718,6 +738,23 @@ def files_named_in(commands: Path) -> dict[str, str]:
 def aimd_core_seconds(atoms: int) -> float:
     """Rough cost of one step of CP2K on one core: 17 s at 96 atoms (docs/first-principles.md), cubic in N."""
     return 17.0 * (atoms / 96) ** 3
+
+
+def beyond_aimd_estimate(stages: Iterable[Stage]) -> list[str]:
+    """What makes first-principles stages dearer than their estimates say, a line each."""
+    from jobs.engines.first_principles import named_settings
+
+    aimd = [stage for stage in stages if stage.kind == "aimd"]
+    timed = [named_settings("cp2k", name) for name in ("default", "md")]
+    lines = []
+    if any(s.parameters["engine"] != "cp2k" or s.parameters["settings"] not in timed for s in aimd):
+        lines.append(
+            "only CP2K with its settings default and md was timed: other first-principles stages are "
+            "counted as if by it"
+        )
+    if any(stage.cores > 1 for stage in aimd):
+        lines.append("first-principles stages of several cores are counted as if these scaled perfectly")
+    return lines
 
 
 @cache

@@ -130,9 +130,20 @@ def _parser() -> argparse.ArgumentParser:
     add_campaign_options(cancel)
 
     gc = commands.add_parser(
-        "gc", help="free disk: products, also unfinished ones, that no tier's plan names"
+        "gc",
+        help="free disk: products, also unfinished ones, that no plan names",
+        description="Deletes products, also unfinished ones, that are in the plan of no built-in tier, of no "
+        "run of this store (also with --potential or a tier file of your own), and not in the plan that the "
+        "options here make. A plan is that of its last run: what a tier file no longer names goes.",
     )
     add_campaign_options(gc)
+    gc.add_argument(
+        "--forget",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a run of this store, by the name of its results, whose products may go; may be repeated",
+    )
     gc.add_argument(
         "--trajectories", action="store_true", help="also trajectories whose observables are there already"
     )
@@ -256,17 +267,22 @@ def _campaign(arguments: argparse.Namespace) -> Campaign:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from jobs import dispatch
+    from jobs import dispatch, overview
     from jobs.store import Store
 
     campaign = _campaign(arguments)
     wanted = campaign.select(arguments.only)
     store, site = Store(arguments.store), _site(arguments)
+    if site is None:
+        for partner in ("wait", "retry_failed"):
+            if getattr(arguments, partner):
+                raise SuiteError(
+                    f"--{partner.replace('_', '-')}: found no --site, expected it beside this option"
+                )
     if arguments.dry_run:
-        from jobs.overview import dry_run
-
-        dry_run(campaign, wanted, store, site=site)
+        overview.dry_run(campaign, wanted, store, site=site)
         return 0
+    store.remember(campaign.results_name, (stage.name for stage in overview.all_stages(campaign)))
     if site is None:
         outcome = dispatch.run(wanted, store, cores=arguments.cores, rebuild_stale=arguments.rebuild_stale)
     else:
@@ -347,7 +363,13 @@ def _look(arguments: argparse.Namespace) -> int:
             stage = campaign.select([label])[0]
             print(deposit_model(stage, store, name=label.replace("train", "deepmd"), tier=campaign.tier))
     else:
-        overview.collect_garbage(campaign, store, trajectories=arguments.trajectories, really=arguments.yes)
+        overview.collect_garbage(
+            campaign,
+            store,
+            forget=arguments.forget,
+            trajectories=arguments.trajectories,
+            really=arguments.yes,
+        )
     return 0
 
 

@@ -243,6 +243,18 @@ def _parse_index(content: bytes) -> Any:
     return parse_yaml(content)
 
 
+def find_set(name: str, parameters: Mapping[str, Any]) -> DepositedSet:
+    """A set that a tier or a stage names: of the user's deposit if it has it, else of the project's.
+
+    Raises:
+        SuiteError: neither has it.
+    """
+    own = deposit_root(parameters)
+    if (own / name / "set.yml").is_file() or not (DEPOSIT / name / "set.yml").is_file():
+        return read_set(name, root=own)
+    return read_set(name)
+
+
 def deposit_root(parameters: Mapping[str, Any]) -> Path:
     """Where a stage finds its deposited sets: a deposit of the user's (`deposit`), or the project's."""
     return Path(parameters["deposit"]) if "deposit" in parameters else DEPOSIT

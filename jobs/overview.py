@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.campaign import Campaign, build_campaign
+from jobs.campaign import Campaign, beyond_aimd_estimate, build_campaign
 from jobs.errors import SuiteError
 from jobs.files import read_text
 from jobs.graph import in_order
@@ -38,7 +38,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.3g} h"
 
 
-def _all_stages(campaign: Campaign) -> list[Stage]:
+def all_stages(campaign: Campaign) -> list[Stage]:
     """Those behind labels, and runs that no label observes."""
     return in_order(campaign.select([*campaign.labels, *campaign.runs]))
 
@@ -47,7 +47,7 @@ def graph(campaign: Campaign, *, dot: bool) -> None:
     """Print labels with the stages behind them, or the whole graph for Graphviz."""
     if dot:
         print("digraph suite {\n  rankdir=LR; node [shape=box];")
-        for stage in _all_stages(campaign):
+        for stage in all_stages(campaign):
             print(f'  "{stage.name}" [label="{stage.label}"];')
             for needed in stage.inputs.values():
                 print(f'  "{needed.name}" -> "{stage.name}";')
@@ -94,7 +94,7 @@ def status(campaign: Campaign, store: Store, *, site: Site | None = None) -> Non
     table = Table(
         "state", "stage", "made of", "name", title=f"tier {campaign.tier} in {store.root}", box=None
     )
-    stages = _all_stages(campaign)
+    stages = all_stages(campaign)
     standings: Mapping[str, Standing] = {}
     if site is not None:
         from jobs import batch
@@ -137,6 +137,8 @@ def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store, *, site: 
         f"\ntier {campaign.tier} from {campaign.start_from}: {len(stages)} stages, "
         f"about {_duration(total)} of one core still to do"
     )
+    for line in beyond_aimd_estimate(stages):
+        print(line)
     if campaign.deviations:
         print("departs from the paper's protocol:")
         for line in campaign.deviations:
@@ -183,21 +185,38 @@ def _dry_run_jobs(site: Site, store: Store, stages: Sequence[Stage]) -> None:
     )
 
 
-def collect_garbage(campaign: Campaign, store: Store, *, trajectories: bool, really: bool) -> None:
-    """Delete, or only list, what neither this campaign nor any built-in tier plans; not what is in use."""
+def collect_garbage(
+    campaign: Campaign, store: Store, *, forget: Collection[str], trajectories: bool, really: bool
+) -> None:
+    """Delete, or only list, what nobody plans any more; not what is in use.
+
+    Kept is what this campaign, any built-in tier or any plan that was run in this store has, but for the
+    plans to `forget`.
+
+    Raises:
+        SuiteError: a plan to forget that the store does not have.
+    """
     from filelock import FileLock, Timeout
 
-    chosen = {stage.name: stage for stage in _all_stages(campaign)}
-    planned = set(chosen)
+    plans = store.plans()
+    if unknown := [name for name in forget if name not in plans]:
+        raise SuiteError(
+            f"--forget: found {unknown[0]}, expected one of {', '.join(plans) or 'none'}, the plans run in "
+            f"{store.root}"
+        )
+    chosen = {stage.name: stage for stage in all_stages(campaign)}
+    planned = set(chosen).union(*(names for plan, names in plans.items() if plan not in forget))
     for tier in TIERS.glob("*.yml"):
-        planned |= {stage.name for stage in _all_stages(build_campaign(tier.stem))}
+        planned |= {stage.name for stage in all_stages(build_campaign(tier.stem))}
+    kept = [campaign.results_name, *(plan for plan in plans if plan not in forget)]
+    print(f"kept: what the built-in tiers plan, and {', '.join(dict.fromkeys(kept))}")
     doomed: dict[Path, str] = {}
     for path in sorted(store.root.glob("*")):
         # First-principles data cost hours and little disk; `python -m jobs aimd` makes them outside tiers.
         if path.name.startswith("aimd-"):
             continue
         if path.is_dir() and _PRODUCT.fullmatch(path.name) and path.name.removesuffix(".part") not in planned:
-            doomed[path] = "in no tier's plan"
+            doomed[path] = "in none of these plans"
     if trajectories:
         for stage in chosen.values():
             source = stage.inputs.get("trajectory")
@@ -217,6 +236,9 @@ def collect_garbage(campaign: Campaign, store: Store, *, trajectories: bool, rea
                 continue
         freed += size
         print(f"{said} {path} ({size / 1e6:.1f} MB, {why})")
+    if really:
+        for plan in forget:
+            (store.root / "plans" / f"{plan}.json").unlink()
     print(f"{freed / 1e6:.1f} MB {'freed' if really else 'to free; add --yes to delete'}")
 
 

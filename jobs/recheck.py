@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.aimd import LABEL_STEPS, add_engine_options, aimd_core_seconds, print_plan
+from jobs.aimd import LABEL_STEPS, add_engine_options, print_plan
+from jobs.campaign import aimd_core_seconds
 from jobs.deposit import DEPOSIT, DepositedSet, iter_run, read_set
 from jobs.engines.first_principles import load_engine, named_settings
 from jobs.errors import SuiteError

@@ -166,9 +166,18 @@ def cancel(site: Site, job_ids: Sequence[str]) -> None:
 # Jobs ---------------------------------------------------------------------------------------------
 
 
-def ranks(stage: Stage) -> int:
-    """MPI ranks of a stage."""
+def asked_ranks(stage: Stage) -> int:
+    """MPI ranks that a stage asks for, meant for cores."""
     return int(stage.parameters.get("ranks", 1))
+
+
+def ranks(site: Site, stage: Stage) -> int:
+    """MPI ranks that a stage gets: MD of a network has one for each GPU where its job has GPUs."""
+    asked, gpus = asked_ranks(stage), site.request(kind_of(stage)).gpus
+    potential = stage.inputs.get("potential")
+    # A trained one has no family: it is DeePMD.
+    on_gpus = gpus and potential is not None and potential.parameters.get("family", "deepmd") == "deepmd"
+    return min(asked, gpus) if on_gpus else asked
 
 
 def kind_of(stage: Stage) -> str:
@@ -178,7 +187,9 @@ def kind_of(stage: Stage) -> str:
 
 def nodes_and_cores(site: Site, stage: Stage) -> tuple[int, int]:
     """Nodes, and cores on each, that a stage's job gets."""
-    cores = max(stage.cores, site.request(kind_of(stage)).cores)
+    cores = site.request(kind_of(stage)).cores
+    if ranks(site, stage) == asked_ranks(stage):
+        cores = max(stage.cores, cores)
     nodes = math.ceil(cores / site.cores_per_node)
     return nodes, math.ceil(cores / nodes)
 
@@ -289,7 +300,7 @@ def _flags(site: Site, request: Request, after_success: Sequence[str], after_any
 def _environment(site: Site, stage: Stage, image_digest: str | None) -> dict[str, str]:
     """What the job exports: threads, where Python finds the suite, which image it is."""
     _, cores = nodes_and_cores(site, stage)
-    threads = 1 if ranks(stage) > 1 else cores
+    threads = 1 if ranks(site, stage) > 1 else cores
     environment = {name: str(threads) for name in THREAD_VARIABLES}
     environment |= {
         "DP_INTER_OP_PARALLELISM_THREADS": "1",
@@ -308,9 +319,9 @@ def _stage_command(
     """`make` in the image; outside it where the scheduler starts the ranks, each in the image."""
     make = ["-m", "jobs", "make", stage.name, "--store", str(store.root), "--job", str(directory)]
     image = site.image(kind_of(stage))
-    spread = site.launcher == "srun" and ranks(stage) > 1
+    spread = site.launcher == "srun" and ranks(site, stage) > 1
     if spread:
-        launch = ["srun", *site.launcher_options, f"--ntasks={ranks(stage)}"]
+        launch = ["srun", *site.launcher_options, f"--ntasks={ranks(site, stage)}"]
         if image is not None:
             launch += [*_in_image(site, store, stage, image, environment={}), "lmp"]
         else:

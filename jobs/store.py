@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,10 +41,11 @@ class Recipe:
     seed: int
     inputs: dict[str, str]
     cores: int
+    ranks: int | None = None
 
     @classmethod
-    def of(cls, stage: Stage, *, cores: int | None = None) -> Recipe:
-        """The recipe of a planned stage; `cores` where it gets others than it asked for."""
+    def of(cls, stage: Stage, *, cores: int | None = None, ranks: int | None = None) -> Recipe:
+        """The recipe of a planned stage; `cores` and MPI `ranks` where it gets others than it asked for."""
         return cls(
             name=stage.name,
             kind=stage.kind,
@@ -53,6 +55,7 @@ class Recipe:
             seed=stage.seed,
             inputs={role: needed.name for role, needed in stage.inputs.items()},
             cores=cores or stage.cores,
+            ranks=ranks,
         )
 
 
@@ -66,6 +69,20 @@ def software_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def suite_commit() -> str:
+    """Commit of this suite, with `+` if files differ from it; `unknown` without git or a repository."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True)
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno"))
+        )
+    except OSError:
+        return "unknown"
+    if commit.returncode != 0:
+        return "unknown"
+    return commit.stdout.strip() + "+" * bool(changes.stdout.strip())
 
 
 @cache
@@ -198,6 +215,17 @@ class Store:
         path = self.root / "recipes" / f"{recipe.name}.json"
         write_json(path, vars(recipe), indent=1)
         return path
+
+    def remember(self, plan: str, names: Iterable[str]) -> None:
+        """Keep the names of all stages of a plan, in place of what it was before; `gc` keeps those."""
+        self.prepare()
+        (self.root / "plans").mkdir(exist_ok=True)
+        write_json(self.root / "plans" / f"{plan}.json", sorted(names))
+
+    def plans(self) -> dict[str, set[str]]:
+        """Names of the stages of each plan that was run in this store."""
+        files = sorted((self.root / "plans").glob("*.json"))
+        return {path.stem: set(json.loads(path.read_text())) for path in files}
 
     def read_recipe(self, name: str) -> Recipe:
         """The recipe of a planned stage."""

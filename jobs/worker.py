@@ -62,6 +62,7 @@ def make_stage(store: Store, name: str) -> bool:
                 inputs={role: store.path(needed) for role, needed in recipe.inputs.items()},
                 directory=directory,
                 cores=recipe.cores,
+                ranks=recipe.ranks,
                 tuning=_tuning(store),
             )
             write_json(workspace.checkpoints / ATTEMPTS_FILE, [*attempts, (began, began)])

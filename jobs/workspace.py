@@ -30,6 +30,8 @@ class Workspace:
     inputs: Mapping[str, Path]
     directory: Path
     cores: int = 1
+    ranks: int | None = None
+    """MPI ranks, where its job has others than the stage asks for (one for each GPU)."""
     tuning: Tuning | None = None
     """How MD uses this kind of node, if that was measured."""
     facts: dict[str, Any] = field(default_factory=dict)

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from jobs.campaign import NOT_BUILT
 from jobs.errors import SuiteError
 from jobs.files import parse_yaml
 from suite.verdict import Band, NotTested, Pending, Result, Verdict, decide, p_value
 
 if TYPE_CHECKING:
+    from jobs.campaign import Campaign
     from suite.evidence import Evidence
     from suite.statistics import Estimate
 
 CLAIMS_FILE = Path(__file__).parent.parent / "reference" / "claims.yml"
+REWEIGHTED = "reference-reweighted"  # stands for AIMD from both starts, where a claim can use it
 TIERS = ("smoke", "laptop", "overnight", "paper")
 _CLAIM_KEYS = {"id", "where", "paper", "atoms"}
 _ATOM_KEYS = {"id", "statement", "comparison", "distance", "band", "unit", "why_band", "tiers", "needs"}
@@ -194,20 +197,61 @@ def claim(claim_id: str) -> Callable[[ClaimFunction], ClaimFunction]:
     return decorate
 
 
+def _out_of_reach(atom: Atom, tier: str, labels: Collection[str]) -> str | None:
+    """Why a tier that has these labels is not for an atom, or None; a tier of one's own is for all.
+
+    A larger tier is only named where it could decide: what is not built, and AIMD that is not deposited, is
+    missing in each.
+    """
+    if tier not in TIERS or tier in atom.tiers:
+        return None
+    return _nowhere(atom, labels) or (
+        f"the {tier} tier is too small for it; {' or '.join(atom.tiers)} can decide it"
+    )
+
+
+def _nowhere(atom: Atom, labels: Collection[str]) -> str | None:
+    """What an atom needs and no tier has today, or None."""
+    for label in atom.needs:
+        if label in NOT_BUILT:
+            return NOT_BUILT[label]
+    missing = [label for label in atom.needs if label.startswith("reference-") and label not in labels]
+    aimd = [label for label in missing if label != REWEIGHTED]
+    if not aimd or (REWEIGHTED in atom.needs and REWEIGHTED in labels):
+        return None
+    size = aimd[0].split("-")[1]
+    return f"no AIMD of {size} atoms that may judge ({' and '.join(aimd)} not deposited)"
+
+
+def foreseen(atom: Atom, campaign: Campaign) -> str | None:
+    """Why an atom is certain to be NOT TESTED in a campaign, before anything is computed; None if it is not.
+
+    What the data themselves will say (a start that decides, too few frames) cannot be foreseen.
+    """
+    if why := _out_of_reach(atom, campaign.tier, campaign.labels) or _nowhere(atom, campaign.labels):
+        return why
+    for label in atom.needs:
+        if label not in campaign.labels and not label.startswith("reference-"):
+            return campaign.unavailable.get(label, f"this tier has no {label}")
+    return None
+
+
 def evaluate(function: Callable[..., None], atom: Atom, evidence: Evidence) -> Result:
     """Judge one atom: call `function(atom=, evidence=, judge=)` and say what came of it.
 
-    A tier of one's own (not in `TIERS`) may test everything. Whatever breaks becomes ERROR with its
+    Whatever breaks becomes ERROR with its
     message, so that one broken claim does not hide the others.
     """
     tier = evidence.tier
     started = time.perf_counter()
     estimates: list[Estimate] = []
     verdict, reason = Verdict.ERROR, ""
+    read = replace(evidence, borrowed=[])
     try:
-        if tier in TIERS and tier not in atom.tiers:
-            raise NotTested(f"the {tier} tier is too small for it; {' or '.join(atom.tiers)} can decide it")
-        function(atom=atom, evidence=evidence, judge=estimates.append)
+        labels = {*evidence.products, *evidence.pending, *evidence.broken}
+        if why := _out_of_reach(atom, tier, labels):
+            raise NotTested(why)
+        function(atom=atom, evidence=read, judge=estimates.append)
         if len(estimates) != 1:
             raise SuiteError(f"{atom.id}: found {len(estimates)} judgements, expected one")
         verdict, reason = decide(estimates[0], atom.band)
@@ -238,7 +282,7 @@ def evaluate(function: Callable[..., None], atom: Atom, evidence: Evidence) -> R
         needs=atom.needs,
         verdict=verdict,
         reason=reason,
-        deviations=evidence.deviations,
+        deviations=(*evidence.deviations, *read.borrowed),
         seconds=time.perf_counter() - started,
         **numbers,
     )

@@ -112,6 +112,8 @@ class Evidence:
     pending: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
     planted: Mapping[str, Mapping[str, Callable[[Observation], Array]]] = field(default_factory=dict)
+    borrowed: list[str] = field(default_factory=list)
+    """What was read that another machine had measured, a line each: a deviation of the claim that read it."""
     _kept: dict[tuple[str, tuple[str, str]], list[Observation]] = field(default_factory=dict, repr=False)
 
     def __contains__(self, label: str) -> bool:
@@ -148,23 +150,27 @@ class Evidence:
     def cost(self) -> list[dict[str, Any]]:
         """Measured points of the cost record that have samples (`jobs.cost_record` says what is in one).
 
-        Where the tier timed no AIMD itself, the points of the deposited records stand in for it, as what
-        they are: of the machine that their provenance names.
+        Where no AIMD was timed here, the points of the deposited records stand in for it, as what they are:
+        `borrowed` says of which machine, and why.
         """
-        points = [
-            point
-            for path in self.directories("cost")
-            for point in read_cost(path / "cost.json")["points"]
-            if point["us_per_step_atom"]
+        measured = [
+            point for path in self.directories("cost") for point in read_cost(path / "cost.json")["points"]
         ]
-        if not any(point["engine"] in AIMD for point in points):
-            points += [
-                point
-                for record in deposited_costs()
-                for point in record["points"]
-                if point["engine"] in AIMD and point["us_per_step_atom"]
-            ]
-        return points
+        points = [point for point in measured if point["us_per_step_atom"]]
+        if any(point["engine"] in AIMD for point in points):
+            return points
+        failed = [why for point in measured if point["engine"] in AIMD for why in point["failed"]]
+        why = f" (here: {failed[0]})" if failed else ""
+        return points + [
+            {
+                **point,
+                "borrowed": f"cost: AIMD ({point['engine']}) was timed on {record['machine']['type']}, "
+                f"deposited{why}",
+            }
+            for record in deposited_costs()
+            for point in record["points"]
+            if point["engine"] in AIMD and point["us_per_step_atom"]
+        ]
 
     def core_seconds_per_fs(self, method: str) -> dict[int, Array]:
         """What a femtosecond costs by number of atoms, shape (samples,); method `aimd`, `nnp` or `bks`.
@@ -177,6 +183,8 @@ class Evidence:
         found: dict[int, Array] = {}
         for point in self.cost():
             if _method(point) == method:
+                if (line := point.get("borrowed")) and line not in self.borrowed:
+                    self.borrowed.append(line)
                 cost = np.asarray(core_seconds(point)) / point["timestep_fs"]
                 size = int(point["n_atoms"])
                 if size not in found or np.median(cost) < np.median(found[size]):

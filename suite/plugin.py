@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs.cli import STARTS, default_tier
+from jobs.cli import STARTS, count, default_tier
 from jobs.errors import SuiteError
 from jobs.files import write_whole
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from jobs.dispatch import Outcome
     from jobs.site import Site
     from jobs.store import Store
+    from suite.claims import Atom
     from suite.evidence import Evidence
     from suite.verdict import Result
 
@@ -45,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--hpc", action="store_true", help="run stages as batch jobs of a cluster; see --site")
     group.addoption(
         "--site",
-        default=os.environ.get("SILICA_SITE"),
+        default=None,
         help="with --hpc: a name in jobs/sites, a site file, or DP-GEN's file (default: $SILICA_SITE)",
     )
     group.addoption("--hpc-wait", action="store_true", help="with --hpc: stay until no job is left")
@@ -74,7 +76,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--results", type=Path, default=Path("results"), help="where verdicts go (default: ./results)"
     )
-    group.addoption("--cores", type=int, default=None, help="core slots (default: all)")
+    group.addoption("--cores", type=count, default=None, help="core slots (default: all)")
     group.addoption("--dry-run", action="store_true", help="print the tier's plan; compute and judge nothing")
     group.addoption(
         "--rebuild-stale", action="store_true", help="make again what other software versions made"
@@ -86,13 +88,19 @@ def _site(option: Any) -> Site | None:
     from jobs.site import known_sites, read_site
 
     if not option.hpc:
+        for partner in ("site", "hpc_wait", "retry_failed"):
+            if getattr(option, partner):
+                raise SuiteError(
+                    f"--{partner.replace('_', '-')}: found no --hpc, expected it beside this option"
+                )
         return None
-    if option.site is None:
+    name = option.site or os.environ.get("SILICA_SITE")
+    if not name:
         raise SuiteError(
             f"--hpc: found no --site, expected one of {', '.join(known_sites())}, "
             "or a site file (docs/cluster.md)"
         )
-    return read_site(option.site)
+    return read_site(name)
 
 
 def _is_claim(item: pytest.Item) -> bool:
@@ -106,18 +114,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     claims = [item for item in session.items if _is_claim(item)]
     if not claims or session.config.option.collectonly:
         return
-    needs = {label for item in claims for mark in item.iter_markers("needs") for label in mark.args}
-    complete = len(claims) == len(load_claims())
+    atoms: list[Any] = [item.callspec.params["atom"] for item in claims if isinstance(item, pytest.Function)]
     capture = session.config.pluginmanager.getplugin("capturemanager")
     try:
         with capture.global_and_fixture_disabled():
-            judged = ClaimSession.begin(session.config.option, needs, complete=complete)
+            judged = ClaimSession.begin(
+                session.config.option, atoms, complete=len(atoms) == len(load_claims())
+            )
     except SuiteError as error:
         raise pytest.UsageError(str(error)) from None
     if judged is None:
         session.items.clear()
-        return
-    session.config.pluginmanager.register(judged, PLUGIN_NAME)
+    session.config.pluginmanager.register(judged or DryRun(), PLUGIN_NAME)
 
 
 @pytest.fixture
@@ -130,6 +138,15 @@ def evidence(request: pytest.FixtureRequest) -> Evidence:
 @pytest.fixture
 def judge() -> None:
     """Stands in a claim's signature; `ClaimSession.pytest_pyfunc_call` passes the real one."""
+
+
+class DryRun:
+    """Stands in a dry run's place: that no test ran is what was asked for."""
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Exit code 0 in place of pytest's 5."""
+        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            session.exitstatus = pytest.ExitCode.OK
 
 
 class ClaimSession:
@@ -147,8 +164,8 @@ class ClaimSession:
         self.core_seconds: dict[str, float] = {}  # by stage: hundreds of claims share a few dozen stages
 
     @classmethod
-    def begin(cls, option: Any, needs: set[str], *, complete: bool) -> ClaimSession | None:
-        """Make what the claims need; None after a dry run.
+    def begin(cls, option: Any, atoms: Sequence[Atom], *, complete: bool) -> ClaimSession | None:
+        """Make what the claims' atoms need; None after a dry run.
 
         Raises:
             SuiteError: wrong tier, store or potential.
@@ -167,11 +184,14 @@ class ClaimSession:
         )
         store = Store(option.store)
         # A whole suite also makes what only the report draws; a selection of claims only what they need.
+        needs = {label for atom in atoms for label in atom.needs}
         labels = [label for label in campaign.labels if label in needs or complete]
         wanted = campaign.select(labels)
         if option.dry_run:
             overview.dry_run(campaign, wanted, store, site=site)
+            print_foreseen(campaign, atoms)
             return None
+        store.remember(campaign.results_name, (stage.name for stage in overview.all_stages(campaign)))
         print(f"\ntier {campaign.tier}, from {campaign.start_from}", file=sys.stderr)
         if site is None:
             outcome = dispatch.run(wanted, store, cores=option.cores, rebuild_stale=option.rebuild_stale)
@@ -291,6 +311,18 @@ class ClaimSession:
         terminalreporter.write_line(f"report: {self.directory / 'report.html'}")
 
 
+def print_foreseen(campaign: Campaign, atoms: Sequence[Atom]) -> None:
+    """How many atoms of claims are certain to be NOT TESTED, by reason."""
+    from collections import Counter
+
+    from suite.claims import foreseen
+
+    reasons = Counter(reason for atom in atoms if (reason := foreseen(atom, campaign)))
+    print(f"cannot be tested: {reasons.total()} of {len(atoms)} claims{', because' if reasons else ''}")
+    for reason, count in reasons.most_common():
+        print(f"  {count:>3}  {reason}")
+
+
 def one_line(result: Result) -> str:
     """Value with interval, band and cost, or the reason."""
     if result.value is None:
@@ -306,9 +338,16 @@ def one_line(result: Result) -> str:
 
 def provenance(judged: ClaimSession) -> dict[str, Any]:
     """What a reader needs to trace the numbers: versions, machine, products, command."""
-    from jobs.store import hardware, software_versions
+    from importlib import metadata
 
+    from jobs.store import hardware, software_versions, suite_commit
+
+    installed = metadata.distributions(name="silica-nnp-suite")
     return {
+        "suite": {
+            "version": next((found.version for found in installed), "not installed"),
+            "commit": suite_commit(),
+        },
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "software": software_versions(),
         "hardware": hardware(),

@@ -122,6 +122,18 @@ class TestPlan:
         ]
         assert not (tmp_path / "store").exists()
 
+    def test_settings_that_were_not_timed_are_named(self, tmp_path, capsys):
+        file = starts_file(tmp_path / "starts.xyz", (1, 2000))
+        for options, timed in (
+            ((), True),
+            (("--settings", "md"), True),
+            (("--settings", "tight"), False),
+            (("--engine", "espresso"), False),
+        ):
+            said = planned(capsys, file, *options)[-1]
+            assert ("1 stages, about" in said) == timed
+            assert ("was timed" in said) != timed
+
     def test_where_the_store_is_does_not_matter(self, tmp_path, capsys):
         file = starts_file(tmp_path / "starts.xyz", (1, 2000))
         here = planned(capsys, file, "--store", tmp_path / "a")

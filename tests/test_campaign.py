@@ -1,10 +1,13 @@
 """Tiers turned into stages: the paper tier is the paper's protocol, read from reference/paper.yml."""
 
+import re
+
 import pytest
 
 from jobs.campaign import build_campaign
 from jobs.errors import SuiteError
 from jobs.graph import in_order
+from jobs.models import deposited_model
 from jobs.reference import read_paper
 from jobs.tier import TIERS
 from suite.claims import load_claims
@@ -170,9 +173,35 @@ def test_own_potential_is_known_by_its_files_not_by_their_place(tmp_path):
         (place / "own.tersoff").write_text(parameters)
         planned = build_campaign("smoke", potential=place / "own.lmp")
         identities.append(behind(planned, "liquid-96-nvt", "potential")[0].identity)
-        assert planned.results_name == "smoke-own"
+        assert re.fullmatch("smoke-own-[0-9a-f]{6}", planned.results_name)
+        assert not any("training" in line or "float32" in line for line in planned.deviations)
         assert "train-96" in planned.unavailable, number
     assert identities[0] == identities[1] != identities[2]
+
+
+def test_results_of_different_runs_have_different_folders(tmp_path):
+    names = {build_campaign("laptop", start_from=start).results_name for start in (None, "potentials")}
+    names |= {build_campaign("paper", engine=engine).results_name for engine in (None, "cp2k", "espresso")}
+    for version in ("v1", "v2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "graph.pb").write_text(version)
+        planned = build_campaign("laptop", potential=tmp_path / version / "graph.pb")
+        names.add(re.sub("[0-9a-f]{6}$", version, planned.results_name))
+        assert planned.results_name not in names
+    assert names == {
+        *("laptop", "laptop-potentials", "paper", "paper-espresso"),
+        *("laptop-graph-v1", "laptop-graph-v2"),
+    }
+
+
+def test_deviations_are_those_of_the_deposited_potential():
+    """What is judged was trained by another tier than the one that judges it."""
+    said = "\n".join(build_campaign("paper", start_from="potentials").deviations)
+    for nnp in campaign.NNPS:
+        _, record = deposited_model(nnp)
+        assert f"{record['name']} is the deposited one, of the {record['tier']} tier: 1 seed" in said
+        assert f"{record['steps']} training steps in place of 1000000" in said
+    assert "training seed(s)" not in said
 
 
 def test_gc_keeps_runs_that_nobody_observes(tmp_path, capsys):
@@ -182,6 +211,33 @@ def test_gc_keeps_runs_that_nobody_observes(tmp_path, capsys):
     started = build_campaign("reference").runs["nnp-3000"][0]
     (tmp_path / started.name).mkdir()
     (tmp_path / "md-0123456789abcdef").mkdir()
-    collect_garbage(build_campaign("laptop"), Store(tmp_path), trajectories=False, really=True)
+    collect_garbage(build_campaign("laptop"), Store(tmp_path), forget=(), trajectories=False, really=True)
     assert [path.name for path in tmp_path.glob("md-*")] == [started.name]
     assert "deleted" in capsys.readouterr().out
+
+
+def test_gc_keeps_what_was_run_in_the_store_until_it_is_forgotten(tmp_path, capsys):
+    """A tier file or a potential of one's own that nobody names to gc."""
+    from jobs.overview import all_stages, collect_garbage
+    from jobs.store import Store
+
+    store, laptop = Store(tmp_path / "store"), build_campaign("laptop")
+    (tmp_path / "own.lmp").write_text("pair_style zero 5.0\npair_coeff * *\n")
+    own = build_campaign("smoke", potential=tmp_path / "own.lmp")
+    product = store.path(own.labels["liquid-96-nvt"][0].name)
+    store.remember(own.results_name, (stage.name for stage in all_stages(own)))
+    product.mkdir()
+
+    def collect(**options):
+        collect_garbage(laptop, store, **{"forget": (), "trajectories": False, "really": True} | options)
+        return capsys.readouterr().out
+
+    assert f"kept: what the built-in tiers plan, and laptop, {own.results_name}" in collect()
+    assert product.is_dir()
+    with pytest.raises(SuiteError, match="--forget: found smoke-own, expected one of smoke-own-"):
+        collect(forget=("smoke-own",))
+    assert "would delete" in collect(forget=(own.results_name,), really=False)
+    assert product.is_dir()
+    assert f"deleted {product}" in collect(forget=(own.results_name,))
+    assert not product.exists()
+    assert store.plans() == {}

@@ -17,8 +17,10 @@ from synthetic_evidence import (
     write_training,
 )
 
+from jobs.campaign import build_campaign
+from jobs.cost_record import deposited_costs
 from jobs.errors import SuiteError
-from suite.claims import CLAIMS_FILE, REGISTRY, Atom, evaluate, load_claims
+from suite.claims import CLAIMS_FILE, REGISTRY, Atom, evaluate, foreseen, load_claims
 from suite.evidence import Evidence, NotTested, Pending
 from suite.faults import CLAIM_MODULES
 from suite.statistics import Estimate
@@ -161,6 +163,45 @@ def test_a_tier_too_small_does_not_decide():
     found = evaluate(lambda **_: pytest.fail("was asked"), ATOM, Evidence({}, tier="smoke"))
     assert found.verdict is Verdict.NOT_TESTED
     assert "laptop or overnight or paper" in found.reason
+
+
+def atom_of(identity):
+    return next(atom for atom in load_claims() if atom.id == identity)
+
+
+@pytest.mark.parametrize(
+    ("identity", "labels", "reason"),
+    [
+        ("n2p2-stability/broken-runs", (), "n2p2 is not built yet"),
+        (
+            "vaf-nnp-aimd/Si",
+            (),
+            r"no AIMD of 96 atoms that may judge \(reference-96-nnp and reference-96-bks",
+        ),
+        ("vaf-nnp-aimd/Si", ("reference-96-nnp", "reference-96-bks"), "laptop or overnight or paper can"),
+        (
+            "rdf-nnp-aimd/96/Si-O/first-peak-position",
+            ("reference-reweighted",),
+            "laptop or overnight or paper can",
+        ),
+    ],
+)
+def test_no_larger_tier_is_named_where_none_could_decide(tmp_path, identity, labels, reason):
+    evidence = Evidence({label: [tmp_path] for label in labels}, tier="smoke")
+    found = evaluate(lambda **_: pytest.fail("was asked"), atom_of(identity), evidence)
+    assert found.verdict is Verdict.NOT_TESTED
+    assert re.search(reason, found.reason)
+
+
+def test_what_cannot_be_tested_is_foreseen():
+    """And what is not foreseen has everything that it needs, at least of one kind of reference."""
+    planned = build_campaign("paper")
+    for atom in load_claims():
+        lacks = [label for label in atom.needs if label not in planned.labels]
+        if foreseen(atom, planned) is None:
+            assert set(lacks) <= {"reference-reweighted"}
+        else:
+            assert lacks
 
 
 # -- evidence ---------------------------------------------------------------------------------------
@@ -485,6 +526,24 @@ def test_cost_claims_read_the_timings(tmp_path):
     assert judged(evidence, "cost-ratio/216").verdict is Verdict.NOT_TESTED
     assert judged(evidence, "cost-scaling/exponent").value == pytest.approx(1)
     assert judged(evidence, "cost-scaling/nanosecond").value == pytest.approx(4.5)
+
+
+def test_borrowed_aimd_is_a_deviation_of_the_claim_that_read_it(tmp_path):
+    points = [cost_point("deepmd", n, core_us=[100.0, 101.0]) for n in (96, 216, 2592)]
+    points.append(cost_point("cp2k", 96, core_us=[], failed=["cp2k.psmp: not found on PATH"]))
+    evidence = Evidence({"cost": [write_cost(tmp_path / "cost", points)]}, tier="laptop", deviations=("x",))
+    assert judged(evidence, "cost-ratio/96").deviations == (
+        "x",
+        *(
+            f"cost: AIMD (cp2k) was timed on {theirs['machine']['type']}, deposited "
+            "(here: cp2k.psmp: not found on PATH)"
+            for theirs in deposited_costs()
+        ),
+    )
+    assert judged(evidence, "cost-scaling/exponent").deviations == ("x",), "it reads no AIMD"
+    points[-1] = cost_point("cp2k", 96, core_us=[1e6, 1.1e6])
+    evidence = Evidence({"cost": [write_cost(tmp_path / "own", points)]}, tier="laptop", deviations=("x",))
+    assert judged(evidence, "cost-ratio/96").deviations == ("x",)
 
 
 def test_cost_claims_can_fail(tmp_path):

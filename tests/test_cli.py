@@ -44,6 +44,8 @@ def jobs_command(*arguments):
             ["run", "--engine", "vasp", "--dry-run"],
             "--engine vasp: found a start from frames, expected --start-from nothing",
         ),
+        (["run", "--retry-failed"], "--retry-failed: found no --site, expected it beside this option"),
+        (["gc", "--forget", "never-run"], "--forget: found never-run, expected one of none"),
         (["run", "--site", "nowhere"], "site nowhere: not found, expected one of"),
     ],
 )

@@ -43,7 +43,8 @@ def parameters(**changes):
 
 def make(directory, *, seed=1, root=None, **changes):
     directory.mkdir(exist_ok=True)
-    dataset.run(Workspace(parameters(**changes), seed, {}, directory), root=root)
+    place = {} if root is None else {"deposit": str(root)}
+    dataset.run(Workspace(parameters(**changes) | place, seed, {}, directory))
     return json.loads((directory / "dataset.json").read_text())
 
 

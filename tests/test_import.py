@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import re
 import shutil
 import subprocess
 import warnings
@@ -724,16 +725,20 @@ def test_trajectories_that_judge(outcars, tmp_path, capsys):
     from jobs.tier import TIERS
 
     text = (TIERS / "smoke.yml").read_text()
+    # The tier still trains on the project's frames, and may on both deposits': not on what judges.
     tier.write_text(text.replace("frames:\n", "deposit: imported\nframes:\n"))
-    # Its own frames are looked for there, too.
-    with pytest.raises(SuiteError, match="found no such set, expected one of: ref"):
-        build_campaign(str(tier))
+    planned = build_campaign(str(tier))
+    assert planned.labels["train-96"][0].name == build_campaign("smoke").labels["train-96"][0].name
+    for name, expected in (
+        ("ref", "tier smoke: frames: deepmd-96: found ref, which judges, expected sets that train"),
+        ("lost", "lost/set.yml: found no such set, expected one of: ref"),
+    ):
+        wrong = tmp_path / "wrong.yml"
+        wrong.write_text(tier.read_text().replace("deepmd-96: {", f"deepmd-96: {{{name}: 1, ", 1))
+        with pytest.raises(SuiteError, match=re.escape(expected)):
+            build_campaign(str(wrong))
     # The user's AIMD is VASP's: the project's, by CP2K, is no second start beside it.
-    assert said(capsys, outcars[0], "--deposit", "mine", "--use", "train", "--root", root)[0] == 0
-    head, training = text.split("frames:\n")[0], text[text.index("training:") :]
-    frames = "deposit: imported\nframes:\n  deepmd-96: {mine: 1}\n  deepmd-216: {mine: 1}\n\n"
-    tier.write_text(head + frames + training)
-    labels = build_campaign(str(tier)).labels
+    labels = planned.labels
     assert len(labels["reference-96-nnp"]) == 2
     assert "reference-96-bks" not in labels
     assert "reference-96-bks" in build_campaign("smoke").labels

@@ -151,6 +151,25 @@ def test_asv_reads_samples_and_skips_what_was_not_measured(tmp_path, monkeypatch
         benchmark.setup("cp2k", 96, "float64")
 
 
+def test_a_night_without_git_is_refused_before_it_measures(tmp_path):
+    command = [
+        sys.executable,
+        NIGHT,
+        "--nights",
+        tmp_path / "nights",
+        "--store",
+        tmp_path / "store",
+        "--no-asv",
+    ]
+    found = subprocess.run(command, capture_output=True, text=True, env={"PATH": str(tmp_path)})
+    assert found.returncode == 2
+    assert (
+        found.stderr.strip()
+        == "error: git: found none on PATH, expected it: each night is a commit of its record"
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_batch_script_is_bash():
     subprocess.run(["bash", "-n", ROOT / "jobs" / "nightly.sbatch"], check=True)
     assert "--time=00:20:00" in (ROOT / "jobs" / "nightly.sbatch").read_text()

@@ -1,6 +1,7 @@
 """`pytest suite/`: what runs, what it says, how it exits; the runs are real BKS liquids."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -38,7 +39,10 @@ def test_collecting_computes_nothing_and_is_quick(tmp_path):
 
 def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path):
     result = run_suite("--dry-run", "--store", tmp_path / "store")
+    assert result.returncode == 0
     assert "python -m jobs make train-" in result.stdout
+    assert re.search(r"cannot be tested: \d+ of \d+ claims, because", result.stdout)
+    assert "training with n2p2 is not built yet" in result.stdout
     assert not (tmp_path / "store").exists()
 
 
@@ -48,6 +52,9 @@ def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path):
         (["--tier", "lunch"], "tier lunch: not found, expected one of laptop"),
         (["--potential", "missing.pb"], "missing.pb: not found"),
         (["--start-from", "trajectories"], "found no deposited trajectory"),
+        (["--site", "one-node"], "--site: found no --hpc, expected it beside this option"),
+        (["--hpc-wait"], "--hpc-wait: found no --hpc, expected it beside this option"),
+        (["--retry-failed"], "--retry-failed: found no --hpc, expected it beside this option"),
     ],
 )
 def test_wrong_input_is_one_line(arguments, expected, tmp_path):
@@ -68,6 +75,8 @@ def test_preconditions_pass_and_the_second_run_has_nothing_to_do(folder):
     results = json.loads((folder / "results" / "tiny-selection" / "claims.json").read_text())
     assert [claim["verdict"] for claim in results["claims"]] == ["PASS", "PASS"]
     assert results["provenance"]["software"]["lammps"]
+    assert re.fullmatch(r"[0-9a-f]{40}\+?|unknown", results["provenance"]["suite"]["commit"])
+    assert results["provenance"]["suite"]["version"]
     assert (folder / "results" / "tiny-selection" / "report.html").is_file()
     again = bks_claims(folder, keyword=keyword)
     assert again.returncode == 7

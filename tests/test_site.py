@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from jobs import scheduler
 from jobs.errors import SuiteError
 from jobs.site import known_sites, read_site
+from jobs.stage import Stage
 
 MINIMAL = {
     "name": "x",
@@ -19,6 +21,23 @@ def write(tmp_path: Path, content: dict) -> str:
     path = tmp_path / "site.yml"
     path.write_text(json.dumps(content))  # JSON is YAML
     return str(path)
+
+
+@pytest.mark.parametrize(
+    ("site", "potential", "ranks", "cores"),
+    [
+        ("example-gpu", Stage("train", "network", {}), 1, 8),
+        ("example-gpu", Stage("potential", "network", {"family": "deepmd"}), 1, 8),
+        ("example-gpu", Stage("potential", "own", {"family": "lammps"}), 16, 16),
+        ("example-gpu", None, 16, 16),
+        ("example-cpu", Stage("train", "network", {}), 16, 16),
+    ],
+)
+def test_md_of_a_network_has_one_rank_for_each_gpu(site, potential, ranks, cores) -> None:
+    inputs = {} if potential is None else {"potential": potential}
+    stage = Stage("quench", "glass", {"ranks": 16}, inputs=inputs, cores=16)
+    assert scheduler.ranks(read_site(site), stage) == ranks
+    assert scheduler.nodes_and_cores(read_site(site), stage) == (1, cores)
 
 
 @pytest.mark.parametrize("name", known_sites())

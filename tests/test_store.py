@@ -15,7 +15,7 @@ from jobs.deposit import read_set
 from jobs.errors import SuiteError
 from jobs.graph import in_order, plan, urgency
 from jobs.stage import Stage
-from jobs.store import Recipe, Store
+from jobs.store import Recipe, Store, suite_commit
 from jobs.worker import earlier_attempts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -213,3 +213,8 @@ def test_status_graph_and_gc_say_what_is_there_and_what_is_not_planned(made, tmp
     assert stale.is_dir()
     assert jobs_command("gc", *options, "--yes").returncode == 0
     assert stale.is_dir() == planned
+
+
+def test_commit_is_unknown_without_git(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert suite_commit() == "unknown"

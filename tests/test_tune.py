@@ -117,13 +117,18 @@ def test_md_uses_what_was_tuned_and_its_identity_does_not_know(tmp_path):
         "checkpoint_every": 20, "ranks": 1,
     }  # fmt: skip
     start = crystal_product(tmp_path / "start")
-    for name, tuning, skin in (("untuned", None, SKIN_ANGSTROM), ("tuned", Tuning(1, 1.7), 1.7)):
+    for name, tuning, skin, job in (
+        ("untuned", None, SKIN_ANGSTROM, {"cores": 1}),
+        ("tuned", Tuning(1, 1.7), 1.7, {"cores": 1}),
+        # A job whose one GPU takes one rank, whatever was tuned on cores.
+        ("on-a-gpu", Tuning(1, 1.7), 1.7, {"cores": 2, "ranks": 1}),
+    ):
         directory = tmp_path / name
         directory.mkdir()
-        md.run(Workspace(parameters, 1, {"start": start}, directory, cores=1, tuning=tuning))
+        md.run(Workspace(parameters, 1, {"start": start}, directory, tuning=tuning, **job))
         facts = json.loads((directory / "md.json").read_text())
         assert facts["skin_angstrom"] == skin
-        assert facts["ranks"] * facts["threads"] == 1
+        assert (facts["ranks"], facts["threads"]) == (1, job["cores"])
         assert f"neighbor {skin} bin" in (directory / "checkpoints" / "from-0.in").read_text()
     stage = Stage("md", "md", parameters)
     assert replace(stage, cores=8).identity == stage.identity

@@ -147,7 +147,8 @@ def run_dynamics(
 ) -> dict[str, Any]:
     """Run a protocol to its end from fresh velocities, going on from the last restart if there is one.
 
-    `ranks` is how many to start where nothing was tuned (`Workspace.tuning`).
+    `ranks` is how many to start where the job (`Workspace.ranks`) and what was tuned (`Workspace.tuning`)
+    do not say otherwise.
 
     `relax_first` minimises the start's energy before: a state of another potential has pairs so close
     that this one throws atoms across the cell.
@@ -163,10 +164,12 @@ def run_dynamics(
     warning = check_cell_width(np.diag(start.cell), potential.cutoff_angstrom)
     folder = workspace.checkpoints
     chunks = protocol.chunks()
+    ranks = workspace.ranks or ranks
     threads, skin_angstrom = max(1, workspace.cores // ranks), SKIN_ANGSTROM
     if workspace.tuning is not None:
-        ranks, threads = workspace.tuning.split(workspace.cores)
         skin_angstrom = workspace.tuning.skin_angstrom
+        if workspace.ranks is None:
+            ranks, threads = workspace.tuning.split(workspace.cores)
     done = _resume_step(folder)
     if done < protocol.total_steps:
         left = [chunk for chunk in chunks if chunk.start >= done]

@@ -17,7 +17,7 @@ Parameters:
     max_train_frames: null, or train on fewer frames (a learning curve): a whole number of them, or a
         share of all below 1. The subsets of one seed are nested and the test frames stay the same.
     subset_seed: optional; of the subset alone, so that a learning curve's seeds draw subsets of their own.
-    deposit: where the sets lie, if not in the project's deposit; not part of the identity.
+    deposit: where sets are looked for before the project's deposit; not part of the identity.
 
 Inputs: any number of aimd products, taken as further sets.
 
@@ -45,7 +45,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.deposit import DepositedSet, Frames, deposit, deposit_root, iter_runs, read_set, verify_set
+from jobs.deposit import DepositedSet, Frames, deposit, find_set, iter_runs, verify_set
 from jobs.engines.first_principles import load_engine
 from jobs.errors import SuiteError
 from jobs.frames import TYPE_MAP, density_g_cm3, read_extxyz
@@ -236,11 +236,11 @@ def _used_frames(
                 yield run.id, run.melt, part, k, index
 
 
-def _open_sets(options: Sequence[Mapping[str, Any]], root: Path) -> list[DepositedSet]:
+def _open_sets(parameters: Mapping[str, Any]) -> list[DepositedSet]:
     """The deposited sets, verified, none of them one that judges."""
     opened = []
-    for wanted in options:
-        deposited = read_set(wanted["name"], root=root)
+    for wanted in parameters["sets"]:
+        deposited = find_set(wanted["name"], parameters)
         if deposited.use != "train":
             raise SuiteError(
                 f"dataset: set {deposited.name}: found use: {deposited.use}, "
@@ -356,8 +356,8 @@ def _chosen_sel(
     return [int(w) for w in wanted]
 
 
-def run(workspace: Workspace, *, root: Path | None = None) -> None:
-    """Make the dataset (see the module's docstring); `root` is another deposit than the project's.
+def run(workspace: Workspace) -> None:
+    """Make the dataset (see the module's docstring).
 
     Raises:
         SuiteError: a set that judges, is damaged or is of another level of theory; sel too small; a cell
@@ -368,7 +368,7 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
     computed = _own_sets(workspace)
     options_of_sets = [*parameters["sets"], *(options for _, options in computed)]
     sets = [
-        *_open_sets(parameters["sets"], root or deposit_root(parameters)),
+        *_open_sets(parameters),
         *(deposited for deposited, _ in computed),
     ]
     _check_level(sets)
