@@ -319,8 +319,8 @@ def print_foreseen(campaign: Campaign, atoms: Sequence[Atom]) -> None:
 
     reasons = Counter(reason for atom in atoms if (reason := foreseen(atom, campaign)))
     print(f"cannot be tested: {reasons.total()} of {len(atoms)} claims{', because' if reasons else ''}")
-    for reason, count in reasons.most_common():
-        print(f"  {count:>3}  {reason}")
+    for reason, number in reasons.most_common():
+        print(f"  {number:>3}  {reason}")
 
 
 def one_line(result: Result) -> str:

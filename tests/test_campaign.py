@@ -9,7 +9,7 @@ from jobs.errors import SuiteError
 from jobs.graph import in_order
 from jobs.models import deposited_model
 from jobs.reference import read_paper
-from jobs.tier import TIERS
+from jobs.tier import NNPS, TIERS
 from suite.claims import load_claims
 
 NAMES = ("smoke", "laptop", "overnight", "paper")
@@ -197,7 +197,7 @@ def test_results_of_different_runs_have_different_folders(tmp_path):
 def test_deviations_are_those_of_the_deposited_potential():
     """What is judged was trained by another tier than the one that judges it."""
     said = "\n".join(build_campaign("paper", start_from="potentials").deviations)
-    for nnp in campaign.NNPS:
+    for nnp in NNPS:
         _, record = deposited_model(nnp)
         assert f"{record['name']} is the deposited one, of the {record['tier']} tier: 1 seed" in said
         assert f"{record['steps']} training steps in place of 1000000" in said
