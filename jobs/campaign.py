@@ -137,6 +137,7 @@ class _Builder:
         self.melts: dict[int, Stage] = {}
         self.runs = campaign.runs
         self.potentials: dict[str, list[Stage]] = {}
+        self.judging: set[tuple[str, ...]] = set()  # levels of theory of the AIMD that judges
 
     def build(self) -> Campaign:
         for label, run in self.about["runs"].items():
@@ -563,6 +564,8 @@ class _Builder:
             if found.kind == "trajectory" and label_of(found) not in given and self._is_of_their_level(found)
         ]
         for found in [*own, *theirs]:
+            if found.use == "judge":
+                self.judging.add(found.level)
             for run in found.runs:
                 parameters = self._observe_parameters({})
                 del parameters["skip_fraction"]
@@ -693,6 +696,10 @@ class _Builder:
                 f"trained on frames by {self._frames_by('deepmd-96')}, {frames} deposited, in place of VASP "
                 "and 350 000"
             )
+            learnt = {found.level for nnp in NNPS for found in self._frames(nnp)}
+            for level in sorted(self.judging - learnt):
+                own = " and ".join(" ".join(one) for one in sorted(learnt))
+                yield f"AIMD that judges is by {' '.join(level)}, the training frames are by {own}"
             if self.about["frames"]["deepmd-96"] == self.about["frames"]["deepmd-216"]:
                 yield "DeePMD-216 has its own loss but learns from DeePMD-96's 96-atom frames"
         elif (engine := self.about["aimd"].get("engine", DEFAULT_ENGINE)) != "vasp":

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from jobs.campaign import build_campaign
+from jobs.deposit import list_sets, read_set
 from jobs.errors import SuiteError
 from jobs.graph import in_order
 from jobs.models import deposited_model
@@ -192,6 +193,14 @@ def test_results_of_different_runs_have_different_folders(tmp_path):
         *("laptop", "laptop-potentials", "paper", "paper-espresso"),
         *("laptop-graph-v1", "laptop-graph-v2"),
     }
+
+
+def test_another_level_of_theory_of_the_judges_is_a_deviation():
+    judges = {s.level for s in list_sets() if s.use == "judge" and s.kind == "trajectory"}
+    campaign = build_campaign("laptop")
+    learnt = {read_set(name).level for name in campaign.about["frames"]["deepmd-96"]}
+    said = [line for line in campaign.deviations if line.startswith("AIMD that judges is by CP2K PBE")]
+    assert len(said) == len(judges - learnt) > 0
 
 
 def test_deviations_are_those_of_the_deposited_potential():
