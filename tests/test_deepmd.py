@@ -120,7 +120,7 @@ def test_speed_leaves_out_the_first_interval_of_each_launch(tmp_path: Path) -> N
 def test_missing_dp_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EngineError, match=r"^dp: not found .*README, Install$"):
+    with pytest.raises(EngineError, match=r"^dp: not found .*README, Run it$"):
         deepmd.train(paper_input(), directory=tmp_path, threads=1)
 
 
