@@ -194,6 +194,17 @@ class TestDynamics:
         first_new = int(re.findall(r"MD\| Step number\s+(\d+)", resumed)[0])
         assert first_new >= done
 
+    def test_noise_is_the_seeds_and_goes_on_after_a_stop(self, tmp_path):
+        def warmed(name: str, seed: int, steps: int = STEPS) -> np.ndarray:
+            csvr = Dynamics(steps, 1.0, 1000.0, "csvr", 5.0, seed)
+            run = cp2k.run_dynamics(settings(), MOLECULE, csvr, directory=tmp_path / name, threads=1)
+            return run.kinetic_eV
+
+        one = warmed("one", 1)
+        assert np.abs(warmed("other", 2)[1:] - one[1:]).min() > 1e-3
+        warmed("again", 1, steps=3)
+        np.testing.assert_allclose(warmed("again", 1), one, atol=1e-5)
+
     def test_frame_cut_off_while_it_was_written_is_made_again(self, whole, tmp_path):
         directory, uninterrupted = whole
         copy = tmp_path / "copy"

@@ -156,6 +156,8 @@ def write_deck(
         restart_file=restart_file,
         restart_step=restart_step,
         guess_file=guess_file,
+        # A resumed run has the state of its noise in the restart file.
+        noise=None if dynamics is None or restart_file else csvr_noise(dynamics.seed),
         diagonalize=diagonalize,
         gap=gap,
         occupied=sum(VALENCE_ELECTRONS[symbol] for symbol in symbols) // 2,
@@ -168,6 +170,18 @@ def write_deck(
             if species in symbols
         ],
     )
+
+
+def csvr_noise(seed: int) -> str:
+    """The state of CSVR's random numbers, as CP2K writes and reads it (A40,I2,3L2,ES25.16,18F20.1).
+
+    CP2K starts them alike whatever GLOBAL's SEED says: without this, runs from different states have one
+    temperature history (measured with 2023.1; five trajectories of 0.3 ps rose together by 300 K).
+    """
+    # L'Ecuyer's generator: two times three integers below its moduli; current, sub-stream and stream start.
+    state = np.random.default_rng(seed).integers(1, 4294944443, size=6)
+    numbers = "".join(f"{value:20.1f}" for value in np.tile(state, 3))
+    return f"{'Wiener process for Thermostat # 1':<40}{1:2d} F T F{0.0:25.16E}{numbers}"
 
 
 def _run(
