@@ -134,10 +134,12 @@ def aimd_reference(
         _require_temperature(label, runs[label])
     from_nnp, from_bks = common(*(read(runs[label]) for label in starts))
     apart = start_difference(from_nnp, from_bks)
-    if decide(apart, band)[0] is not Verdict.PASS:
+    verdict, why = decide(apart, band)
+    if verdict is not Verdict.PASS:
+        known = "the start decides" if verdict is Verdict.FAIL else "whether the start decides is not known"
         raise NotTested(
-            f"the start decides: AIMD from NNP and from BKS configurations are {apart.value:.3g} apart "
-            f"({apart.ci_low:.3g} to {apart.ci_high:.3g}), not within the band{thin}"
+            f"{known}: AIMD from NNP and from BKS configurations are {apart.value:.3g} apart "
+            f"({apart.ci_low:.3g} to {apart.ci_high:.3g}); {why}{thin}"
         )
     return Curves(from_nnp.x, from_nnp.groups + from_bks.groups)
 

@@ -304,6 +304,15 @@ def test_the_start_must_not_decide(tmp_path):
     assert judged(evidence, "inherited/96/Si-O").verdict is Verdict.FAIL
 
 
+def test_runs_too_noisy_to_tell_whether_the_start_decides_say_so(tmp_path):
+    evidence = liquid_with_reference(tmp_path)
+    noisy = replicas(tmp_path, "noisy", 4, seed=50, noise=40.0)
+    found = judged(Evidence({**evidence.products, "reference-96-nnp": noisy}, tier="laptop"), AGAINST_AIMD[2])
+    assert found.verdict is Verdict.NOT_TESTED
+    assert found.reason.startswith("whether the start decides is not known: AIMD from NNP and from BKS")
+    assert "the interval straddles the band" in found.reason
+
+
 def test_a_reference_that_is_not_at_its_temperature_judges_nothing(tmp_path):
     evidence = liquid_with_reference(tmp_path, bks_start={"temperature_K": 2700.0})
     for atom in AGAINST_AIMD:
