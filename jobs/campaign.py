@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -556,7 +556,7 @@ class _Builder:
             judges = f"reference-{found.n_atoms}-{found.facts['start']}{at}"
             return judges if found.use == "judge" else "aimd-training"
 
-        own = self._own_trajectories()
+        own = self._own_trajectories
         given = {label_of(found) for found in own}
         theirs = [
             found
@@ -577,6 +577,7 @@ class _Builder:
                     Stage("observe", f"observe AIMD {found.name} {run.id}", parameters, core_seconds=5)
                 )
 
+    @cached_property
     def _own_trajectories(self) -> list[DepositedSet]:
         """AIMD of the user's own deposit."""
         from jobs.deposit import DEPOSIT, deposit_root, list_sets
@@ -586,7 +587,7 @@ class _Builder:
 
     def _is_of_their_level(self, found: DepositedSet) -> bool:
         """Whether a set may judge beside a user's AIMD of its size: levels differ by more than starts."""
-        own = {s.level for s in self._own_trajectories() if s.use == "judge" and s.n_atoms == found.n_atoms}
+        own = {s.level for s in self._own_trajectories if s.use == "judge" and s.n_atoms == found.n_atoms}
         return found.use != "judge" or not own or found.level in own
 
     def _reweighted(self) -> None:

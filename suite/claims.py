@@ -239,8 +239,7 @@ def foreseen(atom: Atom, campaign: Campaign) -> str | None:
 def evaluate(function: Callable[..., None], atom: Atom, evidence: Evidence) -> Result:
     """Judge one atom: call `function(atom=, evidence=, judge=)` and say what came of it.
 
-    Whatever breaks becomes ERROR with its
-    message, so that one broken claim does not hide the others.
+    Whatever breaks becomes ERROR with its message, so that one broken claim does not hide the others.
     """
     tier = evidence.tier
     started = time.perf_counter()

@@ -82,6 +82,29 @@ def difference(distance: Distance, first: Curves, second: Curves) -> Estimate:
     )
 
 
+def farther(distance: Distance, *, far: Groups, near: Groups, reference: Groups) -> Estimate:
+    """How much farther `far` is from the reference than `near` is; three sets of curves, of systems alike."""
+    return estimate(
+        lambda s: distance(s["far"], s["reference"]) - distance(s["near"], s["reference"]),
+        {"far": far, "near": near, "reference": reference},
+        borrow=True,
+    )
+
+
+def beyond_a_third(
+    distance: Distance, first: Groups, second: Groups, *, far: Groups, reference: Groups
+) -> Estimate:
+    """The distance of two sets of curves less a third of that of `far` from the reference, all systems alike.
+
+    At most 0 is "almost the same" (DESIGN.md).
+    """
+    return estimate(
+        lambda s: distance(s["first"], s["second"]) - distance(s["far"], s["reference"]) / 3,
+        {"first": first, "second": second, "far": far, "reference": reference},
+        borrow=True,
+    )
+
+
 def aimd_reference(
     evidence: Evidence,
     *,

@@ -13,8 +13,10 @@ from suite.reference import (
     Curves,
     Distance,
     aimd_reference,
+    beyond_a_third,
     common,
     difference,
+    farther,
     read_curves,
     require_pair,
     require_seeds,
@@ -87,14 +89,7 @@ def test_rdf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     if atom.measure == "first-peak-position":
         judge(difference(measured(atom.measure, pair, bks.x), bks, aimd))
         return
-    distance = rdf_distance(bks.x)
-    judge(
-        estimate(
-            lambda s: distance(s["bks"], s["aimd"]) - distance(s["nnp"], s["aimd"]),
-            {"bks": bks.groups, "nnp": nnp.groups, "aimd": aimd.groups},
-            borrow=True,
-        )
-    )
+    judge(farther(rdf_distance(bks.x), far=bks.groups, near=nnp.groups, reference=aimd.groups))
 
 
 @claim("rdf-96-216")
@@ -138,19 +133,12 @@ def test_rdf_96_216(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         return
     pair = atom["pair"]
     if atom.measure == "closer":
-        judge(
-            estimate(
-                lambda s: gain(pair, dict(s)),
-                {k: v for k, v in samples[pair].items() if k != "bks"},
-                borrow=True,
-            )
-        )
+        groups = samples[pair]
+        judge(farther(distances[pair], far=groups["96"], near=groups["216"], reference=groups["aimd"]))
         return
-    distance = distances[pair]
+    groups = samples[pair]
     judge(
-        estimate(
-            lambda s: distance(s["96"], s["216"]) - distance(s["bks"], s["aimd"]) / 3,
-            samples[pair],
-            borrow=True,
+        beyond_a_third(
+            distances[pair], groups["96"], groups["216"], far=groups["bks"], reference=groups["aimd"]
         )
     )

@@ -9,7 +9,17 @@ import numpy as np
 from suite.claims import Atom, Judge, band_of, claim
 from suite.distances import moments, peak, wasserstein
 from suite.evidence import Evidence, Observation
-from suite.reference import Curves, Distance, aimd_reference, common, difference, read_curves, require_pair
+from suite.reference import (
+    Curves,
+    Distance,
+    aimd_reference,
+    beyond_a_third,
+    common,
+    difference,
+    farther,
+    read_curves,
+    require_pair,
+)
 from suite.statistics import Array, estimate, mean_of
 
 # First maxima are looked for well beyond the tetrahedron's own angle on both sides.
@@ -67,14 +77,7 @@ def test_badf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         read(evidence.observables(f"liquid-{size}-bks")),
         aimd,
     )
-    distance = badf_distance(bks.x)
-    judge(
-        estimate(
-            lambda s: distance(s["bks"], s["aimd"]) - distance(s["nnp"], s["aimd"]),
-            {"bks": bks.groups, "nnp": nnp.groups, "aimd": aimd.groups},
-            borrow=True,
-        )
-    )
+    judge(farther(badf_distance(bks.x), far=bks.groups, near=nnp.groups, reference=aimd.groups))
 
 
 @claim("badf-tetrahedron")
@@ -96,14 +99,12 @@ def test_badf_96_216(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     require_pair(evidence)
     angle = atom["angle"]
     aimd = badf_reference(evidence, size=216, angle=angle)
-    labels = {"96": "liquid-216-nvt-96", "216": "liquid-216-nvt", "bks": "liquid-216-bks"}
-    *models, aimd = common(
-        *(badf_reader(angle)(evidence.observables(name)) for name in labels.values()), aimd
+    labels = ("liquid-216-nvt-96", "liquid-216-nvt", "liquid-216-bks")
+    parent, child, bks, aimd = common(
+        *(badf_reader(angle)(evidence.observables(name)) for name in labels), aimd
     )
-    distance = badf_distance(aimd.x)
-    samples = {name: part.groups for name, part in zip(labels, models, strict=True)} | {"aimd": aimd.groups}
     judge(
-        estimate(
-            lambda s: distance(s["96"], s["216"]) - distance(s["bks"], s["aimd"]) / 3, samples, borrow=True
+        beyond_a_third(
+            badf_distance(aimd.x), parent.groups, child.groups, far=bks.groups, reference=aimd.groups
         )
     )

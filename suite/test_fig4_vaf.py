@@ -10,7 +10,7 @@ import numpy as np
 from suite.claims import Atom, Judge, band_of, claim
 from suite.distances import mean_square_difference, signed_root
 from suite.evidence import Evidence, Observation
-from suite.reference import Curves, aimd_reference, common, difference, read_curves
+from suite.reference import Curves, aimd_reference, common, difference, farther, read_curves
 from suite.statistics import Array, Estimate, Groups, estimate, mean_of
 from suite.verdict import NotTested
 
@@ -75,15 +75,8 @@ def test_vaf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         x = bks.x
         judge(difference(lambda a, b: first_zero(x, mean_of(a)) / first_zero(x, mean_of(b)), bks, aimd))
         return
-    judge(
-        estimate(
-            lambda s: (
-                mean_square_difference(s["bks"], s["aimd"]) - mean_square_difference(s["nnp"], s["aimd"])
-            ),
-            {"bks": bks.groups, "nnp": nnp.groups, "aimd": aimd.groups},
-            borrow=True,
-        ).through(signed_root)
-    )
+    square = farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups)
+    judge(square.through(signed_root))
 
 
 @claim("vaf-nve-nvt")

@@ -11,7 +11,7 @@ from jobs.observables.msd import log_slope
 from suite.claims import Atom, Judge, band_of, claim
 from suite.distances import mean_square_difference, signed_root
 from suite.evidence import Evidence, Observation
-from suite.reference import Curves, aimd_reference, common, read_curves
+from suite.reference import Curves, aimd_reference, common, farther, read_curves
 from suite.statistics import Array, Groups, estimate, mean_of
 from suite.test_fig4_vaf import rms_difference
 from suite.verdict import NotTested
@@ -73,15 +73,8 @@ def test_msd_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     if atom.measure == "qualitative":
         judge(rms_difference(bks, aimd))
         return
-    judge(
-        estimate(
-            lambda s: (
-                mean_square_difference(s["bks"], s["aimd"]) - mean_square_difference(s["nnp"], s["aimd"])
-            ),
-            {"bks": bks.groups, "nnp": nnp.groups, "aimd": aimd.groups},
-            borrow=True,
-        ).through(signed_root)
-    )
+    square = farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups)
+    judge(square.through(signed_root))
 
 
 def window_slope(x: Array, y: Array, window: tuple[float, float]) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from suite.claims import Atom, Judge, claim
 from suite.evidence import Evidence, Observation
-from suite.reference import common, difference, require_pair, require_runs, require_seeds
+from suite.reference import beyond_a_third, common, difference, require_pair, require_runs, require_seeds
 from suite.statistics import Array, Groups, estimate, mean_of
 from suite.test_fig1_rdf import peak_feature, rdf_distance, rdf_reader, rdf_reference
 from suite.test_fig3_glass import MEASURED_ANGSTROM, equal_glasses
@@ -31,14 +31,7 @@ def test_inherited(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     distance = rdf_distance(nnp.x)
     if difference(distance, nnp, bks).ci_low <= 0:
         raise NotTested("the two potentials have the same g(r): AIMD would have nothing to forget")
-    curves = {"from nnp": from_nnp, "from bks": from_bks, "nnp": nnp, "bks": bks}
-    judge(
-        estimate(
-            lambda s: distance(s["from nnp"], s["from bks"]) - distance(s["nnp"], s["bks"]) / 3,
-            {name: part.groups for name, part in curves.items()},
-            borrow=True,
-        )
-    )
+    judge(beyond_a_third(distance, from_nnp.groups, from_bks.groups, far=nnp.groups, reference=bks.groups))
 
 
 @claim("small-data")
@@ -80,19 +73,13 @@ def test_iterate(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     pair = atom["pair"]
     if atom.measure == "liquid":
         aimd = rdf_reference(evidence, size=216, pair=pair)
-        labels = {"parent": "liquid-216-nvt-96", "child": "liquid-216-nvt", "bks": "liquid-216-bks"}
-        *models, aimd = common(
-            *(rdf_reader(pair)(evidence.observables(name)) for name in labels.values()), aimd
+        labels = ("liquid-216-nvt-96", "liquid-216-nvt", "liquid-216-bks")
+        parent, child, bks, aimd = common(
+            *(rdf_reader(pair)(evidence.observables(name)) for name in labels), aimd
         )
-        samples = {name: part.groups for name, part in zip(labels, models, strict=True)} | {
-            "aimd": aimd.groups
-        }
-        distance = rdf_distance(aimd.x)
         judge(
-            estimate(
-                lambda s: distance(s["parent"], s["child"]) - distance(s["bks"], s["aimd"]) / 3,
-                samples,
-                borrow=True,
+            beyond_a_third(
+                rdf_distance(aimd.x), parent.groups, child.groups, far=bks.groups, reference=aimd.groups
             )
         )
         return
