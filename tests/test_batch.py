@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ def slurm_answers() -> bool:
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(not slurm_answers(), reason="needs a Slurm that answers (see docs/cluster.md)"),
+    pytest.mark.skipif(
+        find_spec("dpdispatcher") is None, reason="needs dpdispatcher: pip install -e '.[hpc]'"
+    ),
 ]
 
 
