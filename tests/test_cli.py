@@ -45,7 +45,10 @@ def jobs_command(*arguments):
             "--engine vasp: found a start from frames, expected --start-from nothing",
         ),
         (["run", "--retry-failed"], "--retry-failed: found no --site, expected it beside this option"),
-        (["gc", "--forget", "never-run"], "--forget: found never-run, expected one of none"),
+        (
+            ["gc", "--forget", "never-run", "--store", "nowhere"],
+            "--forget: found never-run, expected one of none",
+        ),
         (["run", "--site", "nowhere"], "site nowhere: not found, expected one of"),
     ],
 )
