@@ -1,4 +1,4 @@
-"""`python -m jobs starts`: last states of a tier's MD runs, as the file that `python -m jobs aimd` reads."""
+"""`python -m jobs starts`: states of a tier's MD runs, as the file that `python -m jobs aimd` reads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 from jobs.engines.first_principles import FUSED_ANGSTROM, Start, kinetic_temperatures_K
 from jobs.errors import SuiteError
 from jobs.files import write_whole
-from jobs.frames import format_extxyz
+from jobs.frames import TYPE_MAP, format_extxyz
+from jobs.observables.rdf import PAIRS
 from jobs.store import Store
+from jobs.trajectory import Trajectory, open_trajectory
 
 DESCRIPTION = (
     "Write the last state of each replica of a tier's MD run, with velocities, as starts for "
@@ -61,6 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="scale each start's velocities to this instantaneous temperature: bonds that another "
         "potential made take up heat while they adjust",
     )
+    parser.add_argument(
+        "--first-contact",
+        nargs=2,
+        default=None,
+        metavar=("PAIR", "ANGSTROM"),
+        help="in place of the last state, the first one in which two such atoms are closer than this, to "
+        "teach a network a contact where it fails (for example Si-Si 2.1); replicas without one are left out",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="extended XYZ")
     add_store_option(parser)
 
@@ -92,38 +102,68 @@ def main(arguments: argparse.Namespace) -> int:
             f"{arguments.run} finished, expected all; python -m jobs run --tier {arguments.tier} "
             f"--only {arguments.run}"
         )
+    contact = None if arguments.first_contact is None else _read_contact(*arguments.first_contact)
     texts = []
     for number, stage in numbered:
-        start, temperature_K = last_state(store.path(stage.name), heat_to_K=arguments.heat_to)
+        trajectory = open_trajectory(store.path(stage.name))
+        frame = trajectory.n_frames - 1 if contact is None else first_contact(trajectory, *contact)
+        if frame is None:
+            print(f"left out replica {number}: found no such contact")
+            continue
+        start = state(trajectory, frame, heat_to_K=arguments.heat_to)
         closest = start.closest_pair_angstrom()
         if not closest >= FUSED_ANGSTROM:  # NaN too
             print(f"left out replica {number}: found atoms {closest:.2f} A apart; the potential failed")
             continue
         source = stage.parameters.get("potential", "nnp")
-        comment = f"source={source} replica={number} temperature_K={temperature_K:g}"
+        comment = f"source={source} replica={number} temperature_K={trajectory.facts['temperature_K']:g}"
         assert start.velocities is not None
         arrays = {"pos": start.positions, "velocities_A_per_fs": start.velocities}
         texts.append(format_extxyz(start.types, arrays, cell=start.cell, comment=comment))
     if not texts:
-        raise SuiteError(f"{arguments.run}: found fused atoms in all {len(numbered)} states, expected starts")
+        raise SuiteError(f"{arguments.run}: found no state to start from in {len(numbered)} replicas")
     write_whole(arguments.output, "".join(texts))
     print(f"{arguments.output}: {len(texts)} starts, replicas {numbered[0][0]} to {numbered[-1][0]}")
     return 0
 
 
-def last_state(product: Path, *, heat_to_K: float | None = None) -> tuple[Start, float]:
-    """The last frame of an MD product, atoms inside the box, and the run's temperature in K.
+def _read_contact(pair: str, text: str) -> tuple[str, float]:
+    """The values of --first-contact."""
+    try:
+        distance_angstrom = float(text)
+    except ValueError:
+        distance_angstrom = 0.0
+    if pair not in PAIRS or not distance_angstrom > 0:
+        known = ", ".join(PAIRS)
+        raise SuiteError(f"--first-contact: found {pair} {text}, expected one of {known} and a distance in A")
+    return pair, distance_angstrom
+
+
+def first_contact(trajectory: Trajectory, pair: str, distance_angstrom: float) -> int | None:
+    """The first frame in which two atoms of a pair such as "Si-O" are closer than `distance_angstrom`.
+
+    Nearest images only: half a cell must be longer than the distance. None where they never are.
+    """
+    types, cell = np.asarray(trajectory.types), np.asarray(trajectory.cell)
+    first, second = (np.flatnonzero(types == TYPE_MAP.index(species)) for species in pair.split("-"))
+    for frame in range(trajectory.n_frames):
+        positions = trajectory.positions(frame, frame + 1)[0]
+        delta = positions[first][:, None] - positions[second][None]
+        delta -= np.rint(delta / cell) * cell
+        distances = np.linalg.norm(delta, axis=-1)
+        if distances[first[:, None] != second].min() < distance_angstrom:
+            return frame
+    return None
+
+
+def state(trajectory: Trajectory, frame: int, *, heat_to_K: float | None = None) -> Start:
+    """A frame of an MD product with its velocities, atoms inside the box.
 
     With `heat_to_K` its velocities are scaled to that temperature.
     """
-    from jobs.trajectory import open_trajectory
-
-    trajectory = open_trajectory(product)
-    last = trajectory.n_frames - 1
     types = np.asarray(trajectory.types, np.int8)
-    positions, velocities = next(iter(trajectory.iter(last, last + 1, 1)))
+    positions, velocities = next(iter(trajectory.iter(frame, frame + 1, 1)))
     if heat_to_K is not None:
         velocities = velocities * np.sqrt(heat_to_K / kinetic_temperatures_K(types, velocities))
     inside = np.mod(positions[0], trajectory.cell)
-    start = Start(types=types, positions=inside, cell=np.diag(trajectory.cell), velocities=velocities[0])
-    return start, float(trajectory.facts["temperature_K"])
+    return Start(types=types, positions=inside, cell=np.diag(trajectory.cell), velocities=velocities[0])

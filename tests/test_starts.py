@@ -9,9 +9,9 @@ import yaml
 from jobs.campaign import build_campaign
 from jobs.cli import main
 from jobs.engines.first_principles import kinetic_temperatures_K
-from jobs.starts import last_state
+from jobs.starts import first_contact, state
 from jobs.store import Store
-from jobs.trajectory import open_trajectory
+from jobs.trajectory import ArrayTrajectory, open_trajectory
 
 RUN = {
     "potential": "tersoff",
@@ -90,12 +90,22 @@ def test_last_states_of_a_run_become_starts_that_aimd_plans(tier, tmp_path, caps
     later = tmp_path / "later.xyz"
     assert starts(tier, store, later, "--after", 1) == 0
     assert read(later).info["replica"] == 42
+    touching = tmp_path / "touching.xyz"
+    assert starts(tier, store, touching, "--first-contact", "Si-O", 5.0) == 0  # at once: the first frame
+    run = open_trajectory(Store(store).path(build_campaign(str(tier)).runs["hot"][0].name))
+    np.testing.assert_allclose(read(touching, index=0).get_positions(), state(run, 0).positions, atol=1e-8)
+    assert starts(tier, store, touching, "--first-contact", "Si-Si", 0.5) == 2
+    heard = capsys.readouterr()
+    assert "left out replica 41: found no such contact" in heard.out
+    assert "hot: found no state to start from in 2 replicas" in heard.err
+    assert starts(tier, store, touching, "--first-contact", "Si", 2.1) == 2
+    assert "--first-contact: found Si 2.1, expected one of Si-Si, Si-O, O-O and" in capsys.readouterr().err
     assert output.read_text().endswith(later.read_text())
     assert command("aimd", output, "--dry-run", "--store", store) == 0
     assert "labels of 2 starts (replicas 41, 42)" in capsys.readouterr().out
     # Two atoms too close: that state is left out, the others keep their numbers.
-    states = [last_state(Store(store).path(stage.name)) for stage in build_campaign(str(tier)).runs["hot"]]
-    closest = [start.closest_pair_angstrom() for start, _ in states]
+    runs = [open_trajectory(Store(store).path(stage.name)) for stage in build_campaign(str(tier)).runs["hot"]]
+    closest = [state(run, run.n_frames - 1).closest_pair_angstrom() for run in runs]
     monkeypatch.setattr("jobs.starts.FUSED_ANGSTROM", float(np.mean(closest)))
     fewer = tmp_path / "fewer.xyz"
     assert starts(tier, store, fewer) == 0
@@ -103,7 +113,28 @@ def test_last_states_of_a_run_become_starts_that_aimd_plans(tier, tmp_path, caps
     assert read(fewer).info["replica"] == 41 + int(np.argmax(closest))
     monkeypatch.setattr("jobs.starts.FUSED_ANGSTROM", 5.0)
     assert starts(tier, store, fewer) == 2
-    assert "hot: found fused atoms in all 2 states, expected starts" in capsys.readouterr().err
+    assert "hot: found no state to start from in 2 replicas" in capsys.readouterr().err
+
+
+def test_the_first_contact_of_two_atoms_is_seen_through_the_box_and_of_the_right_species():
+    positions = np.zeros((6, 3, 3))  # one O between two Si that approach each other through a face
+    positions[:, 1, 0] = 5.0
+    positions[:, 2, 0] = 9.9 - 0.1 * np.arange(6)[::-1]
+    positions[:, 0, 0] = 0.2 + 0.2 * np.arange(6)[::-1] + 10.0  # unwrapped
+    approaching = ArrayTrajectory(
+        positions,
+        None,
+        types=np.array([0, 1, 0]),
+        cell=np.full(3, 10.0),
+        time_between_frames_fs=1.0,
+        facts={},
+    )
+    # Si-Si distances: 1.8, 1.5, 1.2, 0.9, 0.6, 0.3 A
+    assert first_contact(approaching, "Si-Si", 1.3) == 2
+    assert first_contact(approaching, "Si-Si", 0.3 - 1e-9) is None
+    assert first_contact(approaching, "Si-O", 3.9) == 0  # 3.8, 4.0, ... A
+    assert first_contact(approaching, "Si-O", 3.7) is None
+    assert first_contact(approaching, "O-O", 9.0) is None
 
 
 def test_what_is_not_there_is_one_line(tier, tmp_path, capsys):
