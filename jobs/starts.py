@@ -151,7 +151,7 @@ def first_contact(trajectory: Trajectory, pair: str, distance_angstrom: float) -
         delta = positions[first][:, None] - positions[second][None]
         delta -= np.rint(delta / cell) * cell
         distances = np.linalg.norm(delta, axis=-1)
-        if distances[first[:, None] != second].min() < distance_angstrom:
+        if distances[first[:, None] != second].min(initial=np.inf) < distance_angstrom:
             return frame
     return None
 
