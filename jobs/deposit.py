@@ -148,6 +148,11 @@ class DepositedSet:
         return str(self.facts["use"])
 
     @property
+    def held_out(self) -> bool:
+        """Whether its frames may be held out of training, to measure errors: a sample of the liquid may."""
+        return bool(self.facts.get("held_out", True))
+
+    @property
     def sampler(self) -> Mapping[str, str] | None:
         """The deposited network that drew the configurations: `model` (its name) and `sha256`, or None."""
         found: Mapping[str, str] | None = self.facts.get("sampler")
@@ -376,6 +381,7 @@ def summary(deposited: DepositedSet) -> dict[str, Any]:
         "density_g_cm3": facts["densities_g_cm3"],
         "kind": deposited.kind,
         "use": deposited.use,
+        "held_out": deposited.held_out,
         "start": facts["start"],
         "thermostat": facts["thermostat"],
         "equilibrated_frames": [run.frames - run.unequilibrated_frames for run in deposited.runs]
@@ -683,6 +689,7 @@ def deposit(
     provenance: str,
     decks: Sequence[Path],
     sampler: str | None = None,
+    held_out: bool = True,
     append: bool = False,
     root: Path = DEPOSIT,
     capped: bool = True,
@@ -713,6 +720,8 @@ def deposit(
         decks: input files of the engine, copied into the set.
         sampler: of single points that judge, the deposited model (`reference/models/<name>`) that drew all
             their configurations; its sha256 is recorded, and the set can be reweighted to its functional.
+        held_out: False for frames that train and were chosen because a network failed there: errors on them
+            would say nothing about the liquid.
         append: add runs to the set `name`; what describes it must be the same as before.
         root: the deposit.
         capped: whether it must stay below `MAX_DEPOSIT_BYTES`, as the project's own must.
@@ -735,6 +744,8 @@ def deposit(
         raise SuiteError("--unequilibrated: found single points, expected a trajectory")
     if sampler is not None and (kind, use) != ("singlepoints", "judge"):
         raise SuiteError(f"--sampler: found {kind} to {use}, expected single points to judge")
+    if not held_out and use != "train":
+        raise SuiteError(f"--never-held-out: found use {use}, expected train")
     for deck in decks:
         if not deck.is_file():
             raise SuiteError(f"{deck}: found no such deck, expected an input file of {engine}")
@@ -753,6 +764,8 @@ def deposit(
     }
     if sampler is not None:
         described["sampler"] = {"model": sampler, "sha256": deposited_model(sampler)[1]["sha256"]}
+    if not held_out:
+        described["held_out"] = False
     with _locked(root):
         final = root / name
         if final.exists() and not append:
@@ -763,7 +776,7 @@ def deposit(
         if append:
             before = read_set(name, root=root)
             verify_set(before)
-            for key in {**described, "sampler": None}:
+            for key in {**described, "sampler": None, "held_out": None}:
                 earlier, now = before.facts.get(key), described.get(key)
                 if earlier != now:
                     raise SuiteError(f"{final}/set.yml: found {key} {earlier!r}, expected {now!r} to append")
@@ -902,6 +915,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of single points to judge: the network under reference/models/ that drew every configuration; "
         "they then make the reweighted reference",
     )
+    parser.add_argument(
+        "--never-held-out",
+        action="store_true",
+        help="of frames to train that were chosen because a network failed there: no sample of the liquid, "
+        "so no error is measured on them",
+    )
     parser.add_argument("--timestep-fs", type=float, help="of a trajectory")
     parser.add_argument(
         "--unequilibrated",
@@ -984,6 +1003,7 @@ def main(args: argparse.Namespace) -> int:
         unequilibrated_frames=args.unequilibrated or 0,
         decks=args.decks,
         sampler=args.sampler,
+        held_out=not args.never_held_out,
         append=args.append,
         root=args.root,
         **{option: getattr(args, option) for option in _REQUIRED},
@@ -1044,6 +1064,7 @@ def _deposit_stages(args: argparse.Namespace) -> int:
             provenance=args.provenance or products.provenance,
             decks=products.copy_decks(Path(folder)),
             sampler=args.sampler,
+            held_out=not args.never_held_out,
             append=args.append,
             root=args.root,
         )

@@ -322,6 +322,17 @@ def with_sha(options, sha):
     return [{**o, "sha256": sha.get(o["name"], o["sha256"])} for o in options]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_never_held_out_trains_with_all_of_its_melts(tmp_path, copied, seed):
+    sha = {SETS[0]: change_set(copied, SETS[0], held_out=False)}
+    facts = make(tmp_path / "d", seed=seed, root=copied, sets=with_sha(parameters()["sets"], sha))
+    assert "bks-4" in facts["train_melts"]
+    assert SETS[0] not in {name for name, _, _ in rows(tmp_path / "d", "test")}
+    both = {run for _, run, _ in rows(tmp_path / "d", "train")}
+    assert {"bks-4-3000K", "bks-4"} <= both  # what another set has of this melt trains as well
+    assert not set(facts["train_melts"]) & set(facts["test_melts"])
+
+
 def test_set_that_judges_never_trains(tmp_path, copied):
     sha = {SETS[0]: change_set(copied, SETS[0], use="judge")}
     with pytest.raises(

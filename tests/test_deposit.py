@@ -484,6 +484,7 @@ def test_command_deposits_and_lists(tmp_path, capsys):
     assert run_command("--list", "--json", "--root", root) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["use"] == "judge"
+    assert row["held_out"] is True
     assert row["frames"] == 3
     assert row["timestep_fs"] == 2.0
     assert row["density_g_cm3"] == [2.2]
@@ -500,6 +501,15 @@ def test_command_deposits_and_lists(tmp_path, capsys):
         assert key in row
     with pytest.raises(SuiteError, match="found no --name, --kind"):
         run_command(path, "--root", root)
+    root = tmp_path / "another"
+    others = [path, "--name", "y", *words.split(), *texts, "--root", root, "--never-held-out"]
+    with pytest.raises(SuiteError, match="--never-held-out: found use judge, expected train"):
+        run_command(*others)
+    others[others.index("judge")] = "train"
+    assert run_command(*others) == 0
+    assert not deposit.read_set("y", root=root).held_out
+    with pytest.raises(SuiteError, match="found held_out False, expected None to append"):
+        run_command(*others[:-1], "--append")
 
 
 def test_reader_agrees_with_ase(tmp_path):

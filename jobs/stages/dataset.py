@@ -3,7 +3,8 @@
 What goes to one side together is a *melt*: every run that descends from one initial melt, in whatever
 set and at whatever temperature, since configurations of one melt are correlated. A frame never has a
 neighbour in time on the other side. The split is balanced so that each temperature has its share of
-frames on both sides, as well as whole melts allow (see `split_melts`).
+frames on both sides, as well as whole melts allow (see `split_melts`). Melts of a set that is never held
+out (`jobs.deposit`) train, all of them; the share is of the others.
 
 Parameters:
     sets: list of {"name", "sha256", "thin_frames", "use_unequilibrated"}. `sha256` is the deposited
@@ -414,12 +415,15 @@ def run(workspace: Workspace) -> None:
             if seen % 50 == 0:
                 workspace.progress(0.9 * seen / expected, f"{seen} frames read")
     sel = _chosen_sel(parameters["sel"], neighbour_max, cutoff)
+    never_held_out = {run.melt for deposited in sets if not deposited.held_out for run in deposited.runs}
     per_melt: dict[str, Counter[float]] = {}
     for frame in chosen:
-        per_melt.setdefault(frame.melt, Counter())[frame.temperature_K] += 1
+        if frame.melt not in never_held_out:
+            per_melt.setdefault(frame.melt, Counter())[frame.temperature_K] += 1
     train_melts, test_melts = split_melts(
         per_melt, train_share=parameters["train_share"], seed=workspace.seed
     )
+    train_melts = sorted({*train_melts, *(f.melt for f in chosen if f.melt in never_held_out)})
     test = [f for f in chosen if f.melt in test_melts]
     train = _subset(
         [f for f in chosen if f.melt in train_melts],
