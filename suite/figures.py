@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ from jobs.errors import SuiteError
 from jobs.observables import scaling
 from jobs.reference import read_experiment
 from suite.evidence import Evidence, Observation
-from suite.statistics import CONFIDENCE, REPLICA_UNITS, inefficiency, mean_of
+from suite.reference import read_curves
+from suite.statistics import Groups, estimate, mean_interval, mean_of
 from suite.verdict import NotTested, Pending
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-INEFFICIENCY_PLACES = 24  # along a curve; its mean is what the whole curve uses
 UNAVAILABLE = (NotTested, Pending, SuiteError)  # a figure without its data says why; it stops no report
 WIDEST_BAND = 0.25  # of its curve's range, as far as axes and insets make room for it
 DRAWN_POINTS = 500  # per curve; more is below the line width of a panel
@@ -52,7 +52,6 @@ class Ink:
 class Method:
     """How one source of data looks in every figure."""
 
-    title: str
     colour: str  # key of INKS
     dash: tuple[float, ...] = ()  # in line widths; empty is solid
     width_points: float = 1.3
@@ -66,6 +65,7 @@ INKS: Mapping[str, Ink] = {
     "rule": Ink("#d8dce1", "#3a414a"),
     "paper": Ink("#fffffe", "#14171b"),
     "aimd": Ink("#101112", "#fafbfc"),
+    "aimd-bks": Ink("#77808a", "#98a2ad"),
     "deepmd-216": Ink("#0072b2", "#56b4e9"),
     "deepmd-96": Ink("#00875f", "#2fcf9f"),
     "bks": Ink("#d55e00", "#ff9447"),
@@ -73,26 +73,27 @@ INKS: Mapping[str, Ink] = {
     "training": Ink("#7d7466", "#b9ae9c"),
 }
 METHODS: Mapping[str, Method] = {
-    "aimd": Method("AIMD", "aimd", width_points=2.6),
-    "aimd-bks": Method("AIMD started from BKS", "aimd", (2.5, 1.2), 2.6),
-    "deepmd-216": Method("DeePMD-216", "deepmd-216"),
-    "deepmd-96": Method("DeePMD-96", "deepmd-96", (5, 1.2)),
-    "bks": Method("BKS", "bks", (5, 1.5, 1, 1.5)),
-    "deepmd-96-nve": Method("DeePMD-96, NVE", "deepmd-96", (1.2, 1.2), 2.0),
-    "deepmd-96-large": Method("DeePMD-96, large or long", "deepmd-96", width_points=1.9),
-    "experiment": Method("experiment", "experiment"),
-    "training": Method("AIMD used for training", "training", (1, 1.4)),
+    "aimd": Method("aimd", width_points=1.8),
+    "aimd-bks": Method("aimd-bks", (2.5, 1.2), 1.8),
+    "deepmd-216": Method("deepmd-216"),
+    "deepmd-96": Method("deepmd-96", (5, 1.2)),
+    "bks": Method("bks", (5, 1.5, 1, 1.5)),
+    "deepmd-96-nve": Method("deepmd-96", (1.2, 1.2), 2.0),
+    "deepmd-96-large": Method("deepmd-96", width_points=1.9),
+    "experiment": Method("experiment"),
+    "training": Method("training", (1, 1.4)),
 }
 TRAINING_TEXT = "short AIMD from a BKS start, used for training: informs, judges nothing"
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a figure: where its data are, how it is drawn and what the legend says."""
+    """One line of a figure: where its data are, how it is drawn, what the legend says (`note` after N)."""
 
     label: str
     method: str
     text: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,34 +151,12 @@ class Curve:
 
 
 def mean_curve(observations: Sequence[Observation], x_key: str, y_key: str) -> Curve:
-    """Mean over replicas and blocks with its pointwise 95% Student interval, the units as in `statistics`.
-
-    Replicas are the units when there are enough of them; otherwise blocks are, as many as their mean
-    inefficiency along the curve leaves. Curves on different grids are brought to the shortest one by linear
-    interpolation.
-    """
-    from scipy import stats
-
-    grids = [np.asarray(observation[x_key], dtype=float) for observation in observations]
-    x = min(grids, key=lambda grid: float(grid[-1]))
-    groups = [
-        np.array([np.interp(x, grid, row) for row in np.atleast_2d(observation[y_key])])
-        for grid, observation in zip(grids, observations, strict=True)
-    ]
-    mean = mean_of(groups)
-    samples = np.concatenate(groups)
-    count = float(len(samples))
-    if len(groups) >= REPLICA_UNITS:
-        samples = np.array([group.mean(axis=0) for group in groups])
-        count = float(len(samples))
-    elif count > 1:
-        places = np.linspace(0, x.size - 1, INEFFICIENCY_PLACES).astype(int)
-        spans = [inefficiency([group[:, place] for group in groups]) for place in places]
-        count = max(count * len(spans) / sum(spans), 2.0)
-    else:
-        return Curve(x, mean, np.full(x.shape, math.nan))
-    factor = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1))
-    return Curve(x, mean, factor * samples.std(axis=0) / math.sqrt(count - 1))
+    """Mean over replicas and blocks with its pointwise 95% interval, on the points that all runs cover."""
+    curves = read_curves(observations, x_key, y_key)
+    try:
+        return Curve(curves.x, *mean_interval(curves.groups))
+    except NotTested:
+        return Curve(curves.x, mean_of(curves.groups), np.full(curves.x.shape, math.nan))
 
 
 @dataclass
@@ -199,7 +178,17 @@ class _Sketch:
         if not usable:
             self.missing[series.text] = f"no {y_key} in its observables"
             return None
-        return mean_curve(usable, x_key, y_key)
+        try:
+            return mean_curve(usable, x_key, y_key)
+        except UNAVAILABLE as reason:
+            self.missing[series.text] = str(reason)
+            return None
+
+    def named(self, series: Series) -> Series:
+        """A series with the number of atoms of its runs behind its name."""
+        sizes = sorted({run.facts["n_atoms"] for run in self.evidence.observables(series.label)})
+        number = " and ".join(str(size) for size in sizes)
+        return replace(series, text=f"{series.text}, N = {number}{series.note}")
 
     def draw(
         self,
@@ -219,7 +208,7 @@ class _Sketch:
             if curve is None:
                 continue
             if in_legend:
-                self.drawn[one.text] = one
+                self.drawn[one.text + one.note] = self.named(one)
             x = curve.x * x_scale
             keep = np.isfinite(curve.mean)
             if x_range is not None:
@@ -237,7 +226,7 @@ class _Sketch:
                 color=colour,
                 linewidth=method.width_points,
                 linestyle=(0, method.dash) if method.dash else "-",
-                zorder=3 if method.colour == "aimd" else 4,
+                zorder=3 if method.colour.startswith("aimd") else 4,
             )
             if half.any():
                 lower = mean - half
@@ -338,48 +327,36 @@ def _fit(axes: Axes, outlines: Sequence[tuple[Array, Array, Array]], *, floor: f
     axes.set_ylim(low - (air if floor is None else 0.0), high + air)
 
 
-AIMD_216 = (
-    Series("reference-216-nnp", "aimd", "AIMD, N = 216, started from the NNP"),
-    Series("reference-216-bks", "aimd-bks", "AIMD, N = 216, started from BKS"),
-)
-AIMD_96 = (
-    Series("reference-96-nnp", "aimd", "AIMD, N = 96, started from the NNP"),
-    Series("reference-96-bks", "aimd-bks", "AIMD, N = 96, started from BKS"),
-)
-AIMD_TRAINING = Series("aimd-training", "training", TRAINING_TEXT)
-DEEPMD_216 = Series("liquid-216-nvt", "deepmd-216", "DeePMD-216, N = 216")
-DEEPMD_96_AT_216 = Series("liquid-216-nvt-96", "deepmd-96", "DeePMD-96, N = 216 (insets)")
-DEEPMD_96 = Series("liquid-96-nvt", "deepmd-96", "DeePMD-96, N = 96")
-BKS_216 = Series("liquid-216-bks", "bks", "BKS, N = 216")
-BKS_96 = Series("liquid-96-bks", "bks", "BKS, N = 96")
-NVE_96 = Series("liquid-96-nve", "deepmd-96-nve", "DeePMD-96, N = 96, NVE (insets)")
 PAIRS = ("O-O", "Si-O", "Si-Si")
 TRIPLETS = ("O-O-O", "O-Si-O", "Si-O-Si", "Si-Si-Si", "Si-Si-O", "Si-O-O")
 DISTANCE_AXIS = "r (Å)"
+SIZES = (216, 96)  # the paper's N in Figs 1 and 2, and that of the AIMD that can be had
+AIMD_TRAINING = Series("aimd-training", "training", TRAINING_TEXT)
+DEEPMD_96 = Series("liquid-96-nvt", "deepmd-96", "DeePMD-96")
+BKS_96 = Series("liquid-96-bks", "bks", "BKS")
+NVE_96 = Series("liquid-96-nve", "deepmd-96-nve", "DeePMD-96, NVE", " (insets)")
+# Insets of Figs 1 and 2: both networks at one N and volume.
+NETWORKS_216 = (
+    Series("liquid-216-nvt", "deepmd-216", "DeePMD-216"),
+    Series("liquid-216-nvt-96", "deepmd-96", "DeePMD-96", " (insets)"),
+)
 
 
-def _liquid_series(evidence: Evidence) -> tuple[Series, ...]:
-    """AIMD, BKS and NNP at N = 216; for one that is not there, its N = 96 neighbour is drawn as well."""
-    series: list[Series] = []
-    comparisons = ((AIMD_216, _aimd_96(evidence)), ((BKS_216,), (BKS_96,)), ((DEEPMD_216,), (DEEPMD_96,)))
-    for wanted, others in comparisons:
-        series += wanted
-        if not any(one.label in evidence for one in wanted):
-            series += [other for other in others if other.label in evidence]
-    return tuple(series)
+def _aimd(evidence: Evidence, size: int) -> tuple[Series, ...]:
+    """AIMD of a size that may judge; without any at N = 96, what was used for training, marked so."""
+    series = (
+        Series(f"reference-{size}-nnp", "aimd", "AIMD started from the NNP"),
+        Series(f"reference-{size}-bks", "aimd-bks", "AIMD started from BKS"),
+    )
+    there = tuple(one for one in series if one.label in evidence)
+    return there or (*series, *((AIMD_TRAINING,) if size == 96 else ()))
 
 
-def _aimd_96(evidence: Evidence) -> tuple[Series, ...]:
-    """AIMD at N = 96 that may judge; without any, what was used for training, marked so."""
-    return tuple(one for one in AIMD_96 if one.label in evidence) or (*AIMD_96, AIMD_TRAINING)
-
-
-def _comparison(evidence: Evidence) -> tuple[Series, ...]:
-    """What an inset compares: both networks at N = 216, or DeePMD-96 at its own N where that is missing."""
-    small = DEEPMD_96_AT_216
-    if small.label not in evidence:
-        small = Series(DEEPMD_96.label, "deepmd-96", "DeePMD-96, N = 96 (insets)")
-    return (DEEPMD_216, small)
+def _liquid(evidence: Evidence, size: int) -> tuple[Series, ...]:
+    """AIMD, BKS and the network of one size, all at that N: what the claims of that size compare."""
+    bks = Series(f"liquid-{size}-bks", "bks", "BKS")
+    network = Series(f"liquid-{size}-nvt", f"deepmd-{size}", f"DeePMD-{size}")
+    return (*_aimd(evidence, size), bks, network)
 
 
 def _with_inset(
@@ -407,28 +384,37 @@ def _with_inset(
     return inset
 
 
-def radial_distributions(evidence: Evidence) -> Drawing:
-    """Fig 1: partial g(r) of the liquid at 3000 K; insets DeePMD-96 against DeePMD-216."""
+def radial_distributions(evidence: Evidence, size: int) -> Drawing:
+    """Fig 1: partial g(r) of the liquid at 3000 K at one N; insets at 216 DeePMD-96 against DeePMD-216."""
     sketch = _Sketch(evidence)
     panels = []
     for pair in PAIRS:
         canvas, axes = _canvas()
-        outlines = sketch.draw(axes, _liquid_series(evidence), "rdf_r", f"rdf_{pair}", x_range=(1.0, 7.4))
+        key = f"rdf_{pair}"
+        outlines = sketch.draw(axes, _liquid(evidence, size), "rdf_r", key, x_range=(1.0, 7.4))
         if not outlines:
             continue
-        axes.set(xlabel=DISTANCE_AXIS, ylabel=f"g(r), {pair}", xlim=(1.0, 7.5))
+        axes.set(xlabel=DISTANCE_AXIS, ylabel=f"g(r), {pair}", xlim=(1.0, max(x[-1] for x, _, _ in outlines)))
         _fit(axes, outlines)
-        _with_inset(sketch, axes, outlines, _comparison(evidence), "rdf_r", f"rdf_{pair}", x_range=(1.0, 5.6))
-        panels.append(_panel(canvas, f"fig1-{pair}", f"Partial radial distribution function {pair}"))
+        if size == 216:
+            _with_inset(sketch, axes, outlines, NETWORKS_216, "rdf_r", key, x_range=(1.0, 5.6))
+        name = f"fig1-{size}-{pair}"
+        panels.append(_panel(canvas, name, f"Partial radial distribution function {pair}, N = {size}"))
     caption = (
-        "Partial radial distribution functions of liquid silica at 3000 K, each to half the box. "
-        "Insets: DeePMD-96 against DeePMD-216."
+        f"Partial radial distribution functions of liquid silica at 3000 K, all at N = {size}, to half the "
+        f"box. {_OF_SIZE[size]}"
     )
-    return sketch.finish("fig1", "Fig 1. Radial distribution functions", caption, panels)
+    return sketch.finish(f"fig1-{size}", f"Fig 1. Radial distribution functions, N = {size}", caption, panels)
 
 
-def angle_distributions(evidence: Evidence) -> Drawing:
-    """Fig 2: the six partial bond angle distributions of the liquid at 3000 K."""
+_OF_SIZE = {
+    216: "The paper's N. Insets: DeePMD-96 against DeePMD-216.",
+    96: "What the verdicts against AIMD of 96 atoms compare.",
+}
+
+
+def angle_distributions(evidence: Evidence, size: int) -> Drawing:
+    """Fig 2: the six partial bond angle distributions of the liquid at 3000 K at one N."""
     from matplotlib.ticker import FuncFormatter
 
     sketch = _Sketch(evidence)
@@ -436,24 +422,26 @@ def angle_distributions(evidence: Evidence) -> Drawing:
     for triplet in TRIPLETS:
         canvas, axes = _canvas()
         key = f"badf_{triplet}"
-        outlines = sketch.draw(axes, _liquid_series(evidence), "angle_deg", key)
+        outlines = sketch.draw(axes, _liquid(evidence, size), "angle_deg", key)
         if not outlines:
             continue
         axes.set(xlabel=f"angle {triplet} (°)", ylabel="density (10⁻³/°)", xlim=(0, 180))
         axes.set_xticks(range(0, 181, 30))
         _fit(axes, outlines)
-        inset = _with_inset(
-            sketch, axes, outlines, _comparison(evidence), "angle_deg", key, x_range=(0.0, 180.0)
-        )
+        inset = None
+        if size == 216:
+            inset = _with_inset(sketch, axes, outlines, NETWORKS_216, "angle_deg", key, x_range=(0.0, 180.0))
         for shown in (axes, inset):
             if shown is not None:
                 shown.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{1000 * value:g}"))
-        panels.append(_panel(canvas, f"fig2-{triplet}", f"Bond angle distribution {triplet}"))
+        panels.append(
+            _panel(canvas, f"fig2-{size}-{triplet}", f"Bond angle distribution {triplet}, N = {size}")
+        )
     caption = (
-        "Partial bond angle distributions of liquid silica at 3000 K, normalised to one; the middle atom is "
-        "the centre. Insets: DeePMD-96 against DeePMD-216."
+        f"Partial bond angle distributions of liquid silica at 3000 K, all at N = {size}, normalised to one; "
+        f"the middle atom is the centre. {_OF_SIZE[size]}"
     )
-    return sketch.finish("fig2", "Fig 2. Bond angle distributions", caption, panels)
+    return sketch.finish(f"fig2-{size}", f"Fig 2. Bond angle distributions, N = {size}", caption, panels)
 
 
 def glass(evidence: Evidence) -> Drawing:
@@ -497,7 +485,7 @@ def glass(evidence: Evidence) -> Drawing:
 def velocities(evidence: Evidence) -> Drawing:
     """Fig 4: partial velocity autocorrelation to 0.2 ps (insets NVE against NVT), and the VDOS."""
     sketch = _Sketch(evidence)
-    aimd = _aimd_96(evidence)
+    aimd = _aimd(evidence, 96)
     panels = []
     for species in ("Si", "O"):
         canvas, axes = _canvas()
@@ -517,7 +505,7 @@ def velocities(evidence: Evidence) -> Drawing:
         panels.append(_panel(canvas, f"fig4-vaf-{species}", f"Velocity autocorrelation of {species}"))
     for species in ("Si", "O"):
         canvas, axes = _canvas()
-        large = Series("vdos-2592", "deepmd-96-large", "DeePMD-96, N = 2592 (VDOS)")
+        large = Series("vdos-2592", "deepmd-96-large", "DeePMD-96", " (VDOS)")
         outlines = sketch.draw(
             axes, (*aimd, DEEPMD_96, large), "vdos_wavenumber_cm", f"vdos_{species}", x_range=(0.0, 1600.0)
         )
@@ -529,7 +517,8 @@ def velocities(evidence: Evidence) -> Drawing:
         panels.append(_panel(canvas, f"fig4-vdos-{species}", f"Vibrational density of states of {species}"))
     caption = (
         "Partial velocity autocorrelation functions at 3000 K, N = 96, normalised to their start "
-        "(insets: NVE against NVT), and vibrational densities of states from them."
+        "(insets: NVE against NVT), and vibrational densities of states from them, each from all of its "
+        "correlation function: the shorter a run, the less it resolves."
     )
     return sketch.finish("fig4", "Fig 4. Velocity autocorrelation and VDOS", caption, panels)
 
@@ -537,7 +526,7 @@ def velocities(evidence: Evidence) -> Drawing:
 def displacements(evidence: Evidence) -> Drawing:
     """Fig 5: mean square displacement, log-log, with the same in linear scale inset."""
     sketch = _Sketch(evidence)
-    aimd = _aimd_96(evidence)
+    aimd = _aimd(evidence, 96)
     series = (*aimd, BKS_96, DEEPMD_96)
     if "msd-long" in evidence:
         series = (*series, Series("msd-long", "deepmd-96-large", "DeePMD-96, long run"))
@@ -582,30 +571,58 @@ PARITY = (
 
 
 def parity(evidence: Evidence) -> Drawing:
-    """Held-out forces, predicted against PBE, and their rms error at each temperature.
-
-    Bars are 95% Student intervals over melts (the unit that was held out), on the mean square error.
-    """
+    """Held-out forces, predicted against PBE; rms errors of forces and energies at each temperature."""
     sketch = _Sketch(evidence)
-    panels: list[Panel] = []
-    errors_canvas, errors_axes = _canvas()
-    scale_drawn = False
-    for offset, series in enumerate(PARITY):
+    panels: list[Panel | None] = []
+    found: list[tuple[Series, list[Observation]]] = []
+    for series in PARITY:
         try:
-            heldout = evidence.heldout(series.label)
+            found.append((series, evidence.heldout(series.label)))
         except UNAVAILABLE as reason:
             sketch.missing[series.text] = str(reason)
             continue
         sketch.drawn[series.text] = series
-        reference = np.concatenate([np.ravel(one["forces_reference"]) for one in heldout])
-        predicted = np.concatenate([np.ravel(one["forces_predicted"]) for one in heldout])
+        reference, predicted = (
+            np.concatenate([np.ravel(one[key]) for one in found[-1][1]])
+            for key in ("forces_reference", "forces_predicted")
+        )
         panels.append(_force_density(series, reference, predicted))
-        temperatures, errors, lower, upper, magnitude = _force_errors(heldout)
-        shift = 25.0 * (offset - 1)  # K, so that bars of two potentials do not cover each other
-        errors_axes.errorbar(
-            temperatures + shift,
-            errors,
-            yerr=[errors - lower, upper - errors],
+    if found:
+        errors = [(series, seeds[0], *frame_errors(seeds)) for series, seeds in found]
+        forces = [(series, by_temperature(one, force, root_mean)) for series, one, force, _, _ in errors]
+        energies = [(series, by_temperature(one, energy, spread)) for series, one, _, _, energy in errors]
+        _, heldout, _, size, _ = errors[0]
+        scale = by_temperature(heldout, size, root_mean)
+        for name, axis, points, dashes in (
+            ("parity-temperature", "rms force error (eV/Å)", forces, scale),
+            ("parity-energy", "sd of energy error (meV/atom)", energies, None),
+        ):
+            panels.append(_errors_by_temperature(name, axis, points, scale=dashes))
+    sizes = sorted({int(size) for _, seeds in found for size in np.unique(seeds[0]["n_atoms"])})
+    caption = (
+        f"Held-out melts of N = {' and '.join(map(str, sizes))} atoms, predictions against PBE. Forces "
+        "(denser: more atoms; diagonal: perfect); then by temperature the rms error of a force component "
+        "(grey dashes: the rms of the PBE force components themselves), and the standard deviation of the "
+        "energy error. Bars: 95% intervals over melts, seeds averaged by frame; a single frame has none."
+    )
+    return sketch.finish("parity", "Held-out forces and energies", caption, panels)
+
+
+def _errors_by_temperature(
+    name: str, axis: str, points: Sequence[tuple[Series, ByTemperature]], *, scale: ByTemperature | None
+) -> Panel | None:
+    """Values with intervals at each temperature, a colour for each potential; `scale` as grey dashes.
+
+    None where no temperature has a value: energies of single frames have no spread.
+    """
+    canvas, axes = _canvas()
+    axes.set(xlabel="T (K)", ylabel=axis, yscale="log")
+    for place, (series, found) in enumerate(points):
+        shift = 60.0 * (place - (len(points) - 1) / 2)  # K, so that bars do not cover each other
+        axes.errorbar(
+            found.temperatures_K + shift,
+            found.values,
+            yerr=[np.minimum(found.half_widths, 0.999 * found.values), found.half_widths],
             color=INKS[METHODS[series.method].colour].light,
             marker="o",
             markersize=3.5,
@@ -613,23 +630,22 @@ def parity(evidence: Evidence) -> Drawing:
             elinewidth=1.1,
             capsize=2,
         )
-        if not scale_drawn:
-            errors_axes.plot(
-                temperatures, magnitude, color=INKS["muted"].light, marker="_", markersize=14, linewidth=0
-            )
-            scale_drawn = True
-    if panels:
-        errors_axes.set_xticks(temperatures)
-        errors_axes.set(xlabel="T (K)", ylabel="rms force error (eV/Å)", yscale="log")
-        errors_axes.margins(x=0.08, y=0.15)
-        _plain_log_ticks(errors_axes)
-        panels.append(_panel(errors_canvas, "parity-temperature", "Rms force error at each temperature"))
-    caption = (
-        "Forces on held-out melts, predicted against PBE (denser: more atoms; diagonal: perfect), "
-        "and the rms error of a force component at each temperature with its 95% interval over runs; "
-        "grey dashes: the rms of the PBE force components themselves."
-    )
-    return sketch.finish("parity", "Held-out forces", caption, panels)
+    drawn = [found for _, found in points]
+    if scale is not None:
+        drawn.append(scale)
+        axes.plot(
+            scale.temperatures_K, scale.values, color=INKS["muted"].light, marker="_", markersize=14,
+            linewidth=0,
+        )  # fmt: skip
+    # A bar over two melts can reach to zero: the values set the scale.
+    values = np.concatenate([found.values for found in drawn])
+    if np.isnan(values).all():
+        return None
+    axes.set_ylim(np.nanmin(values) / 2.5, np.nanmax(values) * 1.8)
+    axes.set_xticks(np.unique(np.concatenate([found.temperatures_K for found in drawn])))
+    axes.margins(x=0.08)
+    _plain_log_ticks(axes)
+    return _panel(canvas, name, f"{axis} at each temperature")
 
 
 def _plain_log_ticks(axes: Axes) -> None:
@@ -660,32 +676,61 @@ def _force_density(series: Series, reference: Array, predicted: Array) -> Panel:
     return _panel(canvas, f"parity-{series.method}", f"Held-out forces by {series.text} against PBE")
 
 
-def _force_errors(heldout: Sequence[Observation]) -> tuple[Array, Array, Array, Array, Array]:
-    """Temperatures, rms force errors with their interval's ends, and the rms of the reference forces."""
-    from scipy import stats
+def frame_errors(seeds: Sequence[Observation]) -> tuple[Array, Array, Array]:
+    """Of each held-out frame: mean square force error, mean square force, and the energies' errors per atom.
 
-    squares: dict[float, dict[tuple[int, str], list[tuple[float, float]]]] = {}
-    for number, one in enumerate(heldout):
+    Squares in (eV/A)^2 averaged over seeds, shape (frames,); energies in meV/atom, shape (frames, seeds).
+    """
+    squares, energies = [], []
+    for one in seeds:
         frame = np.asarray(one["frame"])
         atoms = np.bincount(frame)
-        error = np.bincount(frame, ((one["forces_predicted"] - one["forces_reference"]) ** 2).mean(axis=1))
-        size = np.bincount(frame, (np.asarray(one["forces_reference"]) ** 2).mean(axis=1))
-        for index, (temperature, melt) in enumerate(zip(one["temperature_K"], one["melt"], strict=True)):
-            of_melt = squares.setdefault(float(temperature), {}).setdefault((number, str(melt)), [])
-            of_melt.append((float(error[index] / atoms[index]), float(size[index] / atoms[index])))
-    rows = []
-    for temperature in sorted(squares):
-        means = np.array([np.mean(frames, axis=0) for frames in squares[temperature].values()])
-        error, size = means.mean(axis=0)
-        half = math.nan
-        if len(means) > 1:
-            factor = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(means) - 1))
-            half = factor * float(means[:, 0].std(ddof=1)) / math.sqrt(len(means))
-        half = min(0.0 if math.isnan(half) else half, 0.99 * error)
-        rows.append((temperature, error, error - half, error + half, size))
-    temperatures, *mean_squares = np.array(rows).T
-    error, low, high, size = (np.sqrt(values) for values in mean_squares)
-    return temperatures, error, low, high, size
+        squares.append(
+            [
+                np.bincount(frame, (forces**2).mean(axis=1)) / atoms
+                for forces in (one["forces_predicted"] - one["forces_reference"], one["forces_reference"])
+            ]
+        )
+        energies.append(1000 * (one["energy_predicted_eV"] - one["energy_reference_eV"]) / one["n_atoms"])
+    error, size = np.mean(squares, axis=0)
+    return error, size, np.stack(energies, axis=1)
+
+
+def root_mean(groups: Groups) -> float:
+    """Root of the mean of squares."""
+    return math.sqrt(float(mean_of(groups)))
+
+
+def spread(groups: Groups) -> float:
+    """Standard deviation of energies' errors: every training has a zero of energy of its own."""
+    return math.sqrt(float(np.concatenate(groups).var(axis=0).mean()))
+
+
+@dataclass(frozen=True)
+class ByTemperature:
+    """Numbers at each temperature with half of their 95% intervals; NaN where frames are too few."""
+
+    temperatures_K: Array
+    values: Array
+    half_widths: Array
+
+
+def by_temperature(
+    heldout: Observation, of_frame: Array, function: Callable[[Groups], float]
+) -> ByTemperature:
+    """A function of the frames of each temperature; melts are the units, as in the claim."""
+    values, halves = [], []
+    temperatures = np.unique(heldout["temperature_K"])
+    for temperature in temperatures:
+        chosen = heldout["temperature_K"] == temperature
+        melts = [of_frame[chosen & (heldout["melt"] == melt)] for melt in np.unique(heldout["melt"][chosen])]
+        values.append(function(melts) or math.nan)  # 0 is the spread of a single frame
+        try:
+            found = estimate(lambda s: function(s["melts"]), {"melts": melts})
+            halves.append((found.ci_high - found.ci_low) / 2)
+        except NotTested:
+            halves.append(math.nan)
+    return ByTemperature(temperatures, np.array(values), np.array(halves))
 
 
 TRAINING = (
@@ -916,8 +961,8 @@ def _cost_fit(engine: str, per_atom: Mapping[int, Sequence[float]], x: Array) ->
 def draw_all(evidence: Evidence) -> list[Drawing]:
     """Every figure of the report, in the paper's order; one without data has no panels but says why."""
     return [
-        radial_distributions(evidence),
-        angle_distributions(evidence),
+        *(radial_distributions(evidence, size) for size in SIZES),
+        *(angle_distributions(evidence, size) for size in SIZES),
         glass(evidence),
         velocities(evidence),
         displacements(evidence),
