@@ -34,7 +34,7 @@ from suite.figures import (
     root_mean,
     spread,
 )
-from suite.report import band_text, bar, number, write_report
+from suite.report import band_text, bar, headline, interval_text, number, write_report
 
 # first peak: position (A), height, width (A); second peak likewise; where the core ends (A)
 PEAKS = {
@@ -224,6 +224,7 @@ def claim(identity: str, verdict: str, **changes: object) -> dict[str, object]:
         "ci_high": 0.0063,
         "band_low": -0.02,
         "band_high": 0.02,
+        "why_band": "a shift of 0.02 A is <1% of the bond",
         "unit": "Å",
         "verdict": verdict,
         "n_eff": 23.4,
@@ -354,8 +355,9 @@ def test_full_report_is_whole_self_contained_and_quick(tmp_path: Path, full: Evi
         assert (results / "figures" / f"{panel}.svg").read_text().startswith("<svg xmlns=")
     assert "&lt;Si-O&gt;" in page, "text of a claim is escaped"
     assert "caught by none" in page
-    assert "Some atoms pass and none fails, of: parity (1 of 1)." in page
-    assert "Some atoms fail, of: rdf-nnp-aimd (1 of 2)." in page
+    assert "Some comparisons pass and none fails, of: parity (1 of 1)." in page
+    assert "Some comparisons fail, of: rdf-nnp-aimd (1 of 2)." in page
+    assert page.count("<details><summary>why this band</summary>a shift of 0.02 Å is &lt;1% of the bond") == 6
     assert len(page) < 6_000_000
 
 
@@ -515,6 +517,47 @@ def test_displacements_name_their_units(full: Evidence) -> None:
     text = displacements(full).panels[0].body
     assert "t (ps)" in text
     assert "MSD, Si (Å²)" in text
+
+
+def test_headline_counts_the_papers_claims_apart() -> None:
+    outcomes = [
+        ("rdf-bks", "PASS"),
+        ("rdf-bks", "NOT TESTED"),
+        ("precondition", "FAIL"),
+        ("parity", "FAIL"),
+        ("fault", "PASS"),
+        ("rdf-bks", "PASS"),
+    ]
+    assert headline(outcomes) == (
+        "the paper's claims: 2 PASS, 1 FAIL, 1 NOT TESTED; preconditions: 1 FAIL; planted faults: 1 PASS"
+    )
+    assert headline(outcomes[:1]) == "the paper's claims: 1 PASS"
+
+
+def test_a_failed_precondition_stands_at_the_top_with_what_rests_on_it(tmp_path: Path) -> None:
+    failed = "precondition/temperature/liquid-216-nvt"
+    claims = [
+        claim("rdf-bks/Si-O/farther", "PASS", reason=f"its run fails {failed}"),
+        claim("rdf-bks/O-O/farther", "PASS", reason=f"its run fails {failed}-96"),
+        claim("parity/3000/forces", "PASS"),
+        claim("fault/hot", "PASS"),
+        claim(failed, "FAIL", value=0.9, ci_low=0.89, ci_high=0.91, band_low=0.95, band_high=1.05, unit=""),
+        claim(f"{failed}-96", "PASS"),
+    ]
+    page, reader = read_page(write_report(write_claims(tmp_path, claims, []), Evidence({})))
+    text = " ".join(" ".join(reader.text).split())
+    assert "The 1 PASS verdict that rests on it proves nothing by itself : rdf-bks (1)." in text
+    assert page.index("Preconditions that failed") < page.index('id="claims"')
+    assert page.index(f'id="claim-{failed}"') < page.index('id="claim-rdf-bks/Si-O/farther"')
+    assert '<strong>3</strong><span aria-hidden="true">✓</span> PASS' in page, "the paper's claims alone"
+    assert "<b>preconditions</b> 1 PASS, 1 FAIL" in page
+    assert "<b>planted faults</b> 1 PASS" in page
+    assert "of: rdf-bks (2 of 2), parity (1 of 1)." in page
+
+
+def test_a_count_has_no_interval() -> None:
+    assert interval_text(claim("a/b", "PASS", value=0.0, ci_low=0.0, ci_high=0.0)) == "0"
+    assert interval_text(claim("a/b", "PASS")) == "0.0042 [0.0021,\u00a00.0063]"
 
 
 def test_numbers_carry_the_digits_of_their_error() -> None:
