@@ -452,7 +452,7 @@ def glass(evidence: Evidence) -> Drawing:
         Series("glass-216", "deepmd-216", "glass by DeePMD-216"),
     )
     measured = {pair: read_experiment()[f"bond-{pair}"] for pair in PAIRS}
-    plots = [("tr_r", "tr_neutron", "neutron T(r)")] + [
+    plots = [("tr_r", "tr_neutron", "neutron T(r) (Å⁻²)")] + [
         ("rdf_r", f"rdf_{pair}", f"g(r), {pair}") for pair in PAIRS
     ]
     panels = []

@@ -180,8 +180,9 @@ def _row(claim: Mapping[str, Any], shared_deviations: Sequence[str]) -> dict[str
     return {
         **claim,
         **{key: re.sub(r"(?<=\d )A\b", "Å", claim[key]) for key in words},
-        "unit": re.sub(r"\bA\b", "Å", claim["unit"]),
+        "unit": re.sub(r"\bA\b", "Å", claim["unit"]).replace("deg", "°"),
         "shown": STATES[claim["verdict"]],
+        "doubted": False,
         "own_deviations": [text for text in claim["deviations"] if text not in shared_deviations],
         "interval": interval_text(claim),
         "band": band_text(claim),
@@ -192,19 +193,19 @@ def _row(claim: Mapping[str, Any], shared_deviations: Sequence[str]) -> dict[str
     }
 
 
-def _doubts(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], Counter[str]]]:
-    """Preconditions that failed, each with the PASSes whose reason names it, counted by claim."""
+def _doubts(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], Counter[str]]]:
+    """Preconditions that failed, each with the PASSes whose reason names it, counted by claim, and marked."""
     found = []
     for row in rows:
         if row["claim"] != PRECONDITION or row["verdict"] != Verdict.FAIL:
             continue
         named = re.compile(re.escape(row["id"]) + r"(?![\w/-])")
-        rests = (
-            other["claim"]
-            for other in rows
-            if other["verdict"] == Verdict.PASS and named.search(other["reason"])
-        )
-        found.append((row, Counter(rests)))
+        rests = [
+            other for other in rows if other["verdict"] == Verdict.PASS and named.search(other["reason"])
+        ]
+        for other in rests:
+            other["doubted"] = True
+        found.append((row, Counter(str(other["claim"]) for other in rests)))
     return found
 
 
@@ -229,11 +230,12 @@ def _groups(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _untested(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Reason -> claims, the most frequent reason first."""
+    """Reason -> claims, the most frequent reason first; those that differ in a measured number are one."""
     reasons: dict[str, list[str]] = {}
     for row in rows:
         if row["verdict"] in (Verdict.NOT_TESTED, Verdict.PENDING, Verdict.ERROR):
-            reasons.setdefault(row["reason"], []).append(row["id"])
+            reason = re.sub(r"-?\d+\.\d+(e-\d+)?|\d+(?= times the data)", "…", row["reason"])
+            reasons.setdefault(reason, []).append(row["id"])
     return sorted(reasons.items(), key=lambda item: -len(item[1]))
 
 

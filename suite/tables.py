@@ -218,7 +218,8 @@ def glass_table(evidence: Evidence, number: Callable[..., str]) -> Table:
         except UNAVAILABLE:
             continue
         facts = found[0].facts
-        made = f"N = {facts['n_atoms']}, {facts['density_g_cm3']:.3f} g/cm³, {len(found)} quenches"
+        quenches = f"{len(found)} quench{'es' * (len(found) > 1)}"
+        made = f"N = {facts['n_atoms']}, {facts['density_g_cm3']:.3f} g/cm³, {quenches}"
         runs[f"{title}, {made}"] = found
     return Table(("", *runs, "known"), _lines(GLASS_QUANTITIES, runs, number) if runs else ())
 
@@ -247,7 +248,7 @@ def _cell(quantity: Quantity, runs: Sequence[Observation], number: Callable[...,
 
 def _known(row: Row) -> str:
     value = f"{row.value:g}" if row.uncertainty is None else f"{row.value:g} ± {row.uncertainty:g}"
-    unit = {"A": " Å", "degree": "°", "count": ""}.get(row.unit, f" {row.unit}")
+    unit = {"A": " Å", "degree": "°", "count": "", "cm2/s": " cm²/s"}.get(row.unit, f" {row.unit}")
     certainty = "M, informs only" if row.certainty == "M" else row.certainty
     return f"{value}{unit} ({row.quantity.split(',')[0]}; {certainty})"
 

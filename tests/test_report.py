@@ -548,11 +548,27 @@ def test_a_failed_precondition_stands_at_the_top_with_what_rests_on_it(tmp_path:
     text = " ".join(" ".join(reader.text).split())
     assert "The 1 PASS verdict that rests on it proves nothing by itself : rdf-bks (1)." in text
     assert page.index("Preconditions that failed") < page.index('id="claims"')
+    assert page.count(f'<span class="fail">↳ its run fails {failed}</span>') == 1
     assert page.index(f'id="claim-{failed}"') < page.index('id="claim-rdf-bks/Si-O/farther"')
     assert '<strong>3</strong><span aria-hidden="true">✓</span> PASS' in page, "the paper's claims alone"
     assert "<b>preconditions</b> 1 PASS, 1 FAIL" in page
     assert "<b>planted faults</b> 1 PASS" in page
     assert "of: rdf-bks (2 of 2), parity (1 of 1)." in page
+
+
+def test_reasons_that_differ_in_what_was_measured_are_one(tmp_path: Path) -> None:
+    reasons = {
+        "a/1": "it decides: they are 0.0187 apart (-0.062 to 0.1); about 13 times the data would decide",
+        "a/2": "it decides: they are -1.2e-05 apart (-0.1 to 0.2); about 2 times the data would decide",
+        "a/3": "no AIMD of 216 atoms",
+        "a/4": "no AIMD of 96 atoms",
+    }
+    claims = [untested(identity, reason) for identity, reason in reasons.items()]
+    page, _ = read_page(write_report(write_claims(tmp_path, claims, []), Evidence({})))
+    listed = page[page.index('id="untested"') :]
+    one = "it decides: they are … apart (… to …); about … times the data would decide"
+    assert f"<b>{one}</b> (2)" in listed
+    assert "<b>no AIMD of 216 atoms</b> (1)" in listed
 
 
 def test_a_count_has_no_interval() -> None:
