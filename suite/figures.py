@@ -1,336 +1,51 @@
-"""The paper's five figures redrawn from this run's observables, with 95% bands.
-
-Every panel is an SVG of its own, so that a page can flow panels in columns on a wide screen and one below
-the other on a phone. Colours are written as fixed codes of the light palette and are turned into CSS
-variables for the page (`Panel.themed`), which is how one drawing serves light, dark and print.
-"""
+"""The paper's five figures redrawn from this run's observables, with 95% bands; errors, training and cost."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jobs.cost_record import AIMD, curves
-from jobs.errors import SuiteError
 from jobs.observables import scaling
 from jobs.reference import read_experiment
 from suite.evidence import Evidence, Observation
-from suite.reference import read_curves
-from suite.statistics import Groups, estimate, mean_interval, mean_of
-from suite.verdict import NotTested, Pending
+from suite.plotting import (
+    INKS,
+    METHODS,
+    PANEL_INCHES,
+    UNAVAILABLE,
+    Array,
+    Drawing,
+    Panel,
+    Series,
+    Sketch,
+    as_panel,
+    dress,
+    fit_y,
+    new_canvas,
+    plain_log_ticks,
+    room_for_inset,
+)
+from suite.statistics import Groups, estimate, mean_of
+from suite.verdict import NotTested
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
 
-Array = NDArray[np.float64]
-
-UNAVAILABLE = (NotTested, Pending, SuiteError)  # a figure without its data says why; it stops no report
-WIDEST_BAND = 0.25  # of its curve's range, as far as axes and insets make room for it
-DRAWN_POINTS = 500  # per curve; more is below the line width of a panel
-PANEL_INCHES = (4.1, 3.0)
 FEMTOSECONDS_PER_PICOSECOND = 1000.0
-
-
-@dataclass(frozen=True)
-class Ink:
-    """A colour on light and on dark paper."""
-
-    light: str
-    dark: str
-
-
-@dataclass(frozen=True)
-class Method:
-    """How one source of data looks in every figure."""
-
-    colour: str  # key of INKS
-    dash: tuple[float, ...] = ()  # in line widths; empty is solid
-    width_points: float = 1.3
-
-
-# Okabe and Ito's hues, darkened or lightened for contrast on either paper. Each light code is used once:
-# it is the code that `Panel.themed` replaces.
-INKS: Mapping[str, Ink] = {
-    "ink": Ink("#1f2328", "#e6e8eb"),
-    "muted": Ink("#6a737d", "#9aa4af"),
-    "rule": Ink("#d8dce1", "#3a414a"),
-    "paper": Ink("#fffffe", "#14171b"),
-    "aimd": Ink("#101112", "#fafbfc"),
-    "aimd-bks": Ink("#77808a", "#98a2ad"),
-    "deepmd-216": Ink("#0072b2", "#56b4e9"),
-    "deepmd-96": Ink("#00875f", "#2fcf9f"),
-    "bks": Ink("#d55e00", "#ff9447"),
-    "experiment": Ink("#b3487f", "#e79bc2"),
-    "training": Ink("#7d7466", "#b9ae9c"),
-}
-METHODS: Mapping[str, Method] = {
-    "aimd": Method("aimd", width_points=1.8),
-    "aimd-bks": Method("aimd-bks", (2.5, 1.2), 1.8),
-    "deepmd-216": Method("deepmd-216"),
-    "deepmd-96": Method("deepmd-96", (5, 1.2)),
-    "bks": Method("bks", (5, 1.5, 1, 1.5)),
-    "deepmd-96-nve": Method("deepmd-96", (1.2, 1.2), 2.0),
-    "deepmd-96-large": Method("deepmd-96", width_points=1.9),
-    "experiment": Method("experiment"),
-    "training": Method("training", (1, 1.4)),
-}
 TRAINING_TEXT = "short AIMD from a BKS start, used for training: informs, judges nothing"
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line of a figure: where its data are, how it is drawn, what the legend says (`note` after N)."""
-
-    label: str
-    method: str
-    text: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One drawing: a file name without suffix, what a screen reader says, and what is inside its SVG."""
-
-    name: str
-    alternative: str
-    size_points: tuple[float, float]
-    body: str
-
-    @property
-    def standalone(self) -> str:
-        """A file of its own, on white, in the light colours."""
-        width, height = self.size_points
-        return (
-            '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-            f'width="{width}pt" height="{height}pt" viewBox="0 0 {width} {height}" font-family="sans-serif" '
-            'stroke-linejoin="round">'
-            f'<rect width="100%" height="100%" fill="#ffffff"/>{self.body}</svg>\n'
-        )
-
-    @property
-    def themed(self) -> str:
-        """For the page: colours as CSS variables (`--c-ink` ...), ids that no other panel has."""
-        body = self.body
-        for key, ink in INKS.items():
-            body = body.replace(ink.light, f"var(--c-{key})")
-        body = body.replace('id="', f'id="{self.name}-').replace("url(#", f"url(#{self.name}-")
-        body = body.replace('href="#', f'href="#{self.name}-')
-        width, height = self.size_points
-        label = escape(self.alternative)
-        return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{body}</svg>'
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure of the report: its panels, its legend, what it could not draw and why."""
-
-    key: str
-    title: str
-    caption: str
-    panels: tuple[Panel, ...] = ()
-    legend: tuple[Series, ...] = ()
-    missing: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A mean curve and half the width of its 95% interval (NaN where one sample gives none)."""
-
-    x: Array
-    mean: Array
-    half_width: Array
-
-
-def mean_curve(observations: Sequence[Observation], x_key: str, y_key: str) -> Curve:
-    """Mean over replicas and blocks with its pointwise 95% interval, on the points that all runs cover."""
-    curves = read_curves(observations, x_key, y_key)
-    try:
-        return Curve(curves.x, *mean_interval(curves.groups))
-    except NotTested:
-        return Curve(curves.x, mean_of(curves.groups), np.full(curves.x.shape, math.nan))
-
-
-@dataclass
-class _Sketch:
-    """Draws one figure's panels and remembers which series came out and which did not."""
-
-    evidence: Evidence
-    drawn: dict[str, Series] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-
-    def curve(self, series: Series, x_key: str, y_key: str) -> Curve | None:
-        """The curve of a series, or None after noting why there is none."""
-        try:
-            observations = self.evidence.observables(series.label)
-        except UNAVAILABLE as reason:
-            self.missing[series.text] = str(reason)
-            return None
-        usable = [observation for observation in observations if y_key in observation]
-        if not usable:
-            self.missing[series.text] = f"no {y_key} in its observables"
-            return None
-        try:
-            return mean_curve(usable, x_key, y_key)
-        except UNAVAILABLE as reason:
-            self.missing[series.text] = str(reason)
-            return None
-
-    def named(self, series: Series) -> Series:
-        """A series with the number of atoms of its runs behind its name."""
-        sizes = sorted({run.facts["n_atoms"] for run in self.evidence.observables(series.label)})
-        number = " and ".join(str(size) for size in sizes)
-        return replace(series, text=f"{series.text}, N = {number}{series.note}")
-
-    def draw(
-        self,
-        axes: Axes,
-        series: Iterable[Series],
-        x_key: str,
-        y_key: str,
-        *,
-        x_scale: float = 1.0,
-        x_range: tuple[float, float] | None = None,
-        in_legend: bool = True,
-    ) -> list[tuple[Array, Array, Array]]:
-        """Draw the series that exist; returns (x, lower, upper) of each as drawn."""
-        outlines = []
-        for one in series:
-            curve = self.curve(one, x_key, y_key)
-            if curve is None:
-                continue
-            if in_legend:
-                self.drawn[one.text + one.note] = self.named(one)
-            x = curve.x * x_scale
-            keep = np.isfinite(curve.mean)
-            if x_range is not None:
-                keep &= (x >= x_range[0]) & (x <= x_range[1])
-            keep &= np.arange(x.size) % max(1, int(np.count_nonzero(keep)) // DRAWN_POINTS) == 0
-            if not keep.any():
-                continue
-            x, mean = x[keep], curve.mean[keep]
-            half = np.nan_to_num(curve.half_width[keep])
-            method = METHODS[one.method]
-            colour = INKS[method.colour].light
-            axes.plot(
-                x,
-                mean,
-                color=colour,
-                linewidth=method.width_points,
-                linestyle=(0, method.dash) if method.dash else "-",
-                zorder=3 if method.colour.startswith("aimd") else 4,
-            )
-            if half.any():
-                lower = mean - half
-                if axes.get_yscale() == "log":
-                    lower = np.maximum(lower, mean * 1e-2)
-                axes.fill_between(x, lower, mean + half, color=colour, alpha=0.2, linewidth=0, zorder=2)
-            # A band of two or three units can be far wider than its curve: it does not set the scale.
-            reach = WIDEST_BAND * float(np.ptp(mean))
-            outlines.append(
-                (x, np.maximum(mean - half, mean.min() - reach), np.minimum(mean + half, mean.max() + reach))
-            )
-        return outlines
-
-    def finish(self, key: str, title: str, caption: str, panels: Sequence[Panel | None]) -> Drawing:
-        """The figure, with the notes collected while its panels were drawn."""
-        return Drawing(
-            key=key,
-            title=title,
-            caption=caption,
-            panels=tuple(panel for panel in panels if panel is not None),
-            legend=tuple(self.drawn.values()),
-            missing=tuple(f"{text}: {reason}" for text, reason in self.missing.items()),
-        )
-
-
-def _canvas(size_inches: tuple[float, float] = PANEL_INCHES) -> tuple[Canvas, Axes]:
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=size_inches)
-    axes = canvas.add_axes((0.15, 0.16, 0.81, 0.73))
-    _dress(axes)
-    return canvas, axes
-
-
-def _dress(axes: Axes, *, font_points: float = 8.5) -> None:
-    ink, rule = INKS["ink"].light, INKS["rule"].light
-    axes.patch.set_visible(False)
-    axes.tick_params(which="both", colors=ink, labelsize=font_points, direction="in", width=0.7)
-    axes.grid(visible=True, color=rule, linewidth=0.5)
-    axes.set_axisbelow(True)
-    axes.locator_params(nbins=6)  # ticks are most of what a panel's drawing takes
-    for spine in axes.spines.values():
-        spine.set(color=ink, linewidth=0.8)
-    for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
-        label.set(color=ink, fontsize=font_points)
-
-
-def _panel(canvas: Canvas, name: str, alternative: str) -> Panel:
-    """The SVG of a canvas without prologue and metadata, numbers at 0.01 pt."""
-    from matplotlib import rc_context
-
-    buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "path.simplify_threshold": 0.2}):
-        canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    # A <style> would hold for the whole page that the SVG is put in; its two settings are on the <svg>.
-    text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)
-    body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
-    body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag.group()), body)
-    body = re.sub(r"font: ([\d.]+)px '[^']*'(, [^;\"]*)?", r"font-size: \1px", body)
-    body = re.sub(r"\s*\n\s*", "\n", body)
-    width, height = (round(72 * float(side), 2) for side in canvas.get_size_inches())
-    return Panel(name, alternative, (width, height), body)
-
-
-def room_for_inset(
-    axes: Axes,
-    outlines: Sequence[tuple[Array, Array, Array]],
-    *,
-    width: float = 0.42,
-    height: float = 0.36,
-) -> Axes:
-    """An inset in the top corner that needs less head room; the y range grows until no curve is under it."""
-    left, right = axes.get_xlim()
-    bottom = axes.get_ylim()[0]
-    margin, labels = 0.03, 0.13  # of the panel; `labels` is what the inset's tick labels take
-    highest = max(float(upper.max()) for _, _, upper in outlines)
-
-    def needed(start: float, end: float) -> float:
-        low, high = left + start * (right - left), left + end * (right - left)
-        under = [upper[(x >= low) & (x <= high)] for x, _, upper in outlines]
-        peak = max((float(values.max()) for values in under if values.size), default=bottom)
-        return bottom + (peak - bottom) / (1 - height - margin - labels)
-
-    at_left, at_right = needed(0.0, width + labels), needed(1 - width - labels, 1.0)
-    start = 0.1 if at_left < at_right else 1 - width - margin
-    axes.set_ylim(bottom, max(min(at_left, at_right), highest + 0.06 * (highest - bottom)))
-    inset = axes.inset_axes((start, 1 - height - margin, width, height))
-    _dress(inset, font_points=6.5)
-    return inset
-
-
-def _fit(axes: Axes, outlines: Sequence[tuple[Array, Array, Array]], *, floor: float | None = 0.0) -> None:
-    """The y range of what is drawn, from `floor` if given, with a little air."""
-    low = min(float(lower.min()) for _, lower, _ in outlines) if floor is None else floor
-    high = max(float(upper.max()) for _, _, upper in outlines)
-    air = 0.06 * (high - low or 1.0)
-    axes.set_ylim(low - (air if floor is None else 0.0), high + air)
-
-
 PAIRS = ("O-O", "Si-O", "Si-Si")
 TRIPLETS = ("O-O-O", "O-Si-O", "Si-O-Si", "Si-Si-Si", "Si-Si-O", "Si-O-O")
 DISTANCE_AXIS = "r (Å)"
 SIZES = (216, 96)  # the paper's N in Figs 1 and 2, and that of the AIMD that can be had
+OF_SIZE = {
+    216: "The paper's N. Insets: DeePMD-96 against DeePMD-216.",
+    96: "What the verdicts against AIMD of 96 atoms compare.",
+}
 AIMD_TRAINING = Series("aimd-training", "training", TRAINING_TEXT)
 DEEPMD_96 = Series("liquid-96-nvt", "deepmd-96", "DeePMD-96")
 BKS_96 = Series("liquid-96-bks", "bks", "BKS")
@@ -360,7 +75,7 @@ def _liquid(evidence: Evidence, size: int) -> tuple[Series, ...]:
 
 
 def _with_inset(
-    sketch: _Sketch,
+    sketch: Sketch,
     axes: Axes,
     outlines: Sequence[tuple[Array, Array, Array]],
     series: Sequence[Series],
@@ -378,7 +93,7 @@ def _with_inset(
     inset = room_for_inset(axes, outlines)
     inner = sketch.draw(inset, series, x_key, y_key, x_scale=x_scale, x_range=x_range)
     if inner:
-        _fit(inset, inner, floor=None if min(float(low.min()) for _, low, _ in inner) < 0 else 0.0)
+        fit_y(inset, inner, floor=None if min(float(low.min()) for _, low, _ in inner) < 0 else 0.0)
         inset.set_xlim(*x_range)
         inset.locator_params(nbins=4)
     return inset
@@ -386,48 +101,42 @@ def _with_inset(
 
 def radial_distributions(evidence: Evidence, size: int) -> Drawing:
     """Fig 1: partial g(r) of the liquid at 3000 K at one N; insets at 216 DeePMD-96 against DeePMD-216."""
-    sketch = _Sketch(evidence)
+    sketch = Sketch(evidence)
     panels = []
     for pair in PAIRS:
-        canvas, axes = _canvas()
+        canvas, axes = new_canvas()
         key = f"rdf_{pair}"
         outlines = sketch.draw(axes, _liquid(evidence, size), "rdf_r", key, x_range=(1.0, 7.4))
         if not outlines:
             continue
         axes.set(xlabel=DISTANCE_AXIS, ylabel=f"g(r), {pair}", xlim=(1.0, max(x[-1] for x, _, _ in outlines)))
-        _fit(axes, outlines)
+        fit_y(axes, outlines)
         if size == 216:
             _with_inset(sketch, axes, outlines, NETWORKS_216, "rdf_r", key, x_range=(1.0, 5.6))
         name = f"fig1-{size}-{pair}"
-        panels.append(_panel(canvas, name, f"Partial radial distribution function {pair}, N = {size}"))
+        panels.append(as_panel(canvas, name, f"Partial radial distribution function {pair}, N = {size}"))
     caption = (
         f"Partial radial distribution functions of liquid silica at 3000 K, all at N = {size}, to half the "
-        f"box. {_OF_SIZE[size]}"
+        f"box. {OF_SIZE[size]}"
     )
     return sketch.finish(f"fig1-{size}", f"Fig 1. Radial distribution functions, N = {size}", caption, panels)
-
-
-_OF_SIZE = {
-    216: "The paper's N. Insets: DeePMD-96 against DeePMD-216.",
-    96: "What the verdicts against AIMD of 96 atoms compare.",
-}
 
 
 def angle_distributions(evidence: Evidence, size: int) -> Drawing:
     """Fig 2: the six partial bond angle distributions of the liquid at 3000 K at one N."""
     from matplotlib.ticker import FuncFormatter
 
-    sketch = _Sketch(evidence)
+    sketch = Sketch(evidence)
     panels = []
     for triplet in TRIPLETS:
-        canvas, axes = _canvas()
+        canvas, axes = new_canvas()
         key = f"badf_{triplet}"
         outlines = sketch.draw(axes, _liquid(evidence, size), "angle_deg", key)
         if not outlines:
             continue
         axes.set(xlabel=f"angle {triplet} (°)", ylabel="density (10⁻³/°)", xlim=(0, 180))
         axes.set_xticks(range(0, 181, 30))
-        _fit(axes, outlines)
+        fit_y(axes, outlines)
         inset = None
         if size == 216:
             inset = _with_inset(sketch, axes, outlines, NETWORKS_216, "angle_deg", key, x_range=(0.0, 180.0))
@@ -435,18 +144,18 @@ def angle_distributions(evidence: Evidence, size: int) -> Drawing:
             if shown is not None:
                 shown.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{1000 * value:g}"))
         panels.append(
-            _panel(canvas, f"fig2-{size}-{triplet}", f"Bond angle distribution {triplet}, N = {size}")
+            as_panel(canvas, f"fig2-{size}-{triplet}", f"Bond angle distribution {triplet}, N = {size}")
         )
     caption = (
         f"Partial bond angle distributions of liquid silica at 3000 K, all at N = {size}, normalised to one; "
-        f"the middle atom is the centre. {_OF_SIZE[size]}"
+        f"the middle atom is the centre. {OF_SIZE[size]}"
     )
     return sketch.finish(f"fig2-{size}", f"Fig 2. Bond angle distributions, N = {size}", caption, panels)
 
 
 def glass(evidence: Evidence) -> Drawing:
     """Fig 3: neutron T(r) and partial g(r) of the quenched glass, with the measured mean distances."""
-    sketch = _Sketch(evidence)
+    sketch = Sketch(evidence)
     series = (
         Series("glass-96", "deepmd-96", "glass by DeePMD-96"),
         Series("glass-216", "deepmd-216", "glass by DeePMD-216"),
@@ -457,12 +166,12 @@ def glass(evidence: Evidence) -> Drawing:
     ]
     panels = []
     for x_key, y_key, axis in plots:
-        canvas, axes = _canvas()
+        canvas, axes = new_canvas()
         outlines = sketch.draw(axes, series, x_key, y_key, x_range=(1.0, 8.0))
         if not outlines:
             continue
         axes.set(xlabel=DISTANCE_AXIS, ylabel=axis, xlim=(1.0, 8.0))
-        _fit(axes, outlines)
+        fit_y(axes, outlines)
         axes.set_ylim(top=1.22 * axes.get_ylim()[1])  # the experiment's names stand above the curves
         colour = INKS["experiment"].light
         for pair, row in measured.items():
@@ -473,7 +182,7 @@ def glass(evidence: Evidence) -> Drawing:
                 row.value, 0.97, f"{pair}\n{row.value:g}", ha="right" if pair == "O-O" else "left", va="top",
                 transform=axes.get_xaxis_transform(), fontsize=6.5, color=colour,
             )  # fmt: skip
-        panels.append(_panel(canvas, f"fig3-{y_key}", f"Glass at 300 K: {axis}"))
+        panels.append(as_panel(canvas, f"fig3-{y_key}", f"Glass at 300 K: {axis}"))
     sources = "; ".join(sorted({row.source for row in measured.values()}))
     caption = (
         "The glass at 300 K: neutron total pair correlation function and partial g(r). "
@@ -484,11 +193,11 @@ def glass(evidence: Evidence) -> Drawing:
 
 def velocities(evidence: Evidence) -> Drawing:
     """Fig 4: partial velocity autocorrelation to 0.2 ps (insets NVE against NVT), and the VDOS."""
-    sketch = _Sketch(evidence)
+    sketch = Sketch(evidence)
     aimd = _aimd(evidence, 96)
     panels = []
     for species in ("Si", "O"):
-        canvas, axes = _canvas()
+        canvas, axes = new_canvas()
         scale, window = 1 / FEMTOSECONDS_PER_PICOSECOND, (0.0, 0.2)
         key = f"vaf_{species}"
         outlines = sketch.draw(
@@ -496,25 +205,25 @@ def velocities(evidence: Evidence) -> Drawing:
         )
         if not outlines:
             continue
-        _fit(axes, outlines, floor=None)
+        fit_y(axes, outlines, floor=None)
         axes.set(xlabel="t (ps)", ylabel=f"VAF, {species}", xlim=window)
         axes.locator_params(axis="x", nbins=5)
         _with_inset(
             sketch, axes, outlines, (DEEPMD_96, NVE_96), "vaf_time_fs", key, x_scale=scale, x_range=window
         )
-        panels.append(_panel(canvas, f"fig4-vaf-{species}", f"Velocity autocorrelation of {species}"))
+        panels.append(as_panel(canvas, f"fig4-vaf-{species}", f"Velocity autocorrelation of {species}"))
     for species in ("Si", "O"):
-        canvas, axes = _canvas()
+        canvas, axes = new_canvas()
         large = Series("vdos-2592", "deepmd-96-large", "DeePMD-96", " (VDOS)")
         outlines = sketch.draw(
             axes, (*aimd, DEEPMD_96, large), "vdos_wavenumber_cm", f"vdos_{species}", x_range=(0.0, 1600.0)
         )
         if not outlines:
             continue
-        _fit(axes, outlines, floor=None)
+        fit_y(axes, outlines, floor=None)
         axes.set(xlabel="wavenumber (1/cm)", ylabel=f"VDOS, {species} (10⁻³ cm)", xlim=(0, 1600))
         axes.yaxis.set_major_formatter(lambda value, _: f"{1000 * value:g}")
-        panels.append(_panel(canvas, f"fig4-vdos-{species}", f"Vibrational density of states of {species}"))
+        panels.append(as_panel(canvas, f"fig4-vdos-{species}", f"Vibrational density of states of {species}"))
     caption = (
         "Partial velocity autocorrelation functions at 3000 K, N = 96, normalised to their start "
         "(insets: NVE against NVT), and vibrational densities of states from them, each from all of its "
@@ -525,7 +234,7 @@ def velocities(evidence: Evidence) -> Drawing:
 
 def displacements(evidence: Evidence) -> Drawing:
     """Fig 5: mean square displacement, log-log, with the same in linear scale inset."""
-    sketch = _Sketch(evidence)
+    sketch = Sketch(evidence)
     aimd = _aimd(evidence, 96)
     series = (*aimd, BKS_96, DEEPMD_96)
     if "msd-long" in evidence:
@@ -533,7 +242,7 @@ def displacements(evidence: Evidence) -> Drawing:
     scale = 1 / FEMTOSECONDS_PER_PICOSECOND
     panels = []
     for species in ("Si", "O"):
-        canvas, axes = _canvas((4.1, 3.3))
+        canvas, axes = new_canvas((4.1, 3.3))
         axes.set(xscale="log", yscale="log", xlabel="t (ps)", ylabel=f"MSD, {species} (Å²)")
         axes.minorticks_off()
         key = f"msd_{species}"
@@ -553,12 +262,12 @@ def displacements(evidence: Evidence) -> Drawing:
         floor = (math.log10(above) - share * math.log10(highest * 2)) / (1 - share)
         axes.set(xlim=(shortest, longest), ylim=(min(10**floor, lowest / 2), highest * 2))
         inset = axes.inset_axes((0.56, 0.13, 0.41, 0.36))
-        _dress(inset, font_points=6.5)
+        dress(inset, font_points=6.5)
         inner = sketch.draw(inset, series, "msd_time_fs", key, x_scale=scale, in_legend=False)
-        _fit(inset, inner)
+        fit_y(inset, inner)
         inset.set_xlim(0, longest)
         inset.locator_params(nbins=4)
-        panels.append(_panel(canvas, f"fig5-{species}", f"Mean square displacement of {species}"))
+        panels.append(as_panel(canvas, f"fig5-{species}", f"Mean square displacement of {species}"))
     caption = "Mean square displacement at 3000 K, double logarithmic; insets: the same in linear scales."
     return sketch.finish("fig5", "Fig 5. Mean square displacement", caption, panels)
 
@@ -572,7 +281,7 @@ PARITY = (
 
 def parity(evidence: Evidence) -> Drawing:
     """Held-out forces, predicted against PBE; rms errors of forces and energies at each temperature."""
-    sketch = _Sketch(evidence)
+    sketch = Sketch(evidence)
     panels: list[Panel | None] = []
     found: list[tuple[Series, list[Observation]]] = []
     for series in PARITY:
@@ -615,7 +324,7 @@ def _errors_by_temperature(
 
     None where no temperature has a value: energies of single frames have no spread.
     """
-    canvas, axes = _canvas()
+    canvas, axes = new_canvas()
     axes.set(xlabel="T (K)", ylabel=axis, yscale="log")
     for place, (series, found) in enumerate(points):
         shift = 60.0 * (place - (len(points) - 1) / 2)  # K, so that bars do not cover each other
@@ -644,21 +353,12 @@ def _errors_by_temperature(
     axes.set_ylim(np.nanmin(values) / 2.5, np.nanmax(values) * 1.8)
     axes.set_xticks(np.unique(np.concatenate([found.temperatures_K for found in drawn])))
     axes.margins(x=0.08)
-    _plain_log_ticks(axes)
-    return _panel(canvas, name, f"{axis} at each temperature")
-
-
-def _plain_log_ticks(axes: Axes) -> None:
-    """Ticks at 1, 2 and 5 per decade, written as plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    plain_log_ticks(axes)
+    return as_panel(canvas, name, f"{axis} at each temperature")
 
 
 def _force_density(series: Series, reference: Array, predicted: Array) -> Panel:
-    canvas, axes = _canvas()
+    canvas, axes = new_canvas()
     reach = float(np.quantile(np.abs(reference), 0.9995))
     counts, _, _ = np.histogram2d(reference, predicted, bins=110, range=[[-reach, reach]] * 2)
     colour = INKS[METHODS[series.method].colour].light
@@ -673,7 +373,7 @@ def _force_density(series: Series, reference: Array, predicted: Array) -> Panel:
         color=INKS["ink"].light,
     )  # fmt: skip
     axes.set(xlabel="PBE force component (eV/Å)", ylabel=f"{series.text} (eV/Å)")
-    return _panel(canvas, f"parity-{series.method}", f"Held-out forces by {series.text} against PBE")
+    return as_panel(canvas, f"parity-{series.method}", f"Held-out forces by {series.text} against PBE")
 
 
 def frame_errors(seeds: Sequence[Observation]) -> tuple[Array, Array, Array]:
@@ -743,8 +443,8 @@ def training(evidence: Evidence) -> Drawing:
     """Rms force error on held-out frames against training steps, one line per seed."""
     import pandas as pd
 
-    sketch = _Sketch(evidence)
-    canvas, axes = _canvas()
+    sketch = Sketch(evidence)
+    canvas, axes = new_canvas()
     for series in TRAINING:
         try:
             trainings = evidence.train(series.label)
@@ -767,8 +467,8 @@ def training(evidence: Evidence) -> Drawing:
         axes.locator_params(axis="x", nbins=5)
         axes.set(xlabel="training step", ylabel="held-out rms force error (eV/Å)", yscale="log")
         axes.margins(x=0.02, y=0.06)
-        _plain_log_ticks(axes)
-        panels.append(_panel(canvas, "training", "Held-out force error against training steps"))
+        plain_log_ticks(axes)
+        panels.append(as_panel(canvas, "training", "Held-out force error against training steps"))
     caption = "Rms force error on held-out batches while the potentials trained, one line per seed."
     return sketch.finish("training", "Error while training", caption, panels)
 
@@ -784,7 +484,7 @@ PRECISIONS: Mapping[str, tuple[str, tuple[float, ...], float]] = {
 
 def learning_curve(evidence: Evidence) -> Drawing:
     """Held-out error against training frames, and against steps by precision; every seed a dot."""
-    sketch = _Sketch(evidence)
+    sketch = Sketch(evidence)
     panels: list[Panel] = []
     points = _trained_points(sketch, LEARNING)
     for quantity, text in (
@@ -793,19 +493,19 @@ def learning_curve(evidence: Evidence) -> Drawing:
     ):
         if not points:
             break
-        canvas, axes = _canvas()
+        canvas, axes = new_canvas()
         _seeds(axes, points, "train_frames", quantity, dash=METHODS[LEARNING.method].dash)
         frames = sorted({point["train_frames"] for point in points})
         axes.set(xscale="log", yscale="log", xlabel="training frames", ylabel=f"held-out rms {text}")
         axes.minorticks_off()
         axes.set_xticks(frames, [str(number) for number in frames])
         axes.margins(0.08)
-        _plain_log_ticks(axes)
+        plain_log_ticks(axes)
         name = "learning-" + quantity.partition("_")[0]
-        panels.append(_panel(canvas, name, f"Held-out {text} against the number of training frames"))
+        panels.append(as_panel(canvas, name, f"Held-out {text} against the number of training frames"))
     settings = _trained_points(sketch, SETTINGS)
     if settings:
-        canvas, axes = _canvas()
+        canvas, axes = new_canvas()
         for precision, (marker, dash, beside) in PRECISIONS.items():
             of_kind = [
                 {**point, "place": point["steps"] * beside}
@@ -826,8 +526,10 @@ def learning_curve(evidence: Evidence) -> Drawing:
         lengths = sorted({point["steps"] for point in settings})
         axes.set_xticks(lengths, [f"{number:g}" for number in lengths])
         axes.margins(x=0.25, y=0.15)
-        _plain_log_ticks(axes)
-        panels.append(_panel(canvas, "learning-settings", "Held-out force error against steps and precision"))
+        plain_log_ticks(axes)
+        panels.append(
+            as_panel(canvas, "learning-settings", "Held-out force error against steps and precision")
+        )
     caption = (
         "Errors on the same held-out frames (energies without their mean): every seed, with its own draw of "
         "the frames, is a dot, the line joins their root mean squares. Grey dots: an error that falls as the "
@@ -836,7 +538,7 @@ def learning_curve(evidence: Evidence) -> Drawing:
     return sketch.finish("learning-curve", "Error against training data and settings", caption, panels)
 
 
-def _trained_points(sketch: _Sketch, series: Series) -> list[dict[str, float]]:
+def _trained_points(sketch: Sketch, series: Series) -> list[dict[str, float]]:
     """How each training of a label was made (`parity.json`), with its held-out errors."""
     try:
         found = [one.facts for one in sketch.evidence.heldout(series.label)]
@@ -904,8 +606,8 @@ def draw_cost(
     size_inches: tuple[float, float] = PANEL_INCHES,
 ) -> Drawing:
     """The cost figure of measured points, with fits; `anchors` (N, us/step/atom) are others' figures."""
-    sketch = _Sketch(Evidence({}))
-    canvas, axes = _canvas(size_inches)
+    sketch = Sketch(Evidence({}))
+    canvas, axes = new_canvas(size_inches)
     axes.set(xscale="log", yscale="log", xlabel="atoms", ylabel="µs / step / atom")
     axes.minorticks_off()
     drawn_sizes = set()
@@ -933,7 +635,9 @@ def draw_cost(
         "Wall time of all cores in use per MD step and atom, every sample a dot. Lines: t = a + bN, and "
         "t = cN^p for AIMD, dotted where it is extrapolated."
     )
-    panel = _panel(canvas, "cost", "Cost of molecular dynamics per step and atom against the number of atoms")
+    panel = as_panel(
+        canvas, "cost", "Cost of molecular dynamics per step and atom against the number of atoms"
+    )
     return sketch.finish("cost", "Cost", caption, [panel] if drawn_sizes else [])
 
 

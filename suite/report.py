@@ -310,7 +310,8 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
 
     Raises SuiteError when `claims.json` is missing, of another schema or carries an unknown verdict.
     """
-    from suite.figures import INKS, METHODS, draw_all
+    from suite.figures import draw_all
+    from suite.plotting import INKS, METHODS
     from suite.tables import diffusion_table, glass_table, reference_table
 
     source = results_directory / CLAIMS_FILE

@@ -16,10 +16,7 @@ from synthetic_evidence import write_heldout as write_melts
 from jobs.errors import SuiteError
 from suite.evidence import Evidence, Observation
 from suite.figures import (
-    INKS,
-    METHODS,
     PAIRS,
-    PANEL_INCHES,
     TRAINING_TEXT,
     TRIPLETS,
     angle_distributions,
@@ -27,13 +24,12 @@ from suite.figures import (
     displacements,
     frame_errors,
     glass,
-    mean_curve,
     parity,
     radial_distributions,
-    room_for_inset,
     root_mean,
     spread,
 )
+from suite.plotting import INKS, METHODS, PANEL_INCHES, mean_curve, room_for_inset
 from suite.report import band_text, bar, headline, interval_text, number, write_report
 
 # first peak: position (A), height, width (A); second peak likewise; where the core ends (A)
