@@ -92,9 +92,13 @@ def _first_maximum(triplet: str) -> Callable[[Sequence[Observation]], Estimate]:
     return _of_curves(badf_reader(triplet), position)
 
 
-def _coordination(key: str) -> Callable[[Sequence[Observation]], Estimate]:
+def _coordination(key: str, *, fold: int | None = None) -> Callable[[Sequence[Observation]], Estimate]:
+    """Mean number of neighbours, or the percentage of atoms that have `fold`."""
+
     def number(groups: Groups) -> float:
         shares = mean_of(groups)
+        if fold is not None:
+            return float(100 * shares[fold] / shares.sum())
         return float(shares @ np.arange(len(shares)) / shares.sum())
 
     def measure(runs: Sequence[Observation]) -> Estimate:
@@ -103,35 +107,19 @@ def _coordination(key: str) -> Callable[[Sequence[Observation]], Estimate]:
     return measure
 
 
-def _counted(run: Observation, key: str) -> Array:
-    if "counts" not in run.facts:
-        raise NotTested("bonds were not counted in this run")
-    return np.array(run.facts["counts"][key]["blocks"])
-
-
 def _count(key: str, *, factor: float = 1.0) -> Callable[[Sequence[Observation]], Estimate]:
     def measure(runs: Sequence[Observation]) -> Estimate:
-        return estimate_mean([factor * _counted(run, key) for run in runs])
-
-    return measure
-
-
-def _share(key: str, fold: int) -> Callable[[Sequence[Observation]], Estimate]:
-    """Percentage of a species that has `fold` neighbours."""
-
-    def percent(groups: Groups) -> float:
-        shares = mean_of(groups)
-        return float(100 * shares[fold] / shares.sum())
-
-    def measure(runs: Sequence[Observation]) -> Estimate:
-        return estimate(lambda s: percent(s["runs"]), {"runs": [np.atleast_2d(run[key]) for run in runs]})
+        if any("counts" not in run.facts for run in runs):
+            raise NotTested("bonds were not counted in this run")
+        blocks = [factor * np.array(run.facts["counts"][key]["blocks"]) for run in runs]
+        return estimate(lambda s: float(mean_of(s["runs"])), {"runs": blocks})
 
     return measure
 
 
 def _two_rings(runs: Sequence[Observation]) -> Estimate:
     """Pairs of Si that share two O, for each hundred Si: glasses differ in N."""
-    return estimate_mean([100 / run.facts["n_si"] * _counted(run, "two_rings") for run in runs])
+    return _count("two_rings", factor=100 / runs[0].facts["n_si"])(runs)
 
 
 def _temperature(runs: Sequence[Observation]) -> Estimate:
@@ -163,11 +151,11 @@ GLASS_QUANTITIES = (
     Quantity("first O-O peak of g(r)", "Å", _peak("O-O"), ("bond-O-O",)),
     Quantity("first Si-Si peak of g(r) above 2.7 Å", "Å", _peak("Si-Si"), ("bond-Si-Si",)),
     Quantity("O around Si", "", _coordination("coordination_SiO"), ("coordination-Si-O",)),
-    Quantity("Si with 3 O", "%", _share("coordination_SiO", 3)),
-    Quantity("Si with 5 O", "%", _share("coordination_SiO", 5)),
+    Quantity("Si with 3 O", "%", _coordination("coordination_SiO", fold=3)),
+    Quantity("Si with 5 O", "%", _coordination("coordination_SiO", fold=5)),
     Quantity("Si around O", "", _coordination("coordination_OSi"), ("coordination-O-Si",)),
-    Quantity("O with 1 Si", "%", _share("coordination_OSi", 1)),
-    Quantity("O with 3 Si", "%", _share("coordination_OSi", 3)),
+    Quantity("O with 1 Si", "%", _coordination("coordination_OSi", fold=1)),
+    Quantity("O with 3 Si", "%", _coordination("coordination_OSi", fold=3)),
     Quantity("2-rings (two Si sharing two O) per 100 Si", "", _two_rings),
     Quantity("O-Si-O, mean", "°", _angle("O-Si-O", 0), ("angle-O-Si-O",)),
     Quantity("Si-O-Si, mean", "°", _angle("Si-O-Si", 0), ("angle-Si-O-Si-17O", "angle-Si-O-Si-29Si")),
