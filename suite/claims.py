@@ -281,6 +281,7 @@ def evaluate(function: Callable[..., None], atom: Atom, evidence: Evidence) -> R
         needs=atom.needs,
         verdict=verdict,
         reason=reason,
+        why_band=atom.why_band,
         deviations=(*evidence.deviations, *read.borrowed),
         seconds=time.perf_counter() - started,
         **numbers,

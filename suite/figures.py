@@ -1,389 +1,81 @@
-"""The paper's five figures redrawn from this run's observables, with 95% bands.
-
-Every panel is an SVG of its own, so that a page can flow panels in columns on a wide screen and one below
-the other on a phone. Colours are written as fixed codes of the light palette and are turned into CSS
-variables for the page (`Panel.themed`), which is how one drawing serves light, dark and print.
-"""
+"""The paper's five figures redrawn from this run's observables, with 95% bands; errors, training and cost."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jobs.cost_record import AIMD, curves
-from jobs.errors import SuiteError
 from jobs.observables import scaling
 from jobs.reference import read_experiment
 from suite.evidence import Evidence, Observation
-from suite.statistics import CONFIDENCE, REPLICA_UNITS, inefficiency, mean_of
-from suite.verdict import NotTested, Pending
+from suite.plotting import (
+    INKS,
+    METHODS,
+    PANEL_INCHES,
+    UNAVAILABLE,
+    Array,
+    Drawing,
+    Panel,
+    Series,
+    Sketch,
+    as_panel,
+    dress,
+    fit_y,
+    new_canvas,
+    plain_log_ticks,
+    room_for_inset,
+)
+from suite.statistics import Groups, estimate, mean_of
+from suite.verdict import NotTested
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
 
-Array = NDArray[np.float64]
-
-INEFFICIENCY_PLACES = 24  # along a curve; its mean is what the whole curve uses
-UNAVAILABLE = (NotTested, Pending, SuiteError)  # a figure without its data says why; it stops no report
-WIDEST_BAND = 0.25  # of its curve's range, as far as axes and insets make room for it
-DRAWN_POINTS = 500  # per curve; more is below the line width of a panel
-PANEL_INCHES = (4.1, 3.0)
 FEMTOSECONDS_PER_PICOSECOND = 1000.0
-
-
-@dataclass(frozen=True)
-class Ink:
-    """A colour on light and on dark paper."""
-
-    light: str
-    dark: str
-
-
-@dataclass(frozen=True)
-class Method:
-    """How one source of data looks in every figure."""
-
-    title: str
-    colour: str  # key of INKS
-    dash: tuple[float, ...] = ()  # in line widths; empty is solid
-    width_points: float = 1.3
-
-
-# Okabe and Ito's hues, darkened or lightened for contrast on either paper. Each light code is used once:
-# it is the code that `Panel.themed` replaces.
-INKS: Mapping[str, Ink] = {
-    "ink": Ink("#1f2328", "#e6e8eb"),
-    "muted": Ink("#6a737d", "#9aa4af"),
-    "rule": Ink("#d8dce1", "#3a414a"),
-    "paper": Ink("#fffffe", "#14171b"),
-    "aimd": Ink("#101112", "#fafbfc"),
-    "deepmd-216": Ink("#0072b2", "#56b4e9"),
-    "deepmd-96": Ink("#00875f", "#2fcf9f"),
-    "bks": Ink("#d55e00", "#ff9447"),
-    "experiment": Ink("#b3487f", "#e79bc2"),
-    "training": Ink("#7d7466", "#b9ae9c"),
-}
-METHODS: Mapping[str, Method] = {
-    "aimd": Method("AIMD", "aimd", width_points=2.6),
-    "aimd-bks": Method("AIMD started from BKS", "aimd", (2.5, 1.2), 2.6),
-    "deepmd-216": Method("DeePMD-216", "deepmd-216"),
-    "deepmd-96": Method("DeePMD-96", "deepmd-96", (5, 1.2)),
-    "bks": Method("BKS", "bks", (5, 1.5, 1, 1.5)),
-    "deepmd-96-nve": Method("DeePMD-96, NVE", "deepmd-96", (1.2, 1.2), 2.0),
-    "deepmd-96-large": Method("DeePMD-96, large or long", "deepmd-96", width_points=1.9),
-    "experiment": Method("experiment", "experiment"),
-    "training": Method("AIMD used for training", "training", (1, 1.4)),
-}
 TRAINING_TEXT = "short AIMD from a BKS start, used for training: informs, judges nothing"
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line of a figure: where its data are, how it is drawn and what the legend says."""
-
-    label: str
-    method: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One drawing: a file name without suffix, what a screen reader says, and what is inside its SVG."""
-
-    name: str
-    alternative: str
-    size_points: tuple[float, float]
-    body: str
-
-    @property
-    def standalone(self) -> str:
-        """A file of its own, on white, in the light colours."""
-        width, height = self.size_points
-        return (
-            '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-            f'width="{width}pt" height="{height}pt" viewBox="0 0 {width} {height}" font-family="sans-serif" '
-            'stroke-linejoin="round">'
-            f'<rect width="100%" height="100%" fill="#ffffff"/>{self.body}</svg>\n'
-        )
-
-    @property
-    def themed(self) -> str:
-        """For the page: colours as CSS variables (`--c-ink` ...), ids that no other panel has."""
-        body = self.body
-        for key, ink in INKS.items():
-            body = body.replace(ink.light, f"var(--c-{key})")
-        body = body.replace('id="', f'id="{self.name}-').replace("url(#", f"url(#{self.name}-")
-        body = body.replace('href="#', f'href="#{self.name}-')
-        width, height = self.size_points
-        label = escape(self.alternative)
-        return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{body}</svg>'
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure of the report: its panels, its legend, what it could not draw and why."""
-
-    key: str
-    title: str
-    caption: str
-    panels: tuple[Panel, ...] = ()
-    legend: tuple[Series, ...] = ()
-    missing: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A mean curve and half the width of its 95% interval (NaN where one sample gives none)."""
-
-    x: Array
-    mean: Array
-    half_width: Array
-
-
-def mean_curve(observations: Sequence[Observation], x_key: str, y_key: str) -> Curve:
-    """Mean over replicas and blocks with its pointwise 95% Student interval, the units as in `statistics`.
-
-    Replicas are the units when there are enough of them; otherwise blocks are, as many as their mean
-    inefficiency along the curve leaves. Curves on different grids are brought to the shortest one by linear
-    interpolation.
-    """
-    from scipy import stats
-
-    grids = [np.asarray(observation[x_key], dtype=float) for observation in observations]
-    x = min(grids, key=lambda grid: float(grid[-1]))
-    groups = [
-        np.array([np.interp(x, grid, row) for row in np.atleast_2d(observation[y_key])])
-        for grid, observation in zip(grids, observations, strict=True)
-    ]
-    mean = mean_of(groups)
-    samples = np.concatenate(groups)
-    count = float(len(samples))
-    if len(groups) >= REPLICA_UNITS:
-        samples = np.array([group.mean(axis=0) for group in groups])
-        count = float(len(samples))
-    elif count > 1:
-        places = np.linspace(0, x.size - 1, INEFFICIENCY_PLACES).astype(int)
-        spans = [inefficiency([group[:, place] for group in groups]) for place in places]
-        count = max(count * len(spans) / sum(spans), 2.0)
-    else:
-        return Curve(x, mean, np.full(x.shape, math.nan))
-    factor = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1))
-    return Curve(x, mean, factor * samples.std(axis=0) / math.sqrt(count - 1))
-
-
-@dataclass
-class _Sketch:
-    """Draws one figure's panels and remembers which series came out and which did not."""
-
-    evidence: Evidence
-    drawn: dict[str, Series] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-
-    def curve(self, series: Series, x_key: str, y_key: str) -> Curve | None:
-        """The curve of a series, or None after noting why there is none."""
-        try:
-            observations = self.evidence.observables(series.label)
-        except UNAVAILABLE as reason:
-            self.missing[series.text] = str(reason)
-            return None
-        usable = [observation for observation in observations if y_key in observation]
-        if not usable:
-            self.missing[series.text] = f"no {y_key} in its observables"
-            return None
-        return mean_curve(usable, x_key, y_key)
-
-    def draw(
-        self,
-        axes: Axes,
-        series: Iterable[Series],
-        x_key: str,
-        y_key: str,
-        *,
-        x_scale: float = 1.0,
-        x_range: tuple[float, float] | None = None,
-        in_legend: bool = True,
-    ) -> list[tuple[Array, Array, Array]]:
-        """Draw the series that exist; returns (x, lower, upper) of each as drawn."""
-        outlines = []
-        for one in series:
-            curve = self.curve(one, x_key, y_key)
-            if curve is None:
-                continue
-            if in_legend:
-                self.drawn[one.text] = one
-            x = curve.x * x_scale
-            keep = np.isfinite(curve.mean)
-            if x_range is not None:
-                keep &= (x >= x_range[0]) & (x <= x_range[1])
-            keep &= np.arange(x.size) % max(1, int(np.count_nonzero(keep)) // DRAWN_POINTS) == 0
-            if not keep.any():
-                continue
-            x, mean = x[keep], curve.mean[keep]
-            half = np.nan_to_num(curve.half_width[keep])
-            method = METHODS[one.method]
-            colour = INKS[method.colour].light
-            axes.plot(
-                x,
-                mean,
-                color=colour,
-                linewidth=method.width_points,
-                linestyle=(0, method.dash) if method.dash else "-",
-                zorder=3 if method.colour == "aimd" else 4,
-            )
-            if half.any():
-                lower = mean - half
-                if axes.get_yscale() == "log":
-                    lower = np.maximum(lower, mean * 1e-2)
-                axes.fill_between(x, lower, mean + half, color=colour, alpha=0.2, linewidth=0, zorder=2)
-            # A band of two or three units can be far wider than its curve: it does not set the scale.
-            reach = WIDEST_BAND * float(np.ptp(mean))
-            outlines.append(
-                (x, np.maximum(mean - half, mean.min() - reach), np.minimum(mean + half, mean.max() + reach))
-            )
-        return outlines
-
-    def finish(self, key: str, title: str, caption: str, panels: Sequence[Panel | None]) -> Drawing:
-        """The figure, with the notes collected while its panels were drawn."""
-        return Drawing(
-            key=key,
-            title=title,
-            caption=caption,
-            panels=tuple(panel for panel in panels if panel is not None),
-            legend=tuple(self.drawn.values()),
-            missing=tuple(f"{text}: {reason}" for text, reason in self.missing.items()),
-        )
-
-
-def _canvas(size_inches: tuple[float, float] = PANEL_INCHES) -> tuple[Canvas, Axes]:
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=size_inches)
-    axes = canvas.add_axes((0.15, 0.16, 0.81, 0.73))
-    _dress(axes)
-    return canvas, axes
-
-
-def _dress(axes: Axes, *, font_points: float = 8.5) -> None:
-    ink, rule = INKS["ink"].light, INKS["rule"].light
-    axes.patch.set_visible(False)
-    axes.tick_params(which="both", colors=ink, labelsize=font_points, direction="in", width=0.7)
-    axes.grid(visible=True, color=rule, linewidth=0.5)
-    axes.set_axisbelow(True)
-    axes.locator_params(nbins=6)  # ticks are most of what a panel's drawing takes
-    for spine in axes.spines.values():
-        spine.set(color=ink, linewidth=0.8)
-    for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
-        label.set(color=ink, fontsize=font_points)
-
-
-def _panel(canvas: Canvas, name: str, alternative: str) -> Panel:
-    """The SVG of a canvas without prologue and metadata, numbers at 0.01 pt."""
-    from matplotlib import rc_context
-
-    buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "path.simplify_threshold": 0.2}):
-        canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    # A <style> would hold for the whole page that the SVG is put in; its two settings are on the <svg>.
-    text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)
-    body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
-    body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag.group()), body)
-    body = re.sub(r"font: ([\d.]+)px '[^']*'(, [^;\"]*)?", r"font-size: \1px", body)
-    body = re.sub(r"\s*\n\s*", "\n", body)
-    width, height = (round(72 * float(side), 2) for side in canvas.get_size_inches())
-    return Panel(name, alternative, (width, height), body)
-
-
-def room_for_inset(
-    axes: Axes,
-    outlines: Sequence[tuple[Array, Array, Array]],
-    *,
-    width: float = 0.42,
-    height: float = 0.36,
-) -> Axes:
-    """An inset in the top corner that needs less head room; the y range grows until no curve is under it."""
-    left, right = axes.get_xlim()
-    bottom = axes.get_ylim()[0]
-    margin, labels = 0.03, 0.13  # of the panel; `labels` is what the inset's tick labels take
-    highest = max(float(upper.max()) for _, _, upper in outlines)
-
-    def needed(start: float, end: float) -> float:
-        low, high = left + start * (right - left), left + end * (right - left)
-        under = [upper[(x >= low) & (x <= high)] for x, _, upper in outlines]
-        peak = max((float(values.max()) for values in under if values.size), default=bottom)
-        return bottom + (peak - bottom) / (1 - height - margin - labels)
-
-    at_left, at_right = needed(0.0, width + labels), needed(1 - width - labels, 1.0)
-    start = 0.1 if at_left < at_right else 1 - width - margin
-    axes.set_ylim(bottom, max(min(at_left, at_right), highest + 0.06 * (highest - bottom)))
-    inset = axes.inset_axes((start, 1 - height - margin, width, height))
-    _dress(inset, font_points=6.5)
-    return inset
-
-
-def _fit(axes: Axes, outlines: Sequence[tuple[Array, Array, Array]], *, floor: float | None = 0.0) -> None:
-    """The y range of what is drawn, from `floor` if given, with a little air."""
-    low = min(float(lower.min()) for _, lower, _ in outlines) if floor is None else floor
-    high = max(float(upper.max()) for _, _, upper in outlines)
-    air = 0.06 * (high - low or 1.0)
-    axes.set_ylim(low - (air if floor is None else 0.0), high + air)
-
-
-AIMD_216 = (
-    Series("reference-216-nnp", "aimd", "AIMD, N = 216, started from the NNP"),
-    Series("reference-216-bks", "aimd-bks", "AIMD, N = 216, started from BKS"),
-)
-AIMD_96 = (
-    Series("reference-96-nnp", "aimd", "AIMD, N = 96, started from the NNP"),
-    Series("reference-96-bks", "aimd-bks", "AIMD, N = 96, started from BKS"),
-)
-AIMD_TRAINING = Series("aimd-training", "training", TRAINING_TEXT)
-DEEPMD_216 = Series("liquid-216-nvt", "deepmd-216", "DeePMD-216, N = 216")
-DEEPMD_96_AT_216 = Series("liquid-216-nvt-96", "deepmd-96", "DeePMD-96, N = 216 (insets)")
-DEEPMD_96 = Series("liquid-96-nvt", "deepmd-96", "DeePMD-96, N = 96")
-BKS_216 = Series("liquid-216-bks", "bks", "BKS, N = 216")
-BKS_96 = Series("liquid-96-bks", "bks", "BKS, N = 96")
-NVE_96 = Series("liquid-96-nve", "deepmd-96-nve", "DeePMD-96, N = 96, NVE (insets)")
 PAIRS = ("O-O", "Si-O", "Si-Si")
 TRIPLETS = ("O-O-O", "O-Si-O", "Si-O-Si", "Si-Si-Si", "Si-Si-O", "Si-O-O")
 DISTANCE_AXIS = "r (Å)"
+SIZES = (216, 96)  # the paper's N in Figs 1 and 2, and that of the AIMD that can be had
+OF_SIZE = {
+    216: "The paper's N. Insets: DeePMD-96 against DeePMD-216.",
+    96: "What the verdicts against AIMD of 96 atoms compare.",
+}
+AIMD_TRAINING = Series("aimd-training", "training", TRAINING_TEXT)
+DEEPMD_96 = Series("liquid-96-nvt", "deepmd-96", "DeePMD-96")
+BKS_96 = Series("liquid-96-bks", "bks", "BKS")
+NVE_96 = Series("liquid-96-nve", "deepmd-96-nve", "DeePMD-96, NVE", " (insets)")
+# Insets of Figs 1 and 2: both networks at one N and volume.
+NETWORKS_216 = (
+    Series("liquid-216-nvt", "deepmd-216", "DeePMD-216"),
+    Series("liquid-216-nvt-96", "deepmd-96", "DeePMD-96", " (insets)"),
+)
 
 
-def _liquid_series(evidence: Evidence) -> tuple[Series, ...]:
-    """AIMD, BKS and NNP at N = 216; for one that is not there, its N = 96 neighbour is drawn as well."""
-    series: list[Series] = []
-    comparisons = ((AIMD_216, _aimd_96(evidence)), ((BKS_216,), (BKS_96,)), ((DEEPMD_216,), (DEEPMD_96,)))
-    for wanted, others in comparisons:
-        series += wanted
-        if not any(one.label in evidence for one in wanted):
-            series += [other for other in others if other.label in evidence]
-    return tuple(series)
+def _aimd(evidence: Evidence, size: int) -> tuple[Series, ...]:
+    """AIMD of a size that may judge; without any at N = 96, what was used for training, marked so."""
+    series = (
+        Series(f"reference-{size}-nnp", "aimd", "AIMD started from the NNP"),
+        Series(f"reference-{size}-bks", "aimd-bks", "AIMD started from BKS"),
+    )
+    there = tuple(one for one in series if one.label in evidence)
+    return there or (*series, *((AIMD_TRAINING,) if size == 96 else ()))
 
 
-def _aimd_96(evidence: Evidence) -> tuple[Series, ...]:
-    """AIMD at N = 96 that may judge; without any, what was used for training, marked so."""
-    return tuple(one for one in AIMD_96 if one.label in evidence) or (*AIMD_96, AIMD_TRAINING)
-
-
-def _comparison(evidence: Evidence) -> tuple[Series, ...]:
-    """What an inset compares: both networks at N = 216, or DeePMD-96 at its own N where that is missing."""
-    small = DEEPMD_96_AT_216
-    if small.label not in evidence:
-        small = Series(DEEPMD_96.label, "deepmd-96", "DeePMD-96, N = 96 (insets)")
-    return (DEEPMD_216, small)
+def _liquid(evidence: Evidence, size: int) -> tuple[Series, ...]:
+    """AIMD, BKS and the network of one size, all at that N: what the claims of that size compare."""
+    bks = Series(f"liquid-{size}-bks", "bks", "BKS")
+    network = Series(f"liquid-{size}-nvt", f"deepmd-{size}", f"DeePMD-{size}")
+    return (*_aimd(evidence, size), bks, network)
 
 
 def _with_inset(
-    sketch: _Sketch,
+    sketch: Sketch,
     axes: Axes,
     outlines: Sequence[tuple[Array, Array, Array]],
     series: Sequence[Series],
@@ -401,80 +93,85 @@ def _with_inset(
     inset = room_for_inset(axes, outlines)
     inner = sketch.draw(inset, series, x_key, y_key, x_scale=x_scale, x_range=x_range)
     if inner:
-        _fit(inset, inner, floor=None if min(float(low.min()) for _, low, _ in inner) < 0 else 0.0)
+        fit_y(inset, inner, floor=None if min(float(low.min()) for _, low, _ in inner) < 0 else 0.0)
         inset.set_xlim(*x_range)
         inset.locator_params(nbins=4)
     return inset
 
 
-def radial_distributions(evidence: Evidence) -> Drawing:
-    """Fig 1: partial g(r) of the liquid at 3000 K; insets DeePMD-96 against DeePMD-216."""
-    sketch = _Sketch(evidence)
+def radial_distributions(evidence: Evidence, size: int) -> Drawing:
+    """Fig 1: partial g(r) of the liquid at 3000 K at one N; insets at 216 DeePMD-96 against DeePMD-216."""
+    sketch = Sketch(evidence)
     panels = []
     for pair in PAIRS:
-        canvas, axes = _canvas()
-        outlines = sketch.draw(axes, _liquid_series(evidence), "rdf_r", f"rdf_{pair}", x_range=(1.0, 7.4))
+        canvas, axes = new_canvas()
+        key = f"rdf_{pair}"
+        outlines = sketch.draw(axes, _liquid(evidence, size), "rdf_r", key, x_range=(1.0, 7.4))
         if not outlines:
             continue
-        axes.set(xlabel=DISTANCE_AXIS, ylabel=f"g(r), {pair}", xlim=(1.0, 7.5))
-        _fit(axes, outlines)
-        _with_inset(sketch, axes, outlines, _comparison(evidence), "rdf_r", f"rdf_{pair}", x_range=(1.0, 5.6))
-        panels.append(_panel(canvas, f"fig1-{pair}", f"Partial radial distribution function {pair}"))
+        axes.set(xlabel=DISTANCE_AXIS, ylabel=f"g(r), {pair}", xlim=(1.0, max(x[-1] for x, _, _ in outlines)))
+        fit_y(axes, outlines)
+        if size == 216:
+            _with_inset(sketch, axes, outlines, NETWORKS_216, "rdf_r", key, x_range=(1.0, 5.6))
+        name = f"fig1-{size}-{pair}"
+        panels.append(as_panel(canvas, name, f"Partial radial distribution function {pair}, N = {size}"))
     caption = (
-        "Partial radial distribution functions of liquid silica at 3000 K, each to half the box. "
-        "Insets: DeePMD-96 against DeePMD-216."
+        f"Partial radial distribution functions of liquid silica at 3000 K, all at N = {size}, to half the "
+        f"box. {OF_SIZE[size]}"
     )
-    return sketch.finish("fig1", "Fig 1. Radial distribution functions", caption, panels)
+    return sketch.finish(f"fig1-{size}", f"Fig 1. Radial distribution functions, N = {size}", caption, panels)
 
 
-def angle_distributions(evidence: Evidence) -> Drawing:
-    """Fig 2: the six partial bond angle distributions of the liquid at 3000 K."""
+def angle_distributions(evidence: Evidence, size: int) -> Drawing:
+    """Fig 2: the six partial bond angle distributions of the liquid at 3000 K at one N."""
     from matplotlib.ticker import FuncFormatter
 
-    sketch = _Sketch(evidence)
+    sketch = Sketch(evidence)
     panels = []
     for triplet in TRIPLETS:
-        canvas, axes = _canvas()
+        canvas, axes = new_canvas()
         key = f"badf_{triplet}"
-        outlines = sketch.draw(axes, _liquid_series(evidence), "angle_deg", key)
+        outlines = sketch.draw(axes, _liquid(evidence, size), "angle_deg", key)
         if not outlines:
             continue
         axes.set(xlabel=f"angle {triplet} (°)", ylabel="density (10⁻³/°)", xlim=(0, 180))
         axes.set_xticks(range(0, 181, 30))
-        _fit(axes, outlines)
-        inset = _with_inset(
-            sketch, axes, outlines, _comparison(evidence), "angle_deg", key, x_range=(0.0, 180.0)
-        )
+        fit_y(axes, outlines)
+        inset = None
+        if size == 216:
+            inset = _with_inset(sketch, axes, outlines, NETWORKS_216, "angle_deg", key, x_range=(0.0, 180.0))
         for shown in (axes, inset):
             if shown is not None:
                 shown.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{1000 * value:g}"))
-        panels.append(_panel(canvas, f"fig2-{triplet}", f"Bond angle distribution {triplet}"))
+        panels.append(
+            as_panel(canvas, f"fig2-{size}-{triplet}", f"Bond angle distribution {triplet}, N = {size}")
+        )
     caption = (
-        "Partial bond angle distributions of liquid silica at 3000 K, normalised to one; the middle atom is "
-        "the centre. Insets: DeePMD-96 against DeePMD-216."
+        f"Partial bond angle distributions of liquid silica at 3000 K, all at N = {size}, normalised to one; "
+        f"the middle atom is the centre. {OF_SIZE[size]}"
     )
-    return sketch.finish("fig2", "Fig 2. Bond angle distributions", caption, panels)
+    return sketch.finish(f"fig2-{size}", f"Fig 2. Bond angle distributions, N = {size}", caption, panels)
 
 
 def glass(evidence: Evidence) -> Drawing:
     """Fig 3: neutron T(r) and partial g(r) of the quenched glass, with the measured mean distances."""
-    sketch = _Sketch(evidence)
+    sketch = Sketch(evidence)
     series = (
         Series("glass-96", "deepmd-96", "glass by DeePMD-96"),
         Series("glass-216", "deepmd-216", "glass by DeePMD-216"),
     )
     measured = {pair: read_experiment()[f"bond-{pair}"] for pair in PAIRS}
-    plots = [("tr_r", "tr_neutron", "neutron T(r)")] + [
+    plots = [("tr_r", "tr_neutron", "neutron T(r) (Å⁻²)")] + [
         ("rdf_r", f"rdf_{pair}", f"g(r), {pair}") for pair in PAIRS
     ]
     panels = []
     for x_key, y_key, axis in plots:
-        canvas, axes = _canvas()
+        canvas, axes = new_canvas()
         outlines = sketch.draw(axes, series, x_key, y_key, x_range=(1.0, 8.0))
         if not outlines:
             continue
         axes.set(xlabel=DISTANCE_AXIS, ylabel=axis, xlim=(1.0, 8.0))
-        _fit(axes, outlines)
+        fit_y(axes, outlines)
         axes.set_ylim(top=1.22 * axes.get_ylim()[1])  # the experiment's names stand above the curves
         colour = INKS["experiment"].light
         for pair, row in measured.items():
@@ -485,7 +182,7 @@ def glass(evidence: Evidence) -> Drawing:
                 row.value, 0.97, f"{pair}\n{row.value:g}", ha="right" if pair == "O-O" else "left", va="top",
                 transform=axes.get_xaxis_transform(), fontsize=6.5, color=colour,
             )  # fmt: skip
-        panels.append(_panel(canvas, f"fig3-{y_key}", f"Glass at 300 K: {axis}"))
+        panels.append(as_panel(canvas, f"fig3-{y_key}", f"Glass at 300 K: {axis}"))
     sources = "; ".join(sorted({row.source for row in measured.values()}))
     caption = (
         "The glass at 300 K: neutron total pair correlation function and partial g(r). "
@@ -496,11 +193,11 @@ def glass(evidence: Evidence) -> Drawing:
 
 def velocities(evidence: Evidence) -> Drawing:
     """Fig 4: partial velocity autocorrelation to 0.2 ps (insets NVE against NVT), and the VDOS."""
-    sketch = _Sketch(evidence)
-    aimd = _aimd_96(evidence)
+    sketch = Sketch(evidence)
+    aimd = _aimd(evidence, 96)
     panels = []
     for species in ("Si", "O"):
-        canvas, axes = _canvas()
+        canvas, axes = new_canvas()
         scale, window = 1 / FEMTOSECONDS_PER_PICOSECOND, (0.0, 0.2)
         key = f"vaf_{species}"
         outlines = sketch.draw(
@@ -508,43 +205,44 @@ def velocities(evidence: Evidence) -> Drawing:
         )
         if not outlines:
             continue
-        _fit(axes, outlines, floor=None)
+        fit_y(axes, outlines, floor=None)
         axes.set(xlabel="t (ps)", ylabel=f"VAF, {species}", xlim=window)
         axes.locator_params(axis="x", nbins=5)
         _with_inset(
             sketch, axes, outlines, (DEEPMD_96, NVE_96), "vaf_time_fs", key, x_scale=scale, x_range=window
         )
-        panels.append(_panel(canvas, f"fig4-vaf-{species}", f"Velocity autocorrelation of {species}"))
+        panels.append(as_panel(canvas, f"fig4-vaf-{species}", f"Velocity autocorrelation of {species}"))
     for species in ("Si", "O"):
-        canvas, axes = _canvas()
-        large = Series("vdos-2592", "deepmd-96-large", "DeePMD-96, N = 2592 (VDOS)")
+        canvas, axes = new_canvas()
+        large = Series("vdos-2592", "deepmd-96-large", "DeePMD-96", " (VDOS)")
         outlines = sketch.draw(
             axes, (*aimd, DEEPMD_96, large), "vdos_wavenumber_cm", f"vdos_{species}", x_range=(0.0, 1600.0)
         )
         if not outlines:
             continue
-        _fit(axes, outlines, floor=None)
+        fit_y(axes, outlines, floor=None)
         axes.set(xlabel="wavenumber (1/cm)", ylabel=f"VDOS, {species} (10⁻³ cm)", xlim=(0, 1600))
         axes.yaxis.set_major_formatter(lambda value, _: f"{1000 * value:g}")
-        panels.append(_panel(canvas, f"fig4-vdos-{species}", f"Vibrational density of states of {species}"))
+        panels.append(as_panel(canvas, f"fig4-vdos-{species}", f"Vibrational density of states of {species}"))
     caption = (
         "Partial velocity autocorrelation functions at 3000 K, N = 96, normalised to their start "
-        "(insets: NVE against NVT), and vibrational densities of states from them."
+        "(insets: NVE against NVT), and vibrational densities of states from them, each from all of its "
+        "correlation function: the shorter a run, the less it resolves."
     )
     return sketch.finish("fig4", "Fig 4. Velocity autocorrelation and VDOS", caption, panels)
 
 
 def displacements(evidence: Evidence) -> Drawing:
     """Fig 5: mean square displacement, log-log, with the same in linear scale inset."""
-    sketch = _Sketch(evidence)
-    aimd = _aimd_96(evidence)
+    sketch = Sketch(evidence)
+    aimd = _aimd(evidence, 96)
     series = (*aimd, BKS_96, DEEPMD_96)
     if "msd-long" in evidence:
         series = (*series, Series("msd-long", "deepmd-96-large", "DeePMD-96, long run"))
     scale = 1 / FEMTOSECONDS_PER_PICOSECOND
     panels = []
     for species in ("Si", "O"):
-        canvas, axes = _canvas((4.1, 3.3))
+        canvas, axes = new_canvas((4.1, 3.3))
         axes.set(xscale="log", yscale="log", xlabel="t (ps)", ylabel=f"MSD, {species} (Å²)")
         axes.minorticks_off()
         key = f"msd_{species}"
@@ -564,12 +262,12 @@ def displacements(evidence: Evidence) -> Drawing:
         floor = (math.log10(above) - share * math.log10(highest * 2)) / (1 - share)
         axes.set(xlim=(shortest, longest), ylim=(min(10**floor, lowest / 2), highest * 2))
         inset = axes.inset_axes((0.56, 0.13, 0.41, 0.36))
-        _dress(inset, font_points=6.5)
+        dress(inset, font_points=6.5)
         inner = sketch.draw(inset, series, "msd_time_fs", key, x_scale=scale, in_legend=False)
-        _fit(inset, inner)
+        fit_y(inset, inner)
         inset.set_xlim(0, longest)
         inset.locator_params(nbins=4)
-        panels.append(_panel(canvas, f"fig5-{species}", f"Mean square displacement of {species}"))
+        panels.append(as_panel(canvas, f"fig5-{species}", f"Mean square displacement of {species}"))
     caption = "Mean square displacement at 3000 K, double logarithmic; insets: the same in linear scales."
     return sketch.finish("fig5", "Fig 5. Mean square displacement", caption, panels)
 
@@ -582,30 +280,58 @@ PARITY = (
 
 
 def parity(evidence: Evidence) -> Drawing:
-    """Held-out forces, predicted against PBE, and their rms error at each temperature.
-
-    Bars are 95% Student intervals over melts (the unit that was held out), on the mean square error.
-    """
-    sketch = _Sketch(evidence)
-    panels: list[Panel] = []
-    errors_canvas, errors_axes = _canvas()
-    scale_drawn = False
-    for offset, series in enumerate(PARITY):
+    """Held-out forces, predicted against PBE; rms errors of forces and energies at each temperature."""
+    sketch = Sketch(evidence)
+    panels: list[Panel | None] = []
+    found: list[tuple[Series, list[Observation]]] = []
+    for series in PARITY:
         try:
-            heldout = evidence.heldout(series.label)
+            found.append((series, evidence.heldout(series.label)))
         except UNAVAILABLE as reason:
             sketch.missing[series.text] = str(reason)
             continue
         sketch.drawn[series.text] = series
-        reference = np.concatenate([np.ravel(one["forces_reference"]) for one in heldout])
-        predicted = np.concatenate([np.ravel(one["forces_predicted"]) for one in heldout])
+        reference, predicted = (
+            np.concatenate([np.ravel(one[key]) for one in found[-1][1]])
+            for key in ("forces_reference", "forces_predicted")
+        )
         panels.append(_force_density(series, reference, predicted))
-        temperatures, errors, lower, upper, magnitude = _force_errors(heldout)
-        shift = 25.0 * (offset - 1)  # K, so that bars of two potentials do not cover each other
-        errors_axes.errorbar(
-            temperatures + shift,
-            errors,
-            yerr=[errors - lower, upper - errors],
+    if found:
+        errors = [(series, seeds[0], *frame_errors(seeds)) for series, seeds in found]
+        forces = [(series, by_temperature(one, force, root_mean)) for series, one, force, _, _ in errors]
+        energies = [(series, by_temperature(one, energy, spread)) for series, one, _, _, energy in errors]
+        _, heldout, _, size, _ = errors[0]
+        scale = by_temperature(heldout, size, root_mean)
+        for name, axis, points, dashes in (
+            ("parity-temperature", "rms force error (eV/Å)", forces, scale),
+            ("parity-energy", "sd of energy error (meV/atom)", energies, None),
+        ):
+            panels.append(_errors_by_temperature(name, axis, points, scale=dashes))
+    sizes = sorted({int(size) for _, seeds in found for size in np.unique(seeds[0]["n_atoms"])})
+    caption = (
+        f"Held-out melts of N = {' and '.join(map(str, sizes))} atoms, predictions against PBE. Forces "
+        "(denser: more atoms; diagonal: perfect); then by temperature the rms error of a force component "
+        "(grey dashes: the rms of the PBE force components themselves), and the standard deviation of the "
+        "energy error. Bars: 95% intervals over melts, seeds averaged by frame; a single frame has none."
+    )
+    return sketch.finish("parity", "Held-out forces and energies", caption, panels)
+
+
+def _errors_by_temperature(
+    name: str, axis: str, points: Sequence[tuple[Series, ByTemperature]], *, scale: ByTemperature | None
+) -> Panel | None:
+    """Values with intervals at each temperature, a colour for each potential; `scale` as grey dashes.
+
+    None where no temperature has a value: energies of single frames have no spread.
+    """
+    canvas, axes = new_canvas()
+    axes.set(xlabel="T (K)", ylabel=axis, yscale="log")
+    for place, (series, found) in enumerate(points):
+        shift = 60.0 * (place - (len(points) - 1) / 2)  # K, so that bars do not cover each other
+        axes.errorbar(
+            found.temperatures_K + shift,
+            found.values,
+            yerr=[np.minimum(found.half_widths, 0.999 * found.values), found.half_widths],
             color=INKS[METHODS[series.method].colour].light,
             marker="o",
             markersize=3.5,
@@ -613,36 +339,26 @@ def parity(evidence: Evidence) -> Drawing:
             elinewidth=1.1,
             capsize=2,
         )
-        if not scale_drawn:
-            errors_axes.plot(
-                temperatures, magnitude, color=INKS["muted"].light, marker="_", markersize=14, linewidth=0
-            )
-            scale_drawn = True
-    if panels:
-        errors_axes.set_xticks(temperatures)
-        errors_axes.set(xlabel="T (K)", ylabel="rms force error (eV/Å)", yscale="log")
-        errors_axes.margins(x=0.08, y=0.15)
-        _plain_log_ticks(errors_axes)
-        panels.append(_panel(errors_canvas, "parity-temperature", "Rms force error at each temperature"))
-    caption = (
-        "Forces on held-out melts, predicted against PBE (denser: more atoms; diagonal: perfect), "
-        "and the rms error of a force component at each temperature with its 95% interval over runs; "
-        "grey dashes: the rms of the PBE force components themselves."
-    )
-    return sketch.finish("parity", "Held-out forces", caption, panels)
-
-
-def _plain_log_ticks(axes: Axes) -> None:
-    """Ticks at 1, 2 and 5 per decade, written as plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    drawn = [found for _, found in points]
+    if scale is not None:
+        drawn.append(scale)
+        axes.plot(
+            scale.temperatures_K, scale.values, color=INKS["muted"].light, marker="_", markersize=14,
+            linewidth=0,
+        )  # fmt: skip
+    # A bar over two melts can reach to zero: the values set the scale.
+    values = np.concatenate([found.values for found in drawn])
+    if np.isnan(values).all():
+        return None
+    axes.set_ylim(np.nanmin(values) / 2.5, np.nanmax(values) * 1.8)
+    axes.set_xticks(np.unique(np.concatenate([found.temperatures_K for found in drawn])))
+    axes.margins(x=0.08)
+    plain_log_ticks(axes)
+    return as_panel(canvas, name, f"{axis} at each temperature")
 
 
 def _force_density(series: Series, reference: Array, predicted: Array) -> Panel:
-    canvas, axes = _canvas()
+    canvas, axes = new_canvas()
     reach = float(np.quantile(np.abs(reference), 0.9995))
     counts, _, _ = np.histogram2d(reference, predicted, bins=110, range=[[-reach, reach]] * 2)
     colour = INKS[METHODS[series.method].colour].light
@@ -657,35 +373,64 @@ def _force_density(series: Series, reference: Array, predicted: Array) -> Panel:
         color=INKS["ink"].light,
     )  # fmt: skip
     axes.set(xlabel="PBE force component (eV/Å)", ylabel=f"{series.text} (eV/Å)")
-    return _panel(canvas, f"parity-{series.method}", f"Held-out forces by {series.text} against PBE")
+    return as_panel(canvas, f"parity-{series.method}", f"Held-out forces by {series.text} against PBE")
 
 
-def _force_errors(heldout: Sequence[Observation]) -> tuple[Array, Array, Array, Array, Array]:
-    """Temperatures, rms force errors with their interval's ends, and the rms of the reference forces."""
-    from scipy import stats
+def frame_errors(seeds: Sequence[Observation]) -> tuple[Array, Array, Array]:
+    """Of each held-out frame: mean square force error, mean square force, and the energies' errors per atom.
 
-    squares: dict[float, dict[tuple[int, str], list[tuple[float, float]]]] = {}
-    for number, one in enumerate(heldout):
+    Squares in (eV/A)^2 averaged over seeds, shape (frames,); energies in meV/atom, shape (frames, seeds).
+    """
+    squares, energies = [], []
+    for one in seeds:
         frame = np.asarray(one["frame"])
         atoms = np.bincount(frame)
-        error = np.bincount(frame, ((one["forces_predicted"] - one["forces_reference"]) ** 2).mean(axis=1))
-        size = np.bincount(frame, (np.asarray(one["forces_reference"]) ** 2).mean(axis=1))
-        for index, (temperature, melt) in enumerate(zip(one["temperature_K"], one["melt"], strict=True)):
-            of_melt = squares.setdefault(float(temperature), {}).setdefault((number, str(melt)), [])
-            of_melt.append((float(error[index] / atoms[index]), float(size[index] / atoms[index])))
-    rows = []
-    for temperature in sorted(squares):
-        means = np.array([np.mean(frames, axis=0) for frames in squares[temperature].values()])
-        error, size = means.mean(axis=0)
-        half = math.nan
-        if len(means) > 1:
-            factor = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(means) - 1))
-            half = factor * float(means[:, 0].std(ddof=1)) / math.sqrt(len(means))
-        half = min(0.0 if math.isnan(half) else half, 0.99 * error)
-        rows.append((temperature, error, error - half, error + half, size))
-    temperatures, *mean_squares = np.array(rows).T
-    error, low, high, size = (np.sqrt(values) for values in mean_squares)
-    return temperatures, error, low, high, size
+        squares.append(
+            [
+                np.bincount(frame, (forces**2).mean(axis=1)) / atoms
+                for forces in (one["forces_predicted"] - one["forces_reference"], one["forces_reference"])
+            ]
+        )
+        energies.append(1000 * (one["energy_predicted_eV"] - one["energy_reference_eV"]) / one["n_atoms"])
+    error, size = np.mean(squares, axis=0)
+    return error, size, np.stack(energies, axis=1)
+
+
+def root_mean(groups: Groups) -> float:
+    """Root of the mean of squares."""
+    return math.sqrt(float(mean_of(groups)))
+
+
+def spread(groups: Groups) -> float:
+    """Standard deviation of energies' errors: every training has a zero of energy of its own."""
+    return math.sqrt(float(np.concatenate(groups).var(axis=0).mean()))
+
+
+@dataclass(frozen=True)
+class ByTemperature:
+    """Numbers at each temperature with half of their 95% intervals; NaN where frames are too few."""
+
+    temperatures_K: Array
+    values: Array
+    half_widths: Array
+
+
+def by_temperature(
+    heldout: Observation, of_frame: Array, function: Callable[[Groups], float]
+) -> ByTemperature:
+    """A function of the frames of each temperature; melts are the units, as in the claim."""
+    values, halves = [], []
+    temperatures = np.unique(heldout["temperature_K"])
+    for temperature in temperatures:
+        chosen = heldout["temperature_K"] == temperature
+        melts = [of_frame[chosen & (heldout["melt"] == melt)] for melt in np.unique(heldout["melt"][chosen])]
+        values.append(function(melts) or math.nan)  # 0 is the spread of a single frame
+        try:
+            found = estimate(lambda s: function(s["melts"]), {"melts": melts})
+            halves.append((found.ci_high - found.ci_low) / 2)
+        except NotTested:
+            halves.append(math.nan)
+    return ByTemperature(temperatures, np.array(values), np.array(halves))
 
 
 TRAINING = (
@@ -698,8 +443,8 @@ def training(evidence: Evidence) -> Drawing:
     """Rms force error on held-out frames against training steps, one line per seed."""
     import pandas as pd
 
-    sketch = _Sketch(evidence)
-    canvas, axes = _canvas()
+    sketch = Sketch(evidence)
+    canvas, axes = new_canvas()
     for series in TRAINING:
         try:
             trainings = evidence.train(series.label)
@@ -722,8 +467,8 @@ def training(evidence: Evidence) -> Drawing:
         axes.locator_params(axis="x", nbins=5)
         axes.set(xlabel="training step", ylabel="held-out rms force error (eV/Å)", yscale="log")
         axes.margins(x=0.02, y=0.06)
-        _plain_log_ticks(axes)
-        panels.append(_panel(canvas, "training", "Held-out force error against training steps"))
+        plain_log_ticks(axes)
+        panels.append(as_panel(canvas, "training", "Held-out force error against training steps"))
     caption = "Rms force error on held-out batches while the potentials trained, one line per seed."
     return sketch.finish("training", "Error while training", caption, panels)
 
@@ -739,7 +484,7 @@ PRECISIONS: Mapping[str, tuple[str, tuple[float, ...], float]] = {
 
 def learning_curve(evidence: Evidence) -> Drawing:
     """Held-out error against training frames, and against steps by precision; every seed a dot."""
-    sketch = _Sketch(evidence)
+    sketch = Sketch(evidence)
     panels: list[Panel] = []
     points = _trained_points(sketch, LEARNING)
     for quantity, text in (
@@ -748,19 +493,19 @@ def learning_curve(evidence: Evidence) -> Drawing:
     ):
         if not points:
             break
-        canvas, axes = _canvas()
+        canvas, axes = new_canvas()
         _seeds(axes, points, "train_frames", quantity, dash=METHODS[LEARNING.method].dash)
         frames = sorted({point["train_frames"] for point in points})
         axes.set(xscale="log", yscale="log", xlabel="training frames", ylabel=f"held-out rms {text}")
         axes.minorticks_off()
         axes.set_xticks(frames, [str(number) for number in frames])
         axes.margins(0.08)
-        _plain_log_ticks(axes)
+        plain_log_ticks(axes)
         name = "learning-" + quantity.partition("_")[0]
-        panels.append(_panel(canvas, name, f"Held-out {text} against the number of training frames"))
+        panels.append(as_panel(canvas, name, f"Held-out {text} against the number of training frames"))
     settings = _trained_points(sketch, SETTINGS)
     if settings:
-        canvas, axes = _canvas()
+        canvas, axes = new_canvas()
         for precision, (marker, dash, beside) in PRECISIONS.items():
             of_kind = [
                 {**point, "place": point["steps"] * beside}
@@ -781,8 +526,10 @@ def learning_curve(evidence: Evidence) -> Drawing:
         lengths = sorted({point["steps"] for point in settings})
         axes.set_xticks(lengths, [f"{number:g}" for number in lengths])
         axes.margins(x=0.25, y=0.15)
-        _plain_log_ticks(axes)
-        panels.append(_panel(canvas, "learning-settings", "Held-out force error against steps and precision"))
+        plain_log_ticks(axes)
+        panels.append(
+            as_panel(canvas, "learning-settings", "Held-out force error against steps and precision")
+        )
     caption = (
         "Errors on the same held-out frames (energies without their mean): every seed, with its own draw of "
         "the frames, is a dot, the line joins their root mean squares. Grey dots: an error that falls as the "
@@ -791,7 +538,7 @@ def learning_curve(evidence: Evidence) -> Drawing:
     return sketch.finish("learning-curve", "Error against training data and settings", caption, panels)
 
 
-def _trained_points(sketch: _Sketch, series: Series) -> list[dict[str, float]]:
+def _trained_points(sketch: Sketch, series: Series) -> list[dict[str, float]]:
     """How each training of a label was made (`parity.json`), with its held-out errors."""
     try:
         found = [one.facts for one in sketch.evidence.heldout(series.label)]
@@ -859,8 +606,8 @@ def draw_cost(
     size_inches: tuple[float, float] = PANEL_INCHES,
 ) -> Drawing:
     """The cost figure of measured points, with fits; `anchors` (N, us/step/atom) are others' figures."""
-    sketch = _Sketch(Evidence({}))
-    canvas, axes = _canvas(size_inches)
+    sketch = Sketch(Evidence({}))
+    canvas, axes = new_canvas(size_inches)
     axes.set(xscale="log", yscale="log", xlabel="atoms", ylabel="µs / step / atom")
     axes.minorticks_off()
     drawn_sizes = set()
@@ -888,7 +635,9 @@ def draw_cost(
         "Wall time of all cores in use per MD step and atom, every sample a dot. Lines: t = a + bN, and "
         "t = cN^p for AIMD, dotted where it is extrapolated."
     )
-    panel = _panel(canvas, "cost", "Cost of molecular dynamics per step and atom against the number of atoms")
+    panel = as_panel(
+        canvas, "cost", "Cost of molecular dynamics per step and atom against the number of atoms"
+    )
     return sketch.finish("cost", "Cost", caption, [panel] if drawn_sizes else [])
 
 
@@ -916,8 +665,8 @@ def _cost_fit(engine: str, per_atom: Mapping[int, Sequence[float]], x: Array) ->
 def draw_all(evidence: Evidence) -> list[Drawing]:
     """Every figure of the report, in the paper's order; one without data has no panels but says why."""
     return [
-        radial_distributions(evidence),
-        angle_distributions(evidence),
+        *(radial_distributions(evidence, size) for size in SIZES),
+        *(angle_distributions(evidence, size) for size in SIZES),
         glass(evidence),
         velocities(evidence),
         displacements(evidence),

@@ -293,6 +293,7 @@ class ClaimSession:
         """The table of claims."""
         from collections import Counter
 
+        from suite.report import headline
         from suite.verdict import Verdict
 
         terminalreporter.section(f"claims at tier {self.campaign.tier}")
@@ -304,10 +305,7 @@ class ClaimSession:
         for (claim_id, reason), atoms in untested.items():
             name = f"{claim_id} ({atoms} atom{'s' if atoms > 1 else ''})"
             terminalreporter.write_line(f"{Verdict.NOT_TESTED:<13} {name:<48} {reason}")
-        counts = Counter(str(result.verdict) for result in self.results)
-        terminalreporter.write_line(
-            ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
-        )
+        terminalreporter.write_line(headline((result.claim, result.verdict) for result in self.results))
         terminalreporter.write_line(f"report: {self.directory / 'report.html'}")
 
 

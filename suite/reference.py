@@ -113,6 +113,7 @@ def aimd_reference(
     start_difference: Callable[[Curves, Curves], Estimate],
     band: Band,
     static: bool,
+    unit: str = "",
 ) -> Curves:
     """What AIMD says about `liquid-SIZE-nvt`, if it may be asked: it is of that temperature and density.
 
@@ -120,7 +121,7 @@ def aimd_reference(
     they overlap (`overlap_lacks`). Otherwise AIMD started from NNP and from BKS configurations must both be
     there, at least four runs of one and two of the other, at their temperature, and agree within `band`
     (the 95% interval of `start_difference` inside it): short AIMD keeps the network it was started from.
-    Both are then the reference together.
+    Both are then the reference together. `unit` is that of the difference, for the message.
 
     Raises:
         NotTested: no reference, one of another state or too few runs, or the start decides.
@@ -162,7 +163,7 @@ def aimd_reference(
         known = "the start decides" if verdict is Verdict.FAIL else "whether the start decides is not known"
         raise NotTested(
             f"{known}: AIMD from NNP and from BKS configurations are {apart.value:.3g} apart "
-            f"({apart.ci_low:.3g} to {apart.ci_high:.3g}); {why}{thin}"
+            f"({apart.ci_low:.3g} to {apart.ci_high:.3g}{unit and f' {unit}'}); {why}{thin}"
         )
     return Curves(from_nnp.x, from_nnp.groups + from_bks.groups)
 

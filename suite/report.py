@@ -24,6 +24,8 @@ CLAIMS_FILE = "claims.json"
 REPORT_FILE = "report.html"
 FIGURES_FOLDER = "figures"
 PRECONDITION = "precondition"  # the claim that judges the runs themselves
+PAPER = "the paper's claims"
+KINDS = {PRECONDITION: "preconditions", "fault": "planted faults"}  # claims that are not the paper's
 NO_NUMBER = "–"
 
 
@@ -80,6 +82,24 @@ def number(value: float | None, half_width: float | None = None) -> str:
     return f"{value:.0f}" if -3 < decimals < 0 else f"{value:.3g}"
 
 
+def tally(outcomes: Iterable[tuple[str, str]]) -> dict[str, Counter[str]]:
+    """Verdicts by what they are about, the paper's claims first; outcomes are (claim, verdict) of atoms."""
+    counts: dict[str, Counter[str]] = {kind: Counter() for kind in (PAPER, *KINDS.values())}
+    for claim, verdict in outcomes:
+        counts[KINDS.get(claim, PAPER)][verdict] += 1
+    return counts
+
+
+def counts_text(counts: Counter[str]) -> str:
+    """Verdicts and their numbers in one order, e.g. `38 PASS, 2 FAIL`."""
+    return ", ".join(f"{counts[word]} {word}" for word in STATES if counts[word])
+
+
+def headline(outcomes: Iterable[tuple[str, str]]) -> str:
+    """The counts in one line, apart: a precondition or a caught fault is no claim of the paper that holds."""
+    return "; ".join(f"{kind}: {counts_text(found)}" for kind, found in tally(outcomes).items() if found)
+
+
 def page_template(name: str) -> Template:
     """A page's template of this folder."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -127,13 +147,15 @@ def bar(claim: Mapping[str, Any]) -> Bar | None:
 
 
 def interval_text(claim: Mapping[str, Any]) -> str:
-    """Value and 95% interval, e.g. `1.612 [1.608, 1.616]`; no line break inside the brackets."""
+    """Value and 95% interval, e.g. `1.612 [1.608, 1.616]`, no line break inside; a count has none."""
     value, low, high = claim["value"], claim["ci_low"], claim["ci_high"]
     if _finite(value) is None:
         return NO_NUMBER
     if _finite(low) is None or _finite(high) is None:
         return number(value)
     half = (high - low) / 2
+    if half == 0:
+        return number(value)
     return f"{number(value, half)} [{number(low, half)},\u00a0{number(high, half)}]"
 
 
@@ -154,10 +176,13 @@ def _row(claim: Mapping[str, Any], shared_deviations: Sequence[str]) -> dict[str
             f"{', '.join(STATES)}"
         )
     seconds = _finite(claim["seconds"])
+    words = ("statement", "comparison", "distance", "why_band", "reason")
     return {
         **claim,
-        "unit": re.sub(r"\bA\b", "Å", claim["unit"]),
+        **{key: re.sub(r"(?<=\d )A\b", "Å", claim[key]) for key in words},
+        "unit": re.sub(r"\bA\b", "Å", claim["unit"]).replace("deg", "°"),
         "shown": STATES[claim["verdict"]],
+        "doubted": False,
         "own_deviations": [text for text in claim["deviations"] if text not in shared_deviations],
         "interval": interval_text(claim),
         "band": band_text(claim),
@@ -168,10 +193,26 @@ def _row(claim: Mapping[str, Any], shared_deviations: Sequence[str]) -> dict[str
     }
 
 
-def _groups(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows under their claim, in the order of the file."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+def _doubts(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], Counter[str]]]:
+    """Preconditions that failed, each with the PASSes whose reason names it, counted by claim, and marked."""
+    found = []
     for row in rows:
+        if row["claim"] != PRECONDITION or row["verdict"] != Verdict.FAIL:
+            continue
+        named = re.compile(re.escape(row["id"]) + r"(?![\w/-])")
+        rests = [
+            other for other in rows if other["verdict"] == Verdict.PASS and named.search(other["reason"])
+        ]
+        for other in rests:
+            other["doubted"] = True
+        found.append((row, Counter(str(other["claim"]) for other in rests)))
+    return found
+
+
+def _groups(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows under their claim: preconditions first, since the others rest on them, then as in the file."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row["claim"] != PRECONDITION):
         groups.setdefault(row["claim"], []).append(row)
     return [
         {
@@ -189,19 +230,21 @@ def _groups(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _untested(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Reason -> claims, the most frequent reason first."""
+    """Reason -> claims, the most frequent reason first; those that differ in a measured number are one."""
     reasons: dict[str, list[str]] = {}
     for row in rows:
         if row["verdict"] in (Verdict.NOT_TESTED, Verdict.PENDING, Verdict.ERROR):
-            reasons.setdefault(row["reason"], []).append(row["id"])
+            reason = re.sub(r"-?\d+\.\d+(e-\d+)?|\d+(?= times the data)", "…", row["reason"])
+            reasons.setdefault(reason, []).append(row["id"])
     return sorted(reasons.items(), key=lambda item: -len(item[1]))
 
 
 def _conclusions(
-    rows: Sequence[Mapping[str, Any]], *, tier: str, deviations: Sequence[str]
+    rows: Sequence[Mapping[str, Any]], *, tier: str, deviations: Sequence[str], doubted: bool
 ) -> dict[str, list[str]]:
-    """What the verdicts allow a reader to say, and what they do not."""
-    atoms = Counter(str(row["claim"]) for row in rows)
+    """What the verdicts on the paper's claims allow a reader to say, and what they do not."""
+    rows = [row for row in rows if row["claim"] not in KINDS]
+    comparisons = Counter(str(row["claim"]) for row in rows)
     found = {
         word: Counter(str(row["claim"]) for row in rows if row["verdict"] == word)
         for word in (Verdict.PASS, Verdict.FAIL)
@@ -209,19 +252,19 @@ def _conclusions(
     passed, failed = found[Verdict.PASS], found[Verdict.FAIL]
 
     def named(counts: Mapping[str, int]) -> str:
-        return ", ".join(f"{claim} ({count} of {atoms[claim]})" for claim, count in counts.items())
+        return ", ".join(f"{claim} ({count} of {comparisons[claim]})" for claim, count in counts.items())
 
     may, may_not = [], []
     if unfailed := {claim: count for claim, count in passed.items() if claim not in failed}:
-        may.append(f"Some atoms pass and none fails, of: {named(unfailed)}.")
+        may.append(f"Some comparisons pass and none fails, of: {named(unfailed)}.")
     if failed:
-        may.append(f"Some atoms fail, of: {named(failed)}.")
+        may.append(f"Some comparisons fail, of: {named(failed)}.")
     if may:
         may.append("All of it is about what this run made or was given, with the deviations listed here.")
     else:
         may.append("Nothing was decided: the page shows the path, not the paper.")
-    if PRECONDITION in failed:
-        may_not.append("Anything from the runs whose physical preconditions failed: see the first claims.")
+    if doubted:
+        may_not.append("Anything from a run whose physical preconditions failed: listed above, marked below.")
     if failed and deviations:
         may_not.append("That a FAIL refutes the paper, where one of the deviations could be its cause.")
     if passed and tier != "paper":
@@ -230,8 +273,8 @@ def _conclusions(
     if undecided:
         may_not.append(f"Anything, either way, about what is not PASS or FAIL ({undecided} of {len(rows)}).")
     may_not.append(
-        "That a whole claim of the paper holds because one of its atoms does, or that a few failures among "
-        "many 95% intervals mean more than chance: the family-wise p is in the table."
+        "That a whole claim of the paper holds because one of its comparisons does, or that a few failures "
+        "among many 95% intervals mean more than chance: the family-wise p is in the table."
     )
     return {"may": may, "may_not": may_not}
 
@@ -267,8 +310,9 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
 
     Raises SuiteError when `claims.json` is missing, of another schema or carries an unknown verdict.
     """
-    from suite.figures import INKS, METHODS, draw_all
-    from suite.tables import diffusion_table, reference_table
+    from suite.figures import draw_all
+    from suite.plotting import INKS, METHODS
+    from suite.tables import diffusion_table, glass_table, reference_table
 
     source = results_directory / CLAIMS_FILE
     if not source.is_file():
@@ -278,6 +322,8 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
         raise SuiteError(f"{source}: found schema {results.get('schema')!r}, expected {SCHEMA}")
     rows = [_row(claim, results["deviations"]) for claim in results["claims"]]
     counts = Counter(row["verdict"] for row in rows)
+    kinds = tally((row["claim"], row["verdict"]) for row in rows)
+    doubts = _doubts(rows)
     drawings = draw_all(evidence)
     folder = results_directory / FIGURES_FOLDER
     folder.mkdir(exist_ok=True)
@@ -292,14 +338,20 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
         date=results["date"],
         machine=", ".join(f"{key} {value}" for key, value in provenance["hardware"].items()),
         verdicts=[(state, counts[word]) for word, state in STATES.items()],
-        total=len(rows),
-        conclusions=_conclusions(rows, tier=results["tier"], deviations=results["deviations"]),
+        paper=[(state, kinds[PAPER][word]) for word, state in STATES.items()],
+        apart=[(kind, counts_text(kinds[kind])) for kind in KINDS.values() if kinds[kind]],
+        totals=[(kind, found.total()) for kind, found in kinds.items() if found],
+        doubts=doubts,
+        conclusions=_conclusions(
+            rows, tier=results["tier"], deviations=results["deviations"], doubted=bool(doubts)
+        ),
         groups=_groups(rows),
         untested=_untested(rows),
         matrix=_fault_matrix(results["faults"], rows),
         drawings=drawings,
         reference=reference_table(evidence, number),
         diffusion=diffusion_table(evidence),
+        glass=glass_table(evidence, number),
         inks=INKS,
         methods=METHODS,
         provenance=[(key.replace("_", " "), _flat(value)) for key, value in provenance.items()],

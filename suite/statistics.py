@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -30,6 +30,7 @@ Array: TypeAlias = np.ndarray
 Groups: TypeAlias = Sequence[Array]
 
 REPLICA_UNITS = 4
+INEFFICIENCY_PLACES = 24  # along a curve; their mean is what the whole curve uses
 CONFIDENCE = 0.95
 
 
@@ -57,9 +58,7 @@ class Estimate:
     @classmethod
     def from_error(cls, value: float, *, standard_error: float, degrees_of_freedom: float) -> Estimate:
         """A t interval around `value`."""
-        from scipy.stats import t
-
-        half = float(t.ppf(0.5 + CONFIDENCE / 2, degrees_of_freedom)) * standard_error
+        half = student(degrees_of_freedom) * standard_error
         return cls(
             float(value),
             float(standard_error),
@@ -75,6 +74,13 @@ class Estimate:
         half = self.ci_high - self.ci_low
         error = self.standard_error * (high - low) / half if half > 0 else 0.0
         return replace(self, value=function(self.value), standard_error=error, ci_low=low, ci_high=high)
+
+
+def student(degrees_of_freedom: float) -> float:
+    """Half width of the 95% interval in standard errors."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.5 + CONFIDENCE / 2, degrees_of_freedom))
 
 
 def mean_of(groups: Groups) -> Array:
@@ -121,6 +127,28 @@ def estimate_mean(groups: Groups) -> Estimate:
     return estimate(lambda samples: float(mean_of(samples["all"])), {"all": groups})
 
 
+def mean_interval(groups: Groups) -> tuple[Array, Array]:
+    """Mean of curves and its pointwise 95% half width, groups of shape (blocks, points).
+
+    Point by point the interval of `estimate_mean`, in closed form; but blocks of too few groups count as
+    many as their inefficiency leaves on average along the curve, where one point's is too noisy to draw.
+
+    Raises:
+        NotTested: one block of one replica, which carries no error bar.
+    """
+    lengths = np.array([len(group) for group in groups])
+    mean = mean_of(groups)
+    if lengths.sum() < 2:
+        raise NotTested("one block of one replica has no error bar")
+    if len(groups) < REPLICA_UNITS:
+        variance, freedom = _variance_of_mean(groups)
+    else:
+        squares = np.array([(np.mean(group, axis=0) - mean) ** 2 for group in groups])
+        weights = lengths / (lengths.sum() - lengths)  # unequal runs weigh by their length
+        variance, freedom = weights @ squares / len(groups), len(groups) - 1
+    return mean, student(freedom) * np.sqrt(variance)
+
+
 def _jackknife(
     function: Callable[[Mapping[str, Groups]], float],
     samples: Mapping[str, Groups],
@@ -152,15 +180,18 @@ def _jackknife(
     return _variance_of_mean(influence)
 
 
-def _variance_of_mean(groups: Groups) -> tuple[float, float]:
-    """Variance of the mean of correlated scalars, and its degrees of freedom.
+def _variance_of_mean(groups: Groups) -> tuple[Any, float]:
+    """Variance of the mean of correlated scalars or curves, pointwise, and its degrees of freedom.
 
     Blind to what is frozen over a whole replica (the network of a viscous liquid): tiers give the runs that
     claims rest on at least `REPLICA_UNITS` replicas, which then are the units.
     """
     total = sum(len(group) for group in groups)
-    squares = float(np.sum((np.concatenate(groups) - mean_of(groups)) ** 2))
-    effective = max(total / inefficiency(groups), 2.0)
+    squares = np.sum((np.concatenate(groups) - mean_of(groups)) ** 2, axis=0)
+    flat = [np.reshape(group, (len(group), -1)) for group in groups]
+    places = np.linspace(0, flat[0].shape[1] - 1, min(flat[0].shape[1], INEFFICIENCY_PLACES)).astype(int)
+    spans = [inefficiency([group[:, place] for group in flat]) for place in places]
+    effective = max(total / float(np.mean(spans)), 2.0)
     return squares / (total * (effective - 1)), effective - 1
 
 

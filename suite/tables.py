@@ -1,4 +1,4 @@
-"""Two tables of the report: what the reference is, beside what is known of silica; and diffusion.
+"""Tables of the report: the reference and the glass beside what is known of silica, and diffusion.
 
 They inform and decide nothing. Known numbers come from `reference/experiment`, with their certainty: M is
 remembered, and never gates anything.
@@ -32,6 +32,11 @@ REFERENCES = {
     "reference-216-bks": "AIMD from BKS starts, N = 216",
     "reference-reweighted": "PBE single points, reweighted",
     "aimd-training": "AIMD that trains, judges nothing",
+}
+GLASSES = {
+    "glass-96": "DeePMD-96",
+    "glass-216": "DeePMD-216",
+    "glass-96-at-5832": "DeePMD-96 in the box of DeePMD-216",
 }
 SPECIES = ("Si", "O")
 # Runs that could show diffusion, in the order of the table.
@@ -87,9 +92,13 @@ def _first_maximum(triplet: str) -> Callable[[Sequence[Observation]], Estimate]:
     return _of_curves(badf_reader(triplet), position)
 
 
-def _coordination(key: str) -> Callable[[Sequence[Observation]], Estimate]:
+def _coordination(key: str, *, fold: int | None = None) -> Callable[[Sequence[Observation]], Estimate]:
+    """Mean number of neighbours, or the percentage of atoms that have `fold`."""
+
     def number(groups: Groups) -> float:
         shares = mean_of(groups)
+        if fold is not None:
+            return float(100 * shares[fold] / shares.sum())
         return float(shares @ np.arange(len(shares)) / shares.sum())
 
     def measure(runs: Sequence[Observation]) -> Estimate:
@@ -106,6 +115,11 @@ def _count(key: str, *, factor: float = 1.0) -> Callable[[Sequence[Observation]]
         return estimate(lambda s: float(mean_of(s["runs"])), {"runs": blocks})
 
     return measure
+
+
+def _two_rings(runs: Sequence[Observation]) -> Estimate:
+    """Pairs of Si that share two O, for each hundred Si: glasses differ in N."""
+    return _count("two_rings", factor=100 / runs[0].facts["n_si"])(runs)
 
 
 def _temperature(runs: Sequence[Observation]) -> Estimate:
@@ -129,6 +143,28 @@ QUANTITIES = (
     Quantity("Si-O-Si, standard deviation", "°", _angle("Si-O-Si", 1)),
     Quantity("2-rings (two Si sharing two O) in a frame", "", _count("two_rings")),
     Quantity("Si-Si pairs below 2.5 Å in a frame", "", _count("sisi_below_2.5"), ("pbe-melt-trapped-Si-Si",)),
+)
+
+GLASS_QUANTITIES = (
+    Quantity("temperature", "K", _temperature),
+    Quantity("first Si-O peak of g(r)", "Å", _peak("Si-O"), ("bond-Si-O",)),
+    Quantity("first O-O peak of g(r)", "Å", _peak("O-O"), ("bond-O-O",)),
+    Quantity("first Si-Si peak of g(r) above 2.7 Å", "Å", _peak("Si-Si"), ("bond-Si-Si",)),
+    Quantity("O around Si", "", _coordination("coordination_SiO"), ("coordination-Si-O",)),
+    Quantity("Si with 3 O", "%", _coordination("coordination_SiO", fold=3)),
+    Quantity("Si with 5 O", "%", _coordination("coordination_SiO", fold=5)),
+    Quantity("Si around O", "", _coordination("coordination_OSi"), ("coordination-O-Si",)),
+    Quantity("O with 1 Si", "%", _coordination("coordination_OSi", fold=1)),
+    Quantity("O with 3 Si", "%", _coordination("coordination_OSi", fold=3)),
+    Quantity("2-rings (two Si sharing two O) per 100 Si", "", _two_rings),
+    Quantity("O-Si-O, mean", "°", _angle("O-Si-O", 0), ("angle-O-Si-O",)),
+    Quantity("Si-O-Si, mean", "°", _angle("Si-O-Si", 0), ("angle-Si-O-Si-17O", "angle-Si-O-Si-29Si")),
+    Quantity(
+        "Si-O-Si, standard deviation",
+        "°",
+        _angle("Si-O-Si", 1),
+        ("angle-sd-Si-O-Si-17O", "angle-sd-Si-O-Si-29Si"),
+    ),
 )
 
 
@@ -155,13 +191,38 @@ def reference_table(evidence: Evidence, number: Callable[..., str]) -> Table:
             continue
         if label == "reference-reweighted":
             notes.extend(_overlap(title, run.facts) for run in runs[title])
+    return Table(("", *runs, "known"), _lines(QUANTITIES, runs, number) if runs else (), tuple(notes))
+
+
+def glass_table(evidence: Evidence, number: Callable[..., str]) -> Table:
+    """The glasses of this run, quantity by quantity with 95% half widths, beside experiment; empty without.
+
+    `number(value, half_width)` writes a number.
+    """
+    runs = {}
+    for label, title in GLASSES.items():
+        try:
+            found = evidence.observables(label)
+        except UNAVAILABLE:
+            continue
+        facts = found[0].facts
+        quenches = f"{len(found)} quench{'es' * (len(found) > 1)}"
+        made = f"N = {facts['n_atoms']}, {facts['density_g_cm3']:.3f} g/cm³, {quenches}"
+        runs[f"{title}, {made}"] = found
+    return Table(("", *runs, "known"), _lines(GLASS_QUANTITIES, runs, number) if runs else ())
+
+
+def _lines(
+    quantities: Sequence[Quantity], runs: Mapping[str, Sequence[Observation]], number: Callable[..., str]
+) -> tuple[tuple[str, ...], ...]:
+    """A row for each quantity: its name, a cell for each set of runs, what is known."""
     rows = []
-    for quantity in QUANTITIES if runs else ():
+    for quantity in quantities:
         cells = [_cell(quantity, found, number) for found in runs.values()]
         known = "; ".join(_known(read_experiment()[row]) for row in quantity.known)
         unit = f" ({quantity.unit})" if quantity.unit else ""
         rows.append((quantity.name + unit, *cells, known or "–"))
-    return Table(("", *runs, "known"), tuple(rows), tuple(notes))
+    return tuple(rows)
 
 
 def _cell(quantity: Quantity, runs: Sequence[Observation], number: Callable[..., str]) -> str:
@@ -175,9 +236,9 @@ def _cell(quantity: Quantity, runs: Sequence[Observation], number: Callable[...,
 
 def _known(row: Row) -> str:
     value = f"{row.value:g}" if row.uncertainty is None else f"{row.value:g} ± {row.uncertainty:g}"
-    unit = {"A": "Å", "degree": "°"}.get(row.unit, row.unit)
+    unit = {"A": " Å", "degree": "°", "count": "", "cm2/s": " cm²/s"}.get(row.unit, f" {row.unit}")
     certainty = "M, informs only" if row.certainty == "M" else row.certainty
-    return f"{value} {unit} ({row.quantity.split(',')[0]}; {certainty})"
+    return f"{value}{unit} ({row.quantity.split(',')[0]}; {certainty})"
 
 
 def _overlap(title: str, facts: Mapping[str, Any]) -> str:

@@ -59,6 +59,7 @@ def rdf_reference(evidence: Evidence, *, size: int, pair: str, measure: str = "c
     return aimd_reference(
         evidence,
         size=size,
+        unit="A" if measure == "first-peak-position" else "",
         read=rdf_reader(pair),
         start_difference=lambda a, b: difference(measured(measure, pair, a.x), a, b),
         band=band_of(f"rdf-nnp-aimd/{size}/{pair}/{measure}"),

@@ -50,6 +50,7 @@ def badf_reference(evidence: Evidence, *, size: int, angle: str, measure: str = 
     return aimd_reference(
         evidence,
         size=size,
+        unit="deg" if measure in ("mean", "sd") else "",
         read=badf_reader(angle),
         start_difference=lambda a, b: difference(measured(measure, a.x), a, b),
         band=band_of(f"badf-nnp-aimd/{size}/{angle}/{measure}"),

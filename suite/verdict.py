@@ -59,6 +59,7 @@ class Result:
     needs: tuple[str, ...]
     verdict: Verdict
     reason: str = ""
+    why_band: str = ""
     value: float | None = None
     standard_error: float | None = None
     ci_low: float | None = None

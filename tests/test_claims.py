@@ -307,7 +307,10 @@ def test_the_start_must_not_decide(tmp_path):
 def test_runs_too_noisy_to_tell_whether_the_start_decides_say_so(tmp_path):
     evidence = liquid_with_reference(tmp_path)
     noisy = replicas(tmp_path, "noisy", 4, seed=50, noise=40.0)
-    found = judged(Evidence({**evidence.products, "reference-96-nnp": noisy}, tier="laptop"), AGAINST_AIMD[2])
+    shaken = Evidence({**evidence.products, "reference-96-nnp": noisy}, tier="laptop")
+    for atom, unit in (("rdf-nnp-aimd/96/Si-O/first-peak-position", " A"), (AGAINST_AIMD[3], " deg")):
+        assert re.search(rf"apart \(-?[\d.e-]+ to [\d.e-]+{unit}\)", judged(shaken, atom).reason)
+    found = judged(shaken, AGAINST_AIMD[2])
     assert found.verdict is Verdict.NOT_TESTED
     assert found.reason.startswith("whether the start decides is not known: AIMD from NNP and from BKS")
     assert "the interval straddles the band" in found.reason

@@ -72,6 +72,7 @@ def test_preconditions_pass_and_the_second_run_has_nothing_to_do(folder):
     # Preconditions are no claims of the paper: they alone decide nothing.
     assert first.returncode == 7, first.stdout[-2000:]
     assert "PASS          precondition/fused-atoms/liquid-96-bks" in first.stdout
+    assert "\npreconditions: 2 PASS\n" in first.stdout
     results = json.loads((folder / "results" / "tiny-selection" / "claims.json").read_text())
     assert [claim["verdict"] for claim in results["claims"]] == ["PASS", "PASS"]
     assert results["provenance"]["software"]["lammps"]

@@ -11,22 +11,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 from synthetic_evidence import cost_point, write_cost
+from synthetic_evidence import write_heldout as write_melts
 
 from jobs.errors import SuiteError
-from suite.evidence import Evidence
+from suite.evidence import Evidence, Observation
 from suite.figures import (
-    INKS,
-    METHODS,
     PAIRS,
-    PANEL_INCHES,
     TRAINING_TEXT,
     TRIPLETS,
+    angle_distributions,
+    by_temperature,
     displacements,
-    mean_curve,
+    frame_errors,
+    glass,
     parity,
-    room_for_inset,
+    radial_distributions,
+    root_mean,
+    spread,
 )
-from suite.report import band_text, bar, number, write_report
+from suite.plotting import INKS, METHODS, PANEL_INCHES, mean_curve, room_for_inset
+from suite.report import band_text, bar, headline, interval_text, number, write_report
 
 # first peak: position (A), height, width (A); second peak likewise; where the core ends (A)
 PEAKS = {
@@ -96,7 +100,7 @@ def write_observation(
     mixed = np.mean([arrays[f"rdf_{pair}"][0] for pair in PAIRS], axis=0)
     arrays["tr_neutron"] = noisy(4 * np.pi * 0.066 * r * mixed)
     np.savez_compressed(directory / "observables.npz", **arrays)  # type: ignore[arg-type]
-    facts = {"n_atoms": n_atoms, "temperature_K": 3000.0, "potential": "synthetic"}
+    facts = {"n_atoms": n_atoms, "n_si": n_atoms // 3, "temperature_K": 3000.0, "density_g_cm3": 2.2}
     (directory / "observe.json").write_text(json.dumps(facts))
     return directory
 
@@ -115,7 +119,7 @@ def write_heldout(directory: Path, *, seed: int, error: float) -> Path:
         melt=np.array([f"melt-{index // 4}" for index in range(frames)]),
         n_atoms=np.full(frames, atoms),
         energy_reference_eV=np.full(frames, -900.0),
-        energy_predicted_eV=np.full(frames, -900.1),
+        energy_predicted_eV=-900.1 + 0.1 * generator.normal(size=frames),
         forces_reference=reference,
         forces_predicted=reference + error * generator.normal(size=reference.shape),
         species=np.tile(np.repeat([0, 1], [32, 64]), frames),
@@ -216,6 +220,7 @@ def claim(identity: str, verdict: str, **changes: object) -> dict[str, object]:
         "ci_high": 0.0063,
         "band_low": -0.02,
         "band_high": 0.02,
+        "why_band": "a shift of 0.02 A is <1% of the bond",
         "unit": "Å",
         "verdict": verdict,
         "n_eff": 23.4,
@@ -338,14 +343,17 @@ def test_full_report_is_whole_self_contained_and_quick(tmp_path: Path, full: Evi
     page, reader = read_page(path)
     for one in MANY:
         assert f"claim-{one['id']}" in reader.ids
-    figures = "fig1-Si-O fig2-O-O-O fig3-tr_neutron fig4-vaf-Si fig4-vdos-O fig5-O training cost"
-    for panel in figures.split():
+    figures = (
+        "fig1-216-Si-O fig1-96-Si-O fig2-216-O-O-O fig2-96-O-O-O fig3-tr_neutron fig4-vaf-Si fig4-vdos-O"
+    )
+    for panel in (*figures.split(), "fig5-O", "training", "cost"):
         assert any(identity.startswith(f"{panel}-") for identity in reader.ids), panel
         assert (results / "figures" / f"{panel}.svg").read_text().startswith("<svg xmlns=")
     assert "&lt;Si-O&gt;" in page, "text of a claim is escaped"
     assert "caught by none" in page
-    assert "Some atoms pass and none fails, of: parity (1 of 1)." in page
-    assert "Some atoms fail, of: rdf-nnp-aimd (1 of 2)." in page
+    assert "Some comparisons pass and none fails, of: parity (1 of 1)." in page
+    assert "Some comparisons fail, of: rdf-nnp-aimd (1 of 2)." in page
+    assert page.count("<details><summary>why this band</summary>a shift of 0.02 Å is &lt;1% of the bond") == 6
     assert len(page) < 6_000_000
 
 
@@ -354,8 +362,8 @@ def test_report_with_hardly_any_data_says_why(tmp_path: Path, laptop: Evidence) 
     claims = [untested(f"badf-nnp-aimd/{triplet}", reason) for triplet in TRIPLETS]
     page, reader = read_page(write_report(write_claims(tmp_path / "laptop", claims, []), laptop))
     assert reason in page
-    assert page.count(f"</svg>{TRAINING_TEXT}</li>") == 4, "in the legends of Figs 1, 2, 4 and 5"
-    assert page.count("</svg>DeePMD-96, N = 96</li>") == 4, "stands in for what is missing at N = 216"
+    assert page.count(f"</svg>{TRAINING_TEXT}, N = 96</li>") == 4, "in the legends of Figs 1, 2, 4 and 5"
+    assert page.count("</svg>DeePMD-96, N = 96</li>") == 4
     assert "Nothing was decided" in page
     assert "No fault was planted" in page
     assert not any(identity.startswith("fig3-") for identity in reader.ids)
@@ -365,7 +373,7 @@ def test_report_with_hardly_any_data_says_why(tmp_path: Path, laptop: Evidence) 
 def test_report_without_any_product(tmp_path: Path) -> None:
     claims = [untested("parity/forces", "nothing was trained")]
     page, _ = read_page(write_report(write_claims(tmp_path / "smoke", claims, []), Evidence({})))
-    assert page.count("and so the figure is empty") == 9
+    assert page.count("and so the figure is empty") == 11
 
 
 def test_same_results_give_the_same_page(tmp_path: Path, laptop: Evidence) -> None:
@@ -403,8 +411,8 @@ def test_replicas_are_the_unit_once_there_are_four() -> None:
     assert curve.half_width[0] == pytest.approx(3.1824 * np.std([0, 1, 2, 3], ddof=1) / 2, rel=1e-4)
 
 
-def test_curves_on_different_grids_meet_on_the_shortest() -> None:
-    long, short = np.linspace(0, 10, 101), np.linspace(0, 5, 26)
+def test_curves_meet_on_what_all_runs_cover() -> None:
+    long, short = np.linspace(0, 10, 51), np.linspace(0, 5, 26)
     curve = mean_curve(
         [{"x": long, "y": long[None, :] * 2}, {"x": short, "y": short[None, :] * 2}],  # type: ignore[list-item]
         "x",
@@ -442,17 +450,126 @@ def test_methods_keep_one_colour_and_every_colour_is_one_ink() -> None:
 
 def test_parity_errors_are_those_planted(full: Evidence) -> None:
     drawing = parity(full)
-    assert [panel.name for panel in drawing.panels][-1] == "parity-temperature"
     for panel, planted in zip(drawing.panels, (0.25, 0.30, 1.20), strict=False):
         found = re.search(r"rms error ([\d.]+) eV/Å", panel.body)
         assert found
         assert float(found[1]) == pytest.approx(planted, rel=0.02)
 
 
+def test_parity_draws_forces_and_energies_by_temperature(full: Evidence) -> None:
+    drawing = parity(full)
+    assert [panel.name for panel in drawing.panels][-2:] == ["parity-temperature", "parity-energy"]
+    assert "rms force error (eV/Å)" in drawing.panels[-2].body
+    assert "sd of energy error (meV/atom)" in drawing.panels[-1].body
+    assert "N = 96 atoms" in drawing.caption
+
+
+def melts_of(directory: Path, *, seed: int, offset_eV: float = 0.0) -> Observation:
+    """A training's held-out frames, always the same ones, its energies on a zero of their own."""
+    write_melts(directory, error=0.2, seed=seed, runs=5)
+    with np.load(directory / "heldout.npz") as content:
+        arrays = dict(content)
+    arrays["energy_predicted_eV"] = arrays["energy_predicted_eV"] + offset_eV
+    np.savez(directory / "heldout.npz", **arrays)  # type: ignore[arg-type]
+    return Observation(directory, ("parity.json", "heldout.npz"))
+
+
+def test_seeds_over_the_same_melts_do_not_narrow_the_bars(tmp_path: Path) -> None:
+    """Melts are the unit: a training four times over knows no more of them than once."""
+    one = melts_of(tmp_path / "one", seed=1)
+    for column, function in ((0, root_mean), (2, spread)):
+        once, often = (by_temperature(one, frame_errors([one] * count)[column], function) for count in (1, 4))
+        np.testing.assert_allclose(often.values, once.values)
+        np.testing.assert_allclose(often.half_widths, once.half_widths)
+        assert (once.half_widths > 0).all()
+
+
+def test_a_zero_of_energy_of_its_own_is_no_error_of_a_training(tmp_path: Path) -> None:
+    seeds = [melts_of(tmp_path / str(k), seed=k, offset_eV=100.0 * k) for k in range(3)]
+    found = by_temperature(seeds[0], frame_errors(seeds)[2], spread)
+    np.testing.assert_allclose(found.values, 1000 * 0.02 * 0.2, rtol=0.35)  # meV/atom, as written
+
+
+def test_figures_draw_like_with_like_and_say_its_n(full: Evidence) -> None:
+    """The run that AIMD of 96 atoms judges stands beside it; no curve of another N is in its panels."""
+    for draw in (radial_distributions, angle_distributions):
+        small, large = ([series.text for series in draw(full, size).legend] for size in (96, 216))
+        assert small == [
+            "AIMD started from the NNP, N = 96",
+            "AIMD started from BKS, N = 96",
+            "BKS, N = 96",
+            "DeePMD-96, N = 96",
+        ]
+        assert large == [
+            "AIMD started from the NNP, N = 216",
+            "BKS, N = 216",
+            "DeePMD-216, N = 216",
+            "DeePMD-96, N = 216 (insets)",
+        ]
+    assert glass(full).legend[0].text == "glass by DeePMD-96, N = 216", "as in the runs"
+
+
 def test_displacements_name_their_units(full: Evidence) -> None:
     text = displacements(full).panels[0].body
     assert "t (ps)" in text
     assert "MSD, Si (Å²)" in text
+
+
+def test_headline_counts_the_papers_claims_apart() -> None:
+    outcomes = [
+        ("rdf-bks", "PASS"),
+        ("rdf-bks", "NOT TESTED"),
+        ("precondition", "FAIL"),
+        ("parity", "FAIL"),
+        ("fault", "PASS"),
+        ("rdf-bks", "PASS"),
+    ]
+    assert headline(outcomes) == (
+        "the paper's claims: 2 PASS, 1 FAIL, 1 NOT TESTED; preconditions: 1 FAIL; planted faults: 1 PASS"
+    )
+    assert headline(outcomes[:1]) == "the paper's claims: 1 PASS"
+
+
+def test_a_failed_precondition_stands_at_the_top_with_what_rests_on_it(tmp_path: Path) -> None:
+    failed = "precondition/temperature/liquid-216-nvt"
+    claims = [
+        claim("rdf-bks/Si-O/farther", "PASS", reason=f"its run fails {failed}"),
+        claim("rdf-bks/O-O/farther", "PASS", reason=f"its run fails {failed}-96"),
+        claim("parity/3000/forces", "PASS"),
+        claim("fault/hot", "PASS"),
+        claim(failed, "FAIL", value=0.9, ci_low=0.89, ci_high=0.91, band_low=0.95, band_high=1.05, unit=""),
+        claim(f"{failed}-96", "PASS"),
+    ]
+    page, reader = read_page(write_report(write_claims(tmp_path, claims, []), Evidence({})))
+    text = " ".join(" ".join(reader.text).split())
+    assert "The 1 PASS verdict that rests on it proves nothing by itself : rdf-bks (1)." in text
+    assert page.index("Preconditions that failed") < page.index('id="claims"')
+    assert page.count(f'<span class="fail">↳ its run fails {failed}</span>') == 1
+    assert page.index(f'id="claim-{failed}"') < page.index('id="claim-rdf-bks/Si-O/farther"')
+    assert '<strong>3</strong><span aria-hidden="true">✓</span> PASS' in page, "the paper's claims alone"
+    assert "<b>preconditions</b> 1 PASS, 1 FAIL" in page
+    assert "<b>planted faults</b> 1 PASS" in page
+    assert "of: rdf-bks (2 of 2), parity (1 of 1)." in page
+
+
+def test_reasons_that_differ_in_what_was_measured_are_one(tmp_path: Path) -> None:
+    reasons = {
+        "a/1": "it decides: they are 0.0187 apart (-0.062 to 0.1); about 13 times the data would decide",
+        "a/2": "it decides: they are -1.2e-05 apart (-0.1 to 0.2); about 2 times the data would decide",
+        "a/3": "no AIMD of 216 atoms",
+        "a/4": "no AIMD of 96 atoms",
+    }
+    claims = [untested(identity, reason) for identity, reason in reasons.items()]
+    page, _ = read_page(write_report(write_claims(tmp_path, claims, []), Evidence({})))
+    listed = page[page.index('id="untested"') :]
+    one = "it decides: they are … apart (… to …); about … times the data would decide"
+    assert f"<b>{one}</b> (2)" in listed
+    assert "<b>no AIMD of 216 atoms</b> (1)" in listed
+
+
+def test_a_count_has_no_interval() -> None:
+    assert interval_text(claim("a/b", "PASS", value=0.0, ci_low=0.0, ci_high=0.0)) == "0"
+    assert interval_text(claim("a/b", "PASS")) == "0.0042 [0.0021,\u00a00.0063]"
 
 
 def test_numbers_carry_the_digits_of_their_error() -> None:

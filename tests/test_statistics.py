@@ -11,6 +11,7 @@ from suite.statistics import (
     estimate_mean,
     in_blocks,
     inefficiency,
+    mean_interval,
     mean_of,
     more_data,
 )
@@ -50,6 +51,28 @@ def test_runs_of_unequal_length_weigh_by_it():
         assert found.value == pytest.approx(np.concatenate(groups).mean())
         misses.append(not found.ci_low <= 0 <= found.ci_high)
     assert np.mean(misses) < 0.12
+
+
+@pytest.mark.parametrize("lengths", [(8, 8, 8, 8), (3, 5, 9, 20, 30)])
+def test_a_curve_has_the_interval_of_its_points(lengths):
+    rng = np.random.default_rng(3)
+    groups = [rng.normal(size=(n, 6)) + rng.normal(size=6) for n in lengths]
+    mean, half = mean_interval(groups)
+    for point in range(6):
+        found = estimate_mean([group[:, point] for group in groups])
+        assert mean[point] == pytest.approx(found.value)
+        assert half[point] == pytest.approx((found.ci_high - found.ci_low) / 2)
+
+
+def test_blocks_of_a_curve_count_as_many_as_they_do_along_it():
+    """Points that are alike but for their scale share one inefficiency: each has its own interval."""
+    series = autoregressive(np.random.default_rng(4), replicas=2, blocks=12, memory=0.5)
+    mean, half = mean_interval([np.outer(one, [1.0, 10.0]) for one in series])
+    found = estimate_mean(series)
+    assert mean == pytest.approx(np.array([1, 10]) * found.value)
+    assert half == pytest.approx(np.array([1, 10]) * (found.ci_high - found.ci_low) / 2)
+    with pytest.raises(NotTested, match="one block of one replica"):
+        mean_interval([np.ones((1, 5))])
 
 
 @pytest.mark.parametrize(

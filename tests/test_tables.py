@@ -8,7 +8,7 @@ from synthetic_evidence import replicas, write_observation
 
 from suite.evidence import Evidence
 from suite.report import number
-from suite.tables import QUANTITIES, diffusion_table, reference_table
+from suite.tables import GLASS_QUANTITIES, QUANTITIES, diffusion_table, glass_table, reference_table
 
 COUNTS = {
     "two_rings": {"mean": 0.25, "blocks": [0.0, 0.5] * 4},
@@ -71,6 +71,47 @@ def test_the_reference_is_reported_with_errors_beside_what_is_known(tmp_path):
     assert "effective fraction 0.02 (1.2 frames): decides nothing" in said
     assert "20.0 meV/atom, 7.4 kT" in said
     assert "AIMD from BKS starts, N = 96: this tier has no reference-96-bks" in said
+
+
+def quench(root, *, seed, rings):
+    """A quenched glass of 216 Si: 95% of them with 4 O and 5% with 5, 2% of the O with 3 Si and 1% with 1."""
+    counts = {**COUNTS, "two_rings": {"mean": rings, "blocks": [rings] * 8}}
+    directory = write_observation(root / str(seed), seed=seed, n_atoms=648, n_si=216, counts=counts)
+    with np.load(directory / "observables.npz") as content:
+        arrays = dict(content)
+    arrays["coordination_OSi"] = np.tile([0.0, 0.01, 0.97, 0.02, 0, 0, 0, 0, 0, 0], (8, 1))
+    np.savez(directory / "observables.npz", **arrays)
+    return directory
+
+
+def test_the_glass_is_reported_beside_experiment(tmp_path):
+    rings = (1.0, 2.0, 3.0, 4.8)
+    evidence = Evidence({"glass-96": [quench(tmp_path, seed=i, rings=n) for i, n in enumerate(rings)]})
+    table = glass_table(evidence, number)
+    head = "DeePMD-96, N = 648, 2.200 g/cm³, 4 quenches"
+    assert table.heads == ("", head, "known")
+    assert len(table.rows) == len(GLASS_QUANTITIES)
+    found = {row[0]: row[1].split(" ± ") for row in table.rows}
+    for quantity, truth in (
+        ("O around Si", 4.05),
+        ("Si with 5 O (%)", 5.0),
+        ("Si with 3 O (%)", 0.0),
+        ("Si around O", 2.01),
+        ("O with 1 Si (%)", 1.0),
+        ("O with 3 Si (%)", 2.0),
+    ):
+        assert float(found[quantity][0]) == pytest.approx(truth, abs=0.06 * truth), quantity
+    value, half = (float(text) for text in found["2-rings (two Si sharing two O) per 100 Si"])
+    assert value == pytest.approx(100 * np.mean(rings) / 216, abs=0.06)
+    assert half == pytest.approx(3.182 * 100 * np.std(rings, ddof=1) / 216 / 2, rel=0.05), (
+        "quenches are units"
+    )
+    assert cells(table, "O around Si")["known"] == "4 (O around Si; S)"
+    assert "1.61 Å" in cells(table, "first Si-O")["known"]
+
+
+def test_without_a_glass_there_is_no_table():
+    assert glass_table(Evidence({}), number).rows == ()
 
 
 def test_no_reference_is_said_not_drawn():
