@@ -199,6 +199,8 @@ def _scaling(precision: str, cores: int, gpus: int) -> list[Point]:
 def cost_stage(plan: Plan, potential: Stage, *, label: str, cores: int, machine_type: str | None) -> Stage:
     """The stage of a plan. It takes all cores, so that nothing runs beside it.
 
+    `cores` are this machine's; at a site it gets a node of that (`jobs.scheduler`), whatever they are.
+
     With `machine_type` the kind of node is part of what is measured: in a store that several kinds share,
     each has its own. A tier leaves it out, so that a campaign can be planned on another node than it runs on.
     """
@@ -222,6 +224,13 @@ def cost_stage(plan: Plan, potential: Stage, *, label: str, cores: int, machine_
         cores=cores,
         core_seconds=plan.seconds(cores) * cores,
     )
+
+
+def seconds_of(stage: Stage, cores: int) -> float:
+    """Rough wall time of a planned cost stage on so many cores."""
+    given = stage.parameters
+    points = [Point(**point) for point in given["points"]]
+    return Plan(points, launches=given["launches"], aimd=dict(given["aimd"])).seconds(cores)
 
 
 def measure(

