@@ -73,16 +73,12 @@ def software_versions() -> dict[str, str]:
 
 def suite_commit() -> str:
     """Commit of this suite, with `+` if files differ from it; `unknown` without git or a repository."""
+    words = ("--no-optional-locks", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
     try:
-        commit, changes = (
-            subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True)
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno"))
-        )
+        found = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True)
     except OSError:
         return "unknown"
-    if commit.returncode != 0:
-        return "unknown"
-    return commit.stdout.strip() + "+" * bool(changes.stdout.strip())
+    return found.stdout.strip() if found.returncode == 0 else "unknown"
 
 
 @cache
@@ -266,6 +262,7 @@ class Store:
             "schema": 1,
             **vars(recipe),
             "files": files,
+            "commit": suite_commit(),
             "software": software_versions(),
             "image": os.environ.get(IMAGE_VARIABLE),
             "hardware": hardware(),
