@@ -134,7 +134,8 @@ def _parser() -> argparse.ArgumentParser:
         help="free disk: products, also unfinished ones, that no plan names",
         description="Deletes products, also unfinished ones, that are in the plan of no built-in tier, of no "
         "run of this store (also with --potential or a tier file of your own), and not in the plan that the "
-        "options here make. A plan is that of its last run: what a tier file no longer names goes.",
+        "options here make. A plan is that of its last run: what a tier file no longer names goes. "
+        "First-principles data and probes of sites always stay.",
     )
     add_campaign_options(gc)
     gc.add_argument(

@@ -245,8 +245,10 @@ def measure(
     from jobs.cost_record import node_type
     from jobs.tune import potential_stage
 
-    stage = cost_stage(plan, potential_stage(potential), label="cost", cores=cores, machine_type=node_type())
+    kind_of_node = node_type()
+    stage = cost_stage(plan, potential_stage(potential), label="cost", cores=cores, machine_type=kind_of_node)
     print(describe(plan, cores), flush=True)
+    store.remember(f"cost-{kind_of_node}", (needed.name for needed in stage.walk()))
     if again and store.is_done(stage.name):
         shutil.rmtree(store.path(stage.name))
     dispatch.raise_for_failures(dispatch.run([stage], store, cores=cores))

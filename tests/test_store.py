@@ -18,6 +18,7 @@ from jobs.graph import in_order, plan, urgency
 from jobs.stage import Stage
 from jobs.store import Recipe, Store, suite_commit
 from jobs.worker import earlier_attempts, make_stage
+from jobs.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 SET = "pbe-96-bks-singlepoints"
@@ -106,6 +107,32 @@ def test_product_of_other_versions_is_stale_and_rebuilt_only_when_asked(made, mo
     assert store.is_stale(stage.name)
     assert plan([stage], store).to_do == []
     assert plan([stage], store, rebuild_stale=True).to_do == [stage]
+
+
+def test_a_cleared_input_is_not_stale_but_hides_nothing_that_is(tmp_path, monkeypatch):
+    """After `gc --trajectories` an observation has no trajectory any more, and stays."""
+    store = Store(tmp_path)
+    store.prepare()
+    network = Stage("train", "network", {})
+    trajectory = Stage("md", "trajectory", {}, inputs={"potential": network})
+    observation = Stage("observe", "observation", {}, inputs={"trajectory": trajectory})
+
+    def make(stage):
+        directory = store.part(stage.name)
+        directory.mkdir()
+        store.finish(Recipe.of(stage), Workspace({}, 0, {}, directory), wall_seconds=1.0)
+
+    for stage in (network, trajectory, observation):
+        make(stage)
+    store.clear([trajectory.name])
+    assert plan([observation], store).to_do == []
+    assert plan([observation], store, rebuild_stale=True).to_do == []
+    store.clear([network.name])
+    with monkeypatch.context() as other:
+        other.setattr("jobs.store.software_versions", lambda: {"python": "another"})
+        make(network)
+    assert plan([observation], store).to_do == []
+    assert plan([observation], store, rebuild_stale=True).to_do == [network, trajectory, observation]
 
 
 def test_one_changed_byte_is_named_and_the_product_refused(made):
