@@ -449,11 +449,16 @@ class _Builder:
         if "again" in run:
             stages = self.runs[run["again"]]
         else:
-            if source != "melt" and run["replicas"] > len(self.runs[source]):
+            starts = self.about["melt"]["configurations"] if source == "melt" else len(self.runs[source])
+            shared = source == "melt" and run.get("share_melts", False)
+            if run["replicas"] > starts and not shared:
                 raise SuiteError(
                     f"tier {self.campaign.tier}: run {label} has {run['replicas']} replicas, "
-                    f"expected at most the {len(self.runs[source])} of {source}: "
-                    "two from one start would not be independent"
+                    f"expected at most the {starts} of {source}: two from one start would not be independent"
+                    + (
+                        "; with share_melts: true they share a melt, with other velocities"
+                        * (source == "melt")
+                    )
                 )
             stages = [self._replica(label, run, replica) for replica in range(run["replicas"])]
         self.runs[label] = stages

@@ -166,6 +166,26 @@ def test_runs_that_do_not_fit_together_are_one_line(tmp_path, key, value, expect
     assert "\n" not in str(caught.value)
 
 
+def test_melts_are_shared_only_where_a_run_says_so(tmp_path):
+    import yaml
+
+    path, content = tmp_path / "own.yml", yaml.safe_load((TIERS / "reference.yml").read_text())
+    first = content["runs"]["bks-a"]
+    melts = content["melt"]["configurations"]
+    assert first["replicas"] == 3 * melts
+
+    def plan(**changes):
+        content["runs"]["bks-a"] = first | changes
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return build_campaign(str(path)).runs["bks-a"]
+
+    runs = plan()
+    assert runs[melts].parameters["configuration"] == runs[0].parameters["configuration"]
+    assert runs[melts].seed != runs[0].seed
+    with pytest.raises(SuiteError, match=f"expected at most the {melts} of melt: .*; with share_melts: true"):
+        plan(share_melts=False)
+
+
 def test_own_potential_is_known_by_its_files_not_by_their_place(tmp_path):
     identities = []
     for number, (folder, parameters) in enumerate([("a", "1.0"), ("b", "1.0"), ("c", "2.0")]):
