@@ -419,10 +419,11 @@ write_data {end}.tmp nocoeff
             timed = (found.steps > 1) & found.converged
             failed = [f"step {step}: SCF not converged" for step in found.steps[~found.converged]]
             samples = [float(seconds) * 1e6 / n_atoms for seconds in found.seconds[timed]]
-            conserved = found.conserved_eV[found.steps > 0]
+            drift_meV = float(np.ptp(found.conserved_eV[found.steps > 0])) * 1000 / n_atoms
             checks = {
                 "temperature_K": [round(float(kelvin), 1) for kelvin in found.temperatures_K[timed]],
-                "conserved_drift_meV_atom": round(float(np.ptp(conserved)) * 1000 / n_atoms, 4),
+                # An engine may give no conserved quantity under a thermostat.
+                "conserved_drift_meV_atom": round(drift_meV, 4) if np.isfinite(drift_meV) else None,
                 "scf_steps": found.scf_steps[timed].tolist(),
             }
         except SuiteError as error:
