@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.stage import Stage
 from jobs.stages.cost import CLASSICAL, COST_FILE, FIRST_PRINCIPLES, NNP, Point
 from jobs.store import Store
@@ -315,5 +315,5 @@ def deposit(record: Path, folder: Path) -> Path:
     content = read_cost(record)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{content['machine']['type']}.json"
-    target.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(target, content, indent=1)
     return target

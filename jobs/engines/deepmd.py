@@ -25,7 +25,7 @@ import numpy as np
 from jobs.engines.lammps import SPECIES
 from jobs.engines.process import executable, run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
-from jobs.files import write_whole
+from jobs.files import write_json, write_whole
 
 CUTOFF_ANGSTROM = 6.0
 SMOOTH_FROM_ANGSTROM = 4.5
@@ -239,7 +239,7 @@ def train(
     """
     checkpoint = latest_checkpoint(directory)
     steps = configuration["training"]["numb_steps"]
-    (directory / INPUT_FILE).write_text(json.dumps(configuration, indent=1) + "\n")
+    write_json(directory / INPUT_FILE, configuration, indent=1)
     if checkpoint is not None and checkpoint[0] >= steps:
         return checkpoint[0]
     curve = directory / CURVE_FILE
@@ -248,7 +248,7 @@ def train(
         step, prefix = checkpoint
         training = configuration["training"]
         resumed = {**configuration, "training": {**training, "seed": (training["seed"] + step) % (2**31 - 1)}}
-        (directory / "resume.json").write_text(json.dumps(resumed, indent=1) + "\n")
+        write_json(directory / "resume.json", resumed, indent=1)
         command = [executable("dp"), "--tf", "train", "resume.json", "--skip-neighbor-stat"]
         command += ["--restart", prefix.name]
         _truncate_curve(curve, before=step)

@@ -28,6 +28,7 @@ from jobs.engines.lammps import (
     run_lammps,
 )
 from jobs.errors import EngineError, SuiteError
+from jobs.files import finite
 from jobs.structures import Configuration, check_cell_width, read_data, write_data
 from jobs.workspace import Workspace
 
@@ -332,7 +333,7 @@ def _assemble(
         "frames": protocol.segments[-1].steps // protocol.dump_every + 1,
         "mean_temperature_K": float(last["temperature_K"].mean()),
         "mean_pressure_GPa": float(last["pressure_bar"].mean()) * 1e-4,
-        "conserved_drift_meV_atom_ps": drift * 1000 / n_atoms,
+        "conserved_drift_meV_atom_ps": finite(drift * 1000 / n_atoms),
         "dangerous_builds": dangerous,
         "loop_seconds": loop_seconds,
         "steps_timed": steps_timed,

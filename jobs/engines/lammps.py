@@ -17,6 +17,7 @@ import numpy as np
 
 from jobs.engines.process import executable, log_tail, run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
+from jobs.files import write_json
 from jobs.structures import MASSES_AMU, Configuration, write_data
 from jobs.workspace import Workspace
 
@@ -154,7 +155,7 @@ def write_potential(
         "cutoff_angstrom": cutoff_angstrom,
         "training": training,
     }
-    (directory / POTENTIAL_FILE).write_text(json.dumps(content, indent=1) + "\n")
+    write_json(directory / POTENTIAL_FILE, content, indent=1)
 
 
 def potential_of(workspace: Workspace) -> Potential:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from jobs.engines.first_principles import FUNCTIONAL, FUSED_ANGSTROM, Dynamics, Engine, Start, load_engine
 from jobs.errors import SuiteError
-from jobs.files import write_json
+from jobs.files import finite, write_json
 from jobs.frames import TYPE_MAP, UNCONVERGED, density_g_cm3, format_extxyz
 from jobs.workspace import Workspace
 
@@ -336,7 +336,7 @@ def _dynamics(
     record = _new_record(program, task, directory)
     time_ps = steps * dynamics.timestep_fs / 1000
     record.update(
-        seconds=float(run.seconds.sum()),
+        seconds=finite(float(run.seconds.sum())),
         scf_steps=int(run.scf_steps.sum()),
         mean_temperature_K=float(run.temperatures_K.mean()),
     )

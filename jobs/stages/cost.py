@@ -31,7 +31,7 @@ from jobs.engines.lammps import (
 from jobs.engines.precision import in_precision
 from jobs.engines.timing import DAMPING_FS, LAMMPS_SKIN_ANGSTROM, Layout, time_launch
 from jobs.errors import EngineError, SuiteError
-from jobs.files import write_json
+from jobs.files import finite, write_json
 from jobs.store import file_sha256
 from jobs.structures import (
     Configuration,
@@ -150,7 +150,7 @@ def run(workspace: Workspace) -> None:
         conditions={key: given[key] for key in ("temperature_K", "density_g_cm3", "timestep_fs")},
         not_measured=left_out,
     )
-    (workspace.directory / COST_FILE).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    write_json(workspace.directory / COST_FILE, record, indent=1)
     workspace.record(points=len(records), launches=rounds)
 
 
@@ -419,11 +419,11 @@ write_data {end}.tmp nocoeff
             timed = (found.steps > 1) & found.converged
             failed = [f"step {step}: SCF not converged" for step in found.steps[~found.converged]]
             samples = [float(seconds) * 1e6 / n_atoms for seconds in found.seconds[timed]]
-            drift_meV = float(np.ptp(found.conserved_eV[found.steps > 0])) * 1000 / n_atoms
+            drift_meV = finite(round(float(np.ptp(found.conserved_eV[found.steps > 0])) * 1000 / n_atoms, 4))
             checks = {
                 "temperature_K": [round(float(kelvin), 1) for kelvin in found.temperatures_K[timed]],
                 # An engine may give no conserved quantity under a thermostat.
-                "conserved_drift_meV_atom": round(drift_meV, 4) if np.isfinite(drift_meV) else None,
+                "conserved_drift_meV_atom": drift_meV,
                 "scf_steps": found.scf_steps[timed].tolist(),
             }
         except SuiteError as error:

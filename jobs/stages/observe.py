@@ -8,7 +8,6 @@ longer than a block share frames.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from jobs.deposit import deposit_root
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.observables import angles, coordination, correlation, msd, neutron, rdf, structure_factor, vdos
 from jobs.observables.neighbours import find_neighbours
 from jobs.structures import GRAMS_PER_CM3, MASSES_AMU
@@ -122,7 +122,7 @@ def run(workspace: Workspace) -> None:
         facts["diffusion"] = _diffusion(arrays, selection)
 
     np.savez_compressed(workspace.directory / "observables.npz", **arrays)
-    (workspace.directory / "observe.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_json(workspace.directory / "observe.json", facts, indent=1)
 
 
 def _select(workspace: Workspace) -> _Selection:

@@ -19,6 +19,7 @@ from typing import Any
 
 from jobs.engines import nvidia
 from jobs.errors import EngineError, SuiteError
+from jobs.files import write_json
 from jobs.store import software_versions
 from jobs.workspace import Workspace
 
@@ -66,7 +67,7 @@ def run(workspace: Workspace) -> None:
     else:
         facts["software"] = software_versions()
         facts["gpu"] = _gpu(asked=given["gpus"] > 0, may_be_absent=given["gpu_may_be_absent"])
-    (workspace.directory / "probe.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_json(workspace.directory / "probe.json", facts, indent=1)
     workspace.record(**facts)
 
 

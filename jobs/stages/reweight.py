@@ -13,7 +13,6 @@ the format of `observe`, with one block for each melt: weighted means of the blo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from jobs.deposit import DepositedSet, iter_runs, read_set
 from jobs.engines.deepmd import Frames
 from jobs.engines.lammps import read_potential
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.frames import density_g_cm3
 from jobs.observables import angles, coordination, rdf
 from jobs.observables.neighbours import find_neighbours
@@ -92,7 +92,7 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
             for name, values in means.items()
         },
     }
-    (workspace.directory / "observe.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_json(workspace.directory / "observe.json", facts, indent=1)
     workspace.record(effective_fraction=facts["effective_fraction"], frames=facts["frames"])
 
 
