@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Any
 
 from jobs.campaign import aimd_core_seconds, beyond_aimd_estimate
 from jobs.engines.first_principles import ENGINES, THERMOSTATS, load_engine, named_settings
+from jobs.engines.lammps import DAMPING_FS
 from jobs.errors import SuiteError
 from jobs.files import read_text
+from jobs.frames import comment_values
 from jobs.stage import Stage
 from jobs.store import Store
 
@@ -29,7 +30,7 @@ RUN_OPTIONS: Mapping[str, Any] = {
     "timestep_fs": 2.0,
     "ensemble": "nvt",
     "thermostat": None,
-    "damping_fs": 100.0,
+    "damping_fs": DAMPING_FS,
 }
 
 DESCRIPTION = (
@@ -43,7 +44,6 @@ EPILOG = (
     "stepwise --temperature-K 5000 4500 4000 --relaxation-steps 100 --steps 200. "
     "See docs/first-principles.md"
 )
-_ASSIGNMENT = re.compile(r'([\w-]+)=("[^"]*"|\S+)')
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def _read_starts(path: Path) -> Iterator[_Given]:
         block = lines[first : first + n_atoms + 2]
         if len(block) != n_atoms + 2:
             raise SuiteError(f"{where}: found {len(block) - 2} atoms, expected {n_atoms}: truncated")
-        info = {key: value.strip('"') for key, value in _ASSIGNMENT.findall(block[1])}
+        info = comment_values(block[1])
         if "replica" not in info or not info["replica"].isdigit():
             raise SuiteError(
                 f"{where}: found replica={info.get('replica')}, expected a number in its comment line"

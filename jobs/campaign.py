@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.engines.lammps import DAMPING_FS
 from jobs.errors import SuiteError
 from jobs.files import parse_yaml, read_text
 from jobs.stage import Stage
@@ -27,7 +28,6 @@ OTHER_ENGINES = {
     "espresso": "Quantum ESPRESSO (ultrasoft pseudopotentials, CSVR)",
 }
 A_POTENTIAL = "a TensorFlow .pb model (dp convert-backend makes one) or a file of LAMMPS commands"
-DAMPING_FS = 100.0
 THERMO_EVERY = 10
 # Labels that claims name and that no stage makes so far.
 NOT_BUILT = {

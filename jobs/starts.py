@@ -10,7 +10,7 @@ import numpy as np
 from jobs.engines.first_principles import FUSED_ANGSTROM, Start, kinetic_temperatures_K
 from jobs.errors import SuiteError
 from jobs.files import write_whole
-from jobs.frames import format_extxyz
+from jobs.frames import VELOCITIES, format_extxyz
 from jobs.store import Store
 
 DESCRIPTION = (
@@ -102,7 +102,7 @@ def main(arguments: argparse.Namespace) -> int:
         source = stage.parameters.get("potential", "nnp")
         comment = f"source={source} replica={number} temperature_K={temperature_K:g}"
         assert start.velocities is not None
-        arrays = {"pos": start.positions, "velocities_A_per_fs": start.velocities}
+        arrays = {"pos": start.positions, VELOCITIES: start.velocities}
         texts.append(format_extxyz(start.types, arrays, cell=start.cell, comment=comment))
     if not texts:
         raise SuiteError(f"{arguments.run}: found fused atoms in all {len(numbered)} states, expected starts")

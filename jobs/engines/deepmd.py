@@ -34,6 +34,8 @@ RADIAL_NEURONS = (5, 10, 20)
 FITTING_NEURONS = (40, 20, 10)
 
 INPUT_FILE = "input.json"
+# A table that moves forces by more than this (rms) is a broken one; a good one moves them by 1e-4.
+COMPRESSION_FORCE_LIMIT_EV_A = 5e-3
 CURVE_FILE = "lcurve.out"
 LOG_FILE = "train.log"
 # Held-out frames behind each row of the learning curve; they cost no more than a few per cent of the time

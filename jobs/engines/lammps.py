@@ -26,8 +26,8 @@ SPECIES = ("Si", "O")
 # Set by a batch job: the command that starts `lmp` on all its ranks.
 MPI_LAUNCH = "SILICA_MPI_LAUNCH"
 POTENTIAL_FILE = "potential.json"
-FS_PER_PS = 1000.0
 SKIN_ANGSTROM = 1.0
+DAMPING_FS = 100.0  # of thermostats, the paper's (Sec. II C)
 
 # BKS of van Beest, Kramer and van Santen, PRL 64, 1955 (1990): A (eV), rho (A), C (eV A^6).
 _BKS_CHARGES = (2.4, -1.2)

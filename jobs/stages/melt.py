@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from jobs.engines.lammps import FS_PER_PS, builtin_potential, interaction_commands, run_lammps
+from jobs.engines.lammps import builtin_potential, interaction_commands, run_lammps
 from jobs.errors import SuiteError
 from jobs.files import write_json
 from jobs.structures import (
@@ -17,6 +17,7 @@ from jobs.structures import (
     read_data,
     write_data,
 )
+from jobs.units import FS_PER_PS
 from jobs.workspace import Workspace
 
 CODE_VERSION = 1

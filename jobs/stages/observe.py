@@ -23,6 +23,7 @@ from jobs.observables import angles, coordination, correlation, msd, neutron, rd
 from jobs.observables.neighbours import find_neighbours
 from jobs.structures import GRAMS_PER_CM3, MASSES_AMU
 from jobs.trajectory import DumpTrajectory, Trajectory, open_reference, open_trajectory
+from jobs.units import BOLTZMANN_EV_K
 from jobs.workspace import Workspace
 
 CODE_VERSION = 3
@@ -44,8 +45,8 @@ _WAVE_WORK = 2e10
 _HELD_BYTES = 1 << 27
 # Atoms whose neighbours are searched at once: tens of megabytes of pairs and angles.
 _BATCH_ATOMS = 20_000
-_BOLTZMANN_EV_K = 8.617333262e-5
-_AMU_A2_FS2_EV = 103.642696  # 1 amu A2/fs2 in eV
+# Of 1 amu A2/fs2, cut where `units.EV_PER_AMU_A2_FS2` goes on: the products that are there have these digits.
+_AMU_A2_FS2_EV = 103.642696
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,7 @@ def _structure_factor(selection: _Selection, *, stride: int) -> dict[str, Floats
 def _kinetic_temperature(velocities: Floats, masses: Floats) -> Floats:
     """Temperature (F,) in K of velocities (F, N, 3) in A/fs without drift: 3 N - 3 degrees of freedom."""
     doubled = np.einsum("fnx,fnx,n->f", velocities, velocities, masses) * _AMU_A2_FS2_EV
-    return doubled / (3 * (len(masses) - 1) * _BOLTZMANN_EV_K)
+    return doubled / (3 * (len(masses) - 1) * BOLTZMANN_EV_K)
 
 
 def _thermo(workspace: Workspace, selection: _Selection) -> dict[str, Floats]:
@@ -317,7 +318,7 @@ def _thermo(workspace: Workspace, selection: _Selection) -> dict[str, Floats]:
     elif trajectory.has_velocities:
         temperature = _kinetic_temperature(selection.velocities(0, selection.frames), selection.masses)
         potential = trajectory.facts["energies_eV"][selection.start :]
-        kinetic = 1.5 * (trajectory.n_atoms - 1) * _BOLTZMANN_EV_K * temperature
+        kinetic = 1.5 * (trajectory.n_atoms - 1) * BOLTZMANN_EV_K * temperature
         arrays["thermo_time_fs"] = _times(selection, np.arange(selection.frames))
         arrays["thermo_temperature_K"] = temperature
         arrays["thermo_total_eV"] = potential + kinetic

@@ -28,8 +28,6 @@ SNIPPET_COMMANDS = ("pair_style", "pair_coeff", "pair_modify", "kspace_style", "
 TRIAL_REPEATS = 2
 TRIAL_DISPLACEMENT_ANGSTROM = 0.1
 TRIAL_STEPS = 10
-# A table that moves forces by more than this (rms) is a broken one; a good one moves them by 1e-4.
-COMPRESSION_FORCE_LIMIT_EV_A = 5e-3
 
 
 def run(workspace: Workspace) -> None:
@@ -57,7 +55,7 @@ def run(workspace: Workspace) -> None:
 
 def _take_model(workspace: Workspace, source: Path) -> None:
     """A DeePMD model: kept as it is and compressed where that works and leaves the forces alone."""
-    from jobs.engines.deepmd import compress
+    from jobs.engines.deepmd import COMPRESSION_FORCE_LIMIT_EV_A, compress
 
     directory, scratch = workspace.directory, workspace.checkpoints
     shutil.copyfile(source, directory / "model.pb")
