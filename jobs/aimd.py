@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.campaign import aimd_core_seconds, beyond_aimd_estimate
+from jobs.campaign import aimd_core_seconds, beyond_aimd_estimate, label_core_seconds
 from jobs.engines.first_principles import ENGINES, THERMOSTATS, load_engine, named_settings
 from jobs.engines.lammps import DAMPING_FS
 from jobs.errors import SuiteError
@@ -20,8 +20,6 @@ from jobs.store import Store
 
 MODES = ("labels", "short", "stepwise")
 SOURCES = ("bks", "nnp", "tersoff")
-# A cold single point against a step of MD, whose first guess is extrapolated (measured, CP2K).
-LABEL_STEPS = 3
 # Options that only a run has, with their defaults there.
 RUN_OPTIONS: Mapping[str, Any] = {
     "temperature_K": None,
@@ -140,6 +138,7 @@ def plan(arguments: argparse.Namespace) -> list[Stage]:
         if options["ensemble"] == "nvt":
             common["thermostat"] = options["thermostat"] or engine.THERMOSTATS[0]
     folder = Store(arguments.store).root / "starts"
+    each = label_core_seconds if arguments.mode == "labels" else aimd_core_seconds
     stages = []
     for piece, own, steps in _pieces(arguments, options, given):
         text = "".join(start.text for start in piece)
@@ -159,7 +158,7 @@ def plan(arguments: argparse.Namespace) -> list[Stage]:
                 f"{arguments.mode} of {len(piece)} starts (replicas {named})",
                 parameters,
                 seed=arguments.seed,
-                core_seconds=steps * sum(aimd_core_seconds(start.n_atoms) for start in piece),
+                core_seconds=steps * sum(each(start.n_atoms) for start in piece),
             )
         )
         if not arguments.dry_run:
@@ -235,7 +234,7 @@ def _read_starts(path: Path) -> Iterator[_Given]:
 def _pieces(
     arguments: argparse.Namespace, options: Mapping[str, Any], given: Sequence[_Given]
 ) -> Iterator[tuple[list[_Given], dict[str, Any], int]]:
-    """The starts of each stage, the parameters of its own, and the steps that each start costs."""
+    """The starts of each stage, the parameters of its own, and how many steps or labels are of each start."""
     path, per_stage = arguments.starts, arguments.per_stage
     if arguments.mode == "stepwise":
         falling = [float(kelvin) for kelvin in options["temperature_K"]]
@@ -260,10 +259,10 @@ def _pieces(
         piece: list[_Given] = []
         for starts in melts.values():
             if piece and len(piece) + len(starts) > per_stage:
-                yield piece, {}, LABEL_STEPS
+                yield piece, {}, 1
                 piece = []
             piece.extend(starts)
-        yield piece, {}, LABEL_STEPS
+        yield piece, {}, 1
         return
     by_temperature: dict[float, list[_Given]] = {}
     for start in given:
