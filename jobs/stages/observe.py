@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 SPECIES = ("Si", "O")
 Q_MAX_SUM = 10.0  # 1/A: past the fourth neutron peak of silica at 8
 Q_BIN = 0.05  # 1/A
-Q_MAX_GRIMLEY = 45.2  # 1/A, of the measurement that T(r) is broadened for (SILICA section 5)
+Q_MAX_GRIMLEY = 45.2  # 1/A, of the measurement that T(r) is broadened for (row neutron-qmax)
 VDOS_MAX_CM = 2000.0  # the Si-O stretch ends near 1250 1/cm
 SLOWEST_SAMPLING_FS = 10.0  # a dump slower than this folds the Si-O stretch
 

@@ -25,7 +25,7 @@ from jobs.workspace import Workspace
 
 CODE_VERSION = 1
 
-# CUDA 12.x needs at least this driver (NVIDIA's minor-version compatibility, cited in docs/cluster.md).
+# CUDA 12.x needs at least this driver (NVIDIA, CUDA Compatibility: minor version compatibility).
 MINIMUM_DRIVER_OF_CUDA_12 = 525
 _RANKS_SCRIPT = """units lj
 lattice fcc 0.8442
