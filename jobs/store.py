@@ -253,6 +253,8 @@ class Store:
         `wall_seconds` is the time of all `attempts` that it took.
         """
         part = workspace.directory
+        for stray in part.glob("*.tmp"):  # an attempt was killed while it wrote a file
+            stray.unlink()
         files = {
             str(path.relative_to(part)): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
             for path in sorted(part.rglob("*"))

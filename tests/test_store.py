@@ -244,6 +244,18 @@ def test_status_graph_and_gc_say_what_is_there_and_what_is_not_planned(made, tmp
     assert stale.is_dir() == planned
 
 
+def test_what_a_kill_left_of_a_file_is_no_product(tmp_path):
+    store = Store(tmp_path)
+    stage = Stage("md", "trajectory", {})
+    directory = store.part(stage.name)
+    directory.mkdir()
+    (directory / "md.json").write_text("{}")
+    (directory / "md.json.4711.tmp").write_text("{")
+    store.finish(Recipe.of(stage), Workspace({}, 0, {}, directory), wall_seconds=1.0)
+    assert list(store.manifest(stage.name)["files"]) == ["md.json"]
+    assert {path.name for path in store.path(stage.name).iterdir()} == {"md.json", "manifest.json"}
+
+
 def test_what_was_planned_with_other_code_is_not_made_under_its_name(tmp_path):
     """A `git pull` while the job waits in a queue."""
     store = Store(tmp_path)
