@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.campaign import aimd_core_seconds, beyond_aimd_estimate
+from jobs.campaign import aimd_core_seconds, beyond_aimd_estimate, label_core_seconds
 from jobs.engines.first_principles import ENGINES, THERMOSTATS, load_engine, named_settings
+from jobs.engines.lammps import DAMPING_FS
 from jobs.errors import SuiteError
 from jobs.files import read_text
+from jobs.frames import comment_values
 from jobs.stage import Stage
 from jobs.store import Store
 
 MODES = ("labels", "short", "stepwise")
 SOURCES = ("bks", "nnp", "tersoff")
-# A cold single point against a step of MD, whose first guess is extrapolated (measured, CP2K).
-LABEL_STEPS = 3
 # Options that only a run has, with their defaults there.
 RUN_OPTIONS: Mapping[str, Any] = {
     "temperature_K": None,
@@ -29,7 +28,7 @@ RUN_OPTIONS: Mapping[str, Any] = {
     "timestep_fs": 2.0,
     "ensemble": "nvt",
     "thermostat": None,
-    "damping_fs": 100.0,
+    "damping_fs": DAMPING_FS,
 }
 
 DESCRIPTION = (
@@ -43,7 +42,6 @@ EPILOG = (
     "stepwise --temperature-K 5000 4500 4000 --relaxation-steps 100 --steps 200. "
     "See docs/first-principles.md"
 )
-_ASSIGNMENT = re.compile(r'([\w-]+)=("[^"]*"|\S+)')
 
 
 @dataclass(frozen=True)
@@ -140,6 +138,7 @@ def plan(arguments: argparse.Namespace) -> list[Stage]:
         if options["ensemble"] == "nvt":
             common["thermostat"] = options["thermostat"] or engine.THERMOSTATS[0]
     folder = Store(arguments.store).root / "starts"
+    each = label_core_seconds if arguments.mode == "labels" else aimd_core_seconds
     stages = []
     for piece, own, steps in _pieces(arguments, options, given):
         text = "".join(start.text for start in piece)
@@ -159,7 +158,7 @@ def plan(arguments: argparse.Namespace) -> list[Stage]:
                 f"{arguments.mode} of {len(piece)} starts (replicas {named})",
                 parameters,
                 seed=arguments.seed,
-                core_seconds=steps * sum(aimd_core_seconds(start.n_atoms) for start in piece),
+                core_seconds=steps * sum(each(start.n_atoms) for start in piece),
             )
         )
         if not arguments.dry_run:
@@ -208,7 +207,7 @@ def _read_starts(path: Path) -> Iterator[_Given]:
         block = lines[first : first + n_atoms + 2]
         if len(block) != n_atoms + 2:
             raise SuiteError(f"{where}: found {len(block) - 2} atoms, expected {n_atoms}: truncated")
-        info = {key: value.strip('"') for key, value in _ASSIGNMENT.findall(block[1])}
+        info = comment_values(block[1])
         if "replica" not in info or not info["replica"].isdigit():
             raise SuiteError(
                 f"{where}: found replica={info.get('replica')}, expected a number in its comment line"
@@ -235,7 +234,7 @@ def _read_starts(path: Path) -> Iterator[_Given]:
 def _pieces(
     arguments: argparse.Namespace, options: Mapping[str, Any], given: Sequence[_Given]
 ) -> Iterator[tuple[list[_Given], dict[str, Any], int]]:
-    """The starts of each stage, the parameters of its own, and the steps that each start costs."""
+    """The starts of each stage, the parameters of its own, and how many steps or labels are of each start."""
     path, per_stage = arguments.starts, arguments.per_stage
     if arguments.mode == "stepwise":
         falling = [float(kelvin) for kelvin in options["temperature_K"]]
@@ -260,10 +259,10 @@ def _pieces(
         piece: list[_Given] = []
         for starts in melts.values():
             if piece and len(piece) + len(starts) > per_stage:
-                yield piece, {}, LABEL_STEPS
+                yield piece, {}, 1
                 piece = []
             piece.extend(starts)
-        yield piece, {}, LABEL_STEPS
+        yield piece, {}, 1
         return
     by_temperature: dict[float, list[_Given]] = {}
     for start in given:

@@ -23,7 +23,7 @@ from jobs.files import write_json
 from jobs.graph import Plan, in_order, plan, urgency
 from jobs.site import Site
 from jobs.stage import Stage
-from jobs.store import Recipe, Store
+from jobs.store import Store
 from jobs.worker import FAILURE
 
 POLL_SECONDS = 5.0
@@ -234,7 +234,7 @@ def chain_length(site: Site, stage: Stage) -> int:
     walltime_h = site.request(scheduler.kind_of(stage)).walltime_h
     if walltime_h is None:
         return 1
-    share = stage.core_seconds / stage.cores / (walltime_h * 3600)
+    share = scheduler.wall_seconds(site, stage) / (walltime_h * 3600)
     return 1 if share < CHAIN_FROM else min(math.ceil(CHAIN_MARGIN * share), LONGEST_CHAIN)
 
 
@@ -251,13 +251,7 @@ def _submit(
     number = int(attempts[-1].name) + 1 if attempts else 1
     directory = scheduler.job_root(store, stage.name) / str(number)
     directory.mkdir(parents=True)
-    _, cores = scheduler.nodes_and_cores(site, stage)
-    ranks = scheduler.ranks(site, stage)
-    if ranks != scheduler.asked_ranks(stage):
-        recipe = Recipe.of(stage, cores=cores, ranks=ranks)
-    else:
-        recipe = Recipe.of(stage, cores=cores if ranks == 1 else None)
-    store.write_recipe(recipe)
+    store.write_recipe(scheduler.recipe_of(site, stage))
     image = site.image(scheduler.kind_of(stage))
     length = chain_length(site, stage) if scheduler.knows_dependencies(site) else 1
     jobs: list[str] = []

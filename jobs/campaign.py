@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.engines.lammps import DAMPING_FS
 from jobs.errors import SuiteError
 from jobs.files import parse_yaml, read_text
 from jobs.stage import Stage
@@ -27,7 +28,6 @@ OTHER_ENGINES = {
     "espresso": "Quantum ESPRESSO (ultrasoft pseudopotentials, CSVR)",
 }
 A_POTENTIAL = "a TensorFlow .pb model (dp convert-backend makes one) or a file of LAMMPS commands"
-DAMPING_FS = 100.0
 THERMO_EVERY = 10
 # Labels that claims name and that no stage makes so far.
 NOT_BUILT = {
@@ -40,6 +40,8 @@ PAPER_TRAINING_STEPS = 1_000_000
 CORE_SECONDS_PER_ATOM_STEP = {"bks": 1.0e-5, "tersoff": 2.0e-6, "nnp": 1.6e-4}
 CORE_SECONDS_PER_TRAINING_STEP = {"float32": 0.035, "float64": 0.09}
 TENSORFLOW_START_S = 12.0
+# CP2K, 96 atoms: a step with its settings md, a single point with default (docs/first-principles.md).
+AIMD_STEP_S, LABEL_S = 15.0, 52.0
 
 
 @dataclass
@@ -449,11 +451,16 @@ class _Builder:
         if "again" in run:
             stages = self.runs[run["again"]]
         else:
-            if source != "melt" and run["replicas"] > len(self.runs[source]):
+            starts = self.about["melt"]["configurations"] if source == "melt" else len(self.runs[source])
+            shared = source == "melt" and run.get("share_melts", False)
+            if run["replicas"] > starts and not shared:
                 raise SuiteError(
                     f"tier {self.campaign.tier}: run {label} has {run['replicas']} replicas, "
-                    f"expected at most the {len(self.runs[source])} of {source}: "
-                    "two from one start would not be independent"
+                    f"expected at most the {starts} of {source}: two from one start would not be independent"
+                    + (
+                        "; with share_melts: true they share a melt, with other velocities"
+                        * (source == "melt")
+                    )
                 )
             stages = [self._replica(label, run, replica) for replica in range(run["replicas"])]
         self.runs[label] = stages
@@ -744,8 +751,13 @@ def files_named_in(commands: Path) -> dict[str, str]:
 
 
 def aimd_core_seconds(atoms: int) -> float:
-    """Rough cost of one step of CP2K on one core: 17 s at 96 atoms (docs/first-principles.md), cubic in N."""
-    return 17.0 * (atoms / 96) ** 3
+    """Rough cost of one step of AIMD on one core, cubic in the number of atoms."""
+    return AIMD_STEP_S * (atoms / 96) ** 3
+
+
+def label_core_seconds(atoms: int) -> float:
+    """The same of a single point, whose SCF starts from atoms."""
+    return LABEL_S * (atoms / 96) ** 3
 
 
 def beyond_aimd_estimate(stages: Iterable[Stage]) -> list[str]:

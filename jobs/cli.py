@@ -134,7 +134,8 @@ def _parser() -> argparse.ArgumentParser:
         help="free disk: products, also unfinished ones, that no plan names",
         description="Deletes products, also unfinished ones, that are in the plan of no built-in tier, of no "
         "run of this store (also with --potential or a tier file of your own), and not in the plan that the "
-        "options here make. A plan is that of its last run: what a tier file no longer names goes.",
+        "options here make. A plan is that of its last run: what a tier file no longer names goes. "
+        "First-principles data and probes of sites always stay.",
     )
     add_campaign_options(gc)
     gc.add_argument(
@@ -213,7 +214,9 @@ def _parser() -> argparse.ArgumentParser:
         "bks --sizes 96 216 648 | python -m jobs cost --deposit",
     )
     cost.add_argument("--budget", type=float, default=25.0, metavar="MINUTES", help="default 25")
-    cost.add_argument("--engines", nargs="+", metavar="NAME", help="deepmd bks tersoff cp2k (default: all)")
+    cost.add_argument(
+        "--engines", nargs="+", metavar="NAME", help="deepmd bks tersoff cp2k (default: these), espresso"
+    )
     cost.add_argument("--sizes", nargs="+", type=int, metavar="N", help="default: 96 to 12288 atoms")
     cost.add_argument("--launches", type=count, default=6, help="samples of each point (default 6)")
     cost.add_argument("--again", action="store_true", help="measure anew what was measured before")
@@ -397,7 +400,7 @@ def _cost(arguments: argparse.Namespace) -> int:
         return 0
     cores = arguments.cores or available_cores()
     plan = cost.full_plan(
-        engines=arguments.engines or cost.ENGINES,
+        engines=arguments.engines or cost.DEFAULT_ENGINES,
         sizes=arguments.sizes or cost.SIZES,
         budget_minutes=arguments.budget,
         cores=cores,

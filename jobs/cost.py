@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.stage import Stage
-from jobs.stages.cost import COST_FILE, FIRST_PRINCIPLES, NNP, Point
+from jobs.stages.cost import CLASSICAL, COST_FILE, FIRST_PRINCIPLES, NNP, Point
 from jobs.store import Store
 
-# Measured unless others are named; espresso is on request, where pw.x is installed.
-ENGINES = (NNP, "bks", "tersoff", "cp2k")
+ENGINES = (NNP, *CLASSICAL, *FIRST_PRINCIPLES)
+# Measured unless others are named.
+DEFAULT_ENGINES = (NNP, *CLASSICAL, "cp2k")
+PRECISION = "float32"
 SIZES = (96, 216, 648, 1296, 2592, 5832, 12288)
 PLAIN_SIZES = (96, 216, 2592)
 AIMD_SIZES = (24, 48, 96, 192)
@@ -115,7 +117,6 @@ def full_plan(
     cores: int,
     gpus: int = 0,
     launches: int = LAUNCHES,
-    precision: str = "float32",
 ) -> Plan:
     """Everything that fits into a budget, the most wanted first.
 
@@ -132,21 +133,21 @@ def full_plan(
     for size in sizes:
         if size < 24 or size % 24:
             raise SuiteError(f"--sizes: found {size}, expected multiples of 24")
-    md = [engine for engine in (NNP, "bks", "tersoff") if engine in engines]
+    md = [engine for engine in (NNP, *CLASSICAL) if engine in engines]
     aimd = [engine for engine in FIRST_PRINCIPLES if engine in engines]
     curve = sorted(size for size in sizes if size <= 5832)
     wanted: list[Point | tuple[str, int]] = [
-        tuned(engine, size, precision=precision, gpus=gpus) for size in curve for engine in md
+        tuned(engine, size, precision=PRECISION, gpus=gpus) for size in curve for engine in md
     ]
     wanted += [(engine, size) for engine in aimd for size in AIMD_SIZES if size <= 96]
     if NNP in md:
         wanted += [plain(size, gpus=gpus) for size in PLAIN_SIZES if size in sizes]
     wanted += [
-        tuned(engine, size, precision=precision, gpus=gpus) for size in sizes if size > 5832 for engine in md
+        tuned(engine, size, precision=PRECISION, gpus=gpus) for size in sizes if size > 5832 for engine in md
     ]
     if NNP in md:
-        wanted.append(tuned(NNP, DUMPED_SIZE, precision=precision, gpus=gpus, setting="dumps"))
-        wanted += _scaling(precision, cores, gpus)
+        wanted.append(tuned(NNP, DUMPED_SIZE, precision=PRECISION, gpus=gpus, setting="dumps"))
+        wanted += _scaling(cores, gpus)
     wanted += [(engine, size) for engine in aimd for size in AIMD_SIZES if size > 96]
     plan = Plan(launches=launches, budget_minutes=budget_minutes)
     sizes_of: dict[str, list[int]] = {}
@@ -160,12 +161,8 @@ def full_plan(
         else:
             cost, what = aimd_seconds(one[1], AIMD_STEPS), f"{one[0]} of {one[1]} atoms"
         if seconds + cost > 60 * budget_minutes:
-            plan.not_measured.append(
-                {
-                    "what": what,
-                    "why": f"about {cost / 60:.1f} min more than the budget of {budget_minutes:g} min has",
-                }
-            )
+            left = f"{budget_minutes - seconds / 60:.1f} of the budget's {budget_minutes:g} min are left"
+            plan.not_measured.append({"what": what, "why": f"takes about {cost / 60:.1f} min, {left}"})
             continue
         seconds += cost
         if isinstance(one, Point):
@@ -180,7 +177,7 @@ def full_plan(
     return plan
 
 
-def _scaling(precision: str, cores: int, gpus: int) -> list[Point]:
+def _scaling(cores: int, gpus: int) -> list[Point]:
     """Strong and weak scaling, where there is more than one rank's worth of hardware."""
     most = gpus or cores
     counts = [2**k for k in range(most.bit_length()) if 2**k <= most]
@@ -189,7 +186,7 @@ def _scaling(precision: str, cores: int, gpus: int) -> list[Point]:
 
     def one(setting: str, n_atoms: int, ranks: int) -> Point:
         return tuned(
-            NNP, n_atoms, precision=precision, gpus=ranks if gpus else 0, setting=setting, ranks=ranks
+            NNP, n_atoms, precision=PRECISION, gpus=ranks if gpus else 0, setting=setting, ranks=ranks
         )
 
     strong = [one("strong", STRONG_SIZE, ranks) for ranks in counts]
@@ -198,6 +195,8 @@ def _scaling(precision: str, cores: int, gpus: int) -> list[Point]:
 
 def cost_stage(plan: Plan, potential: Stage, *, label: str, cores: int, machine_type: str | None) -> Stage:
     """The stage of a plan. It takes all cores, so that nothing runs beside it.
+
+    `cores` are this machine's; at a site it gets a node of that (`jobs.scheduler`), whatever they are.
 
     With `machine_type` the kind of node is part of what is measured: in a store that several kinds share,
     each has its own. A tier leaves it out, so that a campaign can be planned on another node than it runs on.
@@ -224,6 +223,13 @@ def cost_stage(plan: Plan, potential: Stage, *, label: str, cores: int, machine_
     )
 
 
+def seconds_of(stage: Stage, cores: int) -> float:
+    """Rough wall time of a planned cost stage on so many cores."""
+    given = stage.parameters
+    points = [Point(**point) for point in given["points"]]
+    return Plan(points, launches=given["launches"], aimd=dict(given["aimd"])).seconds(cores)
+
+
 def measure(
     store: Store, plan: Plan, *, potential: Path | None, cores: int, results: Path, again: bool
 ) -> Path:
@@ -236,8 +242,10 @@ def measure(
     from jobs.cost_record import node_type
     from jobs.tune import potential_stage
 
-    stage = cost_stage(plan, potential_stage(potential), label="cost", cores=cores, machine_type=node_type())
+    kind_of_node = node_type()
+    stage = cost_stage(plan, potential_stage(potential), label="cost", cores=cores, machine_type=kind_of_node)
     print(describe(plan, cores), flush=True)
+    store.remember(f"cost-{kind_of_node}", (needed.name for needed in stage.walk()))
     if again and store.is_done(stage.name):
         shutil.rmtree(store.path(stage.name))
     dispatch.raise_for_failures(dispatch.run([stage], store, cores=cores))
@@ -307,5 +315,5 @@ def deposit(record: Path, folder: Path) -> Path:
     content = read_cost(record)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{content['machine']['type']}.json"
-    target.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(target, content, indent=1)
     return target

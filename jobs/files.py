@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,21 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:
-    """The same for a JSON value."""
-    write_whole(path, json.dumps(content, indent=indent) + "\n")
+    """The same for a JSON value.
+
+    Raises:
+        SuiteError: a number is not finite; JSON has none such (`finite` makes it null).
+    """
+    try:
+        text = json.dumps(content, indent=indent, allow_nan=False)
+    except ValueError as error:
+        raise SuiteError(f"{path}: found a number that is not finite, expected JSON ({error})") from None
+    write_whole(path, text + "\n")
+
+
+def finite(value: float) -> float | None:
+    """A number as JSON has it: NaN and infinities are null."""
+    return value if math.isfinite(value) else None
 
 
 def read_text(path: Path, *, expected: str) -> str:

@@ -21,10 +21,10 @@ TYPE_MAP = ("Si", "O")
 
 # Values that a code or a converter writes in a frame's comment line to say that the SCF failed.
 UNCONVERGED = "SCF not converged"
-_CONVERGED_KEYS = ("converged", "scf_converged")
+CONVERGED_KEYS = ("converged", "scf_converged")
 _FALSE = {"f", "false", "0", "no"}
-_VELOCITIES = "velocities_A_per_fs"
-_WORDS = {"pos": "position", "forces": "force", _VELOCITIES: "velocity"}
+VELOCITIES = "velocities_A_per_fs"
+_WORDS = {"pos": "position", "forces": "force", VELOCITIES: "velocity"}
 _ASSIGNMENT = re.compile(r'([\w-]+)=("[^"]*"|\S+)')
 
 
@@ -45,6 +45,16 @@ class Frame:
     velocities: NDArray[np.float64] | None
     temperature_K: float
     info: Mapping[str, str] = field(default_factory=dict)
+
+
+def comment_values(comment: str) -> dict[str, str]:
+    """The assignments of an extended XYZ comment line, as text and without their quotation marks."""
+    return {key: value.strip('"') for key, value in _ASSIGNMENT.findall(comment)}
+
+
+def unconverged_key(info: Mapping[str, str]) -> str | None:
+    """Which of `CONVERGED_KEYS` says that the SCF of a frame failed, if one does."""
+    return next((key for key in CONVERGED_KEYS if info.get(key, "").lower() in _FALSE), None)
 
 
 def density_g_cm3(types: NDArray[np.int8], cell: NDArray[np.float64]) -> float:
@@ -79,16 +89,15 @@ def _finite(values: NDArray[np.float64], what: str, where: str) -> NDArray[np.fl
 
 def _read_frame(n_line: str, comment: str, rows: list[str], where: str) -> Frame:
     n_atoms = int(n_line)
-    info = {key: value.strip('"') for key, value in _ASSIGNMENT.findall(comment)}
+    info = comment_values(comment)
     for key in ("Lattice", "Properties", "energy", "temperature_K"):
         if key not in info:
             raise SuiteError(
                 f"{where}: found no {key}= in the comment line, "
                 "expected Lattice, Properties, energy and temperature_K"
             )
-    for key in _CONVERGED_KEYS:
-        if info.get(key, "").lower() in _FALSE:
-            raise SuiteError(f"{where}: found {key}={info[key]}, expected only frames whose SCF converged")
+    if (said := unconverged_key(info)) is not None:
+        raise SuiteError(f"{where}: found {said}={info[said]}, expected only frames whose SCF converged")
     columns = _columns(info["Properties"], where)
     for key in ("species", "pos", "forces"):
         if key not in columns:
@@ -135,7 +144,7 @@ def _read_frame(n_line: str, comment: str, rows: list[str], where: str) -> Frame
         cell=lattice.reshape(3, 3),
         energy_eV=float(_finite(energy, "energy", where)[0]),
         forces=numbers("forces"),
-        velocities=numbers(_VELOCITIES) if _VELOCITIES in columns else None,
+        velocities=numbers(VELOCITIES) if VELOCITIES in columns else None,
         temperature_K=float(_finite(temperature, "temperature", where)[0]),
         info={k: v for k, v in info.items() if k not in ("Lattice", "Properties", "energy", "pbc")},
     )

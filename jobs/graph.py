@@ -42,18 +42,16 @@ def plan(
 
     A stage whose product is there is not looked behind: its inputs may have been cleared. With
     `rebuild_stale`, products of other software versions count as missing, and so does what was made
-    from them. `images` are today's digests by name, where stages run in images.
+    from them, by way of cleared ones too. `images` are today's digests by name, where stages run in images.
     """
-    wanted = list(wanted)
-    present: dict[str, bool] = {}
+    outdated: dict[str, bool] = {}
 
-    def is_present(stage: Stage) -> bool:
-        if stage.identity not in present:
-            inputs = [is_present(needed) for needed in stage.inputs.values()]
-            present[stage.identity] = store.is_done(stage.name) and not (
-                rebuild_stale and (store.is_stale(stage.name, images) or not all(inputs))
-            )
-        return present[stage.identity]
+    def is_outdated(stage: Stage) -> bool:
+        if stage.identity not in outdated:
+            inputs = [is_outdated(needed) for needed in stage.inputs.values()]
+            stale = store.is_done(stage.name) and store.is_stale(stage.name, images)
+            outdated[stage.identity] = stale or any(inputs)
+        return outdated[stage.identity]
 
     to_do: dict[str, Stage] = {}
     done: dict[str, Stage] = {}
@@ -61,7 +59,7 @@ def plan(
     def visit(stage: Stage) -> None:
         if stage.identity in to_do or stage.identity in done:
             return
-        if is_present(stage):
+        if store.is_done(stage.name) and not (rebuild_stale and is_outdated(stage)):
             done[stage.identity] = stage
             return
         for needed in stage.inputs.values():

@@ -403,6 +403,7 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
         licence=arguments.licence,
         provenance=" ".join(filter(None, [arguments.provenance, f"Imported from {names}."])),
         decks=[],
+        held_out=True,
         append=arguments.append,
         root=arguments.root,
         capped=arguments.root.resolve() == DEPOSIT.resolve(),

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from jobs.batch import Standing
     from jobs.site import Site
 
+# In no plan, and kept by `gc`: first-principles data of `python -m jobs aimd`, which cost hours and little
+# disk, and what sites were found to be like, a kilobyte each.
+KEPT_KINDS = ("aimd-", "probe-")
 _PRODUCT = re.compile(r"[a-z]+-[0-9a-f]{16}(\.part)?")
 
 
@@ -160,7 +163,7 @@ def _dry_run_jobs(site: Site, store: Store, stages: Sequence[Stage]) -> None:
         kind, request = stage.kind, site.request(scheduler.kind_of(stage))
         nodes, cores = scheduler.nodes_and_cores(site, stage)
         length = batch.chain_length(site, stage)
-        hours = nodes * stage.core_seconds / stage.cores / 3600
+        hours = nodes * scheduler.wall_seconds(site, stage) / 3600
         node_hours[kind] += hours
         jobs[kind] += length
         disk += disk_bytes(stage)
@@ -212,8 +215,7 @@ def collect_garbage(
     print(f"kept: what the built-in tiers plan, and {', '.join(dict.fromkeys(kept))}")
     doomed: dict[Path, str] = {}
     for path in sorted(store.root.glob("*")):
-        # First-principles data cost hours and little disk; `python -m jobs aimd` makes them outside tiers.
-        if path.name.startswith("aimd-"):
+        if path.name.startswith(KEPT_KINDS):
             continue
         if path.is_dir() and _PRODUCT.fullmatch(path.name) and path.name.removesuffix(".part") not in planned:
             doomed[path] = "in none of these plans"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.aimd import LABEL_STEPS, add_engine_options, print_plan
-from jobs.campaign import aimd_core_seconds
+from jobs.aimd import add_engine_options, print_plan
+from jobs.campaign import label_core_seconds
 from jobs.deposit import DEPOSIT, DepositedSet, iter_run, read_set
 from jobs.engines.first_principles import load_engine, named_settings
 from jobs.errors import SuiteError
@@ -127,7 +127,7 @@ def plan(
                 "aimd",
                 f"{drawn.run} frame {drawn.frame} again",
                 parameters,
-                core_seconds=LABEL_STEPS * aimd_core_seconds(len(drawn.types)),
+                core_seconds=label_core_seconds(len(drawn.types)),
             )
         )
     return stages

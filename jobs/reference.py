@@ -123,8 +123,8 @@ def read_experiment(directory: Path = REFERENCE / "experiment") -> dict[str, Row
     return rows
 
 
-def gating_row(row_id: str) -> Row:
-    """A row that a verdict may rest on.
+def gating_value(row_id: str) -> float:
+    """The value of a row that a verdict may rest on, in the row's unit.
 
     Raises:
         SuiteError: no such row, or one that must not gate.
@@ -134,8 +134,9 @@ def gating_row(row_id: str) -> Row:
         raise SuiteError(
             f"reference/experiment: found no row {row_id}, expected one of {len(rows)} known ones"
         )
-    if not rows[row_id].may_gate:
+    value = rows[row_id].value
+    if not rows[row_id].may_gate or value is None:
         raise SuiteError(
             f"reference/experiment: {row_id}: found may_gate: false, expected a row that may gate"
         )
-    return rows[row_id]
+    return value

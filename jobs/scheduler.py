@@ -23,7 +23,7 @@ from jobs.engines.process import THREAD_VARIABLES
 from jobs.errors import SuiteError
 from jobs.site import Request, Site
 from jobs.stage import Stage
-from jobs.store import IMAGE_VARIABLE, Store
+from jobs.store import IMAGE_VARIABLE, Recipe, Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMMAND_TIMEOUT_S = 60
@@ -172,12 +172,18 @@ def asked_ranks(stage: Stage) -> int:
 
 
 def ranks(site: Site, stage: Stage) -> int:
-    """MPI ranks that a stage gets: MD of a network has one for each GPU where its job has GPUs."""
+    """MPI ranks that a stage gets: one for each GPU where a network's MD has GPUs, with mpirun a node's."""
     asked, gpus = asked_ranks(stage), site.request(kind_of(stage)).gpus
     potential = stage.inputs.get("potential")
     # A trained one has no family: it is DeePMD.
-    on_gpus = gpus and potential is not None and potential.parameters.get("family", "deepmd") == "deepmd"
-    return min(asked, gpus) if on_gpus else asked
+    if gpus and potential is not None and potential.parameters.get("family", "deepmd") == "deepmd":
+        return min(asked, gpus)
+    return asked if site.launcher == "srun" else min(asked, _cores_of_a_node(site, stage))
+
+
+def launched(site: Site, stage: Stage) -> bool:
+    """Whether the scheduler starts a stage's ranks, and so fixes how many they are."""
+    return site.launcher == "srun" and ranks(site, stage) > 1
 
 
 def kind_of(stage: Stage) -> str:
@@ -185,13 +191,43 @@ def kind_of(stage: Stage) -> str:
     return str(stage.parameters.get("of", stage.kind))
 
 
+def _cores_of_a_node(site: Site, stage: Stage) -> int:
+    """Most cores of one node for a stage; a request of more knows better than `cores_per_node`."""
+    return max(site.cores_per_node, site.request(kind_of(stage)).cores)
+
+
 def nodes_and_cores(site: Site, stage: Stage) -> tuple[int, int]:
-    """Nodes, and cores on each, that a stage's job gets."""
-    cores = site.request(kind_of(stage)).cores
-    if ranks(site, stage) == asked_ranks(stage):
-        cores = max(stage.cores, cores)
-    nodes = math.ceil(cores / site.cores_per_node)
+    """Nodes, and cores on each, that a stage's job gets.
+
+    Only MPI ranks can use several nodes; what measures cost gets a whole one, so that nothing runs beside it.
+    """
+    count, node = ranks(site, stage), _cores_of_a_node(site, stage)
+    if stage.kind == "cost":
+        return 1, node
+    wanted = stage.cores if count == asked_ranks(stage) else count
+    cores = max(site.request(kind_of(stage)).cores, wanted)
+    if count == 1:
+        return 1, min(cores, node)
+    nodes = math.ceil(cores / node)
     return nodes, math.ceil(cores / nodes)
+
+
+def wall_seconds(site: Site, stage: Stage) -> float:
+    """Rough time of a stage on what its job gets; cores that it did not ask for count for nothing."""
+    nodes, cores = nodes_and_cores(site, stage)
+    if stage.kind == "cost":
+        from jobs.cost import seconds_of
+
+        return seconds_of(stage, cores)
+    return stage.core_seconds / min(stage.cores, nodes * cores)
+
+
+def recipe_of(site: Site, stage: Stage) -> Recipe:
+    """A stage's recipe with the cores of its job, and its ranks unless the stage may choose them."""
+    count, (_, cores) = ranks(site, stage), nodes_and_cores(site, stage)
+    asked = count == asked_ranks(stage)
+    fixed = launched(site, stage) or not asked
+    return Recipe.of(stage, cores=None if asked and count > 1 else cores, ranks=count if fixed else None)
 
 
 def write_job(
@@ -319,8 +355,7 @@ def _stage_command(
     """`make` in the image; outside it where the scheduler starts the ranks, each in the image."""
     make = ["-m", "jobs", "make", stage.name, "--store", str(store.root), "--job", str(directory)]
     image = site.image(kind_of(stage))
-    spread = site.launcher == "srun" and ranks(site, stage) > 1
-    if spread:
+    if launched(site, stage):
         launch = ["srun", *site.launcher_options, f"--ntasks={ranks(site, stage)}"]
         if image is not None:
             launch += [*_in_image(site, store, stage, image, environment={}), "lmp"]

@@ -92,10 +92,11 @@ _DPGEN_ENTRY: Table = {
 class Request:
     """What a job of one kind of stage asks for.
 
-    `cores` and `gpus` are per node and at least; a stage that needs more cores (MPI ranks) gets them, on as
-    many nodes as that takes. `image` names a file of the site's images folder, null runs the engines of
-    this Python's environment or of the loaded modules. `flags` are whole lines of the scheduler
-    (`#SBATCH --account=...`), `setup` shell lines before the work (`module load apptainer`).
+    `cores` and `gpus` are per node and at least. A stage that asks for more cores gets them: MPI ranks
+    that `srun` starts on as many nodes as that takes, anything else up to those of one node. `image`
+    names a file of the site's images folder, null runs the engines of this Python's environment or of the
+    loaded modules. `flags` are whole lines of the scheduler (`#SBATCH --account=...`), `setup` shell
+    lines before the work (`module load apptainer`).
     """
 
     image: str | None = None

@@ -10,7 +10,7 @@ import numpy as np
 from jobs.engines.first_principles import FUSED_ANGSTROM, Start, kinetic_temperatures_K
 from jobs.errors import SuiteError
 from jobs.files import write_whole
-from jobs.frames import TYPE_MAP, format_extxyz
+from jobs.frames import TYPE_MAP, VELOCITIES, format_extxyz
 from jobs.observables.rdf import PAIRS
 from jobs.store import Store
 from jobs.trajectory import Trajectory, open_trajectory
@@ -118,7 +118,7 @@ def main(arguments: argparse.Namespace) -> int:
         source = stage.parameters.get("potential", "nnp")
         comment = f"source={source} replica={number} temperature_K={trajectory.facts['temperature_K']:g}"
         assert start.velocities is not None
-        arrays = {"pos": start.positions, "velocities_A_per_fs": start.velocities}
+        arrays = {"pos": start.positions, VELOCITIES: start.velocities}
         texts.append(format_extxyz(start.types, arrays, cell=start.cell, comment=comment))
     if not texts:
         raise SuiteError(f"{arguments.run}: found no state to start from in {len(numbered)} replicas")

@@ -73,16 +73,12 @@ def software_versions() -> dict[str, str]:
 
 def suite_commit() -> str:
     """Commit of this suite, with `+` if files differ from it; `unknown` without git or a repository."""
+    words = ("--no-optional-locks", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
     try:
-        commit, changes = (
-            subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True)
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno"))
-        )
+        found = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True)
     except OSError:
         return "unknown"
-    if commit.returncode != 0:
-        return "unknown"
-    return commit.stdout.strip() + "+" * bool(changes.stdout.strip())
+    return found.stdout.strip() if found.returncode == 0 else "unknown"
 
 
 @cache
@@ -257,6 +253,8 @@ class Store:
         `wall_seconds` is the time of all `attempts` that it took.
         """
         part = workspace.directory
+        for stray in part.glob("*.tmp"):  # an attempt was killed while it wrote a file
+            stray.unlink()
         files = {
             str(path.relative_to(part)): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
             for path in sorted(part.rglob("*"))
@@ -266,6 +264,7 @@ class Store:
             "schema": 1,
             **vars(recipe),
             "files": files,
+            "commit": suite_commit(),
             "software": software_versions(),
             "image": os.environ.get(IMAGE_VARIABLE),
             "hardware": hardware(),

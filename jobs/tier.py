@@ -48,6 +48,7 @@ _RUN: Table = {
     "replicas": COUNT,
     "timestep_fs": POSITIVE,
     "atoms?": _ATOMS,
+    "share_melts?": FLAG,  # replicas beyond melt.configurations start from the first ones again
     "replicate?": Value("three positive integers", lambda v: list_of(COUNT, "").allows(v) and len(v) == 3),
     "density_g_cm3?": POSITIVE,
     "ranks?": COUNT,

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from jobs.errors import SuiteError
 from jobs.observables.msd import unwrap
+from jobs.units import FS_PER_PS
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -36,7 +37,6 @@ _MAGIC = b"DUMPCUSTOM"
 _HEAD = struct.Struct("<q10siiqqi6i6diibi")
 _STEP = slice(26, 34)
 _VALUES = len(DUMP_COLUMNS.split())
-_FS_PER_PS = 1000.0
 
 
 class Trajectory(ABC):
@@ -149,7 +149,7 @@ class DumpTrajectory(Trajectory):
 
     def velocities(self, start: int, stop: int) -> Floats:
         """See `Trajectory.velocities`."""
-        return self._columns(start, stop, 1, slice(5, 8)) / _FS_PER_PS
+        return self._columns(start, stop, 1, slice(5, 8)) / FS_PER_PS
 
     def _columns(self, start: int, stop: int, stride: int, columns: slice) -> Floats:
         records = self._records(start, stop, stride, n_atoms=self.n_atoms)

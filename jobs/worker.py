@@ -44,12 +44,19 @@ def make_stage(store: Store, name: str) -> bool:
     The lock makes concurrent runs on one store wait for each other, stage by stage.
 
     Raises:
-        SuiteError: wrong input, changed input products, failed engine, full disk.
+        SuiteError: wrong input, changed input products, failed engine, full disk, or the stage's code is not
+            what it was planned with.
     """
     recipe = store.read_recipe(name)
+    module = import_module(f"jobs.stages.{recipe.kind}")
     with store.lock(name):
         if store.is_done(name):
             return False
+        if recipe.code_version != module.CODE_VERSION:
+            raise SuiteError(
+                f"{name}: found a plan for version {recipe.code_version} of jobs/stages/{recipe.kind}.py, "
+                f"expected {module.CODE_VERSION}, today's; plan again: the command that planned it"
+            )
         store.verify(recipe.inputs.values())
         directory = store.part(name)
         try:
@@ -67,7 +74,7 @@ def make_stage(store: Store, name: str) -> bool:
             )
             write_json(workspace.checkpoints / ATTEMPTS_FILE, [*attempts, (began, began)])
             started = time.monotonic()
-            import_module(f"jobs.stages.{recipe.kind}").run(workspace)
+            module.run(workspace)
             wall_seconds = time.monotonic() - started + sum(end - start for start, end in attempts)
             store.finish(recipe, workspace, wall_seconds=wall_seconds, attempts=len(attempts) + 1)
         except Exception as error:

@@ -31,7 +31,7 @@ class Workspace:
     directory: Path
     cores: int = 1
     ranks: int | None = None
-    """MPI ranks, where its job has others than the stage asks for (one for each GPU)."""
+    """MPI ranks, where its job fixes them: the scheduler starts them, or there is one for each GPU."""
     tuning: Tuning | None = None
     """How MD uses this kind of node, if that was measured."""
     facts: dict[str, Any] = field(default_factory=dict)

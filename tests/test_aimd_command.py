@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from jobs import aimd
 from jobs.cli import main
 from jobs.deposit import read_run, read_set
 from jobs.deposit_stage import longest_stretch, read_products
@@ -63,6 +65,21 @@ def starts_file(path: Path, *starts: tuple[int, float]) -> Path:
 def planned(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[str]:
     assert main(["aimd", *map(str, arguments), "--dry-run"]) == 0
     return capsys.readouterr().out.splitlines()
+
+
+def test_a_label_is_estimated_as_a_cold_single_point_and_steps_as_steps(tmp_path, capsys):
+    """Of 96 atoms 52 s and 15 s (docs/first-principles.md), by the cube of their number."""
+    scale = (3 / 96) ** 3 / 3600
+    file = starts_file(tmp_path / "starts.xyz", *((n, 3000.0) for n in range(1, 4)))
+    parser = argparse.ArgumentParser()
+    aimd.add_arguments(parser)
+
+    def hours(*options):
+        arguments = parser.parse_args([str(file), "--dry-run", *options])
+        return sum(stage.core_seconds for stage in aimd.plan(arguments)) / 3600
+
+    assert hours() == pytest.approx(3 * 52 * scale)
+    assert hours("--mode", "short", "--steps", "100") == pytest.approx(3 * 100 * 15 * scale)
 
 
 def product(store: Store, text: str, *, seed: int = 1, **changes: Any) -> Path:

@@ -10,6 +10,7 @@ from jobs.errors import SuiteError
 from jobs.graph import in_order
 from jobs.models import deposited_model
 from jobs.reference import read_paper
+from jobs.stage import Stage
 from jobs.tier import NNPS, TIERS
 from suite.claims import load_claims
 
@@ -165,6 +166,26 @@ def test_runs_that_do_not_fit_together_are_one_line(tmp_path, key, value, expect
     assert "\n" not in str(caught.value)
 
 
+def test_melts_are_shared_only_where_a_run_says_so(tmp_path):
+    import yaml
+
+    path, content = tmp_path / "own.yml", yaml.safe_load((TIERS / "reference.yml").read_text())
+    first = content["runs"]["bks-a"]
+    melts = content["melt"]["configurations"]
+    assert first["replicas"] == 3 * melts
+
+    def plan(**changes):
+        content["runs"]["bks-a"] = first | changes
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return build_campaign(str(path)).runs["bks-a"]
+
+    runs = plan()
+    assert runs[melts].parameters["configuration"] == runs[0].parameters["configuration"]
+    assert runs[melts].seed != runs[0].seed
+    with pytest.raises(SuiteError, match=f"expected at most the {melts} of melt: .*; with share_melts: true"):
+        plan(share_melts=False)
+
+
 def test_own_potential_is_known_by_its_files_not_by_their_place(tmp_path):
     identities = []
     for number, (folder, parameters) in enumerate([("a", "1.0"), ("b", "1.0"), ("c", "2.0")]):
@@ -223,6 +244,32 @@ def test_gc_keeps_runs_that_nobody_observes(tmp_path, capsys):
     collect_garbage(build_campaign("laptop"), Store(tmp_path), forget=(), trajectories=False, really=True)
     assert [path.name for path in tmp_path.glob("md-*")] == [started.name]
     assert "deleted" in capsys.readouterr().out
+
+
+def test_gc_keeps_what_cost_measured_and_what_a_site_was_found_to_be(tmp_path, capsys):
+    from jobs.cost import Plan, cost_stage, measure
+    from jobs.cost_record import node_type
+    from jobs.overview import collect_garbage
+    from jobs.store import Recipe, Store
+    from jobs.tune import potential_stage
+    from jobs.workspace import Workspace
+
+    store = Store(tmp_path / "store")
+    store.prepare()
+    own = tmp_path / "own.pb"
+    own.write_bytes(b"a network")
+    potential = potential_stage(own)
+    cost = cost_stage(Plan(), potential, label="cost", cores=1, machine_type=node_type())
+    probe = Stage("probe", "probe", {"site": "x"})
+    for stage in (potential, cost, probe):  # measured before, so that nothing runs here
+        store.part(stage.name).mkdir()
+        (store.part(stage.name) / "cost.json").write_text("{}")
+        store.finish(Recipe.of(stage), Workspace({}, 0, {}, store.part(stage.name)), wall_seconds=1.0)
+    measure(store, Plan(), potential=own, cores=1, results=tmp_path / "results", again=False)
+    assert (tmp_path / "results" / "cost.json").read_text() == "{}"
+    collect_garbage(build_campaign("smoke"), store, forget=(), trajectories=False, really=True)
+    assert set(store.finished()) == {potential.name, cost.name, probe.name}
+    assert f"cost-{node_type()}" in capsys.readouterr().out
 
 
 def test_gc_keeps_what_was_run_in_the_store_until_it_is_forgotten(tmp_path, capsys):

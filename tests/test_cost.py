@@ -9,15 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from synthetic_evidence import cost_point, write_cost
+from test_cp2k import MOLECULE
+from test_cp2k import SETTINGS as CP2K_SETTINGS
+from test_espresso import INSTALLED as ESPRESSO
+from test_espresso import SETTINGS as ESPRESSO_SETTINGS
 
-from jobs.cost import deposit, describe, full_plan, tier_plan
+from jobs.cost import DEFAULT_ENGINES, deposit, describe, full_plan, tier_plan
 from jobs.cost_record import core_seconds, machine, machine_type, read_cost
 from jobs.engines.lammps import builtin_potential, lammps_command, visible_gpus
 from jobs.engines.timing import Layout, time_launch, timed_script
 from jobs.errors import EngineError, SuiteError
 from jobs.stages import cost
 from jobs.stages.cost import Bench, Point, near_cubic
-from jobs.structures import read_data
+from jobs.structures import Configuration, read_data, write_data
 from jobs.tuning import Tuning
 from jobs.workspace import Workspace
 from suite.cost_page import read_anchors, write_cost_page
@@ -111,11 +115,7 @@ def test_two_runs_side_by_side_and_a_planted_slowdown(tmp_path, quick):
 @pytest.mark.skipif(not Path("/usr/bin/cp2k.psmp").exists(), reason="CP2K is not installed")
 def test_cp2k_steps_after_the_first_are_samples(tmp_path, quick):
     """CP2K itself, on a molecule in a small box in place of a liquid (making one needs the network)."""
-    from test_cp2k import MOLECULE, SETTINGS
-
-    from jobs.structures import Configuration, write_data
-
-    about = {"sizes": [3], "steps": 3, "timestep_fs": 0.5, "settings": SETTINGS}
+    about = {"sizes": [3], "steps": 3, "timestep_fs": 0.5, "settings": CP2K_SETTINGS}
     workspace = Workspace(PARAMETERS | {"aimd": {"cp2k": about}}, 0, {}, tmp_path, cores=1)
     molecule = Configuration(MOLECULE.positions, MOLECULE.types, np.diag(MOLECULE.cell))
     write_data(workspace.checkpoints / "cp2k-3.data", molecule)
@@ -124,6 +124,20 @@ def test_cp2k_steps_after_the_first_are_samples(tmp_path, quick):
     assert point["samples_are"] == "steps"
     assert len(point["us_per_step_atom"]) == 3, "of four steps, the first is not timed"
     assert all(us > 1e3 for us in point["us_per_step_atom"])
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(not ESPRESSO, reason="Quantum ESPRESSO is not installed")
+def test_espresso_is_measured_like_cp2k_without_a_conserved_quantity(tmp_path, quick):
+    about = {"sizes": [3], "steps": 2, "timestep_fs": 0.5, "settings": ESPRESSO_SETTINGS}
+    workspace = Workspace(PARAMETERS | {"aimd": {"espresso": about}}, 0, {}, tmp_path, cores=1)
+    molecule = Configuration(MOLECULE.positions, MOLECULE.types, np.diag(MOLECULE.cell))
+    write_data(workspace.checkpoints / "espresso-3.data", molecule)
+    point = Bench(workspace).first_principles("espresso", 3)
+    assert point["failed"] == []
+    assert len(point["us_per_step_atom"]) == 2
+    assert all(us > 1e3 for us in point["us_per_step_atom"])
+    assert point["checks"]["conserved_drift_meV_atom"] is None
 
 
 def test_unknown_engine_and_odd_size_are_refused(tmp_path):
@@ -228,13 +242,26 @@ def test_a_small_budget_leaves_out_the_dear_and_says_so():
     assert plan.seconds(2) <= 300
     assert Point("deepmd", "tuned", 96, "float32", compressed=True) in plan.points
     assert any("cp2k of 96 atoms" in left["what"] for left in plan.not_measured)
-    assert "more than the budget of 5 min has" in describe(plan, 2)
+    found = [
+        re.fullmatch(r"takes about (\S+) min, (\S+) of the budget's 5 min are left", left["why"])
+        for left in plan.not_measured
+        if "atoms" in left["what"]
+    ]
+    assert all(one and 0 <= float(one[2]) <= float(one[1]) for one in found), describe(plan, 2)
+
+
+def test_espresso_is_measured_only_on_request():
+    common = {"sizes": (96,), "budget_minutes": 60, "cores": 2}
+    assert list(full_plan(engines=DEFAULT_ENGINES, **common).aimd) == ["cp2k"]
+    plan = full_plan(engines=("deepmd", "espresso"), **common)
+    assert plan.aimd["espresso"]["sizes"][:2] == [24, 48]
+    assert plan.aimd["espresso"]["settings"]["ecutwfc_Ry"] > 0
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--engines", "lj"], "--engines: found lj, expected some of deepmd, bks, tersoff, cp2k"),
+        (["--engines", "lj"], "--engines: found lj, expected some of deepmd, bks, tersoff, cp2k, espresso"),
         (["--sizes", "100"], "--sizes: found 100, expected multiples of 24"),
         (["--budget", "0.1"], "--budget: found 0.1 minutes, expected more"),
         (["--deposit", "--results", "nowhere"], "nowhere/cost.json: not found, expected a cost record"),

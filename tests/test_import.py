@@ -22,10 +22,10 @@ import pytest
 from jobs import cli, deposit, importing
 from jobs.campaign import build_campaign
 from jobs.engines import cp2k
-from jobs.engines.first_principles import BOHR_ANGSTROM, HARTREE_EV
 from jobs.errors import SuiteError
 from jobs.readers import Batch, Source
 from jobs.stages import dataset
+from jobs.units import BOHR_ANGSTROM, HARTREE_EV
 from jobs.workspace import Workspace
 from tests.test_cp2k import MOLECULE, NVE, SETTINGS, needs_cp2k, settings
 from tests.vasp_files import VaspRun, outcar_head, outcar_step, write_outcar, write_vasprun

@@ -159,6 +159,15 @@ def test_replicated_start_and_continuation(tmp_path: Path, start: Path) -> None:
     assert read_data(tmp_path / "next" / "final.data").density_g_cm3 == pytest.approx(2.3)
 
 
+@pytest.mark.engine
+def test_one_row_has_no_drift(tmp_path: Path, start: Path) -> None:
+    short = [{"temperature_K": 500, "steps": 20}]
+    facts, thermo = run(tmp_path / "md", start, schedule=short, thermo_every=20)
+    assert thermo["step"].tolist() == [0, 20]
+    assert facts["conserved_drift_meV_atom_ps"] is None
+    assert "NaN" not in (tmp_path / "md" / "md.json").read_text()
+
+
 def test_narrow_cells(tmp_path: Path) -> None:
     folder = tmp_path / "narrow"
     folder.mkdir()

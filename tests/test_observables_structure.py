@@ -159,6 +159,14 @@ def test_angles_equal_a_triple_loop(n_atoms):
     assert np.abs(angles.angle_counts(moved, CUTOFFS, bin_degree=2.0) - found).sum() <= 4
 
 
+def test_bins_of_angles_fill_180_degrees():
+    cell = np.full(3, 8.0)
+    near = find_neighbours(*gas(1, 24, cell), cell, cutoff_angstrom=3.6)
+    assert angles.angle_counts(near, CUTOFFS, bin_degree=0.1).shape == (6, 1800)
+    with pytest.raises(ValueError, match=r"bins of 0\.7 degrees, expected a whole number of them in 180"):
+        angles.angle_counts(near, CUTOFFS, bin_degree=0.7)
+
+
 def beta_cristobalite(repeats=2, edge=7.16):
     diamond = np.array([[0, 0, 0], [0, 2, 2], [2, 0, 2], [2, 2, 0]]) / 4
     bonds = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / 8

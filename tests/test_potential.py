@@ -17,17 +17,12 @@ from jobs.structures import cristobalite
 from jobs.workspace import Workspace
 
 
-def take(directory: Path, file: Path | None, *, name: str = "mine", sha256: str | None = None) -> Path:
+def take(directory: Path, file: Path, *, sha256: str | None = None) -> Path:
     directory.mkdir(exist_ok=True)
     digest = sha256
-    if file is not None and sha256 is None and file.exists():
+    if sha256 is None and file.exists():
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    given: dict[str, Any] = {
-        "name": name,
-        "file": None if file is None else str(file),
-        "sha256": digest,
-        "family": "lammps",
-    }
+    given: dict[str, Any] = {"name": "mine", "file": str(file), "sha256": digest, "family": "lammps"}
     potential.run(Workspace(given, seed=1, inputs={}, directory=directory))
     return directory
 
@@ -65,11 +60,6 @@ def test_files_of_a_snippet_come_along(tmp_path: Path) -> None:
     models = (read_potential(product), tersoff)
     one, two = (evaluate(crystal, model, directory=tmp_path).forces for model in models)
     np.testing.assert_allclose(one, two, atol=1e-9)
-
-
-@pytest.mark.engine
-def test_builtin(tmp_path: Path) -> None:
-    assert read_potential(take(tmp_path / "product", None, name="bks")) == builtin_potential("bks")
 
 
 @pytest.mark.engine

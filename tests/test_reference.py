@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from jobs.errors import SuiteError
-from jobs.reference import REFERENCE, gating_row, read_experiment, read_paper
+from jobs.reference import REFERENCE, gating_value, read_experiment, read_paper
 
 
 def test_protocol_numbers_agree_with_each_other():
@@ -46,9 +46,9 @@ def test_what_is_remembered_never_gates():
     rows = read_experiment()
     assert all(not row.may_gate for row in rows.values() if row.certainty == "M")
     assert all(row.source for row in rows.values())
-    assert gating_row("density").value == 2.2
+    assert gating_value("density") == 2.2
     with pytest.raises(SuiteError, match="may_gate: false"):
-        gating_row("fine-Si-O")
+        gating_value("fine-Si-O")
 
 
 def test_remembered_row_that_may_gate_is_refused(tmp_path):
@@ -59,9 +59,9 @@ def test_remembered_row_that_may_gate_is_refused(tmp_path):
 
 
 def test_neutron_weights_follow_from_the_lengths():
-    b_si, b_o = (gating_row(f"neutron-length-{s}").value for s in ("Si", "O"))
+    b_si, b_o = (gating_value(f"neutron-length-{s}") for s in ("Si", "O"))
     mean = b_si / 3 + 2 * b_o / 3
     weights = np.array([(b_si / 3) ** 2, 4 * b_si * b_o / 9, (2 * b_o / 3) ** 2]) / mean**2
-    given = [gating_row(f"neutron-weight-{p}").value for p in ("Si-Si", "Si-O", "O-O")]
+    given = [gating_value(f"neutron-weight-{p}") for p in ("Si-Si", "Si-O", "O-O")]
     np.testing.assert_allclose(weights, given, atol=1e-4)
     assert sum(given) == pytest.approx(1, abs=2e-4)

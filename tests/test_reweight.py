@@ -15,7 +15,6 @@ from jobs.errors import SuiteError
 from jobs.frames import Frame
 from jobs.models import deposited_model
 from jobs.observables.reweighting import (
-    BOLTZMANN_EV_K,
     boltzmann_weights,
     effective_fraction,
     first_order_mean,
@@ -23,6 +22,7 @@ from jobs.observables.reweighting import (
 )
 from jobs.stages import observe, parity, potential, reweight
 from jobs.store import file_sha256
+from jobs.units import BOLTZMANN_EV_K
 from jobs.workspace import Workspace
 from suite.claims import REGISTRY, evaluate, load_claims
 from suite.evidence import Evidence
@@ -59,7 +59,7 @@ def test_an_oscillator_sampled_at_one_stiffness_has_the_others_distribution(othe
 
     rng = np.random.default_rng(1)
     x, difference = oscillators(rng, n=10_000, stiffness=1.0, other=other)
-    weights = boltzmann_weights(difference + 31442.0, temperature_K=KELVIN)  # no common zero is needed
+    weights = boltzmann_weights(difference + 31442.0, thermal_eV=KT)  # no common zero is needed
     assert weights.sum() == pytest.approx(1)
     assert effective_fraction(weights) == pytest.approx(expected_fraction(1.0, other), rel=0.06)
     edges = np.linspace(-1.5, 1.5, 31)
@@ -74,7 +74,7 @@ def test_an_oscillator_sampled_at_one_stiffness_has_the_others_distribution(othe
 
 
 def test_identical_potentials_give_equal_weights():
-    weights = boltzmann_weights(np.full(60, -31442.1234), temperature_K=KELVIN)
+    weights = boltzmann_weights(np.full(60, -31442.1234), thermal_eV=KT)
     np.testing.assert_allclose(weights, 1 / 60)
     assert effective_fraction(weights) == pytest.approx(1)
     curves = np.random.default_rng(2).normal(size=(60, 5))
@@ -87,7 +87,7 @@ def test_errors_of_weighted_means_cover_the_truth():
     covered = 0
     for _ in range(100):
         x, difference = oscillators(rng, n=100, stiffness=1.0, other=1.5)
-        weights = boltzmann_weights(difference, temperature_K=KELVIN)
+        weights = boltzmann_weights(difference, thermal_eV=KT)
         blocks = weighted_ratio_blocks(weights, x**2, np.ones(100), np.arange(100))
         found = estimate_mean([blocks[:, 0]])
         covered += found.ci_low <= KT / 1.5 <= found.ci_high
@@ -100,10 +100,10 @@ def test_frames_of_one_melt_are_one_unit():
     x, difference = oscillators(rng, n=500, stiffness=1.0, other=1.4)
     twice, units = np.repeat(x, 2, axis=0), np.repeat(np.arange(500), 2)
     single = weighted_ratio_blocks(
-        boltzmann_weights(difference, temperature_K=KELVIN), x**2, np.ones(500), np.arange(500)
+        boltzmann_weights(difference, thermal_eV=KT), x**2, np.ones(500), np.arange(500)
     )
     double = weighted_ratio_blocks(
-        boltzmann_weights(np.repeat(difference, 2), temperature_K=KELVIN), twice**2, np.ones(1000), units
+        boltzmann_weights(np.repeat(difference, 2), thermal_eV=KT), twice**2, np.ones(1000), units
     )
     np.testing.assert_allclose(double, single)
 
@@ -121,10 +121,10 @@ def test_overlap_decays_as_the_formula_says():
     """Normal differences: exp(-(s/kT)^2) while n can show it, about one frame when it cannot."""
     rng = np.random.default_rng(6)
     for spread in (0.3, 0.8, 1.2):
-        weights = boltzmann_weights(KT * spread * rng.normal(size=200_000), temperature_K=KELVIN)
+        weights = boltzmann_weights(KT * spread * rng.normal(size=200_000), thermal_eV=KT)
         assert effective_fraction(weights) == pytest.approx(np.exp(-(spread**2)), rel=0.05)
     few = [
-        60 * effective_fraction(boltzmann_weights(7.4 * KT * rng.normal(size=60), temperature_K=KELVIN))
+        60 * effective_fraction(boltzmann_weights(7.4 * KT * rng.normal(size=60), thermal_eV=KT))
         for _ in range(200)
     ]
     assert 1 < np.median(few) < 2.5
@@ -136,9 +136,7 @@ def test_first_order_is_exact_for_normal_quantities_and_says_its_error():
     for _ in range(200):
         energy, noise = rng.normal(size=(2, 60))
         # A follows the energy: in the other ensemble the energy's mean is lower by s^2/kT = 7.4 s.
-        found, error = first_order_mean(
-            4.0 + 0.1 * energy + 0.02 * noise, 7.4 * KT * energy, temperature_K=KELVIN
-        )
+        found, error = first_order_mean(4.0 + 0.1 * energy + 0.02 * noise, 7.4 * KT * energy, thermal_eV=KT)
         deviations.append(found - (4.0 - 0.1 * 7.4))
         errors.append(error)
     assert abs(np.mean(deviations)) < 4 * np.std(deviations) / np.sqrt(200)
@@ -158,7 +156,7 @@ def judged_by(evidence, atom_id):
 def test_a_poor_overlap_decides_nothing(tmp_path):
     """Thirty oscillators, each a little stiffer: no pair of configurations has comparable weight."""
     _, difference = oscillators(np.random.default_rng(8), n=60, stiffness=1.0, other=2.0, count=30)
-    fraction = effective_fraction(boltzmann_weights(difference, temperature_K=KELVIN))
+    fraction = effective_fraction(boltzmann_weights(difference, thermal_eV=KT))
     assert fraction < 0.1
     assert expected_fraction(1.0, 2.0, count=30) < 0.1
     evidence = Evidence(

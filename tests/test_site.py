@@ -1,12 +1,15 @@
 """Site files: what they say is what jobs ask for, and what is wrong in them is one line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jobs import scheduler
+from jobs.campaign import build_campaign
 from jobs.errors import SuiteError
+from jobs.graph import in_order
 from jobs.site import known_sites, read_site
 from jobs.stage import Stage
 
@@ -38,6 +41,51 @@ def test_md_of_a_network_has_one_rank_for_each_gpu(site, potential, ranks, cores
     stage = Stage("quench", "glass", {"ranks": 16}, inputs=inputs, cores=16)
     assert scheduler.ranks(read_site(site), stage) == ranks
     assert scheduler.nodes_and_cores(read_site(site), stage) == (1, cores)
+
+
+@pytest.fixture(scope="module")
+def paper():
+    """The paper tier's stages by kind."""
+    stages = {}
+    for stage in in_order(build_campaign("paper").select()):
+        stages.setdefault(stage.kind, []).append(stage)
+    return stages
+
+
+@pytest.mark.parametrize("launcher", ["srun", "mpirun"])
+def test_only_mpi_ranks_lie_on_several_nodes(tmp_path: Path, paper, launcher: str) -> None:
+    site = read_site(write(tmp_path, {**MINIMAL, "cores_per_node": 2, "mpi": {"launcher": launcher}}))
+    for kind, stages in paper.items():
+        for stage in stages:
+            nodes, cores = scheduler.nodes_and_cores(site, stage)
+            recipe = scheduler.recipe_of(site, stage)
+            asked = stage.parameters.get("ranks", 1)
+            if launcher == "srun" and asked > 1:
+                assert nodes * cores == recipe.cores == recipe.ranks == asked
+            else:
+                assert (nodes, cores) == (1, 2 if kind == "cost" else min(stage.cores, 2))
+                assert recipe.cores == cores
+                assert recipe.ranks == (2 if asked > 1 else None)
+    assert {stage.cores for stage in paper["aimd"]} == {16}
+    (aimd, *_), (cost,) = paper["aimd"], paper["cost"]
+    assert scheduler.wall_seconds(site, aimd) == aimd.core_seconds / 2, "not as fast as on 16 cores"
+    assert scheduler.wall_seconds(site, replace(cost, cores=64)) == scheduler.wall_seconds(site, cost)
+
+
+def test_cost_takes_a_whole_node_of_the_site(tmp_path: Path, paper) -> None:
+    (cost,) = paper["cost"]
+    site = read_site("example-cpu")
+    assert scheduler.nodes_and_cores(site, cost) == (1, 128)
+    assert scheduler.recipe_of(site, cost).cores == 128
+    # Its first-principles steps, half an hour, are on one core however many a node has.
+    small = read_site(write(tmp_path, {**MINIMAL, "cores_per_node": 2}))
+    assert scheduler.wall_seconds(small, cost) > scheduler.wall_seconds(site, cost) > 1800
+
+
+def test_a_node_has_at_least_the_cores_that_its_site_asks_for(tmp_path: Path) -> None:
+    site = read_site(write(tmp_path, {**MINIMAL, "kinds": {"default": {"cores": 8}}}))
+    assert scheduler.nodes_and_cores(site, Stage("train", "network", {})) == (1, 8)
+    assert scheduler.nodes_and_cores(site, Stage("md", "liquid", {"ranks": 4}, cores=4)) == (1, 8)
 
 
 @pytest.mark.parametrize("name", known_sites())

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from jobs.errors import SuiteError
 from jobs.graph import in_order, plan, urgency
 from jobs.stage import Stage
 from jobs.store import Recipe, Store, suite_commit
-from jobs.worker import earlier_attempts
+from jobs.worker import earlier_attempts, make_stage
+from jobs.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 SET = "pbe-96-bks-singlepoints"
@@ -95,6 +97,7 @@ def test_manifest_says_what_it_was_made_with(made):
     assert manifest["software"]["numpy"]
     assert manifest["hardware"]["cores"] == os.cpu_count()
     assert "dataset.json" in manifest["files"]
+    assert manifest["commit"] == suite_commit()
     assert not store.is_stale(stage.name)
 
 
@@ -104,6 +107,32 @@ def test_product_of_other_versions_is_stale_and_rebuilt_only_when_asked(made, mo
     assert store.is_stale(stage.name)
     assert plan([stage], store).to_do == []
     assert plan([stage], store, rebuild_stale=True).to_do == [stage]
+
+
+def test_a_cleared_input_is_not_stale_but_hides_nothing_that_is(tmp_path, monkeypatch):
+    """After `gc --trajectories` an observation has no trajectory any more, and stays."""
+    store = Store(tmp_path)
+    store.prepare()
+    network = Stage("train", "network", {})
+    trajectory = Stage("md", "trajectory", {}, inputs={"potential": network})
+    observation = Stage("observe", "observation", {}, inputs={"trajectory": trajectory})
+
+    def make(stage):
+        directory = store.part(stage.name)
+        directory.mkdir()
+        store.finish(Recipe.of(stage), Workspace({}, 0, {}, directory), wall_seconds=1.0)
+
+    for stage in (network, trajectory, observation):
+        make(stage)
+    store.clear([trajectory.name])
+    assert plan([observation], store).to_do == []
+    assert plan([observation], store, rebuild_stale=True).to_do == []
+    store.clear([network.name])
+    with monkeypatch.context() as other:
+        other.setattr("jobs.store.software_versions", lambda: {"python": "another"})
+        make(network)
+    assert plan([observation], store).to_do == []
+    assert plan([observation], store, rebuild_stale=True).to_do == [network, trajectory, observation]
 
 
 def test_one_changed_byte_is_named_and_the_product_refused(made):
@@ -213,6 +242,54 @@ def test_status_graph_and_gc_say_what_is_there_and_what_is_not_planned(made, tmp
     assert stale.is_dir()
     assert jobs_command("gc", *options, "--yes").returncode == 0
     assert stale.is_dir() == planned
+
+
+def test_what_a_kill_left_of_a_file_is_no_product(tmp_path):
+    store = Store(tmp_path)
+    stage = Stage("md", "trajectory", {})
+    directory = store.part(stage.name)
+    directory.mkdir()
+    (directory / "md.json").write_text("{}")
+    (directory / "md.json.4711.tmp").write_text("{")
+    store.finish(Recipe.of(stage), Workspace({}, 0, {}, directory), wall_seconds=1.0)
+    assert list(store.manifest(stage.name)["files"]) == ["md.json"]
+    assert {path.name for path in store.path(stage.name).iterdir()} == {"md.json", "manifest.json"}
+
+
+def test_what_was_planned_with_other_code_is_not_made_under_its_name(tmp_path):
+    """A `git pull` while the job waits in a queue."""
+    store = Store(tmp_path)
+    store.prepare()
+    stage = dataset_stage()
+    planned = Recipe.of(stage)
+    store.write_recipe(replace(planned, code_version=planned.code_version - 1))
+    with pytest.raises(
+        SuiteError, match=r"found a plan for version \d+ of jobs/stages/dataset\.py.*plan again"
+    ):
+        make_stage(store, stage.name)
+    assert not store.part(stage.name).exists()
+    assert not store.is_done(stage.name)
+
+
+def test_commit_of_a_repository_and_a_change_of_its_files(tmp_path, monkeypatch):
+    code = tmp_path / "jobs" / "store.py"
+    code.parent.mkdir()
+    code.write_text("x = 1\n")
+
+    def git(*words):
+        said = subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return said.stdout.strip()
+
+    git("init", "--quiet")
+    git("add", ".")
+    git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "t")
+    git("tag", "v1")
+    monkeypatch.setattr("jobs.store.__file__", str(code))
+    assert suite_commit() == git("rev-parse", "HEAD")
+    (tmp_path / "new.txt").write_text("not of the repository")
+    assert suite_commit() == git("rev-parse", "HEAD")
+    code.write_text("x = 2\n")
+    assert suite_commit() == git("rev-parse", "HEAD") + "+"
 
 
 def test_commit_is_unknown_without_git(tmp_path, monkeypatch):

@@ -80,6 +80,7 @@ def test_every_tier_that_comes_with_the_suite_can_be_read(path):
         ("runs/start-96/potential", "bsk", "runs.start-96.potential: found 'bsk', expected one of bk"),
         ("runs/start-96/atoms", 97, "runs.start-96.atoms: found 97, expected a multiple of 3"),
         ("runs/start-96/replica", 3, "runs.start-96: found replica, expected only schedule, ensemble"),
+        ("runs/start-96/share_melts", "yes", "runs.start-96.share_melts: found 'yes', expected true or fal"),
         ("runs/vdos-2592/replicate", [3, 3], "runs.vdos-2592.replicate: found [3, 3], expected three"),
         ("runs/vdos-2592/observables/blocks", 0, "runs.vdos-2592.observables.blocks: found 0, expect"),
         ("runs/fault-stretch/replicas", 2, "runs.fault-stretch: found replicas, expected only again,"),

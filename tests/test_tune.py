@@ -1,13 +1,20 @@
 """Tuning: the search finds the fastest setting, the answer is kept and used as resources only."""
 
 import json
+import shlex
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from md_tools import crystal_product
 
-from jobs.engines.lammps import SKIN_ANGSTROM
+from jobs.engines.lammps import MPI_LAUNCH, SKIN_ANGSTROM, lammps_command, lammps_environment
+from jobs.engines.process import executable
 from jobs.errors import SuiteError
+from jobs.scheduler import recipe_of
+from jobs.site import read_site
+from jobs.stage import Stage
+from jobs.stages import md
 from jobs.tune import (
     MODELS,
     SKINS_ANGSTROM,
@@ -20,6 +27,7 @@ from jobs.tune import (
     suite_default,
 )
 from jobs.tuning import Tuning, read_tuning, tuning_file
+from jobs.workspace import Workspace
 
 CORES = 4
 
@@ -102,20 +110,16 @@ def test_split_uses_every_core():
     assert Tuning(threads=2).split(7) == (7, 1)
 
 
+MD = {
+    "potential": "tersoff", "configuration": 0, "replicate": [1, 1, 1], "density_g_cm3": 2.2,
+    "timestep_fs": 0.5, "damping_fs": 100.0, "ensemble": "nvt", "thermostat": "nose-hoover",
+    "schedule": [{"temperature_K": 300.0, "steps": 20}], "dump_every": 10, "thermo_every": 10,
+    "checkpoint_every": 20, "ranks": 1,
+}  # fmt: skip
+
+
 @pytest.mark.engine
 def test_md_uses_what_was_tuned_and_its_identity_does_not_know(tmp_path):
-    from md_tools import crystal_product
-
-    from jobs.stage import Stage
-    from jobs.stages import md
-    from jobs.workspace import Workspace
-
-    parameters = {
-        "potential": "tersoff", "configuration": 0, "replicate": [1, 1, 1], "density_g_cm3": 2.2,
-        "timestep_fs": 0.5, "damping_fs": 100.0, "ensemble": "nvt", "thermostat": "nose-hoover",
-        "schedule": [{"temperature_K": 300.0, "steps": 20}], "dump_every": 10, "thermo_every": 10,
-        "checkpoint_every": 20, "ranks": 1,
-    }  # fmt: skip
     start = crystal_product(tmp_path / "start")
     for name, tuning, skin, job in (
         ("untuned", None, SKIN_ANGSTROM, {"cores": 1}),
@@ -125,10 +129,28 @@ def test_md_uses_what_was_tuned_and_its_identity_does_not_know(tmp_path):
     ):
         directory = tmp_path / name
         directory.mkdir()
-        md.run(Workspace(parameters, 1, {"start": start}, directory, tuning=tuning, **job))
+        md.run(Workspace(MD, 1, {"start": start}, directory, tuning=tuning, **job))
         facts = json.loads((directory / "md.json").read_text())
         assert facts["skin_angstrom"] == skin
         assert (facts["ranks"], facts["threads"]) == (1, job["cores"])
         assert f"neighbor {skin} bin" in (directory / "checkpoints" / "from-0.in").read_text()
-    stage = Stage("md", "md", parameters)
+    stage = Stage("md", "md", MD)
     assert replace(stage, cores=8).identity == stage.identity
+
+
+@pytest.mark.engine
+def test_md_has_as_many_ranks_as_the_scheduler_starts_whatever_was_tuned(tmp_path, monkeypatch):
+    site = tmp_path / "site.yml"
+    about = {"name": "x", "batch_type": "Slurm", "cores_per_node": 2, "kinds": {"default": {}}}
+    site.write_text(json.dumps(about | {"mpi": {"launcher": "srun"}}))
+    recipe = recipe_of(read_site(str(site)), Stage("md", "md", MD | {"ranks": 2}, cores=2))
+    # What srun would start: LAMMPS on two ranks, with what it needs set for it.
+    program = lammps_command("x", ranks=1)[0]
+    needs = [f"{key}={value}" for key, value in lammps_environment(1).items() if "LIBRARY_PATH" in key]
+    monkeypatch.setenv(MPI_LAUNCH, shlex.join([executable("mpirun"), "-n", "2", "env", *needs, program]))
+    start, directory = crystal_product(tmp_path / "start"), tmp_path / "md"
+    directory.mkdir()
+    job = {"cores": recipe.cores, "ranks": recipe.ranks, "tuning": Tuning(2, 1.7)}
+    md.run(Workspace(recipe.parameters, 1, {"start": start}, directory, **job))
+    facts = json.loads((directory / "md.json").read_text())
+    assert (facts["ranks"], facts["threads"], facts["skin_angstrom"]) == (2, 1, 1.7)

@@ -25,6 +25,13 @@ class Kernels:
         noise = np.random.default_rng(0).normal(scale=0.25, size=(FRAMES, ATOMS, 3))
         self.frames = crystal.positions[:ATOMS] + noise
 
+    def _msd(self):
+        msd.displacement_blocks(
+            lambda start, stop, stride: self.frames[start:stop:stride],
+            n_frames=FRAMES, lags=msd.logarithmic_lags(FRAMES // 2), blocks=8, chunk_frames=64,
+            species=[np.flatnonzero(self.types == species) for species in (0, 1)],
+        )  # fmt: skip
+
     def time_rdf_one_frame(self):
         rdf.pair_counts(self.frames[:1], self.types, self.cell, bin_angstrom=0.02)
 
@@ -32,8 +39,8 @@ class Kernels:
         near = find_neighbours(self.frames[:1], self.types, self.cell, cutoff_angstrom=3.7)
         angles.angle_counts(near, CUTOFFS, bin_degree=1.0)
 
-    def time_msd_100_frames(self):
-        msd.mean_squared_displacement(self.frames, workers=1)
+    def time_msd_blocks_100_frames(self):
+        self._msd()
 
     def time_vaf_100_frames(self):
         correlation_sums(self.frames.reshape(FRAMES, -1), n_origins=FRAMES, n_lags=FRAMES)
@@ -41,8 +48,8 @@ class Kernels:
     def peakmem_rdf_one_frame(self):
         rdf.pair_counts(self.frames[:1], self.types, self.cell, bin_angstrom=0.02)
 
-    def peakmem_msd_100_frames(self):
-        msd.mean_squared_displacement(self.frames, workers=1)
+    def peakmem_msd_blocks_100_frames(self):
+        self._msd()
 
     def peakmem_vaf_100_frames(self):
         correlation_sums(self.frames.reshape(FRAMES, -1), n_origins=FRAMES, n_lags=FRAMES)

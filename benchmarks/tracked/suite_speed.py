@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMITS_S = {"import": 0.5, "status": 1.0, "report": 10.0}
 REPEATS = 6
 
 
@@ -23,12 +22,12 @@ def seconds_of(*command):
 
 
 def track_import():
-    """`import jobs.cli, suite.plugin` with Python's own start (limit 0.5 s)."""
+    """`import jobs.cli, suite.plugin` with Python's own start."""
     return seconds_of("-c", "import jobs.cli, suite.plugin")
 
 
 def track_status():
-    """`python -m jobs status` of the laptop tier (limit 1 s)."""
+    """`python -m jobs status` of the laptop tier."""
     return seconds_of("-m", "jobs", "status", "--store", "store")
 
 
@@ -38,7 +37,7 @@ def track_planning():
 
 
 def track_report():
-    """Report of a run with every figure of the liquid (limit 10 s)."""
+    """Report of a run with every figure of the liquid."""
     sys.path.insert(0, str(ROOT / "tests"))
     from synthetic_evidence import cost_point, replicas, write_cost
 

@@ -16,20 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.engines.first_principles import (
-    ATOMIC_TIME_FS,
-    BOHR_ANGSTROM,
-    HARTREE_EV,
-    Dynamics,
-    Label,
-    Run,
-    Start,
-    check_thermostat,
-    read_fields,
-)
+from jobs.engines.first_principles import Dynamics, Label, Run, Start, check_thermostat, read_fields
 from jobs.engines.process import executable, run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
 from jobs.frames import MASSES_AMU, TYPE_MAP, UNCONVERGED
+from jobs.units import ATOMIC_TIME_FS, BOHR_ANGSTROM, HARTREE_EV
 
 VALENCE_ELECTRONS = {"Si": 4, "O": 6}  # of the GTH-PBE pseudopotentials
 THERMOSTATS = ("csvr", "nose-hoover")

@@ -25,7 +25,7 @@ import numpy as np
 from jobs.engines.lammps import SPECIES
 from jobs.engines.process import executable, run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
-from jobs.files import write_whole
+from jobs.files import write_json, write_whole
 
 CUTOFF_ANGSTROM = 6.0
 SMOOTH_FROM_ANGSTROM = 4.5
@@ -34,6 +34,8 @@ RADIAL_NEURONS = (5, 10, 20)
 FITTING_NEURONS = (40, 20, 10)
 
 INPUT_FILE = "input.json"
+# A table that moves forces by more than this (rms) is a broken one; a good one moves them by 1e-4.
+COMPRESSION_FORCE_LIMIT_EV_A = 5e-3
 CURVE_FILE = "lcurve.out"
 LOG_FILE = "train.log"
 # Held-out frames behind each row of the learning curve; they cost no more than a few per cent of the time
@@ -239,7 +241,7 @@ def train(
     """
     checkpoint = latest_checkpoint(directory)
     steps = configuration["training"]["numb_steps"]
-    (directory / INPUT_FILE).write_text(json.dumps(configuration, indent=1) + "\n")
+    write_json(directory / INPUT_FILE, configuration, indent=1)
     if checkpoint is not None and checkpoint[0] >= steps:
         return checkpoint[0]
     curve = directory / CURVE_FILE
@@ -248,7 +250,7 @@ def train(
         step, prefix = checkpoint
         training = configuration["training"]
         resumed = {**configuration, "training": {**training, "seed": (training["seed"] + step) % (2**31 - 1)}}
-        (directory / "resume.json").write_text(json.dumps(resumed, indent=1) + "\n")
+        write_json(directory / "resume.json", resumed, indent=1)
         command = [executable("dp"), "--tf", "train", "resume.json", "--skip-neighbor-stat"]
         command += ["--restart", prefix.name]
         _truncate_curve(curve, before=step)

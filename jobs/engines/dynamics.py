@@ -18,23 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from jobs.engines.lammps import (
-    FS_PER_PS,
-    SKIN_ANGSTROM,
-    SPECIES,
-    Potential,
-    interaction_commands,
-    read_log,
-    run_lammps,
-)
+from jobs.engines.lammps import SKIN_ANGSTROM, SPECIES, Potential, interaction_commands, read_log, run_lammps
 from jobs.errors import EngineError, SuiteError
+from jobs.files import finite
 from jobs.structures import Configuration, check_cell_width, read_data, write_data
+from jobs.trajectory import DUMP_COLUMNS, TRAJECTORY_FILE
+from jobs.units import FS_PER_PS
 from jobs.workspace import Workspace
 
-TRAJECTORY = "trajectory.lmpbin"
 THERMO = "thermo.csv"
 FINAL = "final.data"
-DUMP_COLUMNS = "id type xu yu zu vx vy vz"
 THERMO_COLUMNS = {
     "step": "Step",
     "temperature_K": "Temp",
@@ -299,7 +292,7 @@ def _assemble(
             if chunk.segment.dumped:
                 with (folder / chunk.dump).open("rb") as part:
                     shutil.copyfileobj(part, out)
-    joined.replace(product / TRAJECTORY)
+    joined.replace(product / TRAJECTORY_FILE)
     tables = []
     loop_seconds, steps_timed, dangerous = 0.0, 0, 0
     warnings: list[str] = []
@@ -332,7 +325,7 @@ def _assemble(
         "frames": protocol.segments[-1].steps // protocol.dump_every + 1,
         "mean_temperature_K": float(last["temperature_K"].mean()),
         "mean_pressure_GPa": float(last["pressure_bar"].mean()) * 1e-4,
-        "conserved_drift_meV_atom_ps": drift * 1000 / n_atoms,
+        "conserved_drift_meV_atom_ps": finite(drift * 1000 / n_atoms),
         "dangerous_builds": dangerous,
         "loop_seconds": loop_seconds,
         "steps_timed": steps_timed,

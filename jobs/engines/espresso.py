@@ -24,11 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.engines.first_principles import (
-    ATOMIC_TIME_FS,
-    BOHR_ANGSTROM,
-    EV_PER_AMU_A2_FS2,
     FUNCTIONAL,
-    HARTREE_EV,
     Dynamics,
     Label,
     Run,
@@ -43,6 +39,7 @@ from jobs.engines.first_principles import (
 from jobs.engines.process import run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
 from jobs.frames import MASSES_AMU, TYPE_MAP, UNCONVERGED
+from jobs.units import ATOMIC_TIME_FS, BOHR_ANGSTROM, EV_PER_AMU_A2_FS2, HARTREE_EV
 
 RYDBERG_EV = HARTREE_EV / 2
 RYDBERG_TIME_FS = 2 * ATOMIC_TIME_FS

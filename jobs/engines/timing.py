@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from jobs.engines.lammps import FS_PER_PS, SKIN_ANGSTROM, Potential, interaction_commands, run_lammps
+from jobs.engines.lammps import DAMPING_FS, SKIN_ANGSTROM, Potential, interaction_commands, run_lammps
 from jobs.errors import EngineError, SuiteError
+from jobs.units import FS_PER_PS
 
 LAMMPS_SKIN_ANGSTROM = 2.0  # what LAMMPS takes in metal units if nothing is said
-DAMPING_FS = 100.0
 WARM_UP_STEPS = 5
-TIMED_STEPS = 10  # at least
 # A mean over few steps scatters by sqrt(2/3N) of its value; beyond this and four of those: another state.
 TEMPERATURE_TOLERANCE = 0.1
 # The conserved energy fluctuates by 1 meV/atom and may wander; a run that left its state moves it far more.

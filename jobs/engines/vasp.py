@@ -33,8 +33,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.engines.first_principles import (
-    BOLTZMANN_EV_K,
-    EV_PER_AMU_A2_FS2,
     Dynamics,
     Label,
     Run,
@@ -49,6 +47,7 @@ from jobs.engines.first_principles import (
 from jobs.engines.process import run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
 from jobs.frames import MASSES_AMU, TYPE_MAP, UNCONVERGED
+from jobs.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 
 THERMOSTATS = ("nose-hoover",)
 DECKS = {"INCAR": ".INCAR", "KPOINTS": ".KPOINTS", "POSCAR": ".POSCAR"}

@@ -51,8 +51,13 @@ def angle_counts(
     Returns:
         (6, m) number of angles, one row per entry of `TRIPLETS` (the middle one is the centre), bins
         from 0 to 180 degrees.
+
+    Raises:
+        ValueError: 180 degrees are no whole number of bins.
     """
     n_bins = round(180 / bin_degree)
+    if not np.isclose(n_bins * bin_degree, 180, rtol=1e-9):
+        raise ValueError(f"bins of {bin_degree} degrees, expected a whole number of them in 180 degrees")
     counts = np.zeros((len(TRIPLETS), n_bins), np.int64)
     legs = {
         (end, centre): _unit_vectors(neighbours, cutoffs_angstrom, end, centre)

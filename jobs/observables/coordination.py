@@ -21,7 +21,7 @@ class Bonding:
 
     `si` and `o` (10,) are numbers of atoms with 0 to 9 partners (the last also holds more);
     `two_rings` counts Si pairs that share at least two O; `close_silicon` counts Si pairs nearer than
-    2.5 A, the mark of trapped two-rings in PBE melts (SILICA section 6).
+    2.5 A, the mark of trapped two-rings in PBE melts (row pbe-melt-trapped-Si-Si of reference/experiment).
     """
 
     si: Integers
@@ -39,7 +39,11 @@ class Bonding:
 
 
 def count_bonds(neighbours: Neighbours, *, cutoff_si_o_angstrom: float) -> Bonding:
-    """Count Si-O partners within the cut-off, two-rings and close Si-Si pairs (see `Bonding`)."""
+    """Count Si-O partners within the cut-off, two-rings and close Si-Si pairs (see `Bonding`).
+
+    `neighbours` were found with a cut-off that reaches the longer of `cutoff_si_o_angstrom` and
+    `CLOSE_SILICON_ANGSTROM`: pairs beyond it are not seen, and would be missing without a word.
+    """
     types, centre, neighbour = neighbours.types, neighbours.centre, neighbours.neighbour
     of_centre, of_neighbour = types[centre], types[neighbour]
     bonded = (of_centre == 0) & (of_neighbour == 1) & (neighbours.distance < cutoff_si_o_angstrom)

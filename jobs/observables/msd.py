@@ -1,4 +1,4 @@
-"""Mean-squared displacement: all lags by FFT, or chosen lags from a stream; its slope; diffusion."""
+"""Mean-squared displacement at chosen lags from a stream; its slope; diffusion."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .correlation import correlation_sums
-
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 # Lags per doubling of time, and how many consecutive ones a doubling holds.
 _PER_OCTAVE = 8
-# Atoms' coordinates per transform: spectra of one batch stay below about 100 MB.
-_BATCH_VALUES = 1 << 22
 
 
 def remove_drift(series: Floats, masses: Floats) -> Floats:
@@ -31,34 +27,6 @@ def unwrap(positions: Floats, cell: Floats) -> Floats:
     unwrapped = np.array(positions, float)
     unwrapped[1:] -= np.cumsum(jumps, axis=0) * cell
     return unwrapped
-
-
-def mean_squared_displacement(positions: Floats, *, workers: int = 1) -> Floats:
-    """MSD at every lag over every origin and atom.
-
-    Args:
-        positions: (F, N, 3) in A, unwrapped and without drift.
-        workers: threads of the FFT.
-
-    Returns:
-        (F,) in A2 at lags 0 to F - 1 frames.
-    """
-    n_frames, n_atoms = positions.shape[:2]
-    series = positions.reshape(n_frames, -1)
-    counts = n_frames - np.arange(n_frames)
-    total = np.zeros(n_frames)
-    batch = max(1, _BATCH_VALUES // n_frames)
-    for start in range(0, series.shape[1], batch):
-        part = series[:, start : start + batch]
-        # The MSD is a small difference of large sums: take each atom about its own mean.
-        part = part - part.mean(axis=0)
-        squares = np.einsum("fm,fm->f", part, part)
-        cross = correlation_sums(part, n_origins=n_frames, n_lags=n_frames, workers=workers)
-        running = np.concatenate([[0.0], np.cumsum(squares)])
-        # Origins reach to F - lag, ends begin at lag.
-        total += running[n_frames - np.arange(n_frames)] + running[-1] - running[:n_frames] - 2 * cross
-    total[0] = 0.0
-    return total / (counts * n_atoms)
 
 
 def logarithmic_lags(longest: int) -> Integers:

@@ -31,15 +31,14 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-BOLTZMANN_EV_K = 8.617333262e-5
 
-
-def boltzmann_weights(difference_eV: Floats, *, temperature_K: float) -> Floats:
+def boltzmann_weights(difference_eV: Floats, *, thermal_eV: float) -> Floats:
     """Weights (n,), summing to 1, of frames whose energy is `difference_eV` (n,) above the sampler's.
 
-    A constant in the difference has no effect, so the two energies need no common zero.
+    `thermal_eV` is the sampler's kT. A constant in the difference has no effect, so the two energies need no
+    common zero.
     """
-    exponent = -np.asarray(difference_eV, float) / (BOLTZMANN_EV_K * temperature_K)
+    exponent = -np.asarray(difference_eV, float) / thermal_eV
     weights = np.exp(exponent - exponent.max())
     return weights / weights.sum()
 
@@ -77,20 +76,20 @@ def weighted_ratio_blocks(
     return ratio + n_units * blocks
 
 
-def first_order_mean(values: Floats, difference_eV: Floats, *, temperature_K: float) -> tuple[float, float]:
+def first_order_mean(values: Floats, difference_eV: Floats, *, thermal_eV: float) -> tuple[float, float]:
     """<A> - <dA dE> / kT and its standard error (jackknife over frames).
 
     Args:
         values: (n,) A of each frame, at least three.
         difference_eV: (n,) energy above the sampler's.
-        temperature_K: of the sampler.
+        thermal_eV: the sampler's kT.
     """
     a, e = np.asarray(values, float), np.asarray(difference_eV, float)
     n = len(a)
 
     def corrected(kept: NDArray[np.bool_]) -> float:
         covariance = np.cov(a[kept], e[kept])[0, 1]
-        return float(a[kept].mean() - covariance / (BOLTZMANN_EV_K * temperature_K))
+        return float(a[kept].mean() - covariance / thermal_eV)
 
     left = np.array([corrected(np.arange(n) != i) for i in range(n)])
     error = float(np.sqrt((n - 1) / n * ((left - left.mean()) ** 2).sum()))

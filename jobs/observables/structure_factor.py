@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-# Coherent neutron scattering lengths in fm (SILICA section 5).
+# Coherent neutron scattering lengths in fm (rows neutron-length-Si and -O of reference/experiment).
 NEUTRON_LENGTH_FM = (4.1491, 5.803)
 
 
@@ -86,10 +86,19 @@ def structure_factor_sums(
 
 
 def faber_ziman(products: Floats, vectors: Floats, *, n_si: int, n_o: int) -> Floats:
-    """Faber-Ziman partials (4, n): Si-Si, Si-O, O-O, and their neutron-weighted sum; 1 for an ideal gas.
+    """Faber-Ziman partials of the sums of `structure_factor_sums`; 1 for an ideal gas.
 
     With A_ab = <rho_a rho_b*> / N, S_ab = 1 + (A_ab - d_ab c_a) / (c_a c_b). The sum over partials with
     the weights of `neutron_weights` is the Faber-Ziman total, S(Q) = 1 + sum w_ab (S_ab - 1).
+
+    Args:
+        products: (3, n) of Si-Si, Si-O, O-O, summed over frames and wave vectors.
+        vectors: (n,) how many entered.
+        n_si: silicon atoms of a frame.
+        n_o: oxygen atoms of a frame.
+
+    Returns:
+        (4, n): Si-Si, Si-O, O-O, and their neutron-weighted sum; nan in shells without a wave vector.
     """
     n = n_si + n_o
     c_si, c_o = n_si / n, n_o / n

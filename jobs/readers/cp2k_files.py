@@ -19,7 +19,6 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.engines.first_principles import ATOMIC_TIME_FS, BOHR_ANGSTROM, HARTREE_EV
 from jobs.errors import SuiteError
 from jobs.frames import UNCONVERGED
 from jobs.readers import (
@@ -32,6 +31,7 @@ from jobs.readers import (
     lines,
     open_binary,
 )
+from jobs.units import ATOMIC_TIME_FS, BOHR_ANGSTROM, HARTREE_EV
 
 _T = TypeVar("_T")
 NOT_IN_LOG = "SCF not in the log"

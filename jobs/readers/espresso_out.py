@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.engines.espresso import RYDBERG_EV, RYDBERG_PER_BOHR_EV_ANGSTROM
-from jobs.engines.first_principles import ATOMIC_TIME_FS, BOHR_ANGSTROM
 from jobs.errors import SuiteError
 from jobs.frames import UNCONVERGED
 from jobs.readers import (
@@ -31,6 +30,7 @@ from jobs.readers import (
     head,
     numbers,
 )
+from jobs.units import ATOMIC_TIME_FS, BOHR_ANGSTROM
 
 # Whole lines, by which the file is cut: what follows the first belongs to the first SCF, and so on.
 _SCF = b"     Self-consistent Calculation"

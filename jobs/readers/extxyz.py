@@ -7,7 +7,6 @@ are read by `jobs.frames.read_extxyz`, which refuses what this one takes as it c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -17,14 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.errors import SuiteError
-from jobs.frames import UNCONVERGED
+from jobs.frames import CONVERGED_KEYS, UNCONVERGED, VELOCITIES, comment_values, unconverged_key
 from jobs.readers import HALF, UNREADABLE, Snapshot, Source, collect, head, lines, open_binary
 
-_ASSIGNMENT = re.compile(r'([\w-]+)=("[^"]*"|\S+)')
-_VELOCITIES = "velocities_A_per_fs"
 _FORCES = ("forces", "force")
 _ENERGIES = ("free_energy", "energy")
-_FALSE = {"f", "false", "0", "no"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ def _layout(properties: str, where: str) -> _Layout:
         raise SuiteError(
             f"{where}: found only {', '.join(places)} among its properties, expected species, pos and forces"
         )
-    return _Layout(column, places["species"], tuple(text), places["pos"], forces, places.get(_VELOCITIES))
+    return _Layout(column, places["species"], tuple(text), places["pos"], forces, places.get(VELOCITIES))
 
 
 def _frames(path: Path, source: Source) -> Iterator[tuple[tuple[str, ...], Snapshot]]:
@@ -87,7 +83,7 @@ def _frames(path: Path, source: Source) -> Iterator[tuple[tuple[str, ...], Snaps
                 raise SuiteError(f"{where}: found {line[:40]!r}, expected the number of atoms")
             comment = next(rest, b"")
             rows = list(islice(rest, int(line)))
-            info = {key: value.strip('"') for key, value in _ASSIGNMENT.findall(comment.decode("latin-1"))}
+            info = comment_values(comment.decode("latin-1"))
             if len(rows) != int(line) or (not rows[-1].endswith(b"\n") and "Properties" not in info):
                 source.refused[HALF] += 1
                 return
@@ -97,10 +93,9 @@ def _frames(path: Path, source: Source) -> Iterator[tuple[tuple[str, ...], Snaps
                     f"{where}: found only {', '.join(info) or 'no assignment'} in the comment line, "
                     "expected Lattice, Properties and energy (or free_energy)"
                 )
-            for key in ("converged", "scf_converged"):
-                if key in info:
-                    source.convergence_known = True
-            if any(info.get(key, "").lower() in _FALSE for key in ("converged", "scf_converged")):
+            if any(key in info for key in CONVERGED_KEYS):
+                source.convergence_known = True
+            if unconverged_key(info) is not None:
                 source.refused[UNCONVERGED] += 1
                 continue
             if layout is None or layout[0] != info["Properties"]:

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.engines.first_principles import BOLTZMANN_EV_K
 from jobs.errors import SuiteError
 from jobs.frames import UNCONVERGED
 from jobs.readers import (
@@ -28,6 +27,7 @@ from jobs.readers import (
     head,
 )
 from jobs.readers.vasp_settings import Settings
+from jobs.units import BOLTZMANN_EV_K
 
 _BEGIN, _END = b"<calculation>", b"</calculation>"
 

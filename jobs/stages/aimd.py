@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from jobs.engines.first_principles import FUNCTIONAL, FUSED_ANGSTROM, Dynamics, Engine, Start, load_engine
 from jobs.errors import SuiteError
-from jobs.files import write_json
-from jobs.frames import TYPE_MAP, UNCONVERGED, density_g_cm3, format_extxyz
+from jobs.files import finite, write_json
+from jobs.frames import TYPE_MAP, UNCONVERGED, VELOCITIES, density_g_cm3, format_extxyz
 from jobs.workspace import Workspace
 
 CODE_VERSION = 3
@@ -178,7 +178,7 @@ def _file_tasks(path: Path, parameters: Mapping[str, Any]) -> Iterator[_Task]:
                 types,
                 atoms.get_positions(),
                 np.array(atoms.cell),
-                atoms.arrays.get("velocities_A_per_fs"),
+                atoms.arrays.get(VELOCITIES),
                 parameters["density_g_cm3"],
             ),
         )
@@ -336,7 +336,7 @@ def _dynamics(
     record = _new_record(program, task, directory)
     time_ps = steps * dynamics.timestep_fs / 1000
     record.update(
-        seconds=float(run.seconds.sum()),
+        seconds=finite(float(run.seconds.sum())),
         scf_steps=int(run.scf_steps.sum()),
         mean_temperature_K=float(run.temperatures_K.mean()),
     )
@@ -407,7 +407,7 @@ def _frame_text(
     facts: Mapping[str, Any],
 ) -> str:
     """One frame of an extended XYZ file: A, eV, eV/A, A/fs."""
-    moving = {} if velocities is None else {"velocities_A_per_fs": velocities}
+    moving = {} if velocities is None else {VELOCITIES: velocities}
     source = task.source if velocities is None else f"aimd start={task.source}"
     return format_extxyz(
         task.start.types,

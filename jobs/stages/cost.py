@@ -20,7 +20,7 @@ from jobs.cost_record import cost_record, machine
 from jobs.engines import deepmd
 from jobs.engines.first_principles import Dynamics, Start, load_engine
 from jobs.engines.lammps import (
-    FS_PER_PS,
+    DAMPING_FS,
     Potential,
     builtin_potential,
     evaluate,
@@ -29,9 +29,9 @@ from jobs.engines.lammps import (
     run_lammps,
 )
 from jobs.engines.precision import in_precision
-from jobs.engines.timing import DAMPING_FS, LAMMPS_SKIN_ANGSTROM, Layout, time_launch
+from jobs.engines.timing import LAMMPS_SKIN_ANGSTROM, Layout, time_launch
 from jobs.errors import EngineError, SuiteError
-from jobs.files import write_json
+from jobs.files import finite, write_json
 from jobs.store import file_sha256
 from jobs.structures import (
     Configuration,
@@ -42,6 +42,7 @@ from jobs.structures import (
     write_data,
 )
 from jobs.tuning import Tuning
+from jobs.units import FS_PER_PS
 from jobs.workspace import Workspace
 
 CODE_VERSION = 1
@@ -60,8 +61,6 @@ MELT_STEPS, LIQUID_STEPS = 4000, 500
 MELT_K = 5000.0
 # SiO.tersoff does not conserve energy at 1 fs and 3000 K: measured, 25 meV/atom/ps.
 TERSOFF_STEP_FS = 0.5
-# As in the potential stage: a table that moves forces by more is a broken one.
-COMPRESSION_FORCE_LIMIT_EV_A = 5e-3
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def run(workspace: Workspace) -> None:
         conditions={key: given[key] for key in ("temperature_K", "density_g_cm3", "timestep_fs")},
         not_measured=left_out,
     )
-    (workspace.directory / COST_FILE).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    write_json(workspace.directory / COST_FILE, record, indent=1)
     workspace.record(points=len(records), launches=rounds)
 
 
@@ -340,7 +339,7 @@ write_data {end}.tmp nocoeff
         good = [one for one in launches if "failed" not in one]
         failed = [one["failed"] for one in launches if "failed" in one]
         error = self.compression_error(point)
-        if error is not None and not error <= COMPRESSION_FORCE_LIMIT_EV_A:
+        if error is not None and not error <= deepmd.COMPRESSION_FORCE_LIMIT_EV_A:
             failed.append(f"found {error:.2e} eV/A rms between compressed and full forces")
             good = []
         layout = self.layout(point)
@@ -419,10 +418,11 @@ write_data {end}.tmp nocoeff
             timed = (found.steps > 1) & found.converged
             failed = [f"step {step}: SCF not converged" for step in found.steps[~found.converged]]
             samples = [float(seconds) * 1e6 / n_atoms for seconds in found.seconds[timed]]
-            conserved = found.conserved_eV[found.steps > 0]
+            drift_meV = finite(round(float(np.ptp(found.conserved_eV[found.steps > 0])) * 1000 / n_atoms, 4))
             checks = {
                 "temperature_K": [round(float(kelvin), 1) for kelvin in found.temperatures_K[timed]],
-                "conserved_drift_meV_atom": round(float(np.ptp(conserved)) * 1000 / n_atoms, 4),
+                # An engine may give no conserved quantity under a thermostat.
+                "conserved_drift_meV_atom": drift_meV,
                 "scf_steps": found.scf_steps[timed].tolist(),
             }
         except SuiteError as error:

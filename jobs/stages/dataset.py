@@ -49,6 +49,7 @@ from numpy.typing import NDArray
 from jobs.deposit import DepositedSet, Frames, deposit, find_set, iter_runs, verify_set
 from jobs.engines.first_principles import load_engine
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.frames import TYPE_MAP, density_g_cm3, read_extxyz
 from jobs.observables.rdf import PAIRS
 from jobs.structures import perpendicular_widths
@@ -473,7 +474,7 @@ def run(workspace: Workspace) -> None:
         "force_rms_eV_A": round(force_rms, 4),
         "warnings": sorted(warnings),
     }
-    (workspace.directory / "dataset.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_json(workspace.directory / "dataset.json", facts, indent=1)
     workspace.record(frames=facts["frames"], refused=facts["refused"], warnings=facts["warnings"])
 
 

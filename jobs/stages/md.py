@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from jobs.engines.dynamics import FINAL, Protocol, Segment, nose_hoover, run_dynamics
 from jobs.engines.lammps import potential_of
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.structures import Configuration, read_data, replicate, rescale
 from jobs.workspace import Workspace
 
@@ -62,7 +62,7 @@ def run(workspace: Workspace) -> None:
         "thermostat": given["thermostat"],
         "temperature_K": given["schedule"][-1]["temperature_K"],
     }
-    (workspace.directory / "md.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_json(workspace.directory / "md.json", facts, indent=1)
     workspace.record(loop_seconds=facts["loop_seconds"], warnings=facts["warnings"])
 
 

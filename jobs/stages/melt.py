@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from itertools import combinations
 
 import numpy as np
 
-from jobs.engines.lammps import FS_PER_PS, builtin_potential, interaction_commands, run_lammps
+from jobs.engines.lammps import builtin_potential, interaction_commands, run_lammps
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.structures import (
     Configuration,
     check_cell_width,
@@ -17,6 +17,7 @@ from jobs.structures import (
     read_data,
     write_data,
 )
+from jobs.units import FS_PER_PS
 from jobs.workspace import Workspace
 
 CODE_VERSION = 1
@@ -117,7 +118,7 @@ def run(workspace: Workspace) -> None:
         "seed": workspace.seed,
         "loop_seconds": sum(loop.seconds for loop in log.loops),
     }
-    (workspace.directory / "melt.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_json(workspace.directory / "melt.json", facts, indent=1)
 
 
 def shared_bonds(one: Configuration, other: Configuration) -> float:

@@ -8,7 +8,6 @@ longer than a block share frames.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +18,12 @@ from numpy.typing import NDArray
 
 from jobs.deposit import deposit_root
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.observables import angles, coordination, correlation, msd, neutron, rdf, structure_factor, vdos
 from jobs.observables.neighbours import find_neighbours
 from jobs.structures import GRAMS_PER_CM3, MASSES_AMU
 from jobs.trajectory import DumpTrajectory, Trajectory, open_reference, open_trajectory
+from jobs.units import BOLTZMANN_EV_K
 from jobs.workspace import Workspace
 
 CODE_VERSION = 3
@@ -32,7 +33,7 @@ Floats = NDArray[np.float64]
 SPECIES = ("Si", "O")
 Q_MAX_SUM = 10.0  # 1/A: past the fourth neutron peak of silica at 8
 Q_BIN = 0.05  # 1/A
-Q_MAX_GRIMLEY = 45.2  # 1/A, of the measurement that T(r) is broadened for (SILICA section 5)
+Q_MAX_GRIMLEY = 45.2  # 1/A, of the measurement that T(r) is broadened for (row neutron-qmax)
 VDOS_MAX_CM = 2000.0  # the Si-O stretch ends near 1250 1/cm
 SLOWEST_SAMPLING_FS = 10.0  # a dump slower than this folds the Si-O stretch
 
@@ -44,8 +45,8 @@ _WAVE_WORK = 2e10
 _HELD_BYTES = 1 << 27
 # Atoms whose neighbours are searched at once: tens of megabytes of pairs and angles.
 _BATCH_ATOMS = 20_000
-_BOLTZMANN_EV_K = 8.617333262e-5
-_AMU_A2_FS2_EV = 103.642696  # 1 amu A2/fs2 in eV
+# Of 1 amu A2/fs2, cut where `units.EV_PER_AMU_A2_FS2` goes on: the products that are there have these digits.
+_AMU_A2_FS2_EV = 103.642696
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def run(workspace: Workspace) -> None:
         facts["diffusion"] = _diffusion(arrays, selection)
 
     np.savez_compressed(workspace.directory / "observables.npz", **arrays)
-    (workspace.directory / "observe.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_json(workspace.directory / "observe.json", facts, indent=1)
 
 
 def _select(workspace: Workspace) -> _Selection:
@@ -288,7 +289,7 @@ def _structure_factor(selection: _Selection, *, stride: int) -> dict[str, Floats
 def _kinetic_temperature(velocities: Floats, masses: Floats) -> Floats:
     """Temperature (F,) in K of velocities (F, N, 3) in A/fs without drift: 3 N - 3 degrees of freedom."""
     doubled = np.einsum("fnx,fnx,n->f", velocities, velocities, masses) * _AMU_A2_FS2_EV
-    return doubled / (3 * (len(masses) - 1) * _BOLTZMANN_EV_K)
+    return doubled / (3 * (len(masses) - 1) * BOLTZMANN_EV_K)
 
 
 def _thermo(workspace: Workspace, selection: _Selection) -> dict[str, Floats]:
@@ -317,7 +318,7 @@ def _thermo(workspace: Workspace, selection: _Selection) -> dict[str, Floats]:
     elif trajectory.has_velocities:
         temperature = _kinetic_temperature(selection.velocities(0, selection.frames), selection.masses)
         potential = trajectory.facts["energies_eV"][selection.start :]
-        kinetic = 1.5 * (trajectory.n_atoms - 1) * _BOLTZMANN_EV_K * temperature
+        kinetic = 1.5 * (trajectory.n_atoms - 1) * BOLTZMANN_EV_K * temperature
         arrays["thermo_time_fs"] = _times(selection, np.arange(selection.frames))
         arrays["thermo_temperature_K"] = temperature
         arrays["thermo_total_eV"] = potential + kinetic

@@ -14,7 +14,8 @@ import numpy as np
 from jobs.engines.deepmd import Frames, Prediction, read_system
 from jobs.engines.lammps import POTENTIAL_FILE, Potential, interaction_commands, potential_of, run_lammps
 from jobs.errors import EngineError, SuiteError
-from jobs.stages.train import TRAIN_FILE, heldout_errors, heldout_systems, write_json
+from jobs.files import write_json
+from jobs.stages.train import TRAIN_FILE, heldout_errors, heldout_systems
 from jobs.workspace import Workspace
 
 CODE_VERSION = 2
@@ -65,7 +66,7 @@ def run(workspace: Workspace) -> None:
         "energy_offset_removed_eV_atom": offset,
         "heldout": heldout_errors([t for t, _ in listed], systems, predictions),
     }
-    write_json(result, workspace.directory / "parity.json")
+    write_json(workspace.directory / "parity.json", result, indent=1)
 
 
 def _trained(workspace: Workspace) -> bool:

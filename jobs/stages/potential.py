@@ -11,7 +11,6 @@ import numpy as np
 
 from jobs.engines.lammps import (
     Potential,
-    builtin_potential,
     evaluate,
     interaction_commands,
     read_potential,
@@ -29,12 +28,10 @@ SNIPPET_COMMANDS = ("pair_style", "pair_coeff", "pair_modify", "kspace_style", "
 TRIAL_REPEATS = 2
 TRIAL_DISPLACEMENT_ANGSTROM = 0.1
 TRIAL_STEPS = 10
-# A table that moves forces by more than this (rms) is a broken one; a good one moves them by 1e-4.
-COMPRESSION_FORCE_LIMIT_EV_A = 5e-3
 
 
 def run(workspace: Workspace) -> None:
-    """Take a DeePMD model (`.pb`), a file of LAMMPS commands, or a built-in name, and write `potential.json`.
+    """Take a DeePMD model (`.pb`) or a file of LAMMPS commands and write `potential.json`.
 
     A snippet holds pair_style, pair_coeff, pair_modify and kspace lines for types 1 = Si and 2 = O in metal
     units; files that it names are looked for beside it and copied in; `# charges q1 q2` sets charges.
@@ -44,9 +41,6 @@ def run(workspace: Workspace) -> None:
         EngineError: LAMMPS refuses it (its own ERROR line), or its forces on a silica crystal are not finite.
     """
     given = workspace.parameters
-    if given["file"] is None:
-        _describe_builtin(workspace, builtin_potential(given["name"]))
-        return
     source = Path(given["file"])
     if not source.is_file():
         raise SuiteError(f"{source}: not found, expected a DeePMD model (.pb) or a file of LAMMPS commands")
@@ -59,22 +53,9 @@ def run(workspace: Workspace) -> None:
         _take_snippet(workspace, source)
 
 
-def _describe_builtin(workspace: Workspace, potential: Potential) -> None:
-    write_potential(
-        workspace.directory,
-        name=potential.name,
-        family=potential.family,
-        commands=potential.commands,
-        charges=potential.charges,
-        cutoff_angstrom=potential.cutoff_angstrom,
-        training=None,
-    )
-    prove(potential, workspace.checkpoints)
-
-
 def _take_model(workspace: Workspace, source: Path) -> None:
     """A DeePMD model: kept as it is and compressed where that works and leaves the forces alone."""
-    from jobs.engines.deepmd import compress
+    from jobs.engines.deepmd import COMPRESSION_FORCE_LIMIT_EV_A, compress
 
     directory, scratch = workspace.directory, workspace.checkpoints
     shutil.copyfile(source, directory / "model.pb")

@@ -19,12 +19,13 @@ from typing import Any
 
 from jobs.engines import nvidia
 from jobs.errors import EngineError, SuiteError
+from jobs.files import write_json
 from jobs.store import software_versions
 from jobs.workspace import Workspace
 
 CODE_VERSION = 1
 
-# CUDA 12.x needs at least this driver (NVIDIA's minor-version compatibility, cited in docs/cluster.md).
+# CUDA 12.x needs at least this driver (NVIDIA, CUDA Compatibility: minor version compatibility).
 MINIMUM_DRIVER_OF_CUDA_12 = 525
 _RANKS_SCRIPT = """units lj
 lattice fcc 0.8442
@@ -66,7 +67,7 @@ def run(workspace: Workspace) -> None:
     else:
         facts["software"] = software_versions()
         facts["gpu"] = _gpu(asked=given["gpus"] > 0, may_be_absent=given["gpu_may_be_absent"])
-    (workspace.directory / "probe.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_json(workspace.directory / "probe.json", facts, indent=1)
     workspace.record(**facts)
 
 

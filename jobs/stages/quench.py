@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from math import lcm
 
 from jobs.engines.dynamics import FINAL, Protocol, nose_hoover, run_dynamics
 from jobs.engines.lammps import potential_of
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.stages.md import start_of
 from jobs.structures import replicate, rescale
 from jobs.workspace import Workspace
@@ -86,5 +86,5 @@ def run(workspace: Workspace) -> None:
             "timesteps_fs": [segment.timestep_fs for segment in segments[:-1]],
         },
     }
-    (workspace.directory / "md.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_json(workspace.directory / "md.json", facts, indent=1)
     workspace.record(loop_seconds=facts["loop_seconds"], warnings=facts["warnings"])

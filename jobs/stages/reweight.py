@@ -13,7 +13,6 @@ the format of `observe`, with one block for each melt: weighted means of the blo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +25,11 @@ from jobs.deposit import DepositedSet, iter_runs, read_set
 from jobs.engines.deepmd import Frames
 from jobs.engines.lammps import read_potential
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.frames import density_g_cm3
 from jobs.observables import angles, coordination, rdf
 from jobs.observables.neighbours import find_neighbours
 from jobs.observables.reweighting import (
-    BOLTZMANN_EV_K,
     boltzmann_weights,
     effective_fraction,
     first_order_mean,
@@ -39,6 +38,7 @@ from jobs.observables.reweighting import (
 from jobs.stages.observe import block_summary
 from jobs.stages.parity import rerun
 from jobs.store import file_sha256
+from jobs.units import BOLTZMANN_EV_K
 from jobs.workspace import Workspace
 
 CODE_VERSION = 2
@@ -56,6 +56,11 @@ class _Sample:
     energies_eV: Floats
     temperature_K: float
     units: NDArray[np.int64]
+
+    @property
+    def thermal_eV(self) -> float:  # noqa: N802 - the unit
+        """KT."""
+        return BOLTZMANN_EV_K * self.temperature_K
 
 
 def run(workspace: Workspace, *, root: Path | None = None) -> None:
@@ -75,7 +80,7 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
     workspace.progress(0.2, "energies of the sampler")
     energies = _sampler_energies(workspace, sample)
     difference = sample.energies_eV - energies
-    weights = boltzmann_weights(difference, temperature_K=sample.temperature_K)
+    weights = boltzmann_weights(difference, thermal_eV=sample.thermal_eV)
     workspace.progress(0.5, "structure")
     arrays, counts, means = _structure(given, sample, weights)
     np.savez_compressed(workspace.directory / "observables.npz", **arrays)  # type: ignore[arg-type]
@@ -85,14 +90,14 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
             name: dict(
                 zip(
                     ("value", "standard_error"),
-                    first_order_mean(values, difference, temperature_K=sample.temperature_K),
+                    first_order_mean(values, difference, thermal_eV=sample.thermal_eV),
                     strict=True,
                 )
             )
             for name, values in means.items()
         },
     }
-    (workspace.directory / "observe.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_json(workspace.directory / "observe.json", facts, indent=1)
     workspace.record(effective_fraction=facts["effective_fraction"], frames=facts["frames"])
 
 
@@ -208,7 +213,7 @@ def _structure(
 
 
 def _facts(deposited: DepositedSet, sample: _Sample, difference: Floats, weights: Floats) -> dict[str, Any]:
-    thermal_eV = BOLTZMANN_EV_K * sample.temperature_K
+    thermal_eV = sample.thermal_eV
     spread = float(difference.std(ddof=1))
     n_si = int((sample.types == 0).sum())
     assert deposited.sampler is not None

@@ -13,6 +13,7 @@ import numpy as np
 from jobs.engines import deepmd
 from jobs.engines.lammps import write_potential
 from jobs.errors import SuiteError
+from jobs.files import write_json
 from jobs.workspace import Workspace
 
 CODE_VERSION = 1
@@ -100,7 +101,7 @@ def run(workspace: Workspace) -> None:
         "heldout": heldout_errors([t for t, _ in heldout], systems, full),
         "compressed_vs_full_force_rms_eV_A": difference,
     }
-    write_json(result, workspace.directory / TRAIN_FILE)
+    write_json(workspace.directory / TRAIN_FILE, result, indent=1)
     os.replace(folder / deepmd.INPUT_FILE, workspace.directory / "input.json")
     write_potential(
         workspace.directory,
@@ -202,8 +203,3 @@ def check_compressed(
             f"expected at most {COMPRESSION_GATE_EV_A}"
         )
     return difference
-
-
-def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """Write JSON that refuses NaN."""
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")

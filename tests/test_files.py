@@ -1,0 +1,24 @@
+"""Small files are written whole; JSON has no NaN."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import SuiteError
+from jobs.files import finite, write_json
+
+
+def test_json_is_written_whole_and_without_nan(tmp_path: Path) -> None:
+    path = tmp_path / "facts.json"
+    content = {"mean": 1.5, "text": "\u00c5", "rows": [1, None]}
+    write_json(path, content, indent=1)
+    assert path.read_text() == json.dumps(content, indent=1) + "\n"
+    with pytest.raises(SuiteError, match=r"facts\.json: found a number that is not finite, expected JSON"):
+        write_json(path, {"mean": float("nan")})
+    assert json.loads(path.read_text()) == content
+    assert [file.name for file in tmp_path.iterdir()] == ["facts.json"]
+
+
+def test_what_is_no_number_is_null() -> None:
+    assert [finite(value) for value in (0.0, -2.5, float("nan"), float("inf"))] == [0.0, -2.5, None, None]
