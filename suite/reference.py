@@ -23,6 +23,7 @@ TEMPERATURE_TOLERANCE = 0.05
 DENSITY_TOLERANCE = 0.005  # 0.2 % of the box's length; bonds change by less
 
 Distance = Callable[[Groups, Groups], float]
+Difference = Callable[["Curves", "Curves"], Estimate]
 Reader = Callable[[Sequence[Observation]], "Curves"]
 
 
@@ -110,7 +111,7 @@ def aimd_reference(
     *,
     size: int,
     read: Reader,
-    start_difference: Callable[[Curves, Curves], Estimate],
+    start_difference: Difference,
     band: Band,
     static: bool,
 ) -> Curves:

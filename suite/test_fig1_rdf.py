@@ -22,6 +22,7 @@ from suite.reference import (
     require_seeds,
 )
 from suite.statistics import Array, Groups, estimate, mean_of
+from suite.verdict import Band
 
 PAIRS = ("Si-Si", "Si-O", "O-O")
 # Where each first peak is looked for: between the shortest contact and the second shell. Si-Si starts
@@ -54,14 +55,16 @@ def measured(measure: str, pair: str, x: Array) -> Distance:
     return rdf_distance(x)
 
 
-def rdf_reference(evidence: Evidence, *, size: int, pair: str, measure: str = "curve") -> Curves:
-    """AIMD's g(r), valid where its starts agree on `measure` within the band of rdf-nnp-aimd."""
+def rdf_reference(
+    evidence: Evidence, *, size: int, pair: str, measure: str = "curve", band: Band | None = None
+) -> Curves:
+    """AIMD's g(r), valid where its starts agree on `measure` within `band`, by default rdf-nnp-aimd's."""
     return aimd_reference(
         evidence,
         size=size,
         read=rdf_reader(pair),
         start_difference=lambda a, b: difference(measured(measure, pair, a.x), a, b),
-        band=band_of(f"rdf-nnp-aimd/{size}/{pair}/{measure}"),
+        band=band or band_of(f"rdf-nnp-aimd/{size}/{pair}/{measure}"),
         static=True,
     )
 
@@ -79,16 +82,15 @@ def test_rdf_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 def test_rdf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """BKS against AIMD: the same peaks, but farther off than the network."""
     size, pair = atom["size"], atom["pair"]
-    aimd = rdf_reference(evidence, size=size, pair=pair)
     read = rdf_reader(pair)
-    nnp, bks, aimd = common(
-        read(evidence.observables(f"liquid-{size}-nvt")),
-        read(evidence.observables(f"liquid-{size}-bks")),
-        aimd,
-    )
+    bks = read(evidence.observables(f"liquid-{size}-bks"))
     if atom.measure == "first-peak-position":
+        aimd = rdf_reference(evidence, size=size, pair=pair, measure=atom.measure, band=atom.band)
+        bks, aimd = common(bks, aimd)
         judge(difference(measured(atom.measure, pair, bks.x), bks, aimd))
         return
+    aimd = rdf_reference(evidence, size=size, pair=pair)
+    nnp, bks, aimd = common(read(evidence.observables(f"liquid-{size}-nvt")), bks, aimd)
     judge(farther(rdf_distance(bks.x), far=bks.groups, near=nnp.groups, reference=aimd.groups))
 
 

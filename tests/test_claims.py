@@ -304,6 +304,47 @@ def test_the_start_must_not_decide(tmp_path):
     assert judged(evidence, "inherited/96/Si-O").verdict is Verdict.FAIL
 
 
+QUALITATIVE = [
+    "rdf-bks/96/O-O/same-qualitatively",
+    "vaf-bks/O/same-qualitatively",
+    "msd-bks/O/same-qualitatively",
+]
+
+
+def test_starts_must_agree_on_what_is_judged_not_on_more(tmp_path):
+    """The curves of the two starts differ by more than the network may; peak, zero and factor do not."""
+    evidence = liquid_with_reference(tmp_path, bks_start={"shift": 0.1, "stiffness": 0.8})
+    for atom in QUALITATIVE:
+        assert judged(evidence, atom).verdict is Verdict.PASS, atom
+        exact = judged(evidence, atom.replace("same-qualitatively", "farther"))
+        assert exact.verdict is Verdict.NOT_TESTED
+        assert "the start decides" in exact.reason
+
+
+def test_starts_that_agree_on_all_but_what_is_judged_judge_nothing(tmp_path):
+    """Two humps of nearly one height, and a curve that grazes zero: curves agree, peak and zero do not."""
+    evidence = liquid_with_reference(tmp_path)
+    for label, sign in (("reference-96-nnp", 1), ("reference-96-bks", -1)):
+        for directory in evidence.products[label]:
+            arrays = dict(np.load(directory / "observables.npz"))
+            r, t = arrays["rdf_r"], arrays["vaf_time_fs"]
+            humps = [
+                (2.5 + 0.1 * way) * np.exp(-0.5 * ((r - at) / 0.08) ** 2)
+                for at, way in ((2.54, sign), (2.80, -sign))
+            ]
+            noise = arrays["rdf_O-O"] - arrays["rdf_O-O"].mean(axis=0)
+            arrays["rdf_O-O"] = np.abs(sum(humps) + (r > 3.6) + 0.2 * noise)
+            arrays["vaf_O"] -= arrays["vaf_O"].mean(axis=0)
+            arrays["vaf_O"] *= 0.1
+            arrays["vaf_O"] += np.where(t < 20, 1 - t / 20, -0.01 * sign) * (t < 60) - 0.1 * (t >= 60)
+            np.savez(directory / "observables.npz", **arrays)
+    for atom in QUALITATIVE[:2]:
+        found = judged(evidence, atom)
+        assert found.verdict is Verdict.NOT_TESTED, atom
+        assert found.reason.startswith("the start decides"), found.reason
+        assert judged(evidence, atom.replace("same-qualitatively", "farther")).verdict.decided, atom
+
+
 def test_runs_too_noisy_to_tell_whether_the_start_decides_say_so(tmp_path):
     evidence = liquid_with_reference(tmp_path)
     noisy = replicas(tmp_path, "noisy", 4, seed=50, noise=40.0)
