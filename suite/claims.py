@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jobs.campaign import NOT_BUILT
 from jobs.errors import SuiteError
@@ -32,9 +32,15 @@ _CLAIM_KEYS = {"id", "where", "paper", "atoms"}
 _ATOM_KEYS = {"id", "statement", "comparison", "distance", "band", "unit", "why_band", "tiers", "needs"}
 _OPTIONAL_KEYS = {"each", "measure"}
 
-Judge = Callable[["Estimate"], None]
 ClaimFunction = TypeVar("ClaimFunction", bound=Callable[..., None])
 REGISTRY: dict[str, Callable[..., None]] = {}
+
+
+class Judge(Protocol):
+    """What a claim's function hands its number to."""
+
+    def __call__(self, estimate: Estimate, remark: str = "") -> None:
+        """Take the estimate, once; `remark` is what a reader of the verdict must know, in plain words."""
 
 
 @dataclass(frozen=True)
@@ -244,16 +250,23 @@ def evaluate(function: Callable[..., None], atom: Atom, evidence: Evidence) -> R
     tier = evidence.tier
     started = time.perf_counter()
     estimates: list[Estimate] = []
+    remarks: list[str] = []
+
+    def judge(estimate: Estimate, remark: str = "") -> None:
+        estimates.append(estimate)
+        remarks.append(remark)
+
     verdict, reason = Verdict.ERROR, ""
     read = replace(evidence, borrowed=[])
     try:
         labels = {*evidence.products, *evidence.pending, *evidence.broken}
         if why := _out_of_reach(atom, tier, labels):
             raise NotTested(why)
-        function(atom=atom, evidence=read, judge=estimates.append)
+        function(atom=atom, evidence=read, judge=judge)
         if len(estimates) != 1:
             raise SuiteError(f"{atom.id}: found {len(estimates)} judgements, expected one")
         verdict, reason = decide(estimates[0], atom.band)
+        reason = "; ".join(filter(None, (reason, *remarks)))
     except NotTested as missing:
         verdict, reason, estimates = Verdict.NOT_TESTED, str(missing), []
     except Pending as waiting:

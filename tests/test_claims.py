@@ -531,6 +531,44 @@ def test_parity_knows_its_error_bars(tmp_path):
     assert judged(evidence, "parity/216/bks-ratio").verdict is Verdict.FAIL
 
 
+def heldout_energies(directory, *, offset_eV_atom, slope_eV_atom_K=0.0, **options):
+    """A potential without force errors whose energy is off by a constant, and by one for each temperature."""
+    write_heldout(directory, error=0.0, **options)
+    arrays = dict(np.load(directory / "heldout.npz"))
+    off = offset_eV_atom + slope_eV_atom_K * (arrays["temperature_K"] - 3500.0)
+    arrays["energy_predicted_eV"] = arrays["energy_reference_eV"] + arrays["n_atoms"] * off
+    arrays["energy_predicted_eV"][::2] += 0.001 * arrays["n_atoms"][::2]
+    np.savez(directory / "heldout.npz", **arrays)
+    return directory
+
+
+def test_every_training_has_a_zero_of_energy_of_its_own(tmp_path):
+    """Potentials right to 0.5 meV/atom but for their constants, 5 above and 5 below."""
+    seeds = [
+        heldout_energies(tmp_path / str(offset), offset_eV_atom=offset, runs=4) for offset in (0.005, -0.005)
+    ]
+    evidence = Evidence({"parity-96": seeds}, tier="laptop")
+    for atom in ("parity/96/energy", "parity/96/energy/3000K"):
+        found = judged(evidence, atom)
+        assert found.value == pytest.approx(0.5), atom
+        assert (found.verdict, found.reason) == (Verdict.PASS, "decided by 4 held-out melts")
+
+
+def test_an_energy_that_is_off_with_the_temperature_is_right_at_each(tmp_path):
+    heldout = heldout_energies(tmp_path / "a", offset_eV_atom=0.0, slope_eV_atom_K=4e-5, runs=4)
+    evidence = Evidence({"parity-96": [heldout]}, tier="laptop")
+    assert judged(evidence, "parity/96/energy").verdict is Verdict.FAIL
+    assert judged(evidence, "parity/96/energy").value == pytest.approx(40.0, rel=0.01)
+    assert judged(evidence, "parity/96/energy/5000K").value == pytest.approx(0.5)
+
+
+def test_few_melts_of_a_temperature_show_no_spread_of_energies(tmp_path):
+    evidence = Evidence({"parity-96": [write_heldout(tmp_path / "a", runs=3)]}, tier="laptop")
+    found = judged(evidence, "parity/96/energy/3000K")
+    assert found.verdict is Verdict.NOT_TESTED
+    assert found.reason == "3 held-out melts of 3000 K: a spread needs at least 4"
+
+
 def test_audits_are_exact(tmp_path):
     evidence = Evidence(
         {
