@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from suite.statistics import (
     mean_of,
     more_data,
 )
-from suite.verdict import NotTested, Result, Verdict, decide, p_value, with_family
+from suite.verdict import NotTested, Result, Verdict, decide, p_value, with_family, with_preconditions
 
 
 def autoregressive(rng, *, replicas, blocks, memory):
@@ -209,6 +210,31 @@ def test_family_p_is_holm_and_changes_no_verdict():
         pytest.approx(0.06),
     ]
     assert all(one.verdict is Verdict.PASS for one in found)
+
+
+def test_what_rests_on_a_run_whose_precondition_failed_says_so():
+    def row(identity, *needs, verdict=Verdict.PASS, reason=""):
+        claim = identity.split("/")[0]
+        return replace(result(None), id=identity, claim=claim, needs=needs, verdict=verdict, reason=reason)
+
+    behind = {"liquid": {"liquid", "train"}, "train": {"train"}, "bks": {"bks"}}
+    rows = [
+        row("precondition/range", "train", "liquid", verdict=Verdict.FAIL),
+        row("precondition/tables", "train", verdict=Verdict.FAIL),
+        row("precondition/bond", "liquid"),
+        row("rdf/a", "liquid", "bks", reason="by 3 melts"),
+        row("rdf/b", "bks"),
+        row("rdf/c", "liquid", verdict=Verdict.FAIL, reason="outside"),
+        row("audit/d", "train"),
+        row("fault/e", "liquid"),
+    ]
+    found = with_preconditions(rows, lambda labels: set().union(*(behind[label] for label in labels)))
+    assert [one.verdict for one in found] == [one.verdict for one in rows]
+    assert {one.id: one.reason for one in found if one.reason} == {
+        "rdf/a": "by 3 melts; its run fails precondition/range and precondition/tables",
+        "rdf/c": "outside",
+        "audit/d": "its run fails precondition/tables",
+    }
 
 
 def test_json_has_no_infinities():
