@@ -139,7 +139,7 @@ def with_preconditions(
         read = behind(result.needs)
         if not (fails := [precondition.id for precondition in failed if read >= set(precondition.needs)]):
             return result
-        remark = f"its run fails {' and '.join(fails)}"
+        remark = f"reads a run that fails {' and '.join(fails)}"
         return replace(result, reason="; ".join(filter(None, (result.reason, remark))))
 
     return [marked(result) for result in results]

@@ -231,9 +231,9 @@ def test_what_rests_on_a_run_whose_precondition_failed_says_so():
     found = with_preconditions(rows, lambda labels: set().union(*(behind[label] for label in labels)))
     assert [one.verdict for one in found] == [one.verdict for one in rows]
     assert {one.id: one.reason for one in found if one.reason} == {
-        "rdf/a": "by 3 melts; its run fails precondition/range and precondition/tables",
+        "rdf/a": "by 3 melts; reads a run that fails precondition/range and precondition/tables",
         "rdf/c": "outside",
-        "audit/d": "its run fails precondition/tables",
+        "audit/d": "reads a run that fails precondition/tables",
     }
 
 
