@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from jobs.errors import SuiteError
+from suite.claims import Atom, Judge
 from suite.evidence import Evidence, Observation
 from suite.statistics import REPLICA_UNITS, Array, Estimate, Groups, estimate
 from suite.verdict import Band, NotTested, Verdict, decide
@@ -166,6 +168,28 @@ def aimd_reference(
             f"({apart.ci_low:.3g} to {apart.ci_high:.3g}); {why}{thin}"
         )
     return Curves(from_nnp.x, from_nnp.groups + from_bks.groups)
+
+
+def judge_network(
+    judge: Judge, atom: Atom, evidence: Evidence, *, size: int, read: Reader, apart: Difference, aimd: Curves
+) -> None:
+    """Judge how far `liquid-SIZE-nvt` is from AIMD; a PASS that BKS would have too says so."""
+
+    def judged(label: str) -> Estimate:
+        return apart(*common(read(evidence.observables(label)), aimd))
+
+    def passes(estimate: Estimate) -> bool:
+        return decide(estimate, atom.band)[0] is Verdict.PASS
+
+    network, classical = judged(f"liquid-{size}-nvt"), f"liquid-{size}-bks"
+    remark = ""
+    with suppress(NotTested):  # what BKS lacks takes nothing from the network's verdict
+        if classical in evidence and passes(network) and passes(bks := judged(classical)):
+            remark = (
+                f"BKS is within the band too ({bks.value:.2g} [{bks.ci_low:.2g}, {bks.ci_high:.2g}]): "
+                "this does not tell the two apart"
+            )
+    judge(network, remark)
 
 
 def overlap_lacks(facts: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from suite.reference import (
     common,
     difference,
     farther,
+    judge_network,
     read_curves,
     require_pair,
     require_seeds,
@@ -73,9 +74,15 @@ def rdf_reference(
 def test_rdf_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """The network against AIMD at equal N."""
     size, pair = atom["size"], atom["pair"]
-    aimd = rdf_reference(evidence, size=size, pair=pair, measure=atom.measure)
-    nnp, aimd = common(rdf_reader(pair)(evidence.observables(f"liquid-{size}-nvt")), aimd)
-    judge(difference(measured(atom.measure, pair, nnp.x), nnp, aimd))
+    judge_network(
+        judge,
+        atom,
+        evidence,
+        size=size,
+        read=rdf_reader(pair),
+        apart=lambda model, aimd: difference(measured(atom.measure, pair, aimd.x), model, aimd),
+        aimd=rdf_reference(evidence, size=size, pair=pair, measure=atom.measure),
+    )
 
 
 @claim("rdf-bks")

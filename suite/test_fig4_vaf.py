@@ -10,7 +10,16 @@ import numpy as np
 from suite.claims import Atom, Judge, band_of, claim
 from suite.distances import mean_square_difference, signed_root
 from suite.evidence import Evidence, Observation
-from suite.reference import Curves, Difference, aimd_reference, common, difference, farther, read_curves
+from suite.reference import (
+    Curves,
+    Difference,
+    aimd_reference,
+    common,
+    difference,
+    farther,
+    judge_network,
+    read_curves,
+)
 from suite.statistics import Array, Estimate, Groups, estimate, mean_of
 from suite.verdict import Band, NotTested
 
@@ -70,8 +79,7 @@ def test_vaf_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """The network against AIMD, both at N = 96."""
     species = atom["species"]
     aimd = vaf_reference(evidence, species)
-    nnp, aimd = common(vaf_reader(species)(evidence.observables("liquid-96-nvt")), aimd)
-    judge(rms_difference(nnp, aimd))
+    judge_network(judge, atom, evidence, size=96, read=vaf_reader(species), apart=rms_difference, aimd=aimd)
 
 
 @claim("vaf-bks")

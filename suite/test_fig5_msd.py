@@ -11,7 +11,7 @@ from jobs.observables.msd import log_slope
 from suite.claims import Atom, Judge, band_of, claim
 from suite.distances import mean_square_difference, signed_root
 from suite.evidence import Evidence, Observation
-from suite.reference import Curves, aimd_reference, common, farther, read_curves
+from suite.reference import Curves, aimd_reference, common, farther, judge_network, read_curves
 from suite.statistics import Array, Groups, estimate, mean_of
 from suite.test_fig4_vaf import rms_difference
 from suite.verdict import Band, NotTested
@@ -57,9 +57,11 @@ def msd_reference(evidence: Evidence, species: str, *, band: Band | None = None)
 @claim("msd-nnp-aimd")
 def test_msd_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """The network against AIMD."""
-    aimd = msd_reference(evidence, atom["species"])
-    nnp, aimd = common(log_msd_reader(atom["species"])(evidence.observables("liquid-96-nvt")), aimd)
-    judge(rms_difference(nnp, aimd))
+    species = atom["species"]
+    aimd = msd_reference(evidence, species)
+    judge_network(
+        judge, atom, evidence, size=96, read=log_msd_reader(species), apart=rms_difference, aimd=aimd
+    )
 
 
 @claim("msd-bks")

@@ -293,6 +293,29 @@ def test_a_potential_that_is_wrong_fails_against_aimd(tmp_path):
     assert set(AGAINST_AIMD) - set(failed) == {"rdf-nnp-aimd/96/O-O/first-peak-height"}
 
 
+@pytest.mark.parametrize(
+    ("bks", "remarks"),
+    [("as good", True), ("far", False), ("absent", False), ("waits", False), ("without curves", False)],
+)
+def test_a_pass_that_bks_would_have_too_says_so(tmp_path, bks, remarks):
+    evidence = liquid_with_reference(tmp_path)
+    products = dict(evidence.products)
+    if bks == "as good":
+        products["liquid-96-bks"] = replicas(tmp_path, "twin", 4, seed=90)
+    elif bks in ("absent", "waits"):
+        del products["liquid-96-bks"]
+    elif bks == "without curves":
+        for directory in products["liquid-96-bks"]:
+            np.savez(directory / "observables.npz", temperature_K=np.full(8, 3000.0))
+    for atom in AGAINST_AIMD:
+        if bks == "far" and "height" in atom:
+            continue  # the planted BKS is as high
+        pending = {"liquid-96-bks": "job 7"} if bks == "waits" else {}
+        found = judged(Evidence(products, tier="laptop", pending=pending), atom)
+        assert found.verdict is Verdict.PASS, atom
+        assert found.reason.startswith("BKS is within the band too (") is remarks, atom
+
+
 def test_the_start_must_not_decide(tmp_path):
     evidence = liquid_with_reference(tmp_path, bks_start={"shift": 0.1, "turn": 8.0, "stiffness": 0.8})
     for atom in (*AGAINST_AIMD, "rdf-bks/96/Si-O/farther"):
