@@ -113,4 +113,4 @@ def test_n2p2_stability(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         return [np.array([float(has_fused_atoms(run))]) for run in evidence.observables(label)]
 
     samples = {"n2p2": broken("liquid-96-n2p2"), "deepmd": broken("liquid-96-nvt")}
-    judge(estimate(lambda s: float(mean_of(s["n2p2"]) - mean_of(s["deepmd"])), samples))
+    judge(estimate(lambda s: float(mean_of(s["n2p2"]) - mean_of(s["deepmd"])), samples, counted=True))

@@ -20,6 +20,7 @@ from synthetic_evidence import (
 from jobs.campaign import build_campaign
 from jobs.cost_record import deposited_costs
 from jobs.errors import SuiteError
+from jobs.observables import msd
 from suite.claims import CLAIMS_FILE, REGISTRY, Atom, evaluate, foreseen, load_claims
 from suite.evidence import Evidence, NotTested, Pending
 from suite.faults import CLAIM_MODULES
@@ -347,6 +348,7 @@ def test_starts_must_agree_on_what_is_judged_not_on_more(tmp_path):
 def test_starts_that_agree_on_all_but_what_is_judged_judge_nothing(tmp_path):
     """Two humps of nearly one height, and a curve that grazes zero: curves agree, peak and zero do not."""
     evidence = liquid_with_reference(tmp_path)
+    rng = np.random.default_rng(60)
     for label, sign in (("reference-96-nnp", 1), ("reference-96-bks", -1)):
         for directory in evidence.products[label]:
             arrays = dict(np.load(directory / "observables.npz"))
@@ -355,11 +357,9 @@ def test_starts_that_agree_on_all_but_what_is_judged_judge_nothing(tmp_path):
                 (2.5 + 0.1 * way) * np.exp(-0.5 * ((r - at) / 0.08) ** 2)
                 for at, way in ((2.54, sign), (2.80, -sign))
             ]
-            noise = arrays["rdf_O-O"] - arrays["rdf_O-O"].mean(axis=0)
-            arrays["rdf_O-O"] = np.abs(sum(humps) + (r > 3.6) + 0.2 * noise)
-            arrays["vaf_O"] -= arrays["vaf_O"].mean(axis=0)
-            arrays["vaf_O"] *= 0.1
-            arrays["vaf_O"] += np.where(t < 20, 1 - t / 20, -0.01 * sign) * (t < 60) - 0.1 * (t >= 60)
+            arrays["rdf_O-O"] = sum(humps) + (r > 3.6) + 0.01 * rng.random((8, len(r)))
+            arrays["vaf_O"] = np.where(t < 20, 1 - t / 20, -0.01 * sign) * (t < 60) - 0.1 * (t >= 60)
+            arrays["vaf_O"] = arrays["vaf_O"] + 0.001 * rng.normal(size=(8, len(t)))
             np.savez(directory / "observables.npz", **arrays)
     for atom in QUALITATIVE[:2]:
         found = judged(evidence, atom)
@@ -560,7 +560,8 @@ def heldout_energies(directory, *, offset_eV_atom, slope_eV_atom_K=0.0, **option
     arrays = dict(np.load(directory / "heldout.npz"))
     off = offset_eV_atom + slope_eV_atom_K * (arrays["temperature_K"] - 3500.0)
     arrays["energy_predicted_eV"] = arrays["energy_reference_eV"] + arrays["n_atoms"] * off
-    arrays["energy_predicted_eV"][::2] += 0.001 * arrays["n_atoms"][::2]
+    rough = 0.0005 * np.random.default_rng(7).normal(size=len(off))
+    arrays["energy_predicted_eV"] += arrays["n_atoms"] * rough
     np.savez(directory / "heldout.npz", **arrays)
     return directory
 
@@ -573,7 +574,7 @@ def test_every_training_has_a_zero_of_energy_of_its_own(tmp_path):
     evidence = Evidence({"parity-96": seeds}, tier="laptop")
     for atom in ("parity/96/energy", "parity/96/energy/3000K"):
         found = judged(evidence, atom)
-        assert found.value == pytest.approx(0.5), atom
+        assert found.value == pytest.approx(0.5, rel=0.3), atom
         assert (found.verdict, found.reason) == (Verdict.PASS, "decided by 4 held-out melts")
 
 
@@ -582,7 +583,7 @@ def test_an_energy_that_is_off_with_the_temperature_is_right_at_each(tmp_path):
     evidence = Evidence({"parity-96": [heldout]}, tier="laptop")
     assert judged(evidence, "parity/96/energy").verdict is Verdict.FAIL
     assert judged(evidence, "parity/96/energy").value == pytest.approx(40.0, rel=0.01)
-    assert judged(evidence, "parity/96/energy/5000K").value == pytest.approx(0.5)
+    assert judged(evidence, "parity/96/energy/5000K").value == pytest.approx(0.5, rel=0.3)
 
 
 def test_few_melts_of_a_temperature_show_no_spread_of_energies(tmp_path):
@@ -611,6 +612,65 @@ def test_regimes_of_the_msd(tmp_path):
         assert judged(evidence, f"msd-regimes/O/{name}").verdict is Verdict.PASS, name
     ballistic = judged(evidence, "msd-regimes/O/ballistic")
     assert ballistic.value == pytest.approx(1 - (0.11 * 2) ** 2 / 12, abs=0.03)
+
+
+def write_walkers(directory, *, seed, onset_ps, frames=4000, atoms=100, time_between_frames_fs=2000.0):
+    """MSD of atoms that shake at random about centres that walk: its log slope is 0.9 at `onset_ps`.
+
+    MSD = 6 (s^2 + D t), so the slope D t / (s^2 + D t) is 0.9 where D t = 9 s^2; `onset_ps` 0: s = 0.
+    """
+    rng = np.random.default_rng(seed)
+    directory.mkdir(parents=True)
+    walked = np.cumsum(rng.normal(size=(frames, atoms, 3)), axis=0)  # D = 1/2 A^2 per frame
+    shake = np.sqrt(onset_ps * 1000 / time_between_frames_fs / 18)
+    positions = walked + shake * rng.normal(size=walked.shape)
+    lags = msd.logarithmic_lags(frames // 2)
+    (curve,) = msd.displacement_blocks(
+        lambda start, stop, stride: positions[start:stop:stride],
+        n_frames=frames,
+        lags=lags,
+        species=[np.arange(atoms)],
+        blocks=8,
+        chunk_frames=frames,
+    )
+    np.savez(directory / "observables.npz", msd_time_fs=lags * time_between_frames_fs, msd_O=curve)
+    (directory / "observe.json").write_text("{}")
+    return directory
+
+
+def onset_of(root, *, seed=0, **options):
+    runs = [write_walkers(root / f"{seed}-{i}", seed=100 * seed + i, **options) for i in range(5)]
+    return judged(Evidence({"msd-long": runs}, tier="paper"), "msd-reach/O/onset")
+
+
+def test_the_onset_of_diffusion_is_known_with_its_error(tmp_path):
+    truth = np.log10(900.0 / 20.0)
+    found = [onset_of(tmp_path, seed=seed, onset_ps=900.0) for seed in range(8)]
+    known = [result for result in found if result.verdict is not Verdict.NOT_TESTED]
+    assert len(known) >= 6
+    assert all(0 < result.standard_error < 0.2 for result in known)
+    assert sum(result.ci_low <= truth <= result.ci_high for result in known) >= len(known) - 1
+    assert {result.verdict for result in known} <= {Verdict.PASS, Verdict.INCONCLUSIVE}
+
+
+@pytest.mark.parametrize(
+    ("onset_ps", "verdict", "reason"),
+    [
+        (0.0, Verdict.FAIL, "outside"),
+        (60.0, Verdict.FAIL, "outside"),
+        (1e5, Verdict.NOT_TESTED, "no diffusion within the lags of this run (2560 ps)"),
+    ],
+)
+def test_diffusion_too_early_fails_and_none_is_not_tested(tmp_path, onset_ps, verdict, reason):
+    found = onset_of(tmp_path, onset_ps=onset_ps)
+    assert found.verdict is verdict, found.reason
+    assert reason in found.reason
+
+
+def test_a_tier_whose_lags_end_before_diffusion_does_not_judge_it():
+    atoms = [atom for atom in load_claims() if "msd-long" in atom.needs]
+    assert len(atoms) == 4
+    assert {atom.tiers for atom in atoms} == {("paper",)}
 
 
 def test_noise_of_many_atoms_at_equal_time(tmp_path):

@@ -137,9 +137,20 @@ def test_one_block_has_no_error_bar():
         estimate_mean([np.array([1.0])])
 
 
-def test_a_constant_is_exact():
-    found = estimate_mean([np.ones(5), np.ones(5)])
+@pytest.mark.parametrize("groups", [2, 5])
+def test_a_constant_is_exact_only_where_it_was_counted(groups):
+    found = estimate_mean([np.ones(5)] * groups, counted=True)
     assert (found.ci_low, found.ci_high, found.standard_error) == (1, 1, 0)
+    with pytest.raises(NotTested, match="the same whatever run or block is left out"):
+        estimate_mean([np.ones(5)] * groups)
+
+
+def test_a_step_on_a_grid_is_not_known_exactly():
+    """Where a noisy curve first crosses a bound, to a grid point: the same whichever run is left out."""
+    rng = np.random.default_rng(12)
+    runs = [np.linspace(0, 1, 11) + 0.01 * rng.normal(size=(8, 11)) for _ in range(5)]
+    with pytest.raises(NotTested, match="its error is not known"):
+        estimate(lambda s: float(np.argmax(mean_of(s["runs"]) > 0.55)), {"runs": runs})
 
 
 def test_equilibration_is_cut():
