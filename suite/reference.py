@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from jobs.errors import SuiteError
 from suite.claims import Atom, Judge
 from suite.evidence import Evidence, Observation
 from suite.statistics import REPLICA_UNITS, Array, Estimate, Groups, estimate
@@ -62,18 +61,26 @@ def read_curves(observations: Sequence[Observation], x_key: str, y_key: str) -> 
 
 
 def common(*curves: Curves) -> list[Curves]:
-    """The curves on the points that all grids share, from their beginning.
+    """The curves on the points of the coarsest of their grids, as far as all of them reach.
+
+    Somebody's AIMD may have kept its frames at another spacing: the finer grid then holds the coarser one.
 
     Raises:
-        SuiteError: the grids differ where they overlap.
+        NotTested: no point of a curve is known, or a finer grid lacks points of the coarsest.
     """
-    points = min(len(part.x) for part in curves)
+    if not all(len(part.x) for part in curves):
+        raise NotTested("no point of a curve is known")
+    end = min(part.x[-1] for part in curves) * (1 + 1e-9)
+    points = min((part.x[part.x <= end] for part in curves), key=len)
+    found = []
     for part in curves:
-        if not np.allclose(part.x[:points], curves[0].x[:points], rtol=1e-6, atol=1e-6):
-            raise SuiteError(
-                f"grids: found {part.x[:2]} beside {curves[0].x[:2]}, expected the same bins in both"
+        places = np.abs(part.x[:, None] - points).argmin(axis=0)
+        if not np.allclose(part.x[places], points, rtol=1e-6, atol=1e-6):
+            raise NotTested(
+                f"grids: found {part.x[:3]} beside {points[:3]}, expected the coarser's points in the finer"
             )
-    return [Curves(part.x[:points], [group[:, :points] for group in part.groups]) for part in curves]
+        found.append(Curves(points, [group[:, places] for group in part.groups]))
+    return found
 
 
 def difference(distance: Distance, first: Curves, second: Curves) -> Estimate:

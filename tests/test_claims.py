@@ -317,6 +317,37 @@ def test_a_pass_that_bks_would_have_too_says_so(tmp_path, bks, remarks):
         assert found.reason.startswith("BKS is within the band too (") is remarks, atom
 
 
+def with_frames_every(directory, time_fs):
+    """The same run with its frames kept at another spacing: VAF and MSD on the grids of `observe`."""
+    arrays = dict(np.load(directory / "observables.npz"))
+    grids = {
+        "vaf": np.arange(0.0, 1000.0 + time_fs / 2, time_fs),
+        "msd": msd.logarithmic_lags(int(1000 / time_fs)) * time_fs,
+    }
+    for name, grid in grids.items():
+        old = arrays[f"{name}_time_fs"]
+        for species in ("Si", "O"):
+            curve = [np.interp(grid, old, row) for row in arrays[f"{name}_{species}"]]
+            arrays[f"{name}_{species}"] = np.array(curve)
+        arrays[f"{name}_time_fs"] = grid
+    np.savez(directory / "observables.npz", **arrays)
+
+
+@pytest.mark.parametrize("time_fs", [0.5, 1.0, 4.0, 1.5])
+def test_aimd_with_other_frame_spacing_judges_where_the_grids_meet(tmp_path, time_fs):
+    evidence = liquid_with_reference(tmp_path)
+    for label, directories in evidence.products.items():
+        for directory in directories:
+            with_frames_every(directory, time_fs if label.startswith("reference") else 2.0)
+    for atom in ("vaf-nnp-aimd/O", "msd-nnp-aimd/Si", "vaf-bks/O/same-qualitatively", "msd-bks/O/farther"):
+        found = judged(evidence, atom)
+        if time_fs == 1.5:
+            assert found.verdict is Verdict.NOT_TESTED
+            assert found.reason.startswith("grids: found ["), found.reason
+        else:
+            assert found.verdict is Verdict.PASS, (atom, found.reason)
+
+
 def test_the_start_must_not_decide(tmp_path):
     evidence = liquid_with_reference(tmp_path, bks_start={"shift": 0.1, "turn": 8.0, "stiffness": 0.8})
     for atom in (*AGAINST_AIMD, "rdf-bks/96/Si-O/farther"):
