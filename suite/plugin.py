@@ -329,7 +329,7 @@ class ClaimSession:
         for (claim_id, reason), atoms in untested.items():
             name = f"{claim_id} ({atoms} atom{'s' if atoms > 1 else ''})"
             terminalreporter.write_line(f"{Verdict.NOT_TESTED:<13} {name:<48} {reason}")
-        counts = Counter(str(result.verdict) for result in self.results)
+        counts = Counter(str(result.verdict) for result in self.results if not result.same_as)
         terminalreporter.write_line(
             ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
         )

@@ -277,7 +277,8 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
     if results.get("schema") != SCHEMA:
         raise SuiteError(f"{source}: found schema {results.get('schema')!r}, expected {SCHEMA}")
     rows = [_row(claim, results["deviations"]) for claim in results["claims"]]
-    counts = Counter(row["verdict"] for row in rows)
+    counted = [row for row in rows if not row.get("same_as")]
+    counts = Counter(row["verdict"] for row in counted)
     drawings = draw_all(evidence)
     folder = results_directory / FIGURES_FOLDER
     folder.mkdir(exist_ok=True)
@@ -292,8 +293,8 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
         date=results["date"],
         machine=", ".join(f"{key} {value}" for key, value in provenance["hardware"].items()),
         verdicts=[(state, counts[word]) for word, state in STATES.items()],
-        total=len(rows),
-        conclusions=_conclusions(rows, tier=results["tier"], deviations=results["deviations"]),
+        total=len(counted),
+        conclusions=_conclusions(counted, tier=results["tier"], deviations=results["deviations"]),
         groups=_groups(rows),
         untested=_untested(rows),
         matrix=_fault_matrix(results["faults"], rows),

@@ -46,6 +46,7 @@ class Result:
 
     `p` is the chance, under the t distribution of the estimate, that the true value lies on the other
     side of the nearest edge of the band; `p_family` the same after Holm's correction over a whole run.
+    `same_as` names the atom whose verdict it shares: that one is counted, this one is not.
     """
 
     id: str
@@ -70,6 +71,7 @@ class Result:
     p_family: float | None = None
     deviations: tuple[str, ...] = field(default=())
     seconds: float = 0.0
+    same_as: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """JSON values only; what is infinite or not a number becomes null."""
@@ -112,9 +114,10 @@ def p_value(estimate: Estimate, band: Band) -> float:
 
 
 def with_family(results: Sequence[Result]) -> list[Result]:
-    """The results with `p_family` by Holm over all that have a p; verdicts stay as they are."""
+    """The results with `p_family` by Holm over all that have a p and count; verdicts stay as they are."""
     order = sorted(
-        (i for i, result in enumerate(results) if result.p is not None), key=lambda i: results[i].p or 0
+        (i for i, result in enumerate(results) if result.p is not None and not result.same_as),
+        key=lambda i: results[i].p or 0,
     )
     adjusted: dict[int, float] = {}
     largest = 0.0

@@ -89,9 +89,26 @@ def test_each_unfolds_into_atoms_with_bands_of_their_own(tmp_path):
     assert atoms[0]["pair"] == "Si-O"
 
 
+def twin(same_as, **changes):
+    same = {"id": "{pair}", "each": {"pair": ["O-O"]}, "statement": "the child's", "same_as": same_as}
+    return [*template(), {"id": "child", "where": "Sec. IV", "paper": "p", "atoms": [same | changes]}]
+
+
+def test_an_atom_may_be_the_same_as_one_above(tmp_path):
+    _, first, second = read(tmp_path, twin("rdf/{pair}"))
+    assert (second.id, second.claim, second.where) == ("child/O-O", "child", "Sec. IV")
+    assert (second.statement, second.same_as) == ("the child's", "rdf/O-O")
+    shared = ("comparison", "band", "unit", "tiers", "needs", "measure", "values")
+    assert all(getattr(first, name) == getattr(second, name) for name in shared)
+    assert not first.same_as
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (twin("rdf/Si-Si"), "found same_as rdf/Si-Si, expected the id of an atom of a claim above"),
+        (twin("rdf/{angle}"), "placeholder 'angle'"),
+        (twin("rdf/{pair}", band=[0, 1]), "unknown band"),
         ("a: [", "no YAML"),
         ("a: 1", "found dict, expected a list"),
         ([{"id": "x"}], "claim x: expected the keys"),
@@ -563,7 +580,10 @@ def test_96_against_216_at_equal_n(tmp_path):
     assert judged(far, "rdf-96-216/O-O/same").verdict is Verdict.FAIL
     assert judged(far, "rdf-96-216/Si-Si/216-closer").verdict is Verdict.PASS
     assert judged(far, "rdf-96-216/most-for-Si-Si").verdict is not Verdict.ERROR
-    assert judged(far, "iterate/liquid/O-O").verdict is Verdict.FAIL
+    first, second = judged(far, "rdf-96-216/O-O/same"), judged(far, "iterate/liquid/O-O")
+    assert second.verdict is Verdict.FAIL
+    assert (second.value, second.ci_low, second.band_high) == (first.value, first.ci_low, first.band_high)
+    assert second.reason == f"same as rdf-96-216/O-O/same, counted there; {first.reason}"
 
 
 def test_parity_knows_its_error_bars(tmp_path):
