@@ -109,8 +109,11 @@ def estimate(
         for name, groups in samples.items()
         if name not in small
     }
-    scatter, freedom = max((len(samples[name]) * variance, dof) for name, (variance, dof) in known.items())
-    known |= {name: (scatter / len(samples[name]), freedom) for name in small}
+    # What is lent is one more use of the lender's own estimate: it adds variance, and no degrees of freedom.
+    lender = max(known, key=lambda name: len(samples[name]) * known[name][0])
+    variance, freedom = known[lender]
+    lent = sum(len(samples[lender]) * variance / len(samples[name]) for name in small)
+    known[lender] = variance + lent, freedom
     variances, freedoms = zip(*known.values(), strict=True)
     total = sum(variances)
     if total == 0:

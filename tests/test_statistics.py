@@ -126,6 +126,18 @@ def test_two_short_runs_borrow_what_is_frozen_in_a_run_from_four():
     assert passed[False] > passed[True]
 
 
+def test_what_is_borrowed_is_no_second_estimate_of_the_scatter():
+    """Four runs against two: exactly a t interval with the three degrees of freedom of the four."""
+    rng = np.random.default_rng(13)
+    covered = 0
+    for _ in range(2000):
+        runs = {name: list(rng.normal(size=(count, 1))) for name, count in (("four", 4), ("two", 2))}
+        found = estimate(lambda s: float(mean_of(s["four"]) - mean_of(s["two"])), runs, borrow=True)
+        covered += found.ci_low <= 0 <= found.ci_high
+    assert found.n_eff == pytest.approx(4)
+    assert covered / 2000 == pytest.approx(0.95, abs=0.015)
+
+
 def test_somebody_must_have_enough_runs_to_borrow_from():
     groups = [np.arange(8.0), np.arange(8.0)]
     with pytest.raises(NotTested, match="no set has 4 replicas"):
