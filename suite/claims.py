@@ -2,18 +2,20 @@
 
 A claim in the file has a list of atoms; an atom with `each: {pair: [Si-O, O-O]}` stands for one atom per
 combination, and `{pair}` in its text, needs and id is filled in. A band may be one `[low, high]` for all or
-a mapping from the values of one of these names to bands. null is an open end.
+a mapping from the values of one of these names to bands. null is an open end. An atom with
+`same_as: ID` is the comparison of an atom above it under another claim of the paper: it has its verdict, and
+is not counted a second time.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jobs.campaign import NOT_BUILT
 from jobs.errors import SuiteError
@@ -31,10 +33,17 @@ TIERS = ("smoke", "laptop", "overnight", "paper")
 _CLAIM_KEYS = {"id", "where", "paper", "atoms"}
 _ATOM_KEYS = {"id", "statement", "comparison", "distance", "band", "unit", "why_band", "tiers", "needs"}
 _OPTIONAL_KEYS = {"each", "measure"}
+_SAME_KEYS, _OPTIONAL_SAME_KEYS = {"id", "statement", "same_as"}, {"each"}
 
-Judge = Callable[["Estimate"], None]
 ClaimFunction = TypeVar("ClaimFunction", bound=Callable[..., None])
 REGISTRY: dict[str, Callable[..., None]] = {}
+
+
+class Judge(Protocol):
+    """What a claim's function hands its number to."""
+
+    def __call__(self, estimate: Estimate, remark: str = "") -> None:
+        """Take the estimate, once; `remark` is what a reader of the verdict must know, in plain words."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Atom:
     """One comparison, one number, one band.
 
     `values` are what `each` chose (`size`, `pair`, ...); `measure` tells the claim's function which number.
+    `same_as` is the id of the atom whose comparison, band and verdict it shares, or nothing.
     """
 
     id: str
@@ -57,6 +67,7 @@ class Atom:
     needs: tuple[str, ...]
     measure: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    same_as: str = ""
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -79,13 +90,13 @@ def load_claims(path: Path = CLAIMS_FILE) -> tuple[Atom, ...]:
         raise SuiteError(f"{path}: found no YAML ({' '.join(str(error).split())}), expected claims") from None
     if not isinstance(content, list):
         raise SuiteError(f"{path}: found {type(content).__name__}, expected a list of claims")
-    atoms = [atom for claim in content for atom in _claim_atoms(claim, path)]
-    seen: set[str] = set()
-    for atom in atoms:
-        if atom.id in seen:
-            raise SuiteError(f"{path}: found the atom {atom.id} twice, expected each id once")
-        seen.add(atom.id)
-    return tuple(atoms)
+    atoms: dict[str, Atom] = {}
+    for claim in content:
+        for atom in _claim_atoms(claim, path, atoms):
+            if atom.id in atoms:
+                raise SuiteError(f"{path}: found the atom {atom.id} twice, expected each id once")
+            atoms[atom.id] = atom
+    return tuple(atoms.values())
 
 
 def atoms_of(claim_id: str) -> list[Atom]:
@@ -105,14 +116,16 @@ def band_of(atom_id: str) -> Band:
     return next(atom.band for atom in load_claims() if atom.id == atom_id)
 
 
-def _claim_atoms(claim: Any, path: Path) -> list[Atom]:
+def _claim_atoms(claim: Any, path: Path, above: Mapping[str, Atom]) -> Iterator[Atom]:
     if not isinstance(claim, dict) or set(claim) != _CLAIM_KEYS:
         name = claim.get("id", "?") if isinstance(claim, dict) else claim
         raise SuiteError(f"{path}: claim {name}: expected the keys {', '.join(sorted(_CLAIM_KEYS))}")
-    atoms = []
     for template in claim["atoms"]:
         where = f"{path}: claim {claim['id']}: atom {template.get('id', '?')}"
-        missing, unknown = _ATOM_KEYS - set(template), set(template) - _ATOM_KEYS - _OPTIONAL_KEYS
+        keys, optional = (
+            (_SAME_KEYS, _OPTIONAL_SAME_KEYS) if "same_as" in template else (_ATOM_KEYS, _OPTIONAL_KEYS)
+        )
+        missing, unknown = keys - set(template), set(template) - keys - optional
         if missing or unknown:
             problem = (
                 f"missing {', '.join(sorted(missing))}"
@@ -122,18 +135,24 @@ def _claim_atoms(claim: Any, path: Path) -> list[Atom]:
             raise SuiteError(f"{where}: {problem}")
         each = template.get("each", {})
         for combination in itertools.product(*each.values()):
-            atoms.append(_atom(claim, template, dict(zip(each, combination, strict=True)), where))
-    return atoms
+            yield _atom(claim, template, dict(zip(each, combination, strict=True)), where, above)
 
 
-def _atom(claim: Mapping[str, Any], template: Mapping[str, Any], values: dict[str, Any], where: str) -> Atom:
+def _atom(
+    claim: Mapping[str, Any],
+    template: Mapping[str, Any],
+    values: dict[str, Any],
+    where: str,
+    above: Mapping[str, Atom],
+) -> Atom:
     try:
         text = {
             key: " ".join(str(template[key]).split()).format(**values)
-            for key in ("id", "statement", "comparison", "distance", "unit", "why_band")
+            for key in ("id", "statement", "same_as", "comparison", "distance", "unit", "why_band")
+            if key in template
         }
         measure = str(template.get("measure", "")).format(**values)
-        needs = tuple(str(label).format(**values) for label in template["needs"])
+        needs = tuple(str(label).format(**values) for label in template.get("needs", ()))
     except KeyError as error:
         raise SuiteError(
             f"{where}: found the placeholder {error}, expected one of {', '.join(values)}"
@@ -141,11 +160,17 @@ def _atom(claim: Mapping[str, Any], template: Mapping[str, Any], values: dict[st
     empty = [key for key, content in text.items() if not content and key != "unit"]
     if empty:
         raise SuiteError(f"{where}: found nothing under {', '.join(empty)}, expected words")
+    text["id"] = f"{claim['id']}/{text['id']}"
+    if same := text.get("same_as"):
+        if same not in above:
+            raise SuiteError(f"{where}: found same_as {same}, expected the id of an atom of a claim above")
+        about = {"claim": claim["id"], "where": str(claim["where"])}
+        return replace(above[same], id=text["id"], statement=text["statement"], same_as=same, **about)
     tiers = tuple(template["tiers"])
     if not tiers or set(tiers) - set(TIERS):
         raise SuiteError(f"{where}: found tiers {list(tiers)}, expected some of {', '.join(TIERS)}")
     return Atom(
-        **text | {"id": f"{claim['id']}/{text['id']}"},
+        **text,
         claim=claim["id"],
         where=str(claim["where"]),
         band=_band(template["band"], values, where),
@@ -244,22 +269,31 @@ def evaluate(function: Callable[..., None], atom: Atom, evidence: Evidence) -> R
     tier = evidence.tier
     started = time.perf_counter()
     estimates: list[Estimate] = []
+    remarks: list[str] = []
+
+    def judge(estimate: Estimate, remark: str = "") -> None:
+        estimates.append(estimate)
+        remarks.append(remark)
+
     verdict, reason = Verdict.ERROR, ""
     read = replace(evidence, borrowed=[])
     try:
         labels = {*evidence.products, *evidence.pending, *evidence.broken}
         if why := _out_of_reach(atom, tier, labels):
             raise NotTested(why)
-        function(atom=atom, evidence=read, judge=estimates.append)
+        function(atom=atom, evidence=read, judge=judge)
         if len(estimates) != 1:
             raise SuiteError(f"{atom.id}: found {len(estimates)} judgements, expected one")
         verdict, reason = decide(estimates[0], atom.band)
+        reason = "; ".join(filter(None, (reason, *remarks)))
     except NotTested as missing:
         verdict, reason, estimates = Verdict.NOT_TESTED, str(missing), []
     except Pending as waiting:
         verdict, reason, estimates = Verdict.PENDING, str(waiting), []
     except Exception as error:
         verdict, reason = Verdict.ERROR, f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if atom.same_as:
+        reason = "; ".join(filter(None, (f"same as {atom.same_as}, counted there", reason)))
     found = estimates[0] if len(estimates) == 1 else None
     numbers: dict[str, float] = {}
     if found is not None:
@@ -271,6 +305,7 @@ def evaluate(function: Callable[..., None], atom: Atom, evidence: Evidence) -> R
         id=atom.id,
         claim=atom.claim,
         where=atom.where,
+        same_as=atom.same_as,
         statement=atom.statement,
         comparison=atom.comparison,
         distance=atom.distance,

@@ -157,4 +157,4 @@ def _honest_verdict(evidence: Evidence, atom_id: str) -> Verdict:
 def _claim_atoms() -> list[Atom]:
     for module in CLAIM_MODULES:
         import_module(f"suite.test_{module}")
-    return [atom for atom in load_claims() if atom.claim != FAULT_CLAIM]
+    return [atom for atom in load_claims() if atom.claim != FAULT_CLAIM and not atom.same_as]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jobs.campaign import Campaign
     from jobs.dispatch import Outcome
     from jobs.site import Site
+    from jobs.stage import Stage
     from jobs.store import Store
     from suite.claims import Atom
     from suite.evidence import Evidence
@@ -31,7 +32,6 @@ COLOURS = {
     "ERROR": {"red": True},
     "INCONCLUSIVE": {"yellow": True},
 }
-NO_CLAIMS_OF_THE_PAPER = ("precondition", "fault")
 PLUGIN_NAME = "silica-claims"
 EXIT_DECIDED, EXIT_FAILED, EXIT_ERROR, EXIT_NOTHING_DECIDED = 0, 1, 6, 7
 
@@ -153,13 +153,13 @@ class ClaimSession:
     """One pytest run's campaign, its evidence, and the verdicts so far; registered as a plugin."""
 
     def __init__(
-        self, *, campaign: Campaign, store: Store, outcome: Outcome, evidence: Evidence, directory: Path
+        self, *, campaign: Campaign, store: Store, outcome: Outcome, evidence: Evidence, results_root: Path
     ) -> None:
         self.campaign = campaign
         self.store = store
         self.outcome = outcome
         self.evidence = evidence
-        self.directory = directory
+        self.results_root = results_root
         self.results: list[Result] = []
         self.core_seconds: dict[str, float] = {}  # by stage: hundreds of claims share a few dozen stages
 
@@ -229,8 +229,17 @@ class ClaimSession:
             broken=broken,
             pending=pending,
         )
-        directory = option.results / (campaign.results_name + ("" if complete else "-selection"))
-        return cls(campaign=campaign, store=store, outcome=outcome, evidence=evidence, directory=directory)
+        return cls(
+            campaign=campaign, store=store, outcome=outcome, evidence=evidence, results_root=option.results
+        )
+
+    @property
+    def directory(self) -> Path:
+        """Where the verdicts go: a part of the claims, selected or cut short, never replaces the whole."""
+        from suite.claims import load_claims
+
+        whole = len(self.results) == len(load_claims())
+        return self.results_root / (self.campaign.results_name + ("" if whole else "-selection"))
 
     def judge(self, item: pytest.Function) -> Result:
         """The verdict of one claim case, recorded."""
@@ -242,16 +251,29 @@ class ClaimSession:
         self.results.append(result)
         return result
 
-    def _core_seconds(self, labels: tuple[str, ...]) -> float:
-        """What the products behind some labels cost, inputs included, shared ones counted in full."""
+    def _stages(self, labels: tuple[str, ...]) -> list[Stage]:
+        """What is behind some labels, inputs included."""
         from jobs.graph import in_order
 
-        stages = in_order(stage for label in labels for stage in self.campaign.labels.get(label, []))
+        return in_order(stage for label in labels for stage in self.campaign.labels.get(label, []))
+
+    def _core_seconds(self, labels: tuple[str, ...]) -> float:
+        """What the products behind some labels cost, inputs included, shared ones counted in full."""
+        stages = self._stages(labels)
         for stage in stages:
             if stage.name not in self.core_seconds:
                 done = self.store.is_done(stage.name)
                 self.core_seconds[stage.name] = self.store.manifest(stage.name)["core_s"] if done else 0.0
         return sum(self.core_seconds[stage.name] for stage in stages)
+
+    def labels_behind(self, labels: tuple[str, ...]) -> set[str]:
+        """These labels, and those whose products went into them."""
+        names = {stage.name for stage in self._stages(labels)}
+        return {
+            label
+            for label, stages in self.campaign.labels.items()
+            if not names.isdisjoint(stage.name for stage in stages)
+        }
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
@@ -271,11 +293,14 @@ class ClaimSession:
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write claims.json and the report; the exit code says what was decided."""
-        from suite.verdict import Verdict, with_family
+        from suite.claims import load_claims
+        from suite.verdict import NO_CLAIMS_OF_THE_PAPER, Verdict, with_family, with_preconditions
 
         if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return
-        self.results = with_family(self.results)
+        place = {atom.id: number for number, atom in enumerate(load_claims())}  # preconditions come first
+        self.results.sort(key=lambda result: place[result.id])
+        self.results = with_family(with_preconditions(self.results, self.labels_behind))
         write_claims(self)
         verdicts = [result.verdict for result in self.results]
         broke = Verdict.ERROR in verdicts
@@ -305,7 +330,8 @@ class ClaimSession:
         for (claim_id, reason), atoms in untested.items():
             name = f"{claim_id} ({atoms} atom{'s' if atoms > 1 else ''})"
             terminalreporter.write_line(f"{Verdict.NOT_TESTED:<13} {name:<48} {reason}")
-        terminalreporter.write_line(headline((result.claim, result.verdict) for result in self.results))
+        counted = ((result.claim, result.verdict) for result in self.results if not result.same_as)
+        terminalreporter.write_line(headline(counted))
         terminalreporter.write_line(f"report: {self.directory / 'report.html'}")
 
 

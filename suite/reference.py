@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from jobs.errors import SuiteError
+from suite.claims import Atom, Judge
 from suite.evidence import Evidence, Observation
 from suite.statistics import REPLICA_UNITS, Array, Estimate, Groups, estimate
 from suite.verdict import Band, NotTested, Verdict, decide
@@ -23,6 +24,7 @@ TEMPERATURE_TOLERANCE = 0.05
 DENSITY_TOLERANCE = 0.005  # 0.2 % of the box's length; bonds change by less
 
 Distance = Callable[[Groups, Groups], float]
+Difference = Callable[["Curves", "Curves"], Estimate]
 Reader = Callable[[Sequence[Observation]], "Curves"]
 
 
@@ -59,18 +61,26 @@ def read_curves(observations: Sequence[Observation], x_key: str, y_key: str) -> 
 
 
 def common(*curves: Curves) -> list[Curves]:
-    """The curves on the points that all grids share, from their beginning.
+    """The curves on the points of the coarsest of their grids, as far as all of them reach.
+
+    Somebody's AIMD may have kept its frames at another spacing: the finer grid then holds the coarser one.
 
     Raises:
-        SuiteError: the grids differ where they overlap.
+        NotTested: no point of a curve is known, or a finer grid lacks points of the coarsest.
     """
-    points = min(len(part.x) for part in curves)
+    if not all(len(part.x) for part in curves):
+        raise NotTested("no point of a curve is known")
+    end = min(part.x[-1] for part in curves) * (1 + 1e-9)
+    points = min((part.x[part.x <= end] for part in curves), key=len)
+    found = []
     for part in curves:
-        if not np.allclose(part.x[:points], curves[0].x[:points], rtol=1e-6, atol=1e-6):
-            raise SuiteError(
-                f"grids: found {part.x[:2]} beside {curves[0].x[:2]}, expected the same bins in both"
+        places = np.abs(part.x[:, None] - points).argmin(axis=0)
+        if not np.allclose(part.x[places], points, rtol=1e-6, atol=1e-6):
+            raise NotTested(
+                f"grids: found {part.x[:3]} beside {points[:3]}, expected the coarser's points in the finer"
             )
-    return [Curves(part.x[:points], [group[:, :points] for group in part.groups]) for part in curves]
+        found.append(Curves(points, [group[:, places] for group in part.groups]))
+    return found
 
 
 def difference(distance: Distance, first: Curves, second: Curves) -> Estimate:
@@ -110,7 +120,7 @@ def aimd_reference(
     *,
     size: int,
     read: Reader,
-    start_difference: Callable[[Curves, Curves], Estimate],
+    start_difference: Difference,
     band: Band,
     static: bool,
     unit: str = "",
@@ -166,6 +176,28 @@ def aimd_reference(
             f"({apart.ci_low:.3g} to {apart.ci_high:.3g}{unit and f' {unit}'}); {why}{thin}"
         )
     return Curves(from_nnp.x, from_nnp.groups + from_bks.groups)
+
+
+def judge_network(
+    judge: Judge, atom: Atom, evidence: Evidence, *, size: int, read: Reader, apart: Difference, aimd: Curves
+) -> None:
+    """Judge how far `liquid-SIZE-nvt` is from AIMD; a PASS that BKS would have too says so."""
+
+    def judged(label: str) -> Estimate:
+        return apart(*common(read(evidence.observables(label)), aimd))
+
+    def passes(estimate: Estimate) -> bool:
+        return decide(estimate, atom.band)[0] is Verdict.PASS
+
+    network, classical = judged(f"liquid-{size}-nvt"), f"liquid-{size}-bks"
+    remark = ""
+    with suppress(NotTested):  # what BKS lacks takes nothing from the network's verdict
+        if classical in evidence and passes(network) and passes(bks := judged(classical)):
+            remark = (
+                f"BKS is within the band too ({bks.value:.2g} [{bks.ci_low:.2g}, {bks.ci_high:.2g}]): "
+                "this does not tell the two apart"
+            )
+    judge(network, remark)
 
 
 def overlap_lacks(facts: Mapping[str, Any]) -> str:

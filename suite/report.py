@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.errors import SuiteError
 from jobs.files import write_whole
 from suite.evidence import Evidence
-from suite.verdict import Verdict
+from suite.verdict import PRECONDITION, Verdict
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -23,7 +23,6 @@ SCHEMA = 1
 CLAIMS_FILE = "claims.json"
 REPORT_FILE = "report.html"
 FIGURES_FOLDER = "figures"
-PRECONDITION = "precondition"  # the claim that judges the runs themselves
 PAPER = "the paper's claims"
 KINDS = {PRECONDITION: "preconditions", "fault": "planted faults"}  # claims that are not the paper's
 NO_NUMBER = "–"
@@ -321,9 +320,10 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
     if results.get("schema") != SCHEMA:
         raise SuiteError(f"{source}: found schema {results.get('schema')!r}, expected {SCHEMA}")
     rows = [_row(claim, results["deviations"]) for claim in results["claims"]]
-    counts = Counter(row["verdict"] for row in rows)
-    kinds = tally((row["claim"], row["verdict"]) for row in rows)
-    doubts = _doubts(rows)
+    counted = [row for row in rows if not row.get("same_as")]
+    counts = Counter(row["verdict"] for row in counted)
+    kinds = tally((row["claim"], row["verdict"]) for row in counted)
+    doubts = _doubts(counted)
     drawings = draw_all(evidence)
     folder = results_directory / FIGURES_FOLDER
     folder.mkdir(exist_ok=True)
@@ -343,7 +343,7 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
         totals=[(kind, found.total()) for kind, found in kinds.items() if found],
         doubts=doubts,
         conclusions=_conclusions(
-            rows, tier=results["tier"], deviations=results["deviations"], doubted=bool(doubts)
+            counted, tier=results["tier"], deviations=results["deviations"], doubted=bool(doubts)
         ),
         groups=_groups(rows),
         untested=_untested(rows),

@@ -93,15 +93,18 @@ def estimate(
     samples: Mapping[str, Groups],
     *,
     borrow: bool = False,
+    counted: bool = False,
 ) -> Estimate:
     """Value and interval of a function of one or several independent sets of samples.
 
     `function` gets the mapping it is given here, with units left out. Errors of different sets add;
     degrees of freedom by Welch and Satterthwaite. With `borrow` a set of fewer than `REPLICA_UNITS`
-    groups takes what one group scatters by from the set that has enough and scatters most.
+    groups takes what one group scatters by from the set that has enough and scatters most. With `counted`
+    no scatter at all is an answer (no defect in any run), an exact number.
 
     Raises:
-        NotTested: a set has a single unit, which carries no error bar; nobody to borrow from.
+        NotTested: a set has a single unit, which carries no error bar; nobody to borrow from; the value
+            was sampled and is the same whatever unit is left out: it does not resolve how far units differ.
     """
     value = float(function(samples))
     small = [name for name, groups in samples.items() if borrow and len(groups) < REPLICA_UNITS]
@@ -112,19 +115,24 @@ def estimate(
         for name, groups in samples.items()
         if name not in small
     }
-    scatter, freedom = max((len(samples[name]) * variance, dof) for name, (variance, dof) in known.items())
-    known |= {name: (scatter / len(samples[name]), freedom) for name in small}
+    # What is lent is one more use of the lender's own estimate: it adds variance, and no degrees of freedom.
+    lender = max(known, key=lambda name: len(samples[name]) * known[name][0])
+    variance, freedom = known[lender]
+    lent = sum(len(samples[lender]) * variance / len(samples[name]) for name in small)
+    known[lender] = variance + lent, freedom
     variances, freedoms = zip(*known.values(), strict=True)
     total = sum(variances)
     if total == 0:
+        if not counted:
+            raise NotTested("the value is the same whatever run or block is left out: its error is not known")
         return Estimate.exact(value, n_eff=min(freedoms) + 1)
     spread = sum(variance**2 / freedom for variance, freedom in zip(variances, freedoms, strict=True))
     return Estimate.from_error(value, standard_error=math.sqrt(total), degrees_of_freedom=total**2 / spread)
 
 
-def estimate_mean(groups: Groups) -> Estimate:
-    """Mean of scalars, groups of shape (blocks,)."""
-    return estimate(lambda samples: float(mean_of(samples["all"])), {"all": groups})
+def estimate_mean(groups: Groups, *, counted: bool = False) -> Estimate:
+    """Mean of scalars, groups of shape (blocks,); `counted` as for `estimate`."""
+    return estimate(lambda samples: float(mean_of(samples["all"])), {"all": groups}, counted=counted)
 
 
 def mean_interval(groups: Groups) -> tuple[Array, Array]:
@@ -155,7 +163,8 @@ def _jackknife(
     name: str,
     groups: list[Array],
 ) -> tuple[float, float]:
-    """Variance that one set contributes, and its degrees of freedom."""
+    """Variance that one set contributes, and its degrees of freedom; 0 if every value is the same."""
+    value = float(function(samples))
     total = sum(len(group) for group in groups)
     if total < 2:
         raise NotTested(f"{name}: one block of one replica has no error bar")
@@ -165,19 +174,29 @@ def _jackknife(
 
     if len(groups) >= REPLICA_UNITS:
         left_out = np.array([without(groups[:i] + groups[i + 1 :]) for i in range(len(groups))])
+        if _all_are(value, left_out):
+            return 0.0, len(groups) - 1.0
         ratios = np.array([total / len(group) for group in groups])  # unequal runs weigh by their length
-        centre = len(groups) * float(function(samples)) - float(np.sum((1 - 1 / ratios) * left_out))
-        pseudo = ratios * float(function(samples)) - (ratios - 1) * left_out
+        centre = len(groups) * value - float(np.sum((1 - 1 / ratios) * left_out))
+        pseudo = ratios * value - (ratios - 1) * left_out
         return float(np.mean((pseudo - centre) ** 2 / (ratios - 1))), len(groups) - 1.0
 
-    influence = []
-    for i, group in enumerate(groups):
-        thinned = [
-            without([*groups[:i], np.delete(group, block, axis=0), *groups[i + 1 :]])
-            for block in range(len(group))
-        ]
-        influence.append(-(total - 1) * np.array(thinned))
-    return _variance_of_mean(influence)
+    thinned = [
+        np.array(
+            [
+                without([*groups[:i], np.delete(group, block, axis=0), *groups[i + 1 :]])
+                for block in range(len(group))
+            ]
+        )
+        for i, group in enumerate(groups)
+    ]
+    if _all_are(value, np.concatenate(thinned)):
+        return 0.0, total - 1.0
+    return _variance_of_mean([-(total - 1) * values for values in thinned])
+
+
+def _all_are(value: float, found: Array) -> bool:
+    return np.allclose(found, value, rtol=1e-12, atol=1e-12)  # but for rounding
 
 
 def _variance_of_mean(groups: Groups) -> tuple[Any, float]:

@@ -102,7 +102,8 @@ def _coordination(key: str, *, fold: int | None = None) -> Callable[[Sequence[Ob
         return float(shares @ np.arange(len(shares)) / shares.sum())
 
     def measure(runs: Sequence[Observation]) -> Estimate:
-        return estimate(lambda s: number(s["runs"]), {"runs": [np.atleast_2d(run[key]) for run in runs]})
+        samples = {"runs": [np.atleast_2d(run[key]) for run in runs]}
+        return estimate(lambda s: number(s["runs"]), samples, counted=True)
 
     return measure
 
@@ -112,7 +113,7 @@ def _count(key: str, *, factor: float = 1.0) -> Callable[[Sequence[Observation]]
         if any("counts" not in run.facts for run in runs):
             raise NotTested("bonds were not counted in this run")
         blocks = [factor * np.array(run.facts["counts"][key]["blocks"]) for run in runs]
-        return estimate(lambda s: float(mean_of(s["runs"])), {"runs": blocks})
+        return estimate(lambda s: float(mean_of(s["runs"])), {"runs": blocks}, counted=True)
 
     return measure
 

@@ -17,11 +17,13 @@ from suite.reference import (
     common,
     difference,
     farther,
+    judge_network,
     read_curves,
     require_pair,
     require_seeds,
 )
 from suite.statistics import Array, Groups, estimate, mean_of
+from suite.verdict import Band
 
 PAIRS = ("Si-Si", "Si-O", "O-O")
 # Where each first peak is looked for: between the shortest contact and the second shell. Si-Si starts
@@ -54,15 +56,17 @@ def measured(measure: str, pair: str, x: Array) -> Distance:
     return rdf_distance(x)
 
 
-def rdf_reference(evidence: Evidence, *, size: int, pair: str, measure: str = "curve") -> Curves:
-    """AIMD's g(r), valid where its starts agree on `measure` within the band of rdf-nnp-aimd."""
+def rdf_reference(
+    evidence: Evidence, *, size: int, pair: str, measure: str = "curve", band: Band | None = None
+) -> Curves:
+    """AIMD's g(r), valid where its starts agree on `measure` within `band`, by default rdf-nnp-aimd's."""
     return aimd_reference(
         evidence,
         size=size,
         unit="A" if measure == "first-peak-position" else "",
         read=rdf_reader(pair),
         start_difference=lambda a, b: difference(measured(measure, pair, a.x), a, b),
-        band=band_of(f"rdf-nnp-aimd/{size}/{pair}/{measure}"),
+        band=band or band_of(f"rdf-nnp-aimd/{size}/{pair}/{measure}"),
         static=True,
     )
 
@@ -71,25 +75,30 @@ def rdf_reference(evidence: Evidence, *, size: int, pair: str, measure: str = "c
 def test_rdf_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """The network against AIMD at equal N."""
     size, pair = atom["size"], atom["pair"]
-    aimd = rdf_reference(evidence, size=size, pair=pair, measure=atom.measure)
-    nnp, aimd = common(rdf_reader(pair)(evidence.observables(f"liquid-{size}-nvt")), aimd)
-    judge(difference(measured(atom.measure, pair, nnp.x), nnp, aimd))
+    judge_network(
+        judge,
+        atom,
+        evidence,
+        size=size,
+        read=rdf_reader(pair),
+        apart=lambda model, aimd: difference(measured(atom.measure, pair, aimd.x), model, aimd),
+        aimd=rdf_reference(evidence, size=size, pair=pair, measure=atom.measure),
+    )
 
 
 @claim("rdf-bks")
 def test_rdf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """BKS against AIMD: the same peaks, but farther off than the network."""
     size, pair = atom["size"], atom["pair"]
-    aimd = rdf_reference(evidence, size=size, pair=pair)
     read = rdf_reader(pair)
-    nnp, bks, aimd = common(
-        read(evidence.observables(f"liquid-{size}-nvt")),
-        read(evidence.observables(f"liquid-{size}-bks")),
-        aimd,
-    )
+    bks = read(evidence.observables(f"liquid-{size}-bks"))
     if atom.measure == "first-peak-position":
+        aimd = rdf_reference(evidence, size=size, pair=pair, measure=atom.measure, band=atom.band)
+        bks, aimd = common(bks, aimd)
         judge(difference(measured(atom.measure, pair, bks.x), bks, aimd))
         return
+    aimd = rdf_reference(evidence, size=size, pair=pair)
+    nnp, bks, aimd = common(read(evidence.observables(f"liquid-{size}-nvt")), bks, aimd)
     judge(farther(rdf_distance(bks.x), far=bks.groups, near=nnp.groups, reference=aimd.groups))
 
 

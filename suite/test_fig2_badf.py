@@ -17,6 +17,7 @@ from suite.reference import (
     common,
     difference,
     farther,
+    judge_network,
     read_curves,
     require_pair,
 )
@@ -62,9 +63,15 @@ def badf_reference(evidence: Evidence, *, size: int, angle: str, measure: str = 
 def test_badf_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """The network against AIMD at equal N."""
     size, angle = atom["size"], atom["angle"]
-    aimd = badf_reference(evidence, size=size, angle=angle, measure=atom.measure)
-    nnp, aimd = common(badf_reader(angle)(evidence.observables(f"liquid-{size}-nvt")), aimd)
-    judge(difference(measured(atom.measure, nnp.x), nnp, aimd))
+    judge_network(
+        judge,
+        atom,
+        evidence,
+        size=size,
+        read=badf_reader(angle),
+        apart=lambda model, aimd: difference(measured(atom.measure, aimd.x), model, aimd),
+        aimd=badf_reference(evidence, size=size, angle=angle, measure=atom.measure),
+    )
 
 
 @claim("badf-bks")

@@ -69,7 +69,7 @@ def test_glass_partials(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             shares = mean_of(groups)
             return float(100 * (1 - shares[4] / shares.sum()))
 
-        judge(estimate(lambda s: percent(s["quenches"]), {"quenches": _coordination(glasses)}))
+        judge(estimate(lambda s: percent(s["quenches"]), {"quenches": _coordination(glasses)}, counted=True))
     else:
         angle, _, which = atom.measure.partition(" ")
         curves = badf_reader(angle)(glasses)
@@ -125,7 +125,8 @@ def test_network_kept(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         return
     liquid = evidence.observables(f"liquid-{atom['potential']}-nvt")
     if atom.measure == "liquid-coordination":
-        judge(estimate(lambda s: _mean_coordination(s["liquid"]), {"liquid": _coordination(liquid)}))
+        samples = {"liquid": _coordination(liquid)}
+        judge(estimate(lambda s: _mean_coordination(s["liquid"]), samples, counted=True))
         return
     glass = evidence.observables(f"glass-{atom['potential']}")
     if atom.measure == "coordination":
@@ -133,6 +134,7 @@ def test_network_kept(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             estimate(
                 lambda s: _mean_coordination(s["glass"]) - _mean_coordination(s["liquid"]),
                 {"glass": _coordination(glass), "liquid": _coordination(liquid)},
+                counted=True,
             )
         )
         return

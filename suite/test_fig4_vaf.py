@@ -10,9 +10,18 @@ import numpy as np
 from suite.claims import Atom, Judge, band_of, claim
 from suite.distances import mean_square_difference, signed_root
 from suite.evidence import Evidence, Observation
-from suite.reference import Curves, aimd_reference, common, difference, farther, read_curves
+from suite.reference import (
+    Curves,
+    Difference,
+    aimd_reference,
+    common,
+    difference,
+    farther,
+    judge_network,
+    read_curves,
+)
 from suite.statistics import Array, Estimate, Groups, estimate, mean_of
-from suite.verdict import NotTested
+from suite.verdict import Band, NotTested
 
 WINDOW_FS = (0.0, 200.0)  # Fig. 4 ends there
 MEMORY_FS = 50.0  # twice the time in which a velocity of silica first turns round
@@ -28,14 +37,20 @@ def rms_difference(first: Curves, second: Curves) -> Estimate:
     return difference(mean_square_difference, first, second).through(signed_root)
 
 
-def vaf_reference(evidence: Evidence, species: str) -> Curves:
-    """AIMD's VAF, valid where its starts agree within the band of vaf-nnp-aimd."""
+def vaf_reference(
+    evidence: Evidence,
+    species: str,
+    *,
+    start_difference: Difference = rms_difference,
+    band: Band | None = None,
+) -> Curves:
+    """AIMD's VAF, valid where the `start_difference` is within `band`, by default that of vaf-nnp-aimd."""
     return aimd_reference(
         evidence,
         size=96,
         read=vaf_reader(species),
-        start_difference=rms_difference,
-        band=band_of(f"vaf-nnp-aimd/{species}"),
+        start_difference=start_difference,
+        band=band or band_of(f"vaf-nnp-aimd/{species}"),
         static=False,
     )
 
@@ -53,28 +68,32 @@ def first_zero(x: Array, y: Array) -> float:
     return float(x[i - 1] + (x[i] - x[i - 1]) * y[i - 1] / (y[i - 1] - y[i]))
 
 
+def zero_ratio(first: Curves, second: Curves) -> Estimate:
+    """First zero of one curve over that of another on the same grid."""
+    x = first.x
+    return difference(lambda a, b: first_zero(x, mean_of(a)) / first_zero(x, mean_of(b)), first, second)
+
+
 @claim("vaf-nnp-aimd")
 def test_vaf_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """The network against AIMD, both at N = 96."""
     species = atom["species"]
     aimd = vaf_reference(evidence, species)
-    nnp, aimd = common(vaf_reader(species)(evidence.observables("liquid-96-nvt")), aimd)
-    judge(rms_difference(nnp, aimd))
+    judge_network(judge, atom, evidence, size=96, read=vaf_reader(species), apart=rms_difference, aimd=aimd)
 
 
 @claim("vaf-bks")
 def test_vaf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """BKS: the same course, but farther off than the network."""
     species = atom["species"]
-    aimd = vaf_reference(evidence, species)
     read = vaf_reader(species)
-    nnp, bks, aimd = common(
-        read(evidence.observables("liquid-96-nvt")), read(evidence.observables("liquid-96-bks")), aimd
-    )
+    bks = read(evidence.observables("liquid-96-bks"))
     if atom.measure == "first-zero":
-        x = bks.x
-        judge(difference(lambda a, b: first_zero(x, mean_of(a)) / first_zero(x, mean_of(b)), bks, aimd))
+        aimd = vaf_reference(evidence, species, start_difference=zero_ratio, band=atom.band)
+        judge(zero_ratio(*common(bks, aimd)))
         return
+    aimd = vaf_reference(evidence, species)
+    nnp, bks, aimd = common(read(evidence.observables("liquid-96-nvt")), bks, aimd)
     square = farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups)
     judge(square.through(signed_root))
 

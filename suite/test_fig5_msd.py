@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jobs.observables.msd import log_slope
 from suite.claims import Atom, Judge, band_of, claim
 from suite.distances import mean_square_difference, signed_root
 from suite.evidence import Evidence, Observation
-from suite.reference import Curves, aimd_reference, common, farther, read_curves
+from suite.reference import Curves, aimd_reference, common, farther, judge_network, read_curves
 from suite.statistics import Array, Groups, estimate, mean_of
 from suite.test_fig4_vaf import rms_difference
-from suite.verdict import NotTested
+from suite.verdict import Band, NotTested
 
 MASS_AMU = {"Si": 28.0855, "O": 15.999}
 # 3 k_B / amu in A^2/fs^2/K, from the exact k_B and N_A: mean square velocity is this times T / mass.
@@ -42,14 +41,14 @@ def log_msd_reader(species: str) -> Callable[[Sequence[Observation]], Curves]:
     return read
 
 
-def msd_reference(evidence: Evidence, species: str) -> Curves:
-    """AIMD's ln MSD, valid where its starts agree within the band of msd-nnp-aimd."""
+def msd_reference(evidence: Evidence, species: str, *, band: Band | None = None) -> Curves:
+    """AIMD's ln MSD, valid where its starts agree within `band`, by default that of msd-nnp-aimd."""
     return aimd_reference(
         evidence,
         size=96,
         read=log_msd_reader(species),
         start_difference=rms_difference,
-        band=band_of(f"msd-nnp-aimd/{species}"),
+        band=band or band_of(f"msd-nnp-aimd/{species}"),
         static=False,
     )
 
@@ -57,22 +56,24 @@ def msd_reference(evidence: Evidence, species: str) -> Curves:
 @claim("msd-nnp-aimd")
 def test_msd_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """The network against AIMD."""
-    aimd = msd_reference(evidence, atom["species"])
-    nnp, aimd = common(log_msd_reader(atom["species"])(evidence.observables("liquid-96-nvt")), aimd)
-    judge(rms_difference(nnp, aimd))
+    species = atom["species"]
+    aimd = msd_reference(evidence, species)
+    judge_network(
+        judge, atom, evidence, size=96, read=log_msd_reader(species), apart=rms_difference, aimd=aimd
+    )
 
 
 @claim("msd-bks")
 def test_msd_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """BKS: within a factor, but farther off than the network."""
-    aimd = msd_reference(evidence, atom["species"])
-    read = log_msd_reader(atom["species"])
-    nnp, bks, aimd = common(
-        read(evidence.observables("liquid-96-nvt")), read(evidence.observables("liquid-96-bks")), aimd
-    )
+    species = atom["species"]
+    read = log_msd_reader(species)
+    bks = read(evidence.observables("liquid-96-bks"))
     if atom.measure == "qualitative":
-        judge(rms_difference(bks, aimd))
+        judge(rms_difference(*common(bks, msd_reference(evidence, species, band=atom.band))))
         return
+    aimd = msd_reference(evidence, species)
+    nnp, bks, aimd = common(read(evidence.observables("liquid-96-nvt")), bks, aimd)
     square = farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups)
     judge(square.through(signed_root))
 
@@ -133,18 +134,57 @@ def test_msd_regimes(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     judge(estimate(lambda s: dip(s["nnp"]), {"nnp": curves.groups}))
 
 
+def slope_course(x: Array, y: Array) -> tuple[Array, Array]:
+    """Slope of ln y (ln x) in a sliding window of an octave: the windows' middles and the slopes.
+
+    Raises:
+        NotTested: no window has three points on either side of it.
+    """
+    width = math.sqrt(2)
+    middles = x[(x >= width * x[0]) & (x * width <= x[-1])]
+    windows = [(middle / width, middle * width) for middle in middles]
+    held = [np.count_nonzero((x >= low) & (x <= high)) >= 3 for low, high in windows]
+    if not any(held):
+        raise NotTested(f"the lags from {x[0]:.4g} to {x[-1]:.4g} fs hold no octave")
+    slopes = [window_slope(x, y, window) for window, enough in zip(windows, held, strict=True) if enough]
+    return middles[held], np.array(slopes)
+
+
+def onset_decades(x: Array, y: Array, *, slope: float) -> float:
+    """Decades of x from which on the slope of ln y (ln x) stays at `slope` or above.
+
+    The first or the last middle of `slope_course` where it does so everywhere or nowhere.
+    """
+    middles, slopes = slope_course(x, y)
+    # Noise lifts the slope above the bound here and there: diffusion has begun where it stays there.
+    below = np.flatnonzero(slopes < slope)
+    if len(below) == 0:
+        return math.log10(middles[0])
+    last = below[-1]
+    if last == len(slopes) - 1:
+        return math.log10(middles[-1])
+    return float(np.interp(slope, slopes[last : last + 2], np.log10(middles[last : last + 2])))
+
+
 @claim("msd-reach")
 def test_msd_reach(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """When diffusion begins, in units of an AIMD run."""
     curves = msd_reader(atom["species"])(evidence.observables("msd-long"))
+    late = curves.x > PLATEAU_FS[1]
+    x, runs = curves.x[late], [group[:, late] for group in curves.groups]
+
+    middles, slopes = slope_course(x, mean_of(runs))
+    if slopes[-1] < DIFFUSIVE_SLOPE:
+        raise NotTested(f"no diffusion within the lags of this run ({middles[-1] / 1000:.4g} ps)")
 
     def onset(groups: Groups) -> float:
-        late = curves.x > PLATEAU_FS[1]
-        slopes = log_slope(curves.x[late], mean_of(groups)[late])
-        # Noise lifts the slope above the bound here and there: diffusion has begun where it stays there.
-        begun = int(np.flatnonzero(np.append(True, slopes < DIFFUSIVE_SLOPE))[-1])
-        if begun == len(slopes):
-            raise NotTested(f"no diffusion within the lags of this run ({curves.x[-1] / 1000:.4g} ps)")
-        return math.log10(float(curves.x[late][begun]) / AIMD_LENGTH_FS)
+        return onset_decades(x, mean_of(groups), slope=DIFFUSIVE_SLOPE) - math.log10(AIMD_LENGTH_FS)
 
-    judge(estimate(lambda s: onset(s["nnp"]), {"nnp": curves.groups}))
+    # Diffusive from the first lag on, whatever run is left out: it begins there or before.
+    found = estimate(lambda s: onset(s["nnp"]), {"nnp": runs}, counted=True)
+    # A run left out may hide the onset: its place in the jackknife is then the last lag, not where it is.
+    if found.ci_high > math.log10(middles[-1] / AIMD_LENGTH_FS):
+        raise NotTested(
+            f"diffusion begins too near the last lags of this run ({middles[-1] / 1000:.4g} ps) to tell when"
+        )
+    judge(found)

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
+from suite import test_fig1_rdf, test_fig3_glass
 from suite.claims import Atom, Judge, claim
 from suite.evidence import Evidence, Observation
-from suite.reference import beyond_a_third, common, difference, require_pair, require_runs, require_seeds
+from suite.reference import beyond_a_third, common, difference, require_runs
 from suite.statistics import Array, Groups, estimate, mean_of
-from suite.test_fig1_rdf import peak_feature, rdf_distance, rdf_reader, rdf_reference
-from suite.test_fig3_glass import MEASURED_ANGSTROM, equal_glasses
+from suite.test_fig1_rdf import rdf_distance, rdf_reader
 from suite.test_preconditions import has_fused_atoms
 from suite.verdict import NotTested
 
@@ -68,32 +68,10 @@ def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 
 @claim("iterate")
 def test_iterate(atom: Atom, evidence: Evidence, judge: Judge) -> None:
-    """The child against its parent: the liquid's g(r), and the glass's distance from experiment."""
-    require_pair(evidence)
-    pair = atom["pair"]
-    if atom.measure == "liquid":
-        aimd = rdf_reference(evidence, size=216, pair=pair)
-        labels = ("liquid-216-nvt-96", "liquid-216-nvt", "liquid-216-bks")
-        parent, child, bks, aimd = common(
-            *(rdf_reader(pair)(evidence.observables(name)) for name in labels), aimd
-        )
-        judge(
-            beyond_a_third(
-                rdf_distance(aimd.x), parent.groups, child.groups, far=bks.groups, reference=aimd.groups
-            )
-        )
-        return
-    require_seeds(evidence, "train-96", "train-216")
-    glasses = equal_glasses(evidence)
-    curves = {
-        name: rdf_reader(pair)(glasses[label]) for name, label in {"parent": "96", "child": "216"}.items()
-    }
-
-    def miss(name: str, groups: Groups) -> float:
-        return abs(peak_feature(pair, curves[name].x, groups)[0] - MEASURED_ANGSTROM[pair])
-
-    samples = {name: part.groups for name, part in curves.items()}
-    judge(estimate(lambda s: miss("parent", s["parent"]) - miss("child", s["child"]), samples))
+    """The child against its parent: they are DeePMD-216 and DeePMD-96, compared under Figs. 1 and 3."""
+    glass = atom.same_as.startswith("glass")
+    compare = test_fig3_glass.test_glass_216_better if glass else test_fig1_rdf.test_rdf_96_216
+    compare(atom=atom, evidence=evidence, judge=judge)
 
 
 @claim("n2p2-same")
@@ -113,4 +91,4 @@ def test_n2p2_stability(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         return [np.array([float(has_fused_atoms(run))]) for run in evidence.observables(label)]
 
     samples = {"n2p2": broken("liquid-96-n2p2"), "deepmd": broken("liquid-96-nvt")}
-    judge(estimate(lambda s: float(mean_of(s["n2p2"]) - mean_of(s["deepmd"])), samples))
+    judge(estimate(lambda s: float(mean_of(s["n2p2"]) - mean_of(s["deepmd"])), samples, counted=True))

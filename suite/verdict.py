@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from suite.statistics import Estimate
 
 Band: TypeAlias = tuple[float | None, float | None]
+PRECONDITION = "precondition"  # the claim that judges the runs themselves
+NO_CLAIMS_OF_THE_PAPER = (PRECONDITION, "fault")
 
 
 class Verdict(StrEnum):
@@ -44,6 +46,7 @@ class Result:
 
     `p` is the chance, under the t distribution of the estimate, that the true value lies on the other
     side of the nearest edge of the band; `p_family` the same after Holm's correction over a whole run.
+    `same_as` names the atom whose verdict it shares: that one is counted, this one is not.
     """
 
     id: str
@@ -69,6 +72,7 @@ class Result:
     p_family: float | None = None
     deviations: tuple[str, ...] = field(default=())
     seconds: float = 0.0
+    same_as: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """JSON values only; what is infinite or not a number becomes null."""
@@ -111,9 +115,10 @@ def p_value(estimate: Estimate, band: Band) -> float:
 
 
 def with_family(results: Sequence[Result]) -> list[Result]:
-    """The results with `p_family` by Holm over all that have a p; verdicts stay as they are."""
+    """The results with `p_family` by Holm over all that have a p and count; verdicts stay as they are."""
     order = sorted(
-        (i for i, result in enumerate(results) if result.p is not None), key=lambda i: results[i].p or 0
+        (i for i, result in enumerate(results) if result.p is not None and not result.same_as),
+        key=lambda i: results[i].p or 0,
     )
     adjusted: dict[int, float] = {}
     largest = 0.0
@@ -121,3 +126,24 @@ def with_family(results: Sequence[Result]) -> list[Result]:
         largest = max(largest, min(1.0, (len(order) - rank) * (results[i].p or 0.0)))
         adjusted[i] = largest
     return [replace(result, p_family=adjusted.get(i)) for i, result in enumerate(results)]
+
+
+def with_preconditions(
+    results: Sequence[Result], behind: Callable[[tuple[str, ...]], Set[str]]
+) -> list[Result]:
+    """The results, each PASS of a claim of the paper with the failed preconditions of the runs that it reads.
+
+    `behind` gives some labels with those whose products went into them. Verdicts stay as they are.
+    """
+    failed = [r for r in results if r.claim == PRECONDITION and r.verdict is Verdict.FAIL]
+
+    def marked(result: Result) -> Result:
+        if not failed or result.verdict is not Verdict.PASS or result.claim in NO_CLAIMS_OF_THE_PAPER:
+            return result
+        read = behind(result.needs)
+        if not (fails := [precondition.id for precondition in failed if read >= set(precondition.needs)]):
+            return result
+        remark = f"reads a run that fails {' and '.join(fails)}"
+        return replace(result, reason="; ".join(filter(None, (result.reason, remark))))
+
+    return [marked(result) for result in results]

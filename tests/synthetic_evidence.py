@@ -69,8 +69,8 @@ def write_observation(
         v2 = 3 * 8.314462618e-7 * temperature_K / mass
         bump = 1 + 0.12 * np.exp(-0.5 * (np.log(lags / 170) / 0.5) ** 2)
         msd = 2 * v2 / w**2 * (1 - np.cos(np.minimum(w * lags, np.pi / 2))) * bump * (1 + lags / 4000)
-        factor = 1 + 0.02 * scale * rng.normal(size=(BLOCKS, 1))
-        arrays[f"msd_{species}"] = msd * factor
+        drawn = 0.02 * scale * rng.normal(size=(BLOCKS, 1))
+        arrays[f"msd_{species}"] = msd * np.exp(drawn * (1 + 0.2 * np.log(lags / 100)))
     arrays |= {"vaf_time_fs": t, "msd_time_fs": lags}
     shares = np.zeros((BLOCKS, 10))
     shares[:, 4] = 0.95 + 0.005 * rng.normal(size=BLOCKS)

@@ -20,6 +20,7 @@ from synthetic_evidence import (
 from jobs.campaign import build_campaign
 from jobs.cost_record import deposited_costs
 from jobs.errors import SuiteError
+from jobs.observables import msd
 from suite.claims import CLAIMS_FILE, REGISTRY, Atom, evaluate, foreseen, load_claims
 from suite.evidence import Evidence, NotTested, Pending
 from suite.faults import CLAIM_MODULES
@@ -88,9 +89,26 @@ def test_each_unfolds_into_atoms_with_bands_of_their_own(tmp_path):
     assert atoms[0]["pair"] == "Si-O"
 
 
+def twin(same_as, **changes):
+    same = {"id": "{pair}", "each": {"pair": ["O-O"]}, "statement": "the child's", "same_as": same_as}
+    return [*template(), {"id": "child", "where": "Sec. IV", "paper": "p", "atoms": [same | changes]}]
+
+
+def test_an_atom_may_be_the_same_as_one_above(tmp_path):
+    _, first, second = read(tmp_path, twin("rdf/{pair}"))
+    assert (second.id, second.claim, second.where) == ("child/O-O", "child", "Sec. IV")
+    assert (second.statement, second.same_as) == ("the child's", "rdf/O-O")
+    shared = ("comparison", "band", "unit", "tiers", "needs", "measure", "values")
+    assert all(getattr(first, name) == getattr(second, name) for name in shared)
+    assert not first.same_as
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (twin("rdf/Si-Si"), "found same_as rdf/Si-Si, expected the id of an atom of a claim above"),
+        (twin("rdf/{angle}"), "placeholder 'angle'"),
+        (twin("rdf/{pair}", band=[0, 1]), "unknown band"),
         ("a: [", "no YAML"),
         ("a: 1", "found dict, expected a list"),
         ([{"id": "x"}], "claim x: expected the keys"),
@@ -293,6 +311,60 @@ def test_a_potential_that_is_wrong_fails_against_aimd(tmp_path):
     assert set(AGAINST_AIMD) - set(failed) == {"rdf-nnp-aimd/96/O-O/first-peak-height"}
 
 
+@pytest.mark.parametrize(
+    ("bks", "remarks"),
+    [("as good", True), ("far", False), ("absent", False), ("waits", False), ("without curves", False)],
+)
+def test_a_pass_that_bks_would_have_too_says_so(tmp_path, bks, remarks):
+    evidence = liquid_with_reference(tmp_path)
+    products = dict(evidence.products)
+    if bks == "as good":
+        products["liquid-96-bks"] = replicas(tmp_path, "twin", 4, seed=90)
+    elif bks in ("absent", "waits"):
+        del products["liquid-96-bks"]
+    elif bks == "without curves":
+        for directory in products["liquid-96-bks"]:
+            np.savez(directory / "observables.npz", temperature_K=np.full(8, 3000.0))
+    for atom in AGAINST_AIMD:
+        if bks == "far" and "height" in atom:
+            continue  # the planted BKS is as high
+        pending = {"liquid-96-bks": "job 7"} if bks == "waits" else {}
+        found = judged(Evidence(products, tier="laptop", pending=pending), atom)
+        assert found.verdict is Verdict.PASS, atom
+        assert found.reason.startswith("BKS is within the band too (") is remarks, atom
+
+
+def with_frames_every(directory, time_fs):
+    """The same run with its frames kept at another spacing: VAF and MSD on the grids of `observe`."""
+    arrays = dict(np.load(directory / "observables.npz"))
+    grids = {
+        "vaf": np.arange(0.0, 1000.0 + time_fs / 2, time_fs),
+        "msd": msd.logarithmic_lags(int(1000 / time_fs)) * time_fs,
+    }
+    for name, grid in grids.items():
+        old = arrays[f"{name}_time_fs"]
+        for species in ("Si", "O"):
+            curve = [np.interp(grid, old, row) for row in arrays[f"{name}_{species}"]]
+            arrays[f"{name}_{species}"] = np.array(curve)
+        arrays[f"{name}_time_fs"] = grid
+    np.savez(directory / "observables.npz", **arrays)
+
+
+@pytest.mark.parametrize("time_fs", [0.5, 1.0, 4.0, 1.5])
+def test_aimd_with_other_frame_spacing_judges_where_the_grids_meet(tmp_path, time_fs):
+    evidence = liquid_with_reference(tmp_path)
+    for label, directories in evidence.products.items():
+        for directory in directories:
+            with_frames_every(directory, time_fs if label.startswith("reference") else 2.0)
+    for atom in ("vaf-nnp-aimd/O", "msd-nnp-aimd/Si", "vaf-bks/O/same-qualitatively", "msd-bks/O/farther"):
+        found = judged(evidence, atom)
+        if time_fs == 1.5:
+            assert found.verdict is Verdict.NOT_TESTED
+            assert found.reason.startswith("grids: found ["), found.reason
+        else:
+            assert found.verdict is Verdict.PASS, (atom, found.reason)
+
+
 def test_the_start_must_not_decide(tmp_path):
     evidence = liquid_with_reference(tmp_path, bks_start={"shift": 0.1, "turn": 8.0, "stiffness": 0.8})
     for atom in (*AGAINST_AIMD, "rdf-bks/96/Si-O/farther"):
@@ -302,6 +374,46 @@ def test_the_start_must_not_decide(tmp_path):
         assert found.verdict is Verdict.NOT_TESTED
         assert "the start decides" in found.reason
     assert judged(evidence, "inherited/96/Si-O").verdict is Verdict.FAIL
+
+
+QUALITATIVE = [
+    "rdf-bks/96/O-O/same-qualitatively",
+    "vaf-bks/O/same-qualitatively",
+    "msd-bks/O/same-qualitatively",
+]
+
+
+def test_starts_must_agree_on_what_is_judged_not_on_more(tmp_path):
+    """The curves of the two starts differ by more than the network may; peak, zero and factor do not."""
+    evidence = liquid_with_reference(tmp_path, bks_start={"shift": 0.1, "stiffness": 0.8})
+    for atom in QUALITATIVE:
+        assert judged(evidence, atom).verdict is Verdict.PASS, atom
+        exact = judged(evidence, atom.replace("same-qualitatively", "farther"))
+        assert exact.verdict is Verdict.NOT_TESTED
+        assert "the start decides" in exact.reason
+
+
+def test_starts_that_agree_on_all_but_what_is_judged_judge_nothing(tmp_path):
+    """Two humps of nearly one height, and a curve that grazes zero: curves agree, peak and zero do not."""
+    evidence = liquid_with_reference(tmp_path)
+    rng = np.random.default_rng(60)
+    for label, sign in (("reference-96-nnp", 1), ("reference-96-bks", -1)):
+        for directory in evidence.products[label]:
+            arrays = dict(np.load(directory / "observables.npz"))
+            r, t = arrays["rdf_r"], arrays["vaf_time_fs"]
+            humps = [
+                (2.5 + 0.1 * way) * np.exp(-0.5 * ((r - at) / 0.08) ** 2)
+                for at, way in ((2.54, sign), (2.80, -sign))
+            ]
+            arrays["rdf_O-O"] = sum(humps) + (r > 3.6) + 0.01 * rng.random((8, len(r)))
+            arrays["vaf_O"] = np.where(t < 20, 1 - t / 20, -0.01 * sign) * (t < 60) - 0.1 * (t >= 60)
+            arrays["vaf_O"] = arrays["vaf_O"] + 0.001 * rng.normal(size=(8, len(t)))
+            np.savez(directory / "observables.npz", **arrays)
+    for atom in QUALITATIVE[:2]:
+        found = judged(evidence, atom)
+        assert found.verdict is Verdict.NOT_TESTED, atom
+        assert found.reason.startswith("the start decides"), found.reason
+        assert judged(evidence, atom.replace("same-qualitatively", "farther")).verdict.decided, atom
 
 
 def test_runs_too_noisy_to_tell_whether_the_start_decides_say_so(tmp_path):
@@ -471,7 +583,10 @@ def test_96_against_216_at_equal_n(tmp_path):
     assert judged(far, "rdf-96-216/O-O/same").verdict is Verdict.FAIL
     assert judged(far, "rdf-96-216/Si-Si/216-closer").verdict is Verdict.PASS
     assert judged(far, "rdf-96-216/most-for-Si-Si").verdict is not Verdict.ERROR
-    assert judged(far, "iterate/liquid/O-O").verdict is Verdict.FAIL
+    first, second = judged(far, "rdf-96-216/O-O/same"), judged(far, "iterate/liquid/O-O")
+    assert second.verdict is Verdict.FAIL
+    assert (second.value, second.ci_low, second.band_high) == (first.value, first.ci_low, first.band_high)
+    assert second.reason == f"same as rdf-96-216/O-O/same, counted there; {first.reason}"
 
 
 def test_parity_knows_its_error_bars(tmp_path):
@@ -493,6 +608,45 @@ def test_parity_knows_its_error_bars(tmp_path):
     assert judged(evidence, "parity/216/bks-ratio").verdict is Verdict.FAIL
 
 
+def heldout_energies(directory, *, offset_eV_atom, slope_eV_atom_K=0.0, **options):
+    """A potential without force errors whose energy is off by a constant, and by one for each temperature."""
+    write_heldout(directory, error=0.0, **options)
+    arrays = dict(np.load(directory / "heldout.npz"))
+    off = offset_eV_atom + slope_eV_atom_K * (arrays["temperature_K"] - 3500.0)
+    arrays["energy_predicted_eV"] = arrays["energy_reference_eV"] + arrays["n_atoms"] * off
+    rough = 0.0005 * np.random.default_rng(7).normal(size=len(off))
+    arrays["energy_predicted_eV"] += arrays["n_atoms"] * rough
+    np.savez(directory / "heldout.npz", **arrays)
+    return directory
+
+
+def test_every_training_has_a_zero_of_energy_of_its_own(tmp_path):
+    """Potentials right to 0.5 meV/atom but for their constants, 5 above and 5 below."""
+    seeds = [
+        heldout_energies(tmp_path / str(offset), offset_eV_atom=offset, runs=4) for offset in (0.005, -0.005)
+    ]
+    evidence = Evidence({"parity-96": seeds}, tier="laptop")
+    for atom in ("parity/96/energy", "parity/96/energy/3000K"):
+        found = judged(evidence, atom)
+        assert found.value == pytest.approx(0.5, rel=0.3), atom
+        assert (found.verdict, found.reason) == (Verdict.PASS, "decided by 4 held-out melts")
+
+
+def test_an_energy_that_is_off_with_the_temperature_is_right_at_each(tmp_path):
+    heldout = heldout_energies(tmp_path / "a", offset_eV_atom=0.0, slope_eV_atom_K=4e-5, runs=4)
+    evidence = Evidence({"parity-96": [heldout]}, tier="laptop")
+    assert judged(evidence, "parity/96/energy").verdict is Verdict.FAIL
+    assert judged(evidence, "parity/96/energy").value == pytest.approx(40.0, rel=0.01)
+    assert judged(evidence, "parity/96/energy/5000K").value == pytest.approx(0.5, rel=0.3)
+
+
+def test_few_melts_of_a_temperature_show_no_spread_of_energies(tmp_path):
+    evidence = Evidence({"parity-96": [write_heldout(tmp_path / "a", runs=3)]}, tier="laptop")
+    found = judged(evidence, "parity/96/energy/3000K")
+    assert found.verdict is Verdict.NOT_TESTED
+    assert found.reason == "3 held-out melts of 3000 K: a spread needs at least 4"
+
+
 def test_audits_are_exact(tmp_path):
     evidence = Evidence(
         {
@@ -512,6 +666,65 @@ def test_regimes_of_the_msd(tmp_path):
         assert judged(evidence, f"msd-regimes/O/{name}").verdict is Verdict.PASS, name
     ballistic = judged(evidence, "msd-regimes/O/ballistic")
     assert ballistic.value == pytest.approx(1 - (0.11 * 2) ** 2 / 12, abs=0.03)
+
+
+def write_walkers(directory, *, seed, onset_ps, frames=4000, atoms=100, time_between_frames_fs=2000.0):
+    """MSD of atoms that shake at random about centres that walk: its log slope is 0.9 at `onset_ps`.
+
+    MSD = 6 (s^2 + D t), so the slope D t / (s^2 + D t) is 0.9 where D t = 9 s^2; `onset_ps` 0: s = 0.
+    """
+    rng = np.random.default_rng(seed)
+    directory.mkdir(parents=True)
+    walked = np.cumsum(rng.normal(size=(frames, atoms, 3)), axis=0)  # D = 1/2 A^2 per frame
+    shake = np.sqrt(onset_ps * 1000 / time_between_frames_fs / 18)
+    positions = walked + shake * rng.normal(size=walked.shape)
+    lags = msd.logarithmic_lags(frames // 2)
+    (curve,) = msd.displacement_blocks(
+        lambda start, stop, stride: positions[start:stop:stride],
+        n_frames=frames,
+        lags=lags,
+        species=[np.arange(atoms)],
+        blocks=8,
+        chunk_frames=frames,
+    )
+    np.savez(directory / "observables.npz", msd_time_fs=lags * time_between_frames_fs, msd_O=curve)
+    (directory / "observe.json").write_text("{}")
+    return directory
+
+
+def onset_of(root, *, seed=0, **options):
+    runs = [write_walkers(root / f"{seed}-{i}", seed=100 * seed + i, **options) for i in range(5)]
+    return judged(Evidence({"msd-long": runs}, tier="paper"), "msd-reach/O/onset")
+
+
+def test_the_onset_of_diffusion_is_known_with_its_error(tmp_path):
+    truth = np.log10(900.0 / 20.0)
+    found = [onset_of(tmp_path, seed=seed, onset_ps=900.0) for seed in range(8)]
+    known = [result for result in found if result.verdict is not Verdict.NOT_TESTED]
+    assert len(known) >= 6
+    assert all(0 < result.standard_error < 0.2 for result in known)
+    assert sum(result.ci_low <= truth <= result.ci_high for result in known) >= len(known) - 1
+    assert {result.verdict for result in known} <= {Verdict.PASS, Verdict.INCONCLUSIVE}
+
+
+@pytest.mark.parametrize(
+    ("onset_ps", "verdict", "reason"),
+    [
+        (0.0, Verdict.FAIL, "outside"),
+        (60.0, Verdict.FAIL, "outside"),
+        (1e5, Verdict.NOT_TESTED, "no diffusion within the lags of this run (2560 ps)"),
+    ],
+)
+def test_diffusion_too_early_fails_and_none_is_not_tested(tmp_path, onset_ps, verdict, reason):
+    found = onset_of(tmp_path, onset_ps=onset_ps)
+    assert found.verdict is verdict, found.reason
+    assert reason in found.reason
+
+
+def test_a_tier_whose_lags_end_before_diffusion_does_not_judge_it():
+    atoms = [atom for atom in load_claims() if "msd-long" in atom.needs]
+    assert len(atoms) == 4
+    assert {atom.tiers for atom in atoms} == {("paper",)}
 
 
 def test_noise_of_many_atoms_at_equal_time(tmp_path):

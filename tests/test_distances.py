@@ -89,6 +89,34 @@ def test_interval_of_a_distance_covers_it():
     assert covered >= 85
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.01])
+def test_intervals_of_near_and_zero_distances_cover_and_shrink(shift):
+    """Peaks scattered by replica: 95 % intervals, which sixteen replicas make narrower than four by half."""
+    rng = np.random.default_rng(4)
+
+    def replicas(count, position):
+        scatter = 0.004 * rng.normal(size=count)
+        return [
+            np.abs(g(position + off) + 0.05 * np.sqrt(g()) * rng.normal(size=(4, len(R)))) for off in scatter
+        ]
+
+    truth = wasserstein(exact(g(1.63 + shift)), exact(g()), FLAT)
+    widths = {}
+    for count in (4, 16):
+        found = [
+            estimate(
+                lambda s: wasserstein(s["a"], s["b"], FLAT),
+                {"a": replicas(count, 1.63 + shift), "b": replicas(count, 1.63)},
+            )
+            for _ in range(100)
+        ]
+        widths[count] = np.mean([one.ci_high - one.ci_low for one in found])
+        assert sum(one.ci_low <= truth <= one.ci_high for one in found) >= 90, count
+        spread = np.std([one.value for one in found])
+        assert widths[count] < 2 * 2.0 * 1.96 * spread, "intervals twice as wide as the values scatter"
+    assert widths[16] < 0.5 * widths[4]
+
+
 def test_one_block_cannot_tell_noise_from_difference():
     with pytest.raises(NotTested):
         mean_square_difference([np.ones((1, 5))], [np.ones((4, 5))])

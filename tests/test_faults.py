@@ -79,6 +79,26 @@ def test_the_claim_about_faults_passes(laptop):
         assert evaluate(REGISTRY["fault"], atom, laptop).verdict is Verdict.PASS, atom.id
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (
+            "thermostat",
+            "caught by preconditions: precondition/kinetic-energy/liquid-96-nvt; "
+            "by claims of the paper: none",
+        ),
+        (
+            "soft-silicon",
+            "caught by preconditions: none; "
+            "by claims of the paper: parity/96/force-scale-Si, parity/216/force-scale-Si",
+        ),
+    ],
+)
+def test_a_fault_says_whether_claims_of_the_paper_see_it(laptop, name, reason):
+    atom = next(atom for atom in load_claims() if atom.id == f"fault/{name}")
+    assert evaluate(REGISTRY["fault"], atom, laptop).reason == reason
+
+
 def test_a_fault_that_cannot_be_planted_says_why():
     report = report_faults(Evidence({}, tier="laptop"))[0]
     assert report.reason

@@ -9,6 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from jobs.campaign import build_campaign
+from jobs.dispatch import Outcome
+from jobs.store import Store
+from suite.claims import load_claims
+from suite.evidence import Evidence
+from suite.plugin import ClaimSession
+
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "tests" / "tiny.yml"
 
@@ -102,3 +109,33 @@ def test_failed_stage_is_an_error_with_its_reason_and_exit_code_6(tmp_path):
     )
     assert result.returncode == 6
     assert "found a segment of 7 steps" in result.stdout
+
+
+def test_a_run_that_stopped_early_does_not_replace_the_whole(folder, tmp_path):
+    potential = tmp_path / "broken.lmp"
+    potential.write_text("pair_style nonsense\n")  # the first claim that asks for it is an ERROR
+    name = build_campaign(str(TINY), potential=potential).results_name
+    whole = tmp_path / name / "claims.json"
+    whole.parent.mkdir(parents=True)
+    whole.write_text("two hundred verdicts")
+    options = ("--tier", TINY, "--store", folder / "store", "--results", tmp_path)
+    result = run_suite(*options, "--potential", potential, "-x")
+    assert "stopping after 1 failures" in result.stdout, result.stdout[-2000:]
+    assert whole.read_text() == "two hundred verdicts"
+    written = json.loads((tmp_path / f"{name}-selection" / "claims.json").read_text())["claims"]
+    ids = [claim["id"] for claim in written]
+    assert ids == [atom.id for atom in load_claims() if atom.id in ids], "not in the order of claims.yml"
+
+
+def test_what_a_run_rests_on_is_behind_it(tmp_path):
+    campaign = build_campaign("laptop")
+    session = ClaimSession(
+        campaign=campaign,
+        store=Store(tmp_path / "store"),
+        outcome=Outcome(),
+        evidence=Evidence({}),
+        results_root=tmp_path,
+    )
+    assert session.labels_behind(("liquid-96-nvt",)) >= {"liquid-96-nvt", "train-96"}
+    assert "train-216" not in session.labels_behind(("liquid-96-nvt",))
+    assert session.labels_behind(("train-96",)) == {"train-96"}

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from suite.statistics import (
     mean_of,
     more_data,
 )
-from suite.verdict import NotTested, Result, Verdict, decide, p_value, with_family
+from suite.verdict import NotTested, Result, Verdict, decide, p_value, with_family, with_preconditions
 
 
 def autoregressive(rng, *, replicas, blocks, memory):
@@ -148,6 +149,18 @@ def test_two_short_runs_borrow_what_is_frozen_in_a_run_from_four():
     assert passed[False] > passed[True]
 
 
+def test_what_is_borrowed_is_no_second_estimate_of_the_scatter():
+    """Four runs against two: exactly a t interval with the three degrees of freedom of the four."""
+    rng = np.random.default_rng(13)
+    covered = 0
+    for _ in range(2000):
+        runs = {name: list(rng.normal(size=(count, 1))) for name, count in (("four", 4), ("two", 2))}
+        found = estimate(lambda s: float(mean_of(s["four"]) - mean_of(s["two"])), runs, borrow=True)
+        covered += found.ci_low <= 0 <= found.ci_high
+    assert found.n_eff == pytest.approx(4)
+    assert covered / 2000 == pytest.approx(0.95, abs=0.015)
+
+
 def test_somebody_must_have_enough_runs_to_borrow_from():
     groups = [np.arange(8.0), np.arange(8.0)]
     with pytest.raises(NotTested, match="no set has 4 replicas"):
@@ -159,9 +172,20 @@ def test_one_block_has_no_error_bar():
         estimate_mean([np.array([1.0])])
 
 
-def test_a_constant_is_exact():
-    found = estimate_mean([np.ones(5), np.ones(5)])
+@pytest.mark.parametrize("groups", [2, 5])
+def test_a_constant_is_exact_only_where_it_was_counted(groups):
+    found = estimate_mean([np.ones(5)] * groups, counted=True)
     assert (found.ci_low, found.ci_high, found.standard_error) == (1, 1, 0)
+    with pytest.raises(NotTested, match="the same whatever run or block is left out"):
+        estimate_mean([np.ones(5)] * groups)
+
+
+def test_a_step_on_a_grid_is_not_known_exactly():
+    """Where a noisy curve first crosses a bound, to a grid point: the same whichever run is left out."""
+    rng = np.random.default_rng(12)
+    runs = [np.linspace(0, 1, 11) + 0.01 * rng.normal(size=(8, 11)) for _ in range(5)]
+    with pytest.raises(NotTested, match="its error is not known"):
+        estimate(lambda s: float(np.argmax(mean_of(s["runs"]) > 0.55)), {"runs": runs})
 
 
 def test_equilibration_is_cut():
@@ -224,7 +248,9 @@ def result(p):
 
 
 def test_family_p_is_holm_and_changes_no_verdict():
-    found = with_family([result(0.01), result(None), result(0.04), result(0.03)])
+    again = replace(result(0.01), same_as="c/a")  # no further test of anything
+    *found, same = with_family([result(0.01), result(None), result(0.04), result(0.03), again])
+    assert same.p_family is None
     assert [one.p_family for one in found] == [
         pytest.approx(0.03),
         None,
@@ -232,6 +258,31 @@ def test_family_p_is_holm_and_changes_no_verdict():
         pytest.approx(0.06),
     ]
     assert all(one.verdict is Verdict.PASS for one in found)
+
+
+def test_what_rests_on_a_run_whose_precondition_failed_says_so():
+    def row(identity, *needs, verdict=Verdict.PASS, reason=""):
+        claim = identity.split("/")[0]
+        return replace(result(None), id=identity, claim=claim, needs=needs, verdict=verdict, reason=reason)
+
+    behind = {"liquid": {"liquid", "train"}, "train": {"train"}, "bks": {"bks"}}
+    rows = [
+        row("precondition/range", "train", "liquid", verdict=Verdict.FAIL),
+        row("precondition/tables", "train", verdict=Verdict.FAIL),
+        row("precondition/bond", "liquid"),
+        row("rdf/a", "liquid", "bks", reason="by 3 melts"),
+        row("rdf/b", "bks"),
+        row("rdf/c", "liquid", verdict=Verdict.FAIL, reason="outside"),
+        row("audit/d", "train"),
+        row("fault/e", "liquid"),
+    ]
+    found = with_preconditions(rows, lambda labels: set().union(*(behind[label] for label in labels)))
+    assert [one.verdict for one in found] == [one.verdict for one in rows]
+    assert {one.id: one.reason for one in found if one.reason} == {
+        "rdf/a": "by 3 melts; reads a run that fails precondition/range and precondition/tables",
+        "rdf/c": "outside",
+        "audit/d": "reads a run that fails precondition/tables",
+    }
 
 
 def test_json_has_no_infinities():
