@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -708,8 +709,14 @@ class _Builder:
             for level in sorted(self.judging - learnt):
                 own = " and ".join(" ".join(one) for one in sorted(learnt))
                 yield f"AIMD that judges is by {' '.join(level)}, the training frames are by {own}"
-            if self.about["frames"]["deepmd-96"] == self.about["frames"]["deepmd-216"]:
-                yield "DeePMD-216 has its own loss but learns from DeePMD-96's 96-atom frames"
+            by_size: Counter[int] = Counter()
+            for found in self._frames("deepmd-216"):
+                by_size[found.n_atoms] += found.frames
+            if lent := by_size.total() - by_size[216]:
+                yield (
+                    f"DeePMD-216 learns from {by_size[216]} frames of 216 atoms, in place of 30 000, "
+                    f"and {lent} of other sizes"
+                )
         elif (engine := self.about["aimd"].get("engine", DEFAULT_ENGINE)) != "vasp":
             yield f"first-principles data by {OTHER_ENGINES[engine]} in place of VASP (PAW, 500 eV)"
         training = self.about["training"]
