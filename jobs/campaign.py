@@ -356,6 +356,15 @@ class _Builder:
         dataset = {nnp: self._dataset(nnp) for nnp in NNPS}
         for nnp in NNPS:
             potentials, label = self._potential(nnp), f"parity-{nnp.removeprefix('deepmd-')}"
+            self.campaign.labels[f"{label}-bks"] = [
+                Stage(
+                    "parity",
+                    f"held-out errors of BKS on frames of {DISPLAY_NAMES[nnp]}",
+                    {"potential": "bks"},
+                    inputs={"dataset": dataset[nnp]},
+                    core_seconds=5,
+                )
+            ]
             if label in self.campaign.unavailable:
                 continue
             self.campaign.labels[label] = [
@@ -368,15 +377,6 @@ class _Builder:
                 )
                 for stage in potentials
             ]
-        self.campaign.labels["parity-bks"] = [
-            Stage(
-                "parity",
-                "held-out errors of BKS",
-                {"potential": "bks"},
-                inputs={"dataset": dataset["deepmd-96"]},
-                core_seconds=5,
-            )
-        ]
 
     def _learning_curve(self) -> None:
         """DeePMD-96's held-out error against frames, and against precision and steps; one point, one seed.

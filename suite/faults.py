@@ -87,8 +87,8 @@ def _soft_silicon(evidence: Evidence) -> tuple[Evidence, frozenset[str]]:
 
 def _bks_for_network(evidence: Evidence) -> tuple[Evidence, frozenset[str]]:
     swaps = {
-        "parity-96": "parity-bks",
-        "parity-216": "parity-bks",
+        "parity-96": "parity-96-bks",
+        "parity-216": "parity-216-bks",
         "liquid-96-nvt": "liquid-96-bks",
         "liquid-216-nvt": "liquid-216-bks",
         "liquid-216-nvt-96": "liquid-216-bks",

@@ -275,7 +275,7 @@ def displacements(evidence: Evidence) -> Drawing:
 PARITY = (
     Series("parity-96", "deepmd-96", "DeePMD-96"),
     Series("parity-216", "deepmd-216", "DeePMD-216"),
-    Series("parity-bks", "bks", "BKS"),
+    Series("parity-96-bks", "bks", "BKS"),
 )
 
 

@@ -77,7 +77,7 @@ def test_parity(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         return
 
     if atom.measure == "bks-ratio":
-        bks = evidence.heldout("parity-bks")[0]
+        bks = evidence.heldout(f"parity-{atom['potential']}-bks")[0]
         _same_frames(seeds[0], bks)
         rows = [np.stack([_squares(bks)[:, 0], _squares(seed)[:, 0]], axis=1) for seed in seeds]
 

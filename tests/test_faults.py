@@ -24,7 +24,7 @@ def laptop(tmp_path_factory) -> Evidence:
             "train-216": [write_training(root / "t216")],
             "parity-96": [write_heldout(root / "p96", error=0.25, seed=1)],
             "parity-216": [write_heldout(root / "p216", error=0.25, seed=2)],
-            "parity-bks": [write_heldout(root / "pbks", error=1.3, seed=3)],
+            "parity-96-bks": [write_heldout(root / "pbks", error=1.3, seed=3)],
             "liquid-96-nvt": replicas(root, "nvt", 4, seed=10),
             "liquid-96-nve": replicas(root, "nve", 4, seed=20),
             "liquid-96-bks": replicas(root, "bks", 4, seed=30, **bks),
