@@ -595,6 +595,7 @@ def test_parity_knows_its_error_bars(tmp_path):
             "parity-96": [write_heldout(tmp_path / "good", error=0.2, seed=1)],
             "parity-216": [write_heldout(tmp_path / "poor", error=0.8, seed=2)],
             "parity-96-bks": [write_heldout(tmp_path / "bks", error=1.2, seed=3)],
+            "parity-216-bks": [write_heldout(tmp_path / "bks-216", error=1.2, seed=3)],
         },
         tier="laptop",
     )

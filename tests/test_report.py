@@ -173,7 +173,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
         ]
         for label, (atoms, shift, noise, replicas) in SOURCES.items()
     }
-    for number_, (label, error) in enumerate({"96": 0.25, "216": 0.3, "bks": 1.2}.items()):
+    for number_, (label, error) in enumerate({"96": 0.25, "216": 0.3, "96-bks": 1.2}.items()):
         products[f"parity-{label}"] = [write_heldout(root / f"parity-{label}", seed=number_, error=error)]
     for size in ("96", "216"):
         products[f"train-{size}"] = [write_training(root / f"train-{size}-{k}", seed=k) for k in range(2)]
