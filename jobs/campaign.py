@@ -460,7 +460,8 @@ class _Builder:
                     f"expected at most the {starts} of {source}: two from one start would not be independent"
                     + (
                         "; with share_melts: true they share a melt, with other velocities"
-                        * (source == "melt")
+                        if source == "melt"
+                        else ""
                     )
                 )
             stages = [self._replica(label, run, replica) for replica in range(run["replicas"])]

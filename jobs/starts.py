@@ -10,7 +10,7 @@ import numpy as np
 from jobs.engines.first_principles import FUSED_ANGSTROM, Start, kinetic_temperatures_K
 from jobs.errors import SuiteError
 from jobs.files import write_whole
-from jobs.frames import TYPE_MAP, VELOCITIES, format_extxyz
+from jobs.frames import VELOCITIES, format_extxyz
 from jobs.observables.rdf import PAIRS
 from jobs.store import Store
 from jobs.trajectory import Trajectory, open_trajectory
@@ -140,18 +140,14 @@ def _read_contact(pair: str, text: str) -> tuple[str, float]:
 
 
 def first_contact(trajectory: Trajectory, pair: str, distance_angstrom: float) -> int | None:
-    """The first frame in which two atoms of a pair such as "Si-O" are closer than `distance_angstrom`.
+    """The first frame in which two atoms of a pair ("Si-O") are closer than `distance_angstrom`, or None."""
+    from jobs.stages.dataset import neighbour_counts
 
-    Nearest images only: half a cell must be longer than the distance. None where they never are.
-    """
-    types, cell = np.asarray(trajectory.types), np.asarray(trajectory.cell)
-    first, second = (np.flatnonzero(types == TYPE_MAP.index(species)) for species in pair.split("-"))
+    types, cell = np.asarray(trajectory.types, np.int8), np.diag(trajectory.cell)
     for frame in range(trajectory.n_frames):
         positions = trajectory.positions(frame, frame + 1)[0]
-        delta = positions[first][:, None] - positions[second][None]
-        delta -= np.rint(delta / cell) * cell
-        distances = np.linalg.norm(delta, axis=-1)
-        if distances[first[:, None] != second].min(initial=np.inf) < distance_angstrom:
+        _, closest = neighbour_counts(positions, cell, types, cutoff_angstrom=distance_angstrom)
+        if closest[pair] < distance_angstrom:
             return frame
     return None
 
