@@ -35,17 +35,16 @@ class Curves:
     x: Array
     groups: list[Array]
 
-    def between(self, low: float, high: float) -> Curves:
-        """The part of the grid within [low, high].
+    def between_fs(self, low_fs: float, high_fs: float) -> Curves:
+        """The part within [low, high] of curves over time.
 
         Raises:
-            NotTested: the grid ends before `high`, or has fewer than two points there.
+            NotTested: the grid ends before `high_fs`, or has fewer than two points there.
         """
-        inside = (self.x >= low - 1e-9) & (self.x <= high + 1e-9)
-        if np.count_nonzero(inside) < 2 or self.x[-1] < 0.9 * high:
-            raise NotTested(
-                f"the curve is known from {self.x[0]:.4g} to {self.x[-1]:.4g}, not from {low:g} to {high:g}"
-            )
+        inside = (self.x >= low_fs - 1e-9) & (self.x <= high_fs + 1e-9)
+        if np.count_nonzero(inside) < 2 or self.x[-1] < 0.9 * high_fs:
+            known = f"from {self.x[0]:.4g} to {self.x[-1]:.4g} fs"
+            raise NotTested(f"the curve is known {known}, not from {low_fs:g} to {high_fs:g} fs")
         return Curves(self.x[inside], [group[:, inside] for group in self.groups])
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.errors import SuiteError
 from jobs.files import write_whole
 from suite.evidence import Evidence
-from suite.verdict import PRECONDITION, Verdict
+from suite.verdict import NO_CLAIMS_OF_THE_PAPER, PRECONDITION, Verdict
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -24,7 +24,6 @@ CLAIMS_FILE = "claims.json"
 REPORT_FILE = "report.html"
 FIGURES_FOLDER = "figures"
 PAPER = "the paper's claims"
-KINDS = {PRECONDITION: "preconditions", "fault": "planted faults"}  # claims that are not the paper's
 NO_NUMBER = "–"
 
 
@@ -83,9 +82,9 @@ def number(value: float | None, half_width: float | None = None) -> str:
 
 def tally(outcomes: Iterable[tuple[str, str]]) -> dict[str, Counter[str]]:
     """Verdicts by what they are about, the paper's claims first; outcomes are (claim, verdict) of atoms."""
-    counts: dict[str, Counter[str]] = {kind: Counter() for kind in (PAPER, *KINDS.values())}
+    counts: dict[str, Counter[str]] = {kind: Counter() for kind in (PAPER, *NO_CLAIMS_OF_THE_PAPER.values())}
     for claim, verdict in outcomes:
-        counts[KINDS.get(claim, PAPER)][verdict] += 1
+        counts[NO_CLAIMS_OF_THE_PAPER.get(claim, PAPER)][verdict] += 1
     return counts
 
 
@@ -242,7 +241,7 @@ def _conclusions(
     rows: Sequence[Mapping[str, Any]], *, tier: str, deviations: Sequence[str], doubted: bool
 ) -> dict[str, list[str]]:
     """What the verdicts on the paper's claims allow a reader to say, and what they do not."""
-    rows = [row for row in rows if row["claim"] not in KINDS]
+    rows = [row for row in rows if row["claim"] not in NO_CLAIMS_OF_THE_PAPER]
     comparisons = Counter(str(row["claim"]) for row in rows)
     found = {
         word: Counter(str(row["claim"]) for row in rows if row["verdict"] == word)
@@ -339,7 +338,7 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
         machine=", ".join(f"{key} {value}" for key, value in provenance["hardware"].items()),
         verdicts=[(state, counts[word]) for word, state in STATES.items()],
         paper=[(state, kinds[PAPER][word]) for word, state in STATES.items()],
-        apart=[(kind, counts_text(kinds[kind])) for kind in KINDS.values() if kinds[kind]],
+        apart=[(kind, counts_text(kinds[kind])) for kind in NO_CLAIMS_OF_THE_PAPER.values() if kinds[kind]],
         totals=[(kind, found.total()) for kind, found in kinds.items() if found],
         doubts=doubts,
         conclusions=_conclusions(

@@ -29,7 +29,8 @@ MEMORY_FS = 50.0  # twice the time in which a velocity of silica first turns rou
 
 def vaf_reader(species: str) -> Callable[[Sequence[Observation]], Curves]:
     """Reads the normalised VAF of a species over the time of Fig. 4."""
-    return lambda observations: read_curves(observations, "vaf_time_fs", f"vaf_{species}").between(*WINDOW_FS)
+    key = f"vaf_{species}"
+    return lambda observations: read_curves(observations, "vaf_time_fs", key).between_fs(*WINDOW_FS)
 
 
 def rms_difference(first: Curves, second: Curves) -> Estimate:

@@ -35,7 +35,7 @@ def log_msd_reader(species: str) -> Callable[[Sequence[Observation]], Curves]:
     """Reads ln MSD over the times on which models are compared: equal factors count equally."""
 
     def read(observations: Sequence[Observation]) -> Curves:
-        curves = msd_reader(species)(observations).between(*COMPARED_FS)
+        curves = msd_reader(species)(observations).between_fs(*COMPARED_FS)
         return Curves(curves.x, [np.log(group) for group in curves.groups])
 
     return read
@@ -120,12 +120,12 @@ def test_msd_regimes(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         judge(estimate(lambda s: share(s["nnp"]), {"nnp": rows}))
         return
     if atom.measure == "plateau":
-        curves = curves.between(*PLATEAU_FS)
+        curves = curves.between_fs(*PLATEAU_FS)
         judge(
             estimate(lambda s: window_slope(curves.x, mean_of(s["nnp"]), PLATEAU_FS), {"nnp": curves.groups})
         )
         return
-    curves = curves.between(BUMP_FS[0], AFTER_BUMP_FS[1])
+    curves = curves.between_fs(BUMP_FS[0], AFTER_BUMP_FS[1])
 
     def dip(groups: Groups) -> float:
         mean = mean_of(groups)

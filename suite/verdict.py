@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Band: TypeAlias = tuple[float | None, float | None]
 PRECONDITION = "precondition"  # the claim that judges the runs themselves
-NO_CLAIMS_OF_THE_PAPER = (PRECONDITION, "fault")
+NO_CLAIMS_OF_THE_PAPER = {PRECONDITION: "preconditions", "fault": "planted faults"}
 
 
 class Verdict(StrEnum):
