@@ -15,7 +15,7 @@ from jobs.errors import SuiteError
 from jobs.files import parse_yaml, read_text
 from jobs.stage import Stage
 from jobs.store import file_sha256
-from jobs.tier import CLASSICAL, DEFAULT_ENGINE, NNPS, read_tier
+from jobs.tier import CLASSICAL, DEFAULT_ENGINE, DUMP_EVERY, NNPS, THERMO_EVERY, read_tier
 
 if TYPE_CHECKING:
     from jobs.deposit import DepositedSet
@@ -29,7 +29,6 @@ OTHER_ENGINES = {
     "espresso": "Quantum ESPRESSO (ultrasoft pseudopotentials, CSVR)",
 }
 A_POTENTIAL = "a TensorFlow .pb model (dp convert-backend makes one) or a file of LAMMPS commands"
-THERMO_EVERY = 10
 # Labels that claims name and that no stage makes so far.
 NOT_BUILT = {
     "liquid-96-n2p2": "training with n2p2 is not built yet",
@@ -487,7 +486,7 @@ class _Builder:
             "damping_fs": DAMPING_FS,
             "replicate": replicate,
             "ranks": run.get("ranks", 1),
-            "dump_every": run.get("dump_every", 10),
+            "dump_every": run.get("dump_every", DUMP_EVERY),
             "thermo_every": run.get("thermo_every", THERMO_EVERY),
             "checkpoint_every": run.get("checkpoint_every", 500),
         }

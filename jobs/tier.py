@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ TIERS = Path(__file__).parent / "tiers"
 NNPS = ("deepmd-96", "deepmd-216")
 CLASSICAL = ("bks", "tersoff")
 DEFAULT_ENGINE = "cp2k"
+DUMP_EVERY = THERMO_EVERY = 10  # steps, of a run that does not say
 
 _NAME = Value("a name for a folder", lambda v: isinstance(v, str) and bool(re.fullmatch(r"\w[\w.-]*", v)))
 # Two networks of one seed are one network, and no second measurement.
@@ -153,6 +155,8 @@ def read_tier(tier: str) -> dict[str, Any]:
         known = ", ".join(sorted(found.stem for found in TIERS.glob("*.yml")))
         raise SuiteError(f"tier {tier}: not found, expected one of {known}, or the path of a tier file")
     content = read_keys(path, _TIER)
+    for label, run in content["runs"].items():
+        _check_schedule(f"{path}: runs.{label}.schedule", run)
     if "aimd" in content:
         _check_aimd(path, content)
     if "deposit" in content:
@@ -162,6 +166,18 @@ def read_tier(tier: str) -> dict[str, Any]:
                 f"{path}: deposit {content['deposit']}: found no such folder, expected a deposit"
             )
     return content
+
+
+def _check_schedule(where: str, run: dict[str, Any]) -> None:
+    """Segments must end on a step that is written: said here, before what the run starts from is made."""
+    dump_every, thermo_every = run.get("dump_every", DUMP_EVERY), run.get("thermo_every", THERMO_EVERY)
+    every = math.lcm(dump_every, thermo_every)
+    for _, steps in run.get("schedule", ()):
+        if steps % every:
+            raise SuiteError(
+                f"{where}: found a segment of {steps} steps, expected a multiple of {every} "
+                f"(dump_every {dump_every}, thermo_every {thermo_every})"
+            )
 
 
 def _check_aimd(path: Path, content: dict[str, Any]) -> None:
