@@ -27,7 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs import deposit
+from jobs.deposited import read_run, read_set
 from tests.vasp_files import VaspRun, outcar_head, outcar_step, vasprun_head, vasprun_step
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -158,7 +158,7 @@ def into_a_deposit(name: str, frames: int, scratch: Path) -> None:
 def write(name: str, frames: int, folder: Path) -> None:
     """Real frames, repeated, in a format."""
     folder.mkdir(parents=True, exist_ok=True)
-    source = deposit.read_run(deposit.read_set(SET), RUN, equilibrated=False)
+    source = read_run(read_set(SET), RUN, equilibrated=False)
     species = ["Si"] * 32 + ["O"] * 64
     run = VaspRun(species, source.positions, source.forces, source.energies_eV, source.cells)
     path, n = folder / FORMATS[name][0], len(source)

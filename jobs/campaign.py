@@ -18,7 +18,7 @@ from jobs.store import file_sha256
 from jobs.tier import CLASSICAL, DEFAULT_ENGINE, DUMP_EVERY, NNPS, THERMO_EVERY, read_tier
 
 if TYPE_CHECKING:
-    from jobs.deposit import DepositedSet
+    from jobs.deposited import DepositedSet
 
 ANGLE_CUTOFFS = Path(__file__).parent.parent / "reference" / "angle_cutoffs.yml"
 TRAJECTORIES = Path(__file__).parent.parent / "reference" / "trajectories"
@@ -228,7 +228,7 @@ class _Builder:
 
     def _frames(self, nnp: str) -> list[DepositedSet]:
         """The sets that the tier trains a potential on, of the user's deposit or the project's."""
-        from jobs.deposit import find_set
+        from jobs.deposited import find_set
 
         sets = [find_set(name, self.about) for name in self.about["frames"][nnp]]
         for found in sets:
@@ -555,7 +555,7 @@ class _Builder:
 
     def _references(self) -> None:
         """AIMD trajectories to compare with; a user's of one size and start stand in for the project's."""
-        from jobs.deposit import list_sets
+        from jobs.deposited import list_sets
 
         def label_of(found: DepositedSet) -> str:
             # Fig. 1 to 5 are at 3000 K; what is at another temperature stands under a label of its own.
@@ -588,7 +588,7 @@ class _Builder:
     @cached_property
     def _own_trajectories(self) -> list[DepositedSet]:
         """AIMD of the user's own deposit."""
-        from jobs.deposit import DEPOSIT, deposit_root, list_sets
+        from jobs.deposited import DEPOSIT, deposit_root, list_sets
 
         root = deposit_root(self.about)
         return [] if root == DEPOSIT else [s for s in list_sets(root=root) if s.kind == "trajectory"]
@@ -600,7 +600,7 @@ class _Builder:
 
     def _reweighted(self) -> None:
         """Single points of one sampler, reweighted: a reference whose start cannot decide, one label."""
-        from jobs.deposit import list_sets
+        from jobs.deposited import list_sets
         from jobs.models import deposited_model
 
         label = "reference-reweighted"

@@ -150,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     gc.add_argument("--yes", action="store_true", help="really delete (without it, only say what would go)")
 
-    from jobs import aimd, deposit, recheck, starts
+    from jobs import aimd, deposit_command, recheck, starts
 
     aimd.add_arguments(
         commands.add_parser(
@@ -175,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
             description=recheck.DESCRIPTION,
         )
     )
-    deposit.add_arguments(
+    deposit_command.add_arguments(
         commands.add_parser("deposit", help="put data under reference/, or --list what is there")
     )
 
@@ -327,7 +327,7 @@ def _make(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from jobs import deposit
+    from jobs.deposited import list_sets, verify_set
     from jobs.store import Store
 
     store = Store(arguments.store)
@@ -335,9 +335,9 @@ def _check(arguments: argparse.Namespace) -> int:
         raise SuiteError(f"{arguments.store}: found no such folder, expected a store")
     names = list(store.finished())
     problems = [line for name in names for line in store.problems(name)]
-    for deposited in deposit.list_sets():
+    for deposited in list_sets():
         try:
-            deposit.verify_set(deposited)
+            verify_set(deposited)
         except SuiteError as error:
             problems.append(str(error))
     for line in problems:
@@ -462,9 +462,9 @@ def main(argv: list[str] | None = None) -> int:
             case "compare":
                 return _compare(arguments)
             case "aimd" | "starts" | "recheck" | "deposit":
-                from jobs import aimd, deposit, recheck, starts
+                from jobs import aimd, deposit_command, recheck, starts
 
-                modules = {"aimd": aimd, "starts": starts, "recheck": recheck, "deposit": deposit}
+                modules = {"aimd": aimd, "starts": starts, "recheck": recheck, "deposit": deposit_command}
                 return modules[arguments.command].main(arguments)
             case "images":
                 from jobs import images

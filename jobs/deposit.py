@@ -1,18 +1,4 @@
-"""The deposit of first-principles frames under `reference/aimd`: how it is read and how it grows.
-
-A set is a folder: `set.yml` (what it is, and the list of its runs with checksums), `runs/*.npz`,
-`decks/*` and `SHA256SUMS`. A *run* is what one calculation produced: one trajectory at one temperature,
-or all single points of one melt. Listing reads `set.yml` files only; iterating holds one part of one
-run (at most 500 frames) in memory.
-
-Storage. The whole deposit must stay below 60 MB with up to 10 000 frames of 96 to 216 atoms. Plain
-float32 arrays of positions, velocities and forces take 36 bytes per atom and frame (78 MB for 10 000
-frames of 216) and hardly compress. Here each array is a fixed-point integer of 32 bits in units of a
-*quantum*, stored as four byte planes so that deflate sees the nearly empty upper planes in one piece:
-20 bytes per atom and frame on real data (43 MB for the same frames). The quanta are 1e-5 A, 1e-6 A/fs
-and 1e-4 eV/A. Rounding forces adds 0.03 meV/A rms, and rounding positions, at the 60 eV/A2 of a stiff
-Si-O bond, changes the force that belongs to them by 0.2 meV/A; the labels' own noise is 8 meV/A.
-Energies and cells are float64.
+"""How the deposit of first-principles frames under `reference/aimd` grows (what a set is: `jobs.deposited`).
 
 Atoms are stored Si first, then O, otherwise in the order of the source; the mean force of each frame,
 which is not zero on a finite grid, is subtracted. Both are recorded in `set.yml`.
@@ -20,36 +6,38 @@ which is not zero on a finite grid, is subtracted. Both are recorded in `set.yml
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.deposited import (
+    DEPOSIT,
+    FORMAT,
+    QUANTA,
+    DepositedSet,
+    list_sets,
+    listed_files,
+    pack,
+    read_set,
+    verify_set,
+)
 from jobs.errors import SuiteError
-from jobs.files import parse_yaml
-from jobs.frames import TYPE_MAP, Frame, density_g_cm3, read_extxyz
+from jobs.frames import TYPE_MAP, Frame, density_g_cm3
 from jobs.models import deposited_model
 from jobs.store import file_sha256
 
-DEPOSIT = Path(__file__).resolve().parent.parent / "reference" / "aimd"
-FORMAT = 1
 FRAMES_PER_PART = 500
 MAX_DEPOSIT_BYTES = 60_000_000
-QUANTA = {"positions": 1e-5, "velocities": 1e-6, "forces": 1e-4}  # A, A/fs, eV/A
 KINDS = ("trajectory", "singlepoints")
 USES = ("train", "judge")
 STARTS = ("bks", "nnp", "tersoff", "other")
@@ -67,351 +55,6 @@ _NOTHING: Mapping[str, Any] = {
     "provenance": [],
     "largest_net_force_eV_A": 0.0,
 }
-
-
-@dataclass(frozen=True)
-class Frames:
-    """F frames of N atoms of one run, atoms ordered Si first.
-
-    `types` (N,) indices into `TYPE_MAP`; `positions` (F, N, 3) A, unwrapped in a trajectory; `forces`
-    (F, N, 3) eV/A, zero mean; `velocities` (F, N, 3) A/fs or None; `energies_eV` (F,) totals of the
-    engine; `cells` (F, 3, 3) A, rows are vectors; `temperatures_K` (F,) targets; `first` is the index of
-    the first of these frames in its run.
-    """
-
-    types: NDArray[np.int8]
-    positions: NDArray[np.float64]
-    forces: NDArray[np.float64]
-    velocities: NDArray[np.float64] | None
-    energies_eV: NDArray[np.float64]
-    cells: NDArray[np.float64]
-    temperatures_K: NDArray[np.float64]
-    first: int = 0
-
-    def __len__(self) -> int:
-        return len(self.energies_eV)
-
-    def select(self, chosen: NDArray[Any] | slice) -> Frames:
-        """The frames that an index array, a mask or a slice picks."""
-        return Frames(
-            types=self.types,
-            positions=self.positions[chosen],
-            forces=self.forces[chosen],
-            velocities=None if self.velocities is None else self.velocities[chosen],
-            energies_eV=self.energies_eV[chosen],
-            cells=self.cells[chosen],
-            temperatures_K=self.temperatures_K[chosen],
-            first=self.first,
-        )
-
-
-@dataclass(frozen=True)
-class Run:
-    """One entry of `set.yml`: a source run, its files and their checksums.
-
-    `melt` names what the run descends from: two runs of one melt, in whatever set, are not independent.
-    The first `unequilibrated_frames` of a trajectory still remember the start. `decorrelated_frames` is
-    None where it was not assessed. `smallest_gap_eV` is between occupied and empty orbitals, over the
-    frames, where the engine told it of all: near zero, a label depends on how its SCF began.
-    """
-
-    id: str
-    melt: str
-    frames: int
-    temperatures_K: tuple[float, ...]
-    unequilibrated_frames: int
-    decorrelated_frames: int | None
-    autocorrelation_frames: float | None
-    parts: tuple[tuple[str, str], ...]  # (file relative to the set, sha256)
-    smallest_gap_eV: float | None = None
-
-
-@dataclass(frozen=True)
-class DepositedSet:
-    """A deposited set: where it is, what its `set.yml` says, and its runs."""
-
-    name: str
-    directory: Path
-    sha256: str
-    facts: Mapping[str, Any] = field(repr=False)
-    types: NDArray[np.int8] = field(repr=False)
-    runs: tuple[Run, ...] = field(repr=False)
-
-    @property
-    def kind(self) -> str:
-        """`trajectory` or `singlepoints`."""
-        return str(self.facts["kind"])
-
-    @property
-    def use(self) -> str:
-        """`train` or `judge`; what judges never trains."""
-        return str(self.facts["use"])
-
-    @property
-    def held_out(self) -> bool:
-        """Whether its frames may be held out of training, to measure errors: a sample of the liquid may."""
-        return bool(self.facts.get("held_out", True))
-
-    @property
-    def sampler(self) -> Mapping[str, str] | None:
-        """The deposited network that drew the configurations: `model` (its name) and `sha256`, or None."""
-        found: Mapping[str, str] | None = self.facts.get("sampler")
-        return found
-
-    @property
-    def level(self) -> tuple[str, ...]:
-        """Engine, functional and basis, and with CP2K the grid, which moves its energies by meV per atom."""
-        grid = (
-            str(self.facts["settings"][key])
-            for key in ("method", "cutoff_Ry")
-            if key in self.facts["settings"]
-        )
-        return (self.facts["engine"], self.facts["functional"], self.facts["basis"], *grid)
-
-    @property
-    def n_atoms(self) -> int:
-        """Atoms per frame."""
-        return len(self.types)
-
-    @property
-    def frames(self) -> int:
-        """Frames of all runs."""
-        return sum(run.frames for run in self.runs)
-
-    @property
-    def decorrelated_frames(self) -> int | None:
-        """Frames that count as independent; None where no run was assessed."""
-        assessed = [run.decorrelated_frames for run in self.runs if run.decorrelated_frames is not None]
-        return sum(assessed) if assessed else None
-
-    @property
-    def time_between_frames_fs(self) -> float | None:
-        """Time from one frame of a trajectory to the next; None for single points."""
-        if self.kind != "trajectory":
-            return None
-        return float(self.facts["timestep_fs"]) * int(self.facts["steps_between_frames"])
-
-    def run(self, run_id: str) -> Run:
-        """The run of this name.
-
-        Raises:
-            SuiteError: the set has no such run.
-        """
-        for run in self.runs:
-            if run.id == run_id:
-                return run
-        raise SuiteError(
-            f"{self.directory}: found no run {run_id}, expected one of {', '.join(r.id for r in self.runs)}"
-        )
-
-
-# Reading ------------------------------------------------------------------------------------------
-
-
-def read_set(name: str, *, root: Path = DEPOSIT) -> DepositedSet:
-    """What `set.yml` of a set says; reads no frame.
-
-    Raises:
-        SuiteError: no such set, or a `set.yml` that this code cannot read.
-    """
-    path = root / name / "set.yml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.parent.name for p in root.glob("[!.]*/set.yml"))) or "none"
-        raise SuiteError(f"{path}: found no such set, expected one of: {known}")
-    content = path.read_bytes()
-    facts = _parse_index(content)
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise SuiteError(
-            f"{path}: found no 'format: {FORMAT}', expected a set.yml written by `python -m jobs deposit`"
-        )
-    runs = tuple(
-        Run(
-            id=entry["id"],
-            melt=entry["melt"],
-            frames=entry["frames"],
-            temperatures_K=tuple(entry["temperatures_K"]),
-            unequilibrated_frames=entry["unequilibrated_frames"],
-            decorrelated_frames=entry["decorrelated_frames"],
-            autocorrelation_frames=entry["autocorrelation_frames"],
-            parts=tuple((part["file"], part["sha256"]) for part in entry["parts"]),
-            smallest_gap_eV=entry.get("smallest_gap_eV"),
-        )
-        for entry in facts["runs"]
-    )
-    types = np.repeat(np.arange(len(TYPE_MAP), dtype=np.int8), [facts["atoms"][s] for s in TYPE_MAP])
-    return DepositedSet(name, path.parent, hashlib.sha256(content).hexdigest(), facts, types, runs)
-
-
-@lru_cache(maxsize=64)
-def _parse_index(content: bytes) -> Any:
-    """The content of a set.yml; planning a campaign asks for the same ones dozens of times."""
-    return parse_yaml(content)
-
-
-def find_set(name: str, parameters: Mapping[str, Any]) -> DepositedSet:
-    """A set that a tier or a stage names: of the user's deposit if it has it, else of the project's.
-
-    Raises:
-        SuiteError: neither has it.
-    """
-    own = deposit_root(parameters)
-    if (own / name / "set.yml").is_file() or not (DEPOSIT / name / "set.yml").is_file():
-        return read_set(name, root=own)
-    return read_set(name)
-
-
-def deposit_root(parameters: Mapping[str, Any]) -> Path:
-    """Where a stage finds its deposited sets: a deposit of the user's (`deposit`), or the project's."""
-    return Path(parameters["deposit"]) if "deposit" in parameters else DEPOSIT
-
-
-def list_sets(*, root: Path = DEPOSIT) -> list[DepositedSet]:
-    """Every deposited set by name; reads `set.yml` files only."""
-    return [read_set(path.parent.name, root=root) for path in sorted(root.glob("[!.]*/set.yml"))]
-
-
-def verify_set(deposited: DepositedSet) -> None:
-    """Compare every file of a set with its checksum.
-
-    Raises:
-        SuiteError: a file is missing or its content is not what was deposited; the line names the file.
-    """
-    sums = deposited.directory / "SHA256SUMS"
-    if not sums.is_file():
-        raise SuiteError(f"{sums}: found no such file, expected the checksums of the set")
-    expected = {
-        name: digest for digest, name in (line.split(maxsplit=1) for line in sums.read_text().splitlines())
-    }
-    if set(expected) != {"set.yml", *_listed_files(deposited.facts)}:
-        raise SuiteError(f"{sums}: found other files than set.yml lists, expected the same ones")
-    for name, digest in expected.items():
-        _check_file(deposited.directory / name, digest)
-    for name, digest in _listed_files(deposited.facts).items():
-        if expected[name] != digest:
-            raise SuiteError(f"{sums}: found another sha256 of {name} than set.yml has, expected {digest}")
-
-
-def _listed_files(facts: Mapping[str, Any]) -> dict[str, str]:
-    files = {deck["file"]: deck["sha256"] for deck in facts["decks"]}
-    files.update({part["file"]: part["sha256"] for run in facts["runs"] for part in run["parts"]})
-    return files
-
-
-def _check_file(path: Path, expected: str) -> None:
-    if not path.is_file():
-        raise SuiteError(f"{path}: found no such file, expected sha256 {expected}")
-    found = file_sha256(path)
-    if found != expected:
-        raise SuiteError(
-            f"{path}: found sha256 {found}, expected {expected}: not the file that was deposited"
-        )
-
-
-def iter_run(deposited: DepositedSet, run_id: str) -> Iterator[Frames]:
-    """The frames of one run, at most 500 at a time, each file compared with its checksum first.
-
-    Raises:
-        SuiteError: no such run, or a file that is not the deposited one.
-    """
-    first = 0
-    for name, digest in deposited.run(run_id).parts:
-        path = deposited.directory / name
-        _check_file(path, digest)
-        with np.load(path, allow_pickle=False) as arrays:
-            yield Frames(
-                types=deposited.types,
-                positions=_unpack(arrays["positions"], "positions"),
-                forces=_unpack(arrays["forces"], "forces"),
-                velocities=_unpack(arrays["velocities"], "velocities") if "velocities" in arrays else None,
-                energies_eV=arrays["energies_eV"],
-                cells=arrays["cells"],
-                temperatures_K=arrays["temperatures_K"],
-                first=first,
-            )
-            first += len(arrays["energies_eV"])
-
-
-def iter_runs(deposited: DepositedSet) -> Iterator[tuple[Run, Frames]]:
-    """All frames of a set, run after run, at most 500 frames at a time (see `iter_run`)."""
-    for run in deposited.runs:
-        for frames in iter_run(deposited, run.id):
-            yield run, frames
-
-
-def read_run(deposited: DepositedSet, run_id: str, *, equilibrated: bool) -> Frames:
-    """One whole run; with `equilibrated`, without its unequilibrated first frames.
-
-    Raises:
-        SuiteError: no such run, a file that is not the deposited one, or no frame left.
-    """
-    parts = list(iter_run(deposited, run_id))
-    velocities = [part.velocities for part in parts if part.velocities is not None]
-    whole = Frames(
-        types=deposited.types,
-        positions=np.concatenate([part.positions for part in parts]),
-        forces=np.concatenate([part.forces for part in parts]),
-        velocities=np.concatenate(velocities) if len(velocities) == len(parts) else None,
-        energies_eV=np.concatenate([part.energies_eV for part in parts]),
-        cells=np.concatenate([part.cells for part in parts]),
-        temperatures_K=np.concatenate([part.temperatures_K for part in parts]),
-    )
-    skip = deposited.run(run_id).unequilibrated_frames if equilibrated else 0
-    if skip >= len(whole):
-        raise SuiteError(
-            f"{deposited.directory}: run {run_id}: found {len(whole)} frames, expected more than the {skip} "
-            "unequilibrated ones"
-        )
-    return whole.select(slice(skip, None))
-
-
-def summary(deposited: DepositedSet) -> dict[str, Any]:
-    """What `--list --json` prints of a set.
-
-    `density_g_cm3` lists every density that occurs, `equilibrated_frames` those of each trajectory.
-    """
-    facts = deposited.facts
-    return {
-        "name": deposited.name,
-        "engine": f"{facts['engine']} {facts['engine_version']}",
-        "functional": facts["functional"],
-        "atoms": deposited.n_atoms,
-        "frames": deposited.frames,
-        "decorrelated_frames": deposited.decorrelated_frames,
-        "temperatures_K": sorted({t for run in deposited.runs for t in run.temperatures_K}),
-        "density_g_cm3": facts["densities_g_cm3"],
-        "kind": deposited.kind,
-        "use": deposited.use,
-        "held_out": deposited.held_out,
-        "start": facts["start"],
-        "thermostat": facts["thermostat"],
-        "equilibrated_frames": [run.frames - run.unequilibrated_frames for run in deposited.runs]
-        if deposited.kind == "trajectory"
-        else None,
-        "sampler": deposited.sampler["model"] if deposited.sampler else None,
-        "timestep_fs": facts["timestep_fs"],
-        "runs": len(deposited.runs),
-        "melts": len({run.melt for run in deposited.runs}),
-        "licence": facts["licence"],
-        "sha256": deposited.sha256,
-    }
-
-
-def _pack(values: NDArray[np.float64], what: str) -> NDArray[np.uint8]:
-    """Fixed-point 32-bit integers as byte planes (4, F, N, 3), least significant first."""
-    steps = np.rint(values / QUANTA[what])
-    if np.abs(steps).max() > np.iinfo(np.int32).max:
-        raise SuiteError(
-            f"found {what} up to {np.abs(values).max():g}, expected less than {QUANTA[what] * 2**31:g}"
-        )
-    return np.ascontiguousarray(np.moveaxis(steps.astype("<i4")[..., None].view(np.uint8), -1, 0))
-
-
-def _unpack(planes: NDArray[np.uint8], what: str) -> NDArray[np.float64]:
-    steps = np.ascontiguousarray(np.moveaxis(planes, 0, -1)).view("<i4")[..., 0]
-    return steps * QUANTA[what]
-
-
-# Depositing ---------------------------------------------------------------------------------------
 
 
 def integrated_autocorrelation_time(series: NDArray[np.float64]) -> float:
@@ -582,14 +225,14 @@ class _Writer:
     def _write_part(self, run: _GrowingRun) -> None:
         frames, run.part_frames = run.part_frames, []
         arrays: dict[str, NDArray[Any]] = {
-            "positions": _pack(np.array([f.positions for f in frames]), "positions"),
-            "forces": _pack(np.array([f.forces for f in frames]), "forces"),
+            "positions": pack(np.array([f.positions for f in frames]), "positions"),
+            "forces": pack(np.array([f.forces for f in frames]), "forces"),
             "energies_eV": np.array([f.energy_eV for f in frames]),
             "cells": np.array([f.cell for f in frames]),
             "temperatures_K": np.array([f.temperature_K for f in frames]),
         }
         if frames[0].velocities is not None:
-            arrays["velocities"] = _pack(np.array([f.velocities for f in frames]), "velocities")
+            arrays["velocities"] = pack(np.array([f.velocities for f in frames]), "velocities")
         name = f"runs/{run.id}.{len(run.parts):03d}.npz"
         path = self.directory / name
         self.written.append(path)
@@ -658,7 +301,7 @@ def _write_index(directory: Path, facts: Mapping[str, Any]) -> None:
     import yaml
 
     text = yaml.safe_dump(dict(facts), sort_keys=False, allow_unicode=True, width=110)
-    sums = {"set.yml": hashlib.sha256(text.encode()).hexdigest(), **_listed_files(facts)}
+    sums = {"set.yml": hashlib.sha256(text.encode()).hexdigest(), **listed_files(facts)}
     contents = {
         "set.yml": text,
         "SHA256SUMS": "".join(f"{digest}  {name}\n" for name, digest in sums.items()),
@@ -803,7 +446,7 @@ def deposit(
             old = dict(before.facts) if before else dict(_NOTHING)
             if before and (other := sorted(writer.densities - set(old["densities_g_cm3"]))):
                 raise SuiteError(
-                    f"{source}: found {other[0]:g} g/cm3, expected {_span(old['densities_g_cm3'])} as in "
+                    f"{source}: found {other[0]:g} g/cm3, expected {span(old['densities_g_cm3'])} as in "
                     f"{name}: frames at another volume are a set of their own"
                 )
             kept_decks = list(old["decks"])
@@ -878,213 +521,6 @@ def check_cut(*, use: str, kind: str, unequilibrated_frames: int | None) -> None
         )
 
 
-# Command line -------------------------------------------------------------------------------------
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m jobs deposit`."""
-    parser.add_argument("path", type=Path, nargs="?", help="extended XYZ file of labelled frames")
-    parser.add_argument(
-        "--from-stage",
-        type=Path,
-        nargs="+",
-        metavar="STORE/aimd-ID",
-        help="instead of a file: finished aimd products, which say by themselves what made them; then only "
-        "--name and --use are needed (of a trajectory with refused steps, the longest stretch without one "
-        "is deposited)",
-    )
-    parser.add_argument("--list", action="store_true", help="list the deposited sets instead")
-    parser.add_argument(
-        "--verify", action="store_true", help="compare every deposited file with its checksum instead"
-    )
-    parser.add_argument("--json", action="store_true", help="with --list: as JSON")
-    parser.add_argument("--name", help="name of the set")
-    parser.add_argument("--append", action="store_true", help="add runs to the set of this name")
-    parser.add_argument("--kind", choices=KINDS)
-    parser.add_argument("--use", choices=USES, help="what judges never trains")
-    parser.add_argument("--start", choices=STARTS, help="what the configurations descend from")
-    parser.add_argument("--engine", help="for example CP2K")
-    parser.add_argument("--engine-version")
-    parser.add_argument("--functional", help="for example PBE")
-    parser.add_argument("--basis")
-    parser.add_argument("--setting", action="append", default=[], metavar="KEY=VALUE", help="may be repeated")
-    parser.add_argument("--thermostat", help="of a trajectory; none for NVE")
-    parser.add_argument(
-        "--sampler",
-        metavar="MODEL",
-        help="of single points to judge: the network under reference/models/ that drew every configuration; "
-        "they then make the reweighted reference",
-    )
-    parser.add_argument(
-        "--never-held-out",
-        action="store_true",
-        help="of frames to train that were chosen because a network failed there: no sample of the liquid, "
-        "so no error is measured on them",
-    )
-    parser.add_argument("--timestep-fs", type=float, help="of a trajectory")
-    parser.add_argument(
-        "--unequilibrated",
-        type=int,
-        default=None,
-        metavar="FRAMES",
-        help="first frames of each trajectory that still remember the start; needed where it judges "
-        "(default: 0; of a stepwise product, its relaxation)",
-    )
-    parser.add_argument("--licence", help="SPDX name, for example CC0-1.0")
-    parser.add_argument("--provenance", help="who computed what, from what")
-    parser.add_argument("--decks", type=Path, nargs="+", default=[], help="input files of the engine")
-    parser.add_argument(
-        "--root",
-        type=Path,
-        default=DEPOSIT,
-        metavar="DIR",
-        help="a deposit of your own (default: the project's)",
-    )
-
-
-_REQUIRED = (
-    "name",
-    "kind",
-    "use",
-    "start",
-    "engine",
-    "engine_version",
-    "functional",
-    "basis",
-    "licence",
-    "provenance",
-)
-
-
-def main(args: argparse.Namespace) -> int:
-    """Deposit a file, or list or verify the deposit.
-
-    Raises:
-        SuiteError: anything wrong, in one line; the deposit is as it was.
-    """
-    if args.list or args.verify:
-        if not args.root.is_dir():
-            raise SuiteError(f"{args.root}: found no such folder, expected a deposit")
-        sets = list_sets(root=args.root)
-        if args.verify:
-            for deposited in sets:
-                verify_set(deposited)
-        rows = [summary(deposited) for deposited in sets]
-        if args.json:
-            json.dump(rows, sys.stdout, indent=1)
-            print()
-        else:
-            _print_table(rows)
-            if args.verify:
-                print(f"{len(sets)} sets: every file as recorded")
-        return 0
-    if args.from_stage:
-        return _deposit_stages(args)
-    if args.path is None:
-        raise SuiteError(
-            "deposit: found no file, expected an extended XYZ file, --from-stage, --list or --verify"
-        )
-    missing = [f"--{option.replace('_', '-')}" for option in _REQUIRED if getattr(args, option) is None]
-    if missing:
-        raise SuiteError(f"deposit: found no {', '.join(missing)}, expected each of them")
-    settings = {}
-    for setting in args.setting:
-        key, equals, value = setting.partition("=")
-        if not (key and equals):
-            raise SuiteError(f"--setting: found {setting!r}, expected KEY=VALUE")
-        settings[key] = value
-    check_cut(use=args.use, kind=args.kind, unequilibrated_frames=args.unequilibrated)
-    deposited = deposit(
-        read_extxyz(args.path),
-        source=str(args.path),
-        settings=settings,
-        thermostat=args.thermostat,
-        timestep_fs=args.timestep_fs,
-        unequilibrated_frames=args.unequilibrated or 0,
-        decks=args.decks,
-        sampler=args.sampler,
-        held_out=not args.never_held_out,
-        append=args.append,
-        root=args.root,
-        **{option: getattr(args, option) for option in _REQUIRED},
-    )
-    _print_table([summary(deposited)])
-    return 0
-
-
-def _deposit_stages(args: argparse.Namespace) -> int:
-    """Deposit products of the aimd stage.
-
-    Raises:
-        SuiteError: an option that the products answer themselves, or anything wrong with them.
-    """
-    from jobs.deposit_stage import read_products
-
-    answered = (
-        "path",
-        "kind",
-        "engine",
-        "engine_version",
-        "functional",
-        "basis",
-        "thermostat",
-        "timestep_fs",
-    )
-    for option in (*answered, "setting", "decks"):
-        if getattr(args, option):
-            raise SuiteError(
-                f"deposit: found --{option.replace('_', '-')} with --from-stage, expected it without: "
-                "the product says it"
-            )
-    for option in ("name", "use"):
-        if getattr(args, option) is None:
-            raise SuiteError(f"deposit: found no --{option}, expected --name and --use with --from-stage")
-    products = read_products(args.from_stage)
-    skip = args.unequilibrated
-    if skip is None and products.unequilibrated_frames:
-        skip = products.unequilibrated_frames
-    check_cut(use=args.use, kind=products.kind, unequilibrated_frames=skip)
-    with tempfile.TemporaryDirectory() as folder:
-        deposited = deposit(
-            products.frames(),
-            source=", ".join(path.name for path in products.paths),
-            name=args.name,
-            kind=products.kind,
-            use=args.use,
-            engine=products.engine,
-            engine_version=products.engine_version,
-            functional=products.functional,
-            basis=products.basis,
-            settings=products.settings,
-            start=args.start or products.start,
-            thermostat=products.thermostat,
-            timestep_fs=products.timestep_fs,
-            unequilibrated_frames=skip or 0,
-            licence=args.licence or "CC0-1.0",
-            provenance=args.provenance or products.provenance,
-            decks=products.copy_decks(Path(folder)),
-            sampler=args.sampler,
-            held_out=not args.never_held_out,
-            append=args.append,
-            root=args.root,
-        )
-    if products.lacks:
-        print(products.lacks)
-    _print_table([summary(deposited)])
-    return 0
-
-
-def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    for row in rows:
-        temperatures, densities = row["temperatures_K"], row["density_g_cm3"]
-        step = "" if row["timestep_fs"] is None else f", {row['timestep_fs']:g} fs"
-        print(
-            f"{row['name']}: {row['kind']} to {row['use']}, {row['engine']} {row['functional']}, "
-            f"{row['frames']} frames of {row['atoms']} atoms ({row['decorrelated_frames']} decorrelated, "
-            f"{row['runs']} runs, {row['melts']} melts){step}, {_span(temperatures)} K, "
-            f"{_span(densities)} g/cm3, sha256 {row['sha256'][:12]}"
-        )
-
-
-def _span(values: Sequence[float]) -> str:
+def span(values: Sequence[float]) -> str:
+    """The lowest and the highest of sorted values, or the only one."""
     return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g}-{values[-1]:g}"

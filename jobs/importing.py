@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from jobs.deposit import DEPOSIT, KINDS, STARTS, USES, check_cut, deposit, list_sets
+from jobs.deposit import KINDS, STARTS, USES, check_cut, deposit
+from jobs.deposited import DEPOSIT, list_sets
 from jobs.errors import SuiteError
 from jobs.frames import TYPE_MAP, Frame
 from jobs.readers import Batch, Source

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from jobs.aimd import add_engine_options, print_plan
 from jobs.campaign import label_core_seconds
-from jobs.deposit import DEPOSIT, DepositedSet, iter_run, read_set
+from jobs.deposited import DEPOSIT, DepositedSet, iter_run, read_set
 from jobs.engines.first_principles import load_engine, named_settings
 from jobs.errors import SuiteError
 from jobs.files import write_json

@@ -313,7 +313,7 @@ def open_reference(set_name: str, run_id: str, *, root: Path | None = None) -> T
         SuiteError: no such run, a damaged file, single points instead of a trajectory, or a box that is
             tilted or changes.
     """
-    from jobs.deposit import DEPOSIT, read_run, read_set
+    from jobs.deposited import DEPOSIT, read_run, read_set
 
     deposited = read_set(set_name, root=root or DEPOSIT)
     if deposited.kind != "trajectory":

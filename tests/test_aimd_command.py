@@ -15,8 +15,8 @@ import yaml
 
 from jobs import aimd
 from jobs.cli import main
-from jobs.deposit import read_run, read_set
 from jobs.deposit_stage import longest_stretch, read_products
+from jobs.deposited import read_run, read_set
 from jobs.engines import cp2k
 from jobs.errors import EngineError, SuiteError
 from jobs.frames import read_extxyz

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from jobs.campaign import build_campaign
-from jobs.deposit import list_sets, read_set
+from jobs.deposited import list_sets, read_set
 from jobs.errors import SuiteError
 from jobs.graph import in_order
 from jobs.models import deposited_model

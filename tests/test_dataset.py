@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from jobs import deposit
+from jobs.deposited import DEPOSIT, iter_run, iter_runs, read_run, read_set
 from jobs.engines.process import executable, thread_environment
 from jobs.errors import SuiteError
 from jobs.stages import dataset
@@ -25,7 +26,7 @@ def parameters(**changes):
     sets = [
         {
             "name": name,
-            "sha256": deposit.read_set(name).sha256,
+            "sha256": read_set(name).sha256,
             "thin_frames": 5,
             "use_unequilibrated": False,
         }
@@ -65,7 +66,7 @@ def made(tmp_path_factory):
 @pytest.fixture
 def copied(tmp_path):
     """A copy of the deposit that a test may damage."""
-    shutil.copytree(deposit.DEPOSIT, tmp_path / "aimd")
+    shutil.copytree(DEPOSIT, tmp_path / "aimd")
     return tmp_path / "aimd"
 
 
@@ -126,9 +127,9 @@ def test_written_frames_are_the_deposited_ones(made):
     directory, facts = made
     seen = 0
     runs = {
-        (name, run.id): deposit.read_run(deposit.read_set(name), run.id, equilibrated=False)
+        (name, run.id): read_run(read_set(name), run.id, equilibrated=False)
         for name in SETS
-        for run in deposit.read_set(name).runs
+        for run in read_set(name).runs
     }
     for system in [*facts["train_systems"], *chain.from_iterable(facts["test_systems"].values())]:
         path = directory / system
@@ -315,7 +316,7 @@ def change_set(root, name, **changes):
     path = root / name / "set.yml"
     facts = {**yaml.safe_load(path.read_text()), **changes}
     deposit._write_index(root / name, facts)
-    return deposit.read_set(name, root=root).sha256
+    return read_set(name, root=root).sha256
 
 
 def with_sha(options, sha):
@@ -371,7 +372,7 @@ def test_damaged_run_file_is_refused_by_name(tmp_path, copied):
 
 def test_outliers_are_refused_with_a_count(tmp_path, copied, monkeypatch):
     """Frames that a code gave in good faith but that no potential should learn."""
-    original = deposit.iter_run
+    original = iter_run
 
     def spoiled(deposited, run_id):
         for part in original(deposited, run_id):
@@ -381,7 +382,7 @@ def test_outliers_are_refused_with_a_count(tmp_path, copied, monkeypatch):
                 part.forces[2, 0, 0] = np.nan
             yield part
 
-    monkeypatch.setattr(deposit, "iter_run", spoiled)
+    monkeypatch.setattr("jobs.deposited.iter_run", spoiled)
     facts = make(tmp_path / "d")
     assert facts["refused"] == {"force above 60 eV/A": 1, "atoms closer than 0.8 A": 1, "not finite": 1}
     assert facts["frames"] == {**facts["frames"], "refused": 3}
@@ -392,7 +393,7 @@ def test_outliers_are_refused_with_a_count(tmp_path, copied, monkeypatch):
 
 def test_thresholds_refuse_no_real_frame():
     for name in SETS:
-        for _, part in deposit.iter_runs(deposit.read_set(name)):
+        for _, part in iter_runs(read_set(name)):
             strongest = np.linalg.norm(part.forces, axis=2).max()
             assert strongest < 0.6 * dataset.MAX_FORCE_EV_ANGSTROM
 
@@ -405,9 +406,9 @@ def test_first_principles_products_of_the_campaign_train_too(tmp_path, monkeypat
     monkeypatch.setattr(deposit, "MAX_DEPOSIT_BYTES", 1000)
     product = tmp_path / "aimd"
     product.mkdir()
-    deposited = deposit.read_set("pbe-96-bks-singlepoints")
+    deposited = read_set("pbe-96-bks-singlepoints")
     lines = []
-    for run, part in deposit.iter_runs(deposited):
+    for run, part in iter_runs(deposited):
         for k in range(len(part)):
             cell = " ".join(f"{value:.10g}" for value in part.cells[k].ravel())
             replica = run.melt.split("-")[1]

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs import deposit
+from jobs import deposit, deposit_command
+from jobs.deposited import DEPOSIT, iter_run, iter_runs, list_sets, read_run, read_set, summary, verify_set
 from jobs.errors import SuiteError
 from jobs.frames import Frame, read_extxyz
 from jobs.structures import MASSES_AMU, perpendicular_widths
@@ -40,7 +41,7 @@ SINGLE = {
 def real_frames(count, *, name="pbe-96-aimd-3000K", replica="4"):
     """Deposited frames as a reader gives them."""
     out = []
-    for _, part in deposit.iter_runs(deposit.read_set(name)):
+    for _, part in iter_runs(read_set(name)):
         for k in range(len(part)):
             out.append(
                 Frame(
@@ -96,10 +97,10 @@ def nothing_left(root):
 
 @pytest.mark.parametrize("name", SETS)
 def test_deposited_set_is_whole_and_physical(name):
-    deposited = deposit.read_set(name)
-    deposit.verify_set(deposited)
+    deposited = read_set(name)
+    verify_set(deposited)
     total = 0
-    for run, part in deposit.iter_runs(deposited):
+    for run, part in iter_runs(deposited):
         total += len(part)
         assert part.types.tolist() == [0] * 32 + [1] * 64
         assert np.abs(part.forces.mean(axis=1)).max() < 1e-4
@@ -110,24 +111,24 @@ def test_deposited_set_is_whole_and_physical(name):
 
 
 def test_trajectory_positions_move_by_their_velocities_and_have_the_temperature():
-    deposited = deposit.read_set("pbe-96-aimd-3000K")
-    whole = deposit.read_run(deposited, "bks-4-3000K", equilibrated=False)
+    deposited = read_set("pbe-96-aimd-3000K")
+    whole = read_run(deposited, "bks-4-3000K", equilibrated=False)
     assert len(whole) == 195
     moved = (whole.positions[2:] - whole.positions[:-2]) / (2 * deposited.time_between_frames_fs)
     # central differences at 2 fs of a 30 fs vibration lag by about (2 pi 2 / 30)^2 / 6 = 3 %
     assert np.abs(moved - whole.velocities[1:-1]).max() < 0.06 * np.abs(whole.velocities).max()
     kinetic = (np.asarray(MASSES_AMU)[whole.types][:, None] * whole.velocities**2).sum(axis=(1, 2))
     temperature = kinetic * 103.642697 / (3 * 95 * 8.617333e-5)  # amu A2/fs2 -> eV
-    settled = deposit.read_run(deposited, "bks-4-3000K", equilibrated=True)
+    settled = read_run(deposited, "bks-4-3000K", equilibrated=True)
     assert len(settled) == 135
     assert temperature[20:30].mean() < 2700 < temperature[60:].mean() < 3300
 
 
 def test_deposit_is_small_and_names_its_licence():
-    files = [p for p in deposit.DEPOSIT.rglob("*") if p.is_file()]
+    files = [p for p in DEPOSIT.rglob("*") if p.is_file()]
     assert sum(p.stat().st_size for p in files) < deposit.MAX_DEPOSIT_BYTES
-    assert all(row["licence"] == "CC0-1.0" for row in map(deposit.summary, deposit.list_sets()))
-    trajectory = deposit.read_set("pbe-96-aimd-3000K").directory / "runs"
+    assert all(row["licence"] == "CC0-1.0" for row in map(summary, list_sets()))
+    trajectory = read_set("pbe-96-aimd-3000K").directory / "runs"
     per_atom_frame = sum(p.stat().st_size for p in trajectory.iterdir()) / 195 / 96
     assert per_atom_frame * 10_000 * 216 < deposit.MAX_DEPOSIT_BYTES
 
@@ -152,7 +153,7 @@ def test_round_trip_error_is_far_below_the_force_noise(tmp_path):
         for f in original
     ]
     deposited = deposit_file(write_extxyz(tmp_path / "f.xyz", noisy), tmp_path / "root")
-    back = deposit.read_run(deposited, "bks-4-3000K", equilibrated=False)
+    back = read_run(deposited, "bks-4-3000K", equilibrated=False)
     force_noise = 8e-3
     force_error = back.forces - np.array([f.forces for f in noisy])
     assert np.sqrt(np.mean(force_error**2)) < force_noise / 200
@@ -182,7 +183,7 @@ def test_atoms_are_sorted_and_net_force_is_subtracted(tmp_path):
         for f in frames
     ]
     deposited = deposit_file(write_extxyz(tmp_path / "f.xyz", mixed), tmp_path / "root")
-    back = deposit.read_run(deposited, "bks-4-3000K", equilibrated=False)
+    back = read_run(deposited, "bks-4-3000K", equilibrated=False)
     assert (np.diff(back.types) >= 0).all()
     stable = order[np.argsort(frames[0].types[order], kind="stable")]
     np.testing.assert_allclose(back.positions, [f.positions[stable] for f in frames], atol=1e-5)
@@ -196,7 +197,7 @@ def test_wrapped_trajectory_is_unwrapped(tmp_path):
     wrapped = [Frame(**{**f.__dict__, "positions": np.mod(f.positions, f.cell[0, 0])}) for f in frames]
     assert any(np.abs(w.positions - f.positions).max() > 5 for w, f in zip(wrapped, frames, strict=True))
     deposited = deposit_file(write_extxyz(tmp_path / "f.xyz", wrapped), tmp_path / "root")
-    back = deposit.read_run(deposited, "bks-4-3000K", equilibrated=False)
+    back = read_run(deposited, "bks-4-3000K", equilibrated=False)
     given = np.array([f.positions for f in frames])
     np.testing.assert_allclose(back.positions - back.positions[0], given - given[0], atol=3e-5)
 
@@ -281,7 +282,7 @@ def test_a_melt_that_judges_does_not_train(tmp_path):
     deposit_file(path, root, use="judge")
     with pytest.raises(SuiteError, match=r"t: found melt bks-4 to judge, expected it not to train as well"):
         deposit_file(path, root, name="other", use="train")
-    assert [s.name for s in deposit.list_sets(root=root)] == ["t"]
+    assert [s.name for s in list_sets(root=root)] == ["t"]
 
 
 def test_another_volume_is_a_set_of_its_own(tmp_path):
@@ -294,7 +295,7 @@ def test_another_volume_is_a_set_of_its_own(tmp_path):
     path = write_extxyz(tmp_path / "g.xyz", wide)
     with pytest.raises(SuiteError, match=r"found 2\.135 g/cm3, expected 2\.2 as in t"):
         deposit_file(path, root, append=True)
-    assert deposit.read_set("t", root=root).frames == 3
+    assert read_set("t", root=root).frames == 3
     assert deposit_file(path, root, name="wide").frames == 3
 
 
@@ -343,7 +344,7 @@ def test_set_grows_run_after_run(tmp_path):
     assert [run.id for run in two.runs] == ["bks-4-3000K", "bks-9-3000K"]
     assert two.frames == one.frames + 4
     assert two.sha256 != one.sha256
-    deposit.verify_set(two)
+    verify_set(two)
     before = {p: p.stat().st_size for p in root.rglob("*")}
     with pytest.raises(SuiteError, match="found run bks-9-3000K, expected a run that the set does not have"):
         deposit_file(second, root, append=True)
@@ -353,14 +354,14 @@ def test_set_grows_run_after_run(tmp_path):
     with pytest.raises(SuiteError, match="truncated"):
         deposit_file(broken, root, append=True)
     assert before == {p: p.stat().st_size for p in root.rglob("*")}
-    deposit.verify_set(deposit.read_set("t", root=root))
+    verify_set(read_set("t", root=root))
 
 
 def test_what_a_killed_deposit_left_is_not_a_set(tmp_path):
     root = tmp_path / "root"
     (root / ".t.part" / "runs").mkdir(parents=True)
     (root / ".t.part" / "set.yml").write_text("format: 1\n")
-    assert deposit.list_sets(root=root) == []
+    assert list_sets(root=root) == []
     deposit_file(write_extxyz(tmp_path / "1.xyz", real_frames(3)), root)
     assert [p.name for p in root.iterdir()] == ["t"]
 
@@ -371,23 +372,23 @@ def test_one_changed_byte_is_found_and_named(tmp_path, victim):
     deck.write_text("&GLOBAL\n")
     path = write_extxyz(tmp_path / "f.xyz", real_frames(3))
     deposited = deposit_file(path, tmp_path / "root", decks=[deck])
-    deposit.verify_set(deposited)
+    verify_set(deposited)
     file = deposited.directory / victim
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     with pytest.raises(SuiteError, match=victim):
-        deposit.verify_set(deposited)
+        verify_set(deposited)
     if victim.startswith("runs"):
         with pytest.raises(SuiteError, match="not the file that was deposited"):
-            next(deposit.iter_runs(deposited))
+            next(iter_runs(deposited))
 
 
 def test_missing_file_is_found_and_named(tmp_path):
     deposited = deposit_file(write_extxyz(tmp_path / "f.xyz", real_frames(3)), tmp_path / "root")
     (deposited.directory / "runs/bks-4-3000K.000.npz").unlink()
     with pytest.raises(SuiteError, match=r"bks-4-3000K.000.npz: found no such file"):
-        deposit.verify_set(deposited)
+        verify_set(deposited)
 
 
 # Size -----------------------------------------------------------------------------------------------
@@ -409,7 +410,7 @@ def test_reading_and_writing_hold_one_part_at_a_time(tmp_path, monkeypatch):
         deposited = deposit.deposit(stream(count), root=root, **options)
         writing = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
-        frames = sum(len(part) for _, part in deposit.iter_runs(deposited))
+        frames = sum(len(part) for _, part in iter_runs(deposited))
         reading = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert frames == count
@@ -425,16 +426,16 @@ def test_listing_reads_no_frames(tmp_path):
     deposited = deposit_file(write_extxyz(tmp_path / "f.xyz", real_frames(3)), tmp_path / "root")
     for part in (deposited.directory / "runs").iterdir():
         part.unlink()
-    assert [s.frames for s in deposit.list_sets(root=tmp_path / "root")] == [3]
+    assert [s.frames for s in list_sets(root=tmp_path / "root")] == [3]
 
 
 def test_parts_of_one_run_join(tmp_path, monkeypatch):
     monkeypatch.setattr(deposit, "FRAMES_PER_PART", 4)
     frames = real_frames(10)
     deposited = deposit_file(write_extxyz(tmp_path / "f.xyz", frames), tmp_path / "root")
-    parts = list(deposit.iter_run(deposited, "bks-4-3000K"))
+    parts = list(iter_run(deposited, "bks-4-3000K"))
     assert [(part.first, len(part)) for part in parts] == [(0, 4), (4, 4), (8, 2)]
-    whole = deposit.read_run(deposited, "bks-4-3000K", equilibrated=True)
+    whole = read_run(deposited, "bks-4-3000K", equilibrated=True)
     np.testing.assert_allclose(whole.positions, [f.positions for f in frames[1:]], atol=1e-5)
 
 
@@ -454,9 +455,9 @@ def test_autocorrelation_time_of_a_known_process():
 
 
 def test_decorrelated_frames_are_counted_by_melt_or_by_time():
-    single = deposit.read_set("pbe-96-bks-singlepoints")
+    single = read_set("pbe-96-bks-singlepoints")
     assert single.decorrelated_frames == len(single.runs) == 7
-    trajectory = deposit.read_set("pbe-96-aimd-3000K")
+    trajectory = read_set("pbe-96-aimd-3000K")
     run = trajectory.runs[0]
     assert (run.decorrelated_frames - 1) * 3 * run.autocorrelation_frames <= 135
 
@@ -466,8 +467,8 @@ def test_decorrelated_frames_are_counted_by_melt_or_by_time():
 
 def run_command(*arguments):
     parser = argparse.ArgumentParser()
-    deposit.add_arguments(parser)
-    return deposit.main(parser.parse_args([os.fspath(a) for a in arguments]))
+    deposit_command.add_arguments(parser)
+    return deposit_command.main(parser.parse_args([os.fspath(a) for a in arguments]))
 
 
 def test_command_deposits_and_lists(tmp_path, capsys):
@@ -507,7 +508,7 @@ def test_command_deposits_and_lists(tmp_path, capsys):
         run_command(*others)
     others[others.index("judge")] = "train"
     assert run_command(*others) == 0
-    assert not deposit.read_set("y", root=root).held_out
+    assert not read_set("y", root=root).held_out
     with pytest.raises(SuiteError, match="found held_out False, expected None to append"):
         run_command(*others[:-1], "--append")
 

@@ -19,8 +19,9 @@ import ase.io
 import numpy as np
 import pytest
 
-from jobs import cli, deposit, importing
+from jobs import cli, importing
 from jobs.campaign import build_campaign
+from jobs.deposited import QUANTA, read_run, read_set, verify_set
 from jobs.engines import cp2k
 from jobs.errors import SuiteError
 from jobs.readers import Batch, Source
@@ -41,9 +42,7 @@ needs_pwx = [
 
 
 def vasp_run(first: int = 0, **changes: object) -> VaspRun:
-    real = deposit.read_run(deposit.read_set(SET), RUN, equilibrated=False).select(
-        slice(first, first + FRAMES)
-    )
+    real = read_run(read_set(SET), RUN, equilibrated=False).select(slice(first, first + FRAMES))
     inside = np.array(
         [x - np.floor(x @ np.linalg.inv(c)) @ c for x, c in zip(real.positions, real.cells, strict=True)]
     )
@@ -646,14 +645,14 @@ def test_imported_deposited_and_read_back(outcars, tmp_path, capsys):
     code, out, _ = said(capsys, *outcars, *options)
     assert code == 0
     assert f"deposited {3 * FRAMES} frames of 96 atoms, 3 melts, to train" in out
-    found = deposit.read_set("mine", root=root)
-    deposit.verify_set(found)
+    found = read_set("mine", root=root)
+    verify_set(found)
     assert (found.kind, found.facts["engine"], found.facts["functional"]) == ("singlepoints", "VASP", "PBE")
     assert found.facts["engine_version"] == "5.4.4"
     for path, run in zip(outcars, found.runs, strict=True):
-        back = deposit.read_run(found, run.id, equilibrated=False)
+        back = read_run(found, run.id, equilibrated=False)
         _, batch = read(path)
-        q = deposit.QUANTA
+        q = QUANTA
         np.testing.assert_allclose(back.positions, batch.positions, atol=0.51 * q["positions"])
         mean = batch.forces.mean(axis=1, keepdims=True)
         np.testing.assert_allclose(back.forces, batch.forces - mean, atol=0.51 * q["forces"])
@@ -671,7 +670,7 @@ def test_identity_is_of_the_content_and_not_of_the_path(outcars, tmp_path, capsy
     for number, paths in enumerate((outcars, [other / p.parent.name / p.name for p in outcars])):
         root = tmp_path / f"root-{number}"
         said(capsys, *paths, "--deposit", "mine", "--use", "train", "--root", root)
-        sums.append(deposit.read_set("mine", root=root).sha256)
+        sums.append(read_set("mine", root=root).sha256)
     assert sums[0] == sums[1]
 
 
@@ -715,7 +714,7 @@ def test_trajectories_that_judge(outcars, tmp_path, capsys):
     code, out, _ = said(capsys, *outcars[1:], "--deposit", "ref", *judge, "--start", "nnp")
     assert code == 0
     assert "to judge" in out
-    found = deposit.read_set("ref", root=root)
+    found = read_set("ref", root=root)
     assert (found.kind, found.time_between_frames_fs, found.facts["thermostat"]) == (
         "trajectory",
         2.0,
@@ -766,19 +765,19 @@ def test_stretches_melts_and_every(outcars, tmp_path, capsys):
     root = tmp_path / "imported"
     base = ("--use", "train", "--root", root)
     said(capsys, *outcars, "--deposit", "one", "--one-melt", *base)
-    assert len({run.melt for run in deposit.read_set("one", root=root).runs}) == 1
+    assert len({run.melt for run in read_set("one", root=root).runs}) == 1
     _, out, _ = said(capsys, outcars[0], "--deposit", "two", "--every", "2", "--stretch", "2", *base)
-    found = deposit.read_set("two", root=root)
+    found = read_set("two", root=root)
     assert [run.frames for run in found.runs] == [2, 1]
     assert "deposited 3 frames of 96 atoms, 2 melts" in out
     said(capsys, outcars[1], "--deposit", "two", "--every", "2", "--stretch", "2", "--append", *base)
-    assert deposit.read_set("two", root=root).frames == 6
+    assert read_set("two", root=root).frames == 6
     _, out, _ = said(capsys, outcars[2], "--deposit", "three", *base)
     assert "training needs at least 2 melts" in out
 
 
 def test_beyond_the_projects_own_limit(outcars, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(deposit, "MAX_DEPOSIT_BYTES", 1000)
+    monkeypatch.setattr("jobs.deposit.MAX_DEPOSIT_BYTES", 1000)
     code, *_ = said(
         capsys, outcars[0], "--deposit", "mine", "--use", "train", "--root", tmp_path / "imported"
     )

@@ -205,7 +205,7 @@ def test_what_cannot_be_observed_is_one_line(tmp_path, product, changes, message
 
 
 def test_the_deposited_aimd_run(tmp_path):
-    from jobs.deposit import list_sets
+    from jobs.deposited import list_sets
     from jobs.observables.peaks import highest_peak
 
     runs = [(s, r) for s in list_sets() if s.kind == "trajectory" and s.n_atoms == 96 for r in s.runs]

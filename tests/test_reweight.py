@@ -9,6 +9,7 @@ from synthetic_evidence import replicas
 
 from jobs import campaign as campaigns
 from jobs import deposit
+from jobs.deposited import list_sets, read_run, read_set, summary
 from jobs.engines.deepmd import Frames
 from jobs.engines.lammps import read_potential
 from jobs.errors import SuiteError
@@ -199,7 +200,7 @@ SINGLE = {
 
 def configurations():
     """Deposited 96-atom configurations at 2.20 g/cm3 and 3000 K with their PBE energies."""
-    chosen = deposit.read_run(deposit.read_set("pbe-96-aimd-3000K"), "bks-4-3000K", equilibrated=True)
+    chosen = read_run(read_set("pbe-96-aimd-3000K"), "bks-4-3000K", equilibrated=True)
     return chosen.select(slice(None, None, 12))
 
 
@@ -316,7 +317,7 @@ def test_another_sampler_and_other_sets_are_refused(tmp_path):
     with pytest.raises(SuiteError, match=r"model\.pb: found sha256 .* expected the sampler of drawn"):
         reweight.run(Workspace(given, 0, {"potential": tmp_path}, tmp_path / "work"), root=tmp_path / "d")
     name = "pbe-96-bks-singlepoints"
-    given["reference"] = {"set": name, "sha256": deposit.read_set(name).sha256}
+    given["reference"] = {"set": name, "sha256": read_set(name).sha256}
     with pytest.raises(SuiteError, match="expected single points to judge, with their sampler"):
         reweight.run(Workspace(given, 0, {"potential": tmp_path}, tmp_path / "work"))
 
@@ -328,7 +329,7 @@ def test_the_sampler_is_recorded_and_cannot_change(tmp_path):
     frames = frames_with(configurations().energies_eV)
     deposited = deposit.deposit(frames[:3], source="t", name="drawn", root=tmp_path, **SINGLE)
     assert deposited.sampler == {"model": "deepmd-96", "sha256": deposited_model("deepmd-96")[1]["sha256"]}
-    assert deposit.summary(deposited)["sampler"] == "deepmd-96"
+    assert summary(deposited)["sampler"] == "deepmd-96"
     more = {**SINGLE, "append": True, "root": tmp_path, "name": "drawn", "source": "t"}
     for wrong in ("deepmd-216", None):
         with pytest.raises(SuiteError, match=r"found sampler .* expected .* to append"):
@@ -345,8 +346,8 @@ def test_the_plan_has_the_stage_when_such_a_set_is_deposited(tmp_path, monkeypat
     deposit.deposit(
         frames_with(configurations().energies_eV), source="t", name="drawn", root=tmp_path, **SINGLE
     )
-    sets = deposit.list_sets() + deposit.list_sets(root=tmp_path)
-    monkeypatch.setattr("jobs.deposit.list_sets", lambda: sets)
+    sets = list_sets() + list_sets(root=tmp_path)
+    monkeypatch.setattr("jobs.deposited.list_sets", lambda: sets)
     planned = campaigns.build_campaign("smoke")
     (stage,) = planned.labels["reference-reweighted"]
     assert stage.kind == "reweight"

@@ -12,7 +12,7 @@ import pytest
 
 from jobs import dispatch
 from jobs.campaign import build_campaign
-from jobs.deposit import read_set
+from jobs.deposited import read_set
 from jobs.errors import SuiteError
 from jobs.graph import in_order, plan, urgency
 from jobs.stage import Stage

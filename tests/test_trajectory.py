@@ -221,7 +221,7 @@ def test_wrapped_arrays_are_unwrapped():
 
 
 def test_the_deposited_trajectory_is_continuous_and_moves_with_its_velocities():
-    from jobs.deposit import list_sets
+    from jobs.deposited import list_sets
 
     names = [found.name for found in list_sets() if found.kind == "trajectory"]
     if not names:
@@ -235,7 +235,7 @@ def test_the_deposited_trajectory_is_continuous_and_moves_with_its_velocities():
 
 
 def test_single_points_are_no_trajectory():
-    from jobs.deposit import list_sets
+    from jobs.deposited import list_sets
 
     points = [found for found in list_sets() if found.kind == "singlepoints"]
     if not points:

@@ -8,7 +8,7 @@ out (`jobs.deposit`) train, all of them; the share is of the others.
 
 Parameters:
     sets: list of {"name", "sha256", "thin_frames", "use_unequilibrated"}. `sha256` is the deposited
-        set's (`jobs.deposit.read_set(name).sha256`). `thin_frames` n keeps every n-th frame of a
+        set's (`jobs.deposited.read_set(name).sha256`). `thin_frames` n keeps every n-th frame of a
         trajectory (1 keeps all): consecutive frames at 2 fs are nearly one frame, and the deposited
         3000 K trajectory's forces lose their memory within 10 fs, so 5 there. `use_unequilibrated`
         also takes the frames that still remember the start, as the paper did.
@@ -46,7 +46,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.deposit import DepositedSet, Frames, deposit, find_set, iter_runs, verify_set
+from jobs.deposit import deposit
+from jobs.deposited import DepositedSet, Frames, find_set, iter_runs, verify_set
 from jobs.engines.first_principles import load_engine
 from jobs.errors import SuiteError
 from jobs.files import write_json

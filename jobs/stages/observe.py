@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.deposit import deposit_root
+from jobs.deposited import deposit_root
 from jobs.errors import SuiteError
 from jobs.files import write_json
 from jobs.observables import angles, coordination, correlation, msd, neutron, rdf, structure_factor, vdos

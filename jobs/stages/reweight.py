@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.deposit import DepositedSet, iter_runs, read_set
+from jobs.deposited import DepositedSet, iter_runs, read_set
 from jobs.engines.deepmd import Frames
 from jobs.engines.lammps import read_potential
 from jobs.errors import SuiteError
