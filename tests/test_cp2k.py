@@ -281,6 +281,12 @@ def test_deck_says_what_was_asked():
     assert "THERMOSTAT" not in cp2k.write_deck(settings(), MOLECULE, dynamics=NVE)
 
 
+@pytest.mark.parametrize(("guess_file", "hartree"), [(None, "0.05"), ("near.wfn", "0.2")])
+def test_the_preconditioner_is_told_how_far_the_first_guess_is(guess_file, hartree):
+    deck = cp2k.write_deck(settings(), MOLECULE, dynamics=None, guess_file=guess_file)
+    assert f"ENERGY_GAP {hartree}\n" in deck
+
+
 def test_named_settings_are_in_cp2ks_library():
     """A basis of this name for both elements is among those of CP2K's file, where that is installed."""
     library = Path("/usr/share/cp2k/BASIS_MOLOPT")

@@ -34,7 +34,7 @@ from jobs.files import finite, write_json
 from jobs.frames import TYPE_MAP, UNCONVERGED, VELOCITIES, density_g_cm3, format_extxyz
 from jobs.workspace import Workspace
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 
 MODES = ("labels", "stepwise", "short")
 # The network of a viscous liquid outlives the 20 ps between two starts drawn from one trajectory (Sec. II A):
