@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import Any
 
 from jobs.cli import STARTS
+from jobs.engines.dynamics import check_segments
 from jobs.engines.first_principles import ENGINES, load_engine
 from jobs.engines.precision import PRECISIONS
 from jobs.errors import SuiteError
@@ -156,7 +156,7 @@ def read_tier(tier: str) -> dict[str, Any]:
         raise SuiteError(f"tier {tier}: not found, expected one of {known}, or the path of a tier file")
     content = read_keys(path, _TIER)
     for label, run in content["runs"].items():
-        _check_schedule(f"{path}: runs.{label}.schedule", run)
+        _check_schedule(f"{path}: runs.{label}", run)
     if "aimd" in content:
         _check_aimd(path, content)
     if "deposit" in content:
@@ -169,15 +169,15 @@ def read_tier(tier: str) -> dict[str, Any]:
 
 
 def _check_schedule(where: str, run: dict[str, Any]) -> None:
-    """Segments must end on a step that is written: said here, before what the run starts from is made."""
-    dump_every, thermo_every = run.get("dump_every", DUMP_EVERY), run.get("thermo_every", THERMO_EVERY)
-    every = math.lcm(dump_every, thermo_every)
-    for _, steps in run.get("schedule", ()):
-        if steps % every:
-            raise SuiteError(
-                f"{where}: found a segment of {steps} steps, expected a multiple of {every} "
-                f"(dump_every {dump_every}, thermo_every {thermo_every})"
-            )
+    """As a run would find it, but before what the run starts from is made."""
+    try:
+        check_segments(
+            [steps for _, steps in run.get("schedule", ())],
+            dump_every=run.get("dump_every", DUMP_EVERY),
+            thermo_every=run.get("thermo_every", THERMO_EVERY),
+        )
+    except SuiteError as error:
+        raise SuiteError(f"{where}.{error}") from None
 
 
 def _check_aimd(path: Path, content: dict[str, Any]) -> None:

@@ -74,7 +74,7 @@ def test_every_tier_that_comes_with_the_suite_can_be_read(path):
         ("runs/start-96/timestep_fs", GONE, "runs.start-96: found no timestep_fs, expected schedule,"),
         ("runs/start-96/schedule", [3000], "runs.start-96.schedule: found [3000], expected a list of"),
         ("runs/start-96/schedule", GONE, "runs.start-96: found none of again, quench, schedule, expe"),
-        ("runs/start-96/schedule", [[3000, 15]], "a segment of 15 steps, expected a multiple of"),
+        ("runs/start-96/schedule", [[3000, 15]], "found a segment of 15 steps, expected a positive "),
         ("runs/start-96/dump_every", 0, "runs.start-96.dump_every: found 0, expected a positive integer"),
         ("runs/start-96/ensemble", "npt", "runs.start-96.ensemble: found 'npt', expected one of nvt, nve"),
         ("runs/start-96/thermostat", "foo", "runs.start-96.thermostat: found 'foo', expected one of"),

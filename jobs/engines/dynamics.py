@@ -58,6 +58,21 @@ class Segment:
     dumped: bool
 
 
+def check_segments(steps: Sequence[int], *, dump_every: int, thermo_every: int) -> None:
+    """Segments must end on a step that is written.
+
+    Raises:
+        SuiteError: one does not.
+    """
+    every = math.lcm(dump_every, thermo_every)
+    for count in steps:
+        if count <= 0 or count % every:
+            raise SuiteError(
+                f"schedule: found a segment of {count} steps, expected a positive multiple of {every} "
+                f"(dump_every {dump_every}, thermo_every {thermo_every})"
+            )
+
+
 @dataclass(frozen=True)
 class Protocol:
     """What one run does after its start: segments and how often it writes.
@@ -72,13 +87,11 @@ class Protocol:
     coordination_cutoff_angstrom: float | None = None
 
     def __post_init__(self) -> None:
-        every = math.lcm(self.dump_every, self.thermo_every)
-        for segment in self.segments:
-            if segment.steps <= 0 or segment.steps % every:
-                raise SuiteError(
-                    f"schedule: found a segment of {segment.steps} steps, expected a positive "
-                    f"multiple of {every} (dump_every {self.dump_every}, thermo_every {self.thermo_every})"
-                )
+        check_segments(
+            [segment.steps for segment in self.segments],
+            dump_every=self.dump_every,
+            thermo_every=self.thermo_every,
+        )
 
     @property
     def total_steps(self) -> int:
