@@ -98,17 +98,15 @@ def test_nothing_decided_is_exit_code_7(folder):
 
 
 def test_failed_stage_is_an_error_with_its_reason_and_exit_code_6(tmp_path):
-    tier = tmp_path / "broken.yml"
-    tier.write_text(
-        TINY.read_text().replace("name: tiny", "name: broken").replace("[3000, 3000]]", "[3000, 7]]")
-    )
+    potential = tmp_path / "broken.lmp"
+    potential.write_text("pair_style nonsense\n")
     result = run_suite(
-        *("--tier", tier, "--store", tmp_path / "store", "--results", tmp_path / "results"),
-        *("-k", "fused-atoms and liquid-96-bks"),
-        selection="suite/test_preconditions.py",
+        *("--tier", TINY, "--store", tmp_path / "store", "--results", tmp_path / "results"),
+        *("--potential", potential, "-k", "rdf_96_216 and Si-Si and same"),
+        selection="suite/test_fig1_rdf.py",
     )
-    assert result.returncode == 6
-    assert "found a segment of 7 steps" in result.stdout
+    assert result.returncode == 6, result.stdout[-2000:]
+    assert "Unrecognized pair style 'nonsense'" in result.stdout
 
 
 def test_a_run_that_stopped_early_does_not_replace_the_whole(folder, tmp_path):
