@@ -10,3 +10,7 @@ class SuiteError(Exception):
 
 class EngineError(SuiteError):
     """An outside program failed; the message ends with the path of its log."""
+
+
+class NotInstalled(EngineError):  # noqa: N818
+    """An outside program is not there; the message says where it was looked for."""

@@ -150,27 +150,31 @@ class Evidence:
     def cost(self) -> list[dict[str, Any]]:
         """Measured points of the cost record that have samples (`jobs.cost_record` says what is in one).
 
-        Where no AIMD was timed here, the points of the deposited records stand in for it, as what they are:
-        `borrowed` says of which machine, and why.
+        Where no AIMD was to be timed here, or its program is not installed, the points of the deposited
+        records stand in for it, as what they are: `borrowed` says of which machine and settings, and why.
         """
-        measured = [
-            point for path in self.directories("cost") for point in read_cost(path / "cost.json")["points"]
-        ]
-        points = [point for point in measured if point["us_per_step_atom"]]
-        if any(point["engine"] in AIMD for point in points):
-            return points
-        failed = [why for point in measured if point["engine"] in AIMD for why in point["failed"]]
-        why = f" (here: {failed[0]})" if failed else ""
-        return points + [
-            {
-                **point,
-                "borrowed": f"cost: AIMD ({point['engine']}) was timed on {record['machine']['type']}, "
-                f"deposited{why}",
-            }
-            for record in deposited_costs()
-            for point in record["points"]
-            if point["engine"] in AIMD and point["us_per_step_atom"]
-        ]
+        points, left_out = self._timed_here()
+        if not any(point["engine"] in AIMD for point in points):
+            why = next((one["why"] for one in left_out if one["what"].split()[0] in AIMD), "")
+            points += [
+                {
+                    **point,
+                    "borrowed": f"cost: AIMD ({point['engine']}, {point['model']}) was timed on "
+                    f"{record['machine']['type']}, deposited{why and f' (here: {why})'}",
+                }
+                for record in deposited_costs()
+                for point in record["points"]
+                if point["engine"] in AIMD and point["us_per_step_atom"]
+            ]
+        return [point for point in points if point["us_per_step_atom"]]
+
+    def _timed_here(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+        """Points of the cost record, failed ones too, and what it left out."""
+        records = [read_cost(path / "cost.json") for path in self.directories("cost")]
+        return (
+            [point for record in records for point in record["points"]],
+            [one for record in records for one in record["not_measured"]],
+        )
 
     def core_seconds_per_fs(self, method: str) -> dict[int, Array]:
         """What a femtosecond costs by number of atoms, shape (samples,); method `aimd`, `nnp` or `bks`.
@@ -179,6 +183,7 @@ class Evidence:
 
         Raises:
             NotTested: the record has none.
+            SuiteError: all that were to be timed here failed.
         """
         found: dict[int, Array] = {}
         for point in self.cost():
@@ -190,6 +195,9 @@ class Evidence:
                 if size not in found or np.median(cost) < np.median(found[size]):
                     found[size] = cost
         if not found:
+            tried = [point for point in self._timed_here()[0] if _method(point) == method]
+            if why := [why for point in tried for why in point["failed"]]:
+                raise SuiteError(f"cost: no timing of {method} succeeded here; the first said: {why[0]}")
             raise NotTested(f"the cost record has no timing of {method}")
         return found
 

@@ -148,7 +148,7 @@ def cost_point(engine, n_atoms, *, core_us, setting=None, cores=2, **facts):
     } | facts  # fmt: skip
 
 
-def write_cost(directory: Path, points, **machine):
+def write_cost(directory: Path, points, *, not_measured=(), **machine):
     """A cost product of these points."""
     from jobs.cost_record import cost_record
 
@@ -158,6 +158,6 @@ def write_cost(directory: Path, points, **machine):
         "image": None, "measured": "2026-01-01T00:00:00Z",
     } | machine  # fmt: skip
     conditions = {"temperature_K": 3000.0, "density_g_cm3": 2.2, "timestep_fs": 1.0}
-    record = cost_record(points, machine=about, conditions=conditions, not_measured=[])
+    record = cost_record(points, machine=about, conditions=conditions, not_measured=not_measured)
     (directory / "cost.json").write_text(json.dumps(record))
     return directory

@@ -756,20 +756,30 @@ def test_cost_claims_read_the_timings(tmp_path):
 
 def test_borrowed_aimd_is_a_deviation_of_the_claim_that_read_it(tmp_path):
     points = [cost_point("deepmd", n, core_us=[100.0, 101.0]) for n in (96, 216, 2592)]
-    points.append(cost_point("cp2k", 96, core_us=[], failed=["cp2k.psmp: not found on PATH"]))
-    evidence = Evidence({"cost": [write_cost(tmp_path / "cost", points)]}, tier="laptop", deviations=("x",))
-    assert judged(evidence, "cost-ratio/96").deviations == (
-        "x",
-        *(
-            f"cost: AIMD (cp2k) was timed on {theirs['machine']['type']}, deposited "
-            "(here: cp2k.psmp: not found on PATH)"
-            for theirs in deposited_costs()
-        ),
-    )
+    left_out = [{"what": "cp2k of 96 atoms", "why": "CP2K: found none"}]
+    record = write_cost(tmp_path / "cost", points, not_measured=left_out)
+    evidence = Evidence({"cost": [record]}, tier="laptop", deviations=("x",))
+    deviations = judged(evidence, "cost-ratio/96").deviations
+    assert deviations[0] == "x"
+    for line, theirs in zip(deviations[1:], deposited_costs(), strict=True):
+        assert line.startswith("cost: AIMD (cp2k, PBE, basis ")
+        assert line.endswith(
+            f") was timed on {theirs['machine']['type']}, deposited (here: CP2K: found none)"
+        )
     assert judged(evidence, "cost-scaling/exponent").deviations == ("x",), "it reads no AIMD"
-    points[-1] = cost_point("cp2k", 96, core_us=[1e6, 1.1e6])
+    points.append(cost_point("cp2k", 96, core_us=[1e6, 1.1e6]))
     evidence = Evidence({"cost": [write_cost(tmp_path / "own", points)]}, tier="laptop", deviations=("x",))
     assert judged(evidence, "cost-ratio/96").deviations == ("x",)
+
+
+def test_aimd_that_crashed_is_not_replaced_by_another_machines(tmp_path):
+    points = [cost_point("deepmd", n, core_us=[100.0, 101.0]) for n in (96, 216, 2592)]
+    points.append(cost_point("cp2k", 96, core_us=[], failed=["cp2k: killed by signal 9"]))
+    evidence = Evidence({"cost": [write_cost(tmp_path / "cost", points)]}, tier="laptop")
+    found = judged(evidence, "cost-ratio/96")
+    assert found.verdict is Verdict.ERROR
+    assert "no timing of aimd succeeded here; the first said: cp2k: killed by signal 9" in found.reason
+    assert judged(evidence, "cost-scaling/exponent").verdict is not Verdict.ERROR, "it reads no AIMD"
 
 
 def test_cost_claims_can_fail(tmp_path):

@@ -140,6 +140,23 @@ def test_espresso_is_measured_like_cp2k_without_a_conserved_quantity(tmp_path, q
     assert point["checks"]["conserved_drift_meV_atom"] is None
 
 
+def test_a_program_that_is_not_installed_was_not_measured(tmp_path, monkeypatch):
+    """It is no failed measurement: those are ERROR."""
+    monkeypatch.setenv("ESPRESSO_COMMAND", "no-such-program")
+    about = {"sizes": [24], "steps": 2, "timestep_fs": 0.5, "settings": ESPRESSO_SETTINGS}
+    workspace = Workspace(PARAMETERS | {"points": [], "aimd": {"espresso": about}}, 0, {}, tmp_path, cores=1)
+    copies = np.arange(24)[:, None] * 3.0 * np.eye(3)[0]
+    write_data(
+        workspace.checkpoints / "espresso-24.data",
+        Configuration(copies, np.arange(24) % 3 % 2, np.array([72.0, 9.0, 9.0])),
+    )
+    cost.run(workspace)
+    record = json.loads((tmp_path / "cost.json").read_text())
+    assert record["points"] == []
+    assert [one["what"] for one in record["not_measured"]] == ["espresso of 24 atoms"]
+    assert "found no no-such-program (of ESPRESSO_COMMAND)" in record["not_measured"][0]["why"]
+
+
 def test_unknown_engine_and_odd_size_are_refused(tmp_path):
     with pytest.raises(SuiteError, match="cost: found engine 'lj', expected one of deepmd, bks, tersoff"):
         measured(tmp_path, [{"engine": "lj", "setting": "tuned", "n_atoms": 96}])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from jobs.engines.first_principles import Dynamics, Label, Run, Start, check_thermostat, read_fields
 from jobs.engines.process import executable, run_program, thread_environment
-from jobs.errors import EngineError, SuiteError
+from jobs.errors import EngineError, NotInstalled, SuiteError
 from jobs.frames import MASSES_AMU, TYPE_MAP, UNCONVERGED
 from jobs.units import ATOMIC_TIME_FS, BOHR_ANGSTROM, HARTREE_EV
 
@@ -97,14 +97,14 @@ def find_cp2k() -> str:
     """Path of CP2K.
 
     Raises:
-        EngineError: it is not installed.
+        NotInstalled: it is not there.
     """
     for name in _PROGRAMS:
         try:
             return executable(name)
-        except EngineError:
+        except NotInstalled:
             continue
-    raise EngineError(
+    raise NotInstalled(
         f"CP2K: found none of {', '.join(_PROGRAMS)} on PATH, expected CP2K; see README, On Debian"
     )
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.errors import EngineError, SuiteError
+from jobs.errors import EngineError, NotInstalled, SuiteError
 from jobs.files import parse_yaml
 from jobs.frames import MASSES_AMU
 from jobs.keys import ANYTHING, read_keys
@@ -226,7 +226,7 @@ def command(variable: str, programs: tuple[str, ...], *, cores: int, name: str) 
     In the user's command (`mpirun -np {cores} vasp_gam`), `{cores}` stands for the cores of the task.
 
     Raises:
-        EngineError: the program is not there.
+        NotInstalled: the program is not there.
     """
     said = os.environ.get(variable)
     words = [word.replace("{cores}", str(cores)) for word in shlex.split(said)] if said else []
@@ -234,7 +234,7 @@ def command(variable: str, programs: tuple[str, ...], *, cores: int, name: str) 
         if shutil.which(found[0]):
             return found
     tried = f"no {words[0]} (of {variable})" if words else f"none of {', '.join(programs)}"
-    raise EngineError(
+    raise NotInstalled(
         f"{name}: found {tried} on PATH, expected {name}; name its command in {variable}, for example "
         f"'mpirun -np {{cores}} {programs[0]}'"
     )

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from jobs.errors import EngineError
+from jobs.errors import EngineError, NotInstalled
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -36,7 +36,7 @@ def executable(name: str) -> str:
     """Path of a program, looked for beside this Python first, then on PATH.
 
     Raises:
-        EngineError: the program is not installed.
+        NotInstalled: no such program.
     """
     import shutil
 
@@ -45,7 +45,7 @@ def executable(name: str) -> str:
         return str(beside)
     found = shutil.which(name)
     if found is None:
-        raise EngineError(f"{name}: not found beside {sys.executable} nor on PATH; see README, Run it")
+        raise NotInstalled(f"{name}: not found beside {sys.executable} nor on PATH; see README, Run it")
     return found
 
 

@@ -30,7 +30,7 @@ from jobs.engines.lammps import (
 )
 from jobs.engines.precision import in_precision
 from jobs.engines.timing import LAMMPS_SKIN_ANGSTROM, Layout, time_launch
-from jobs.errors import EngineError, SuiteError
+from jobs.errors import EngineError, NotInstalled, SuiteError
 from jobs.files import finite, write_json
 from jobs.store import file_sha256
 from jobs.structures import (
@@ -125,7 +125,10 @@ def run(workspace: Workspace) -> None:
     records = []
     for engine, size in aimd:
         workspace.progress(done / total, f"{engine} of {size} atoms")
-        records.append(bench.first_principles(engine, size))
+        try:
+            records.append(bench.first_principles(engine, size))
+        except NotInstalled as error:
+            left_out.append({"what": f"{engine} of {size} atoms", "why": str(error)})
         done += rounds
     spent = sum(record["seconds"] for record in records)
     kept: dict[Point, list[dict[str, Any]]] = {point: [] for point in points}
@@ -425,6 +428,8 @@ write_data {end}.tmp nocoeff
                 "conserved_drift_meV_atom": drift_meV,
                 "scf_steps": found.scf_steps[timed].tolist(),
             }
+        except NotInstalled:
+            raise
         except SuiteError as error:
             failed = [str(error)]
         return {
