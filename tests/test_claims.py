@@ -739,6 +739,15 @@ def test_noise_of_many_atoms_at_equal_time(tmp_path):
     found = judged(evidence, "vdos-size/O/equal-time")
     assert found.ci_low < np.log10(27) < found.ci_high
     assert judged(evidence, "vdos-size/O/per-core-second").verdict is Verdict.NOT_TESTED
+    aimd = 2e6 * np.array([0.6, 1.4, 0.7, 1.2, 0.8, 1.3])  # launches differ by a third of their mean
+    points = [cost_point("cp2k", 96, core_us=aimd), cost_point("deepmd", 2592, core_us=[50, 51])]
+    dearer = evidence.with_fault(replaced={})
+    dearer.products["cost"] = [write_cost(tmp_path / "cost", points)]
+    per_money = judged(dearer, "vdos-size/O/per-core-second")
+    price = np.log10(2e6 * 96 / (50.5 * 2592))
+    assert per_money.value == pytest.approx(found.value + price)
+    of_price = aimd.std(ddof=1) / np.sqrt(len(aimd)) / aimd.mean() / np.log(10)
+    assert per_money.standard_error == pytest.approx(np.hypot(found.standard_error, of_price), rel=0.1)
 
 
 def test_cost_claims_read_the_timings(tmp_path):
