@@ -119,6 +119,10 @@ class Evidence:
     def __contains__(self, label: str) -> bool:
         return bool(self.products.get(label))
 
+    def expects(self, label: str) -> bool:
+        """Whether a label's products are there, or were to be there: pending, or broken."""
+        return label in self or label in self.pending or label in self.broken
+
     def directories(self, label: str) -> list[Path]:
         """Folders of a label's products, one per replica or seed.
 

@@ -303,7 +303,8 @@ class ClaimSession:
         self.results = with_family(with_preconditions(self.results, self.labels_behind))
         write_claims(self)
         verdicts = [result.verdict for result in self.results]
-        broke = Verdict.ERROR in verdicts
+        # Also what no claim reads: runs that only the report draws.
+        broke = Verdict.ERROR in verdicts or bool(self.outcome.failed)
         failed_otherwise = session.testsfailed > sum(v in (Verdict.FAIL, Verdict.ERROR) for v in verdicts)
         if broke or failed_otherwise:
             session.exitstatus = EXIT_ERROR
@@ -330,6 +331,8 @@ class ClaimSession:
         for (claim_id, reason), atoms in untested.items():
             name = f"{claim_id} ({atoms} atom{'s' if atoms > 1 else ''})"
             terminalreporter.write_line(f"{Verdict.NOT_TESTED:<13} {name:<48} {reason}")
+        for label, reason in self.evidence.broken.items():
+            terminalreporter.write_line(f"{'BROKEN':<13} {label:<48} {reason}", red=True)
         counted = ((result.claim, result.verdict) for result in self.results if not result.same_as)
         terminalreporter.write_line(headline(counted))
         terminalreporter.write_line(f"report: {self.directory / 'report.html'}")
@@ -398,6 +401,7 @@ def write_claims(judged: ClaimSession) -> None:
         "start_from": judged.campaign.start_from,
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "deviations": judged.campaign.deviations,
+        "broken": dict(judged.evidence.broken),
         "claims": [result.as_json() for result in judged.results],
         "faults": [report.as_json() for report in report_faults(judged.evidence)],
         "provenance": provenance(judged),

@@ -134,10 +134,11 @@ def aimd_reference(
 
     Raises:
         NotTested: no reference, one of another state or too few runs, or the start decides.
+        Pending, SuiteError: one is not there yet, or making it failed: no other takes its place.
     """
     liquid = evidence.observables(f"liquid-{size}-nvt")[0].facts
     thin = ""
-    if static and "reference-reweighted" in evidence:
+    if static and evidence.expects("reference-reweighted"):
         found = [
             observation
             for observation in evidence.observables("reference-reweighted")
@@ -152,8 +153,7 @@ def aimd_reference(
         if found:
             thin = f"; the reweighted reference {next(filter(None, lacks))}"
     starts = [f"reference-{size}-{start}" for start in ("nnp", "bks")]
-    expected = {*evidence.pending, *evidence.broken}
-    missing = [label for label in starts if label not in evidence and label not in expected]
+    missing = [label for label in starts if not evidence.expects(label)]
     if missing:
         raise NotTested(
             f"no AIMD of {size} atoms that may judge ({' and '.join(missing)} not deposited): without both "

@@ -334,6 +334,7 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
         tier=results["tier"],
         start_from=results["start_from"],
         deviations=results["deviations"],
+        broken=results["broken"],
         date=results["date"],
         machine=", ".join(f"{key} {value}" for key, value in provenance["hardware"].items()),
         verdicts=[(state, counts[word]) for word, state in STATES.items()],

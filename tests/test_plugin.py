@@ -109,6 +109,23 @@ def test_failed_stage_is_an_error_with_its_reason_and_exit_code_6(tmp_path):
     assert "Unrecognized pair style 'nonsense'" in result.stdout
 
 
+def test_what_no_claim_reads_may_not_break_unseen(folder, tmp_path):
+    """An observation that only the report draws: no verdict is wrong, and yet the exit code is 6."""
+    tier = tmp_path / "long.yml"
+    tier.write_text(
+        TINY.read_text().replace("name: tiny", "name: long")
+        + "  liquid-96-bks@3100: {again: liquid-96-bks, observables: {blocks: 100000}}\n"
+    )
+    options = ("--tier", tier, "--store", folder / "store", "--results", tmp_path / "results")
+    result = run_suite(*options, "--start-from", "potentials")
+    assert result.returncode == 6, result.stdout[-2000:]
+    assert "ERROR  " not in result.stdout
+    assert "BROKEN        liquid-96-bks@3100" in result.stdout
+    (written,) = tmp_path.glob("results/*/claims.json")
+    assert list(json.loads(written.read_text())["broken"]) == ["liquid-96-bks@3100"]
+    assert "What broke while it was made" in (written.parent / "report.html").read_text()
+
+
 def test_a_run_that_stopped_early_does_not_replace_the_whole(folder, tmp_path):
     potential = tmp_path / "broken.lmp"
     potential.write_text("pair_style nonsense\n")  # the first claim that asks for it is an ERROR

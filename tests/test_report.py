@@ -246,6 +246,7 @@ def write_claims(directory: Path, claims: list[dict[str, object]], faults: list[
         "start_from": "frames",
         "date": "2026-11-23 12:00 UTC",
         "deviations": ["N = 96 and 216 only", "training 20 000 steps, not 1 000 000"],
+        "broken": {},
         "claims": claims,
         "faults": faults,
         "provenance": {

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.errors import EngineError, NotInstalled, SuiteError
+from jobs.errors import NotInstalled, SuiteError
 from jobs.files import parse_yaml
 from jobs.frames import MASSES_AMU
 from jobs.keys import ANYTHING, read_keys
