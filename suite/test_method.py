@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -38,15 +39,16 @@ def test_inherited(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """What the last doubling of the training data brought, on the same held-out frames.
 
-    Units are melts; seeds, each with a draw of the frames of its own, are averaged frame by frame.
+    Units are melts; seeds, each with a draw of the frames of its own, are averaged frame by frame. A training
+    that is not at its end gains from no data, so half its steps must not change the error by more than half
+    the data may.
     """
-    ladder: dict[int, list[Observation]] = {}
-    for heldout in evidence.heldout("learning-curve"):
-        ladder.setdefault(heldout.facts["train_frames"], []).append(heldout)
-    most = max(ladder)
-    halves = [frames for frames in ladder if frames <= most / 1.8]
-    if not halves:
-        raise NotTested("the learning curve has no point at half its data")
+    half, whole = _last_doubling(evidence.heldout("learning-curve"), "train_frames", "data")
+    precision = whole[0].facts["precision"]
+    settings = evidence.heldout("learning-curve-settings")
+    shorter, longer = _last_doubling(
+        [one for one in settings if one.facts["precision"] == precision], "steps", "steps"
+    )
 
     def squares(seeds: list[Observation]) -> Array:
         errors = [((seed["forces_predicted"] - seed["forces_reference"]) ** 2).sum(axis=1) for seed in seeds]
@@ -56,14 +58,34 @@ def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         ]
         return np.asarray(np.mean(of_frame, axis=0))
 
-    melt = np.asarray(ladder[most][0]["melt"])
-    table = np.stack([squares(ladder[max(halves)]), squares(ladder[most])], axis=1)
+    by_steps = math.sqrt(float(squares(shorter).sum() / squares(longer).sum()))
+    most = atom.band[1] or math.inf
+    if by_steps > most:
+        raise NotTested(
+            f"half the steps leave {by_steps:.2f} times the force error, band {most:g}: the training is not "
+            "at its end and would hide what data bring"
+        )
+    melt = np.asarray(whole[0]["melt"])
+    table = np.stack([squares(half), squares(whole)], axis=1)
 
     def ratio(groups: Groups) -> float:
-        half, full = mean_of(groups)
-        return math.sqrt(half / full)
+        few, all_of_them = mean_of(groups)
+        return math.sqrt(few / all_of_them)
 
     judge(estimate(lambda s: ratio(s["melts"]), {"melts": [table[melt == name] for name in np.unique(melt)]}))
+
+
+def _last_doubling(
+    points: Sequence[Observation], key: str, what: str
+) -> tuple[list[Observation], list[Observation]]:
+    """The points of a curve with about half the most of `key`, and those with the most."""
+    ladder: dict[int, list[Observation]] = {}
+    for point in points:
+        ladder.setdefault(point.facts[key], []).append(point)
+    halves = [value for value in ladder if value <= max(ladder) / 1.8]
+    if not halves:
+        raise NotTested(f"the learning curve has no point at half its {what}")
+    return ladder[max(halves)], ladder[max(ladder)]
 
 
 @claim("iterate")

@@ -819,24 +819,35 @@ def test_no_claim_breaks_on_empty_evidence():
         assert found.reason
 
 
-def curve_point(directory, *, frames, error, seed):
-    """A point of the learning curve: half the frames, twice the error, the same held-out frames."""
+def curve_point(directory, *, error, seed, frames=80, steps=1000):
+    """A point of the learning curve; all share their held-out frames."""
     write_heldout(directory, error=error, seed=seed)
-    (directory / "parity.json").write_text(json.dumps({"train_frames": frames}))
+    facts = {"train_frames": frames, "steps": steps, "precision": "float32"}
+    (directory / "parity.json").write_text(json.dumps(facts))
     return directory
 
 
 @pytest.mark.parametrize(
-    ("half", "verdict"), [(0.205, Verdict.PASS), (0.28, Verdict.FAIL), (None, Verdict.NOT_TESTED)]
+    ("half", "half_the_steps", "verdict"),
+    [
+        (0.205, 0.21, Verdict.PASS),
+        (0.28, 0.21, Verdict.FAIL),
+        (None, 0.21, Verdict.NOT_TESTED),
+        (0.205, 0.26, Verdict.NOT_TESTED),
+    ],
 )
-def test_the_last_doubling_is_judged_over_all_seeds(tmp_path, half, verdict):
+def test_the_last_doubling_is_judged_over_all_seeds(tmp_path, half, half_the_steps, verdict):
     points = [curve_point(tmp_path / f"all-{i}", frames=80, error=0.2, seed=i) for i in range(3)]
     if half is not None:
         points += [curve_point(tmp_path / f"half-{i}", frames=40, error=half, seed=9 + i) for i in range(3)]
         points += [curve_point(tmp_path / f"tenth-{i}", frames=8, error=0.9, seed=19 + i) for i in range(3)]
-    found = judged(Evidence({"learning-curve": points}, tier="overnight"), "small-data/last-doubling")
+    settings = [points[0], curve_point(tmp_path / "short", error=half_the_steps, seed=30, steps=500)]
+    evidence = Evidence({"learning-curve": points, "learning-curve-settings": settings}, tier="overnight")
+    found = judged(evidence, "small-data/last-doubling")
     assert found.verdict is verdict, found.reason
-    if half is not None:
+    if half_the_steps == 0.26:
+        assert re.match(r"half the steps leave 1\.\d\d times the force error, band 1\.1: ", found.reason)
+    elif half is not None:
         shrunk = [error * np.sqrt(1 - (error / 2) ** 2) for error in (half, 0.2)]
         assert found.value == pytest.approx(
             np.sqrt((half**4 / 4 + shrunk[0] ** 2) / (0.2**4 / 4 + shrunk[1] ** 2)), rel=0.01
