@@ -25,9 +25,9 @@ judge_small_data.__test__ = False
 
 def tier_file(folder: Path, **curve) -> str:
     content = yaml.safe_load(TINY.read_text())
-    content["training"] |= {"steps": 60, "checkpoint_every": 50, "decay_steps": 10}
+    content["training"] |= {"steps": 120, "checkpoint_every": 50, "decay_steps": 10}
     content["learning_curve"] = {
-        "seeds": [1], "shares": [0.5, 1], "precisions": ["float32"], "steps": [60]
+        "seeds": [1], "shares": [0.5, 1], "precisions": ["float32"], "steps": [120]
     } | curve  # fmt: skip
     path = folder / "curve.yml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -66,7 +66,7 @@ def test_a_tier_without_a_curve_says_so():
 
 @pytest.mark.engine
 def test_a_curve_that_is_really_trained(tmp_path):
-    campaign = build_campaign(tier_file(tmp_path, steps=[30, 60]))
+    campaign = build_campaign(tier_file(tmp_path, steps=[60, 120]))
     store = Store(tmp_path / "store")
     labels = ["learning-curve", "learning-curve-settings"]
     dispatch.raise_for_failures(dispatch.run(campaign.select(labels), store))
@@ -79,13 +79,13 @@ def test_a_curve_that_is_really_trained(tmp_path):
     assert len(frames) == 2
     assert frames[0] == round(frames[1] / 2)
     for point in points:
-        assert (point.facts["precision"], point.facts["steps"]) == ("float32", 60)
+        assert (point.facts["precision"], point.facts["steps"]) == ("float32", 120)
         np.testing.assert_array_equal(point["energy_reference_eV"], points[0]["energy_reference_eV"])
     assert [point.facts["seed"] for point in points] == [1, 1]
     assert np.abs(points[0]["forces_predicted"] - points[1]["forces_predicted"]).max() > 1e-3
     # The claim is judged on these products as they are: the ratio of the errors of all seeds together.
     atom = next(atom for atom in load_claims() if atom.id == "small-data/last-doubling")
-    atom = replace(atom, band=(None, 100.0))  # 60 steps are no training at its end
+    atom = replace(atom, band=(None, 100.0))  # 120 steps are no training at its end
     result = evaluate(judge_small_data, atom, evidence)
     assert result.verdict is Verdict.PASS, result.reason
     errors = {

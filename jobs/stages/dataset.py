@@ -480,14 +480,13 @@ def run(workspace: Workspace) -> None:
 
 
 def _subset(train: list[_Chosen], wanted: float | None, seed: int) -> list[_Chosen]:
-    """The training frames, or a random, nested subset of them in the original order."""
+    """The training frames, or a random, nested subset of them in the original order; of a share, one at least."""
     if wanted is None:
         return train
-    number = round(wanted * len(train)) if 0 < wanted < 1 else wanted
+    number = max(1, round(wanted * len(train))) if 0 < wanted < 1 else wanted
     if number not in range(1, len(train) + 1):
         raise SuiteError(
-            f"dataset: found max_train_frames {wanted}, expected 1 to {len(train)}, or a share below 1 of "
-            f"these {len(train)} that leaves at least one"
+            f"dataset: found max_train_frames {wanted}, expected 1 to {len(train)}, or a share below 1"
         )
     picked = np.sort(np.random.default_rng([seed, 1]).permutation(len(train))[: int(number)])
     return [train[k] for k in picked]
