@@ -131,19 +131,32 @@ def with_family(results: Sequence[Result]) -> list[Result]:
 def with_preconditions(
     results: Sequence[Result], behind: Callable[[tuple[str, ...]], Set[str]]
 ) -> list[Result]:
-    """The results, each PASS of a claim of the paper with the failed preconditions of the runs that it reads.
+    """The results, each PASS of a claim of the paper with the preconditions that its runs do not meet.
 
     `behind` gives some labels with those whose products went into them. Verdicts stay as they are.
     """
-    failed = [r for r in results if r.claim == PRECONDITION and r.verdict is Verdict.FAIL]
+    unmet = {
+        says: [r for r in results if r.claim == PRECONDITION and r.verdict is verdict]
+        for verdict, says in (
+            (Verdict.FAIL, "reads a run that fails"),
+            (Verdict.ERROR, "reads a run whose precondition broke:"),
+            (Verdict.INCONCLUSIVE, "reads a run that is not known to meet"),
+        )
+    }
 
     def marked(result: Result) -> Result:
-        if not failed or result.verdict is not Verdict.PASS or result.claim in NO_CLAIMS_OF_THE_PAPER:
+        if (
+            not any(unmet.values())
+            or result.verdict is not Verdict.PASS
+            or result.claim in NO_CLAIMS_OF_THE_PAPER
+        ):
             return result
         read = behind(result.needs)
-        if not (fails := [precondition.id for precondition in failed if read >= set(precondition.needs)]):
-            return result
-        remark = f"reads a run that fails {' and '.join(fails)}"
-        return replace(result, reason="; ".join(filter(None, (result.reason, remark))))
+        remarks = [
+            f"{says} {' and '.join(ids)}"
+            for says, found in unmet.items()
+            if (ids := [precondition.id for precondition in found if read >= set(precondition.needs)])
+        ]
+        return replace(result, reason="; ".join(filter(None, (result.reason, *remarks))))
 
     return [marked(result) for result in results]

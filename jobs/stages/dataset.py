@@ -480,7 +480,7 @@ def run(workspace: Workspace) -> None:
 
 
 def _subset(train: list[_Chosen], wanted: float | None, seed: int) -> list[_Chosen]:
-    """The training frames, or a random, nested subset of them in the original order; of a share, one at least."""
+    """The training frames, or a random, nested subset of them, at least one, in the original order."""
     if wanted is None:
         return train
     number = max(1, round(wanted * len(train))) if 0 < wanted < 1 else wanted
