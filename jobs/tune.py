@@ -157,9 +157,11 @@ def search(
 
 
 class Meter:
-    """Measures settings of a potential with launches of their own, in a folder that is kept."""
+    """Measures settings of a potential with launches of their own, in a folder of its own that is kept."""
 
     def __init__(self, potential: Path, folder: Path, *, cores: int, n_atoms: int = N_ATOMS) -> None:
+        # Models and liquids that are kept there do not say whose they are.
+        folder = folder / potential.name
         folder.mkdir(parents=True, exist_ok=True)
         given = {
             "temperature_K": TEMPERATURE_K, "density_g_cm3": DENSITY_G_CM3, "timestep_fs": TIMESTEP_FS,

@@ -11,13 +11,17 @@ from md_tools import crystal_product
 from jobs.engines.lammps import MPI_LAUNCH, SKIN_ANGSTROM, lammps_command, lammps_environment
 from jobs.engines.process import executable
 from jobs.errors import SuiteError
+from jobs.models import deposited_model
 from jobs.scheduler import recipe_of
 from jobs.site import read_site
 from jobs.stage import Stage
 from jobs.stages import md
+from jobs.stages.cost import Point
+from jobs.store import file_sha256
 from jobs.tune import (
     MODELS,
     SKINS_ANGSTROM,
+    Meter,
     answer,
     axes,
     every_setting,
@@ -116,6 +120,18 @@ MD = {
     "schedule": [{"temperature_K": 300.0, "steps": 20}], "dump_every": 10, "thermo_every": 10,
     "checkpoint_every": 20, "ranks": 1,
 }  # fmt: skip
+
+
+@pytest.mark.engine
+def test_a_second_potential_is_not_measured_with_the_models_of_the_first(tmp_path):
+    used = set()
+    for name in ("deepmd-96", "deepmd-216"):
+        product = tmp_path / name
+        product.mkdir()
+        (product / "model.pb").symlink_to(deposited_model(name)[0])
+        bench = Meter(product, tmp_path / "work", cores=1).bench
+        used.add(file_sha256(bench._model(Point("deepmd", "tuned", 96, "float64", compressed=False))))
+    assert len(used) == 2
 
 
 @pytest.mark.engine
