@@ -6,6 +6,7 @@ import argparse
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -196,15 +197,15 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 def _read_starts(path: Path) -> Iterator[_Given]:
     if not path.is_file():
         raise SuiteError(f"{path}: found no such file, expected an extended XYZ file of starts")
-    lines = read_text(path, expected="an extended XYZ file of starts").splitlines(keepends=True)
-    first, number = 0, 0
-    while first < len(lines) and lines[first].strip():
-        number += 1
+    lines = iter(read_text(path, expected="an extended XYZ file of starts").splitlines(keepends=True))
+    number = 0
+    # Files that were joined may have an empty line between them.
+    for number, line in enumerate(filter(str.strip, lines), start=1):
         where = f"{path}: frame {number}"
-        if not lines[first].strip().isdigit():
-            raise SuiteError(f"{where}: found {lines[first].strip()[:40]!r}, expected the number of atoms")
-        n_atoms = int(lines[first])
-        block = lines[first : first + n_atoms + 2]
+        if not line.strip().isdigit():
+            raise SuiteError(f"{where}: found {line.strip()[:40]!r}, expected the number of atoms")
+        n_atoms = int(line)
+        block = [line, *islice(lines, n_atoms + 1)]
         if len(block) != n_atoms + 2:
             raise SuiteError(f"{where}: found {len(block) - 2} atoms, expected {n_atoms}: truncated")
         info = comment_values(block[1])
@@ -226,7 +227,6 @@ def _read_starts(path: Path) -> Iterator[_Given]:
             kelvin,
             info.get("source"),
         )
-        first += n_atoms + 2
     if number == 0:
         raise SuiteError(f"{path}: found no start, expected at least one")
 

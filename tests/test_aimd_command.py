@@ -82,6 +82,13 @@ def test_a_label_is_estimated_as_a_cold_single_point_and_steps_as_steps(tmp_path
     assert hours("--mode", "short", "--steps", "100") == pytest.approx(3 * 100 * 15 * scale)
 
 
+def test_starts_after_an_empty_line_are_starts(tmp_path, capsys):
+    text = starts_file(tmp_path / "starts.xyz", (1, 3000.0)).read_text()
+    joined = tmp_path / "joined.xyz"
+    joined.write_text(text + "\n" + text.replace("replica=1", "replica=2") + " \n\n")
+    assert any("of 2 starts (replicas 1, 2)" in line for line in planned(capsys, joined))
+
+
 def product(store: Store, text: str, *, seed: int = 1, **changes: Any) -> Path:
     """A finished aimd product with these frames, sealed by the store like any other."""
     parameters = {"mode": "short", "engine": "cp2k", "steps": 9, "relaxation_steps": 0, "sha256": "0"}

@@ -525,6 +525,14 @@ class TestExtendedXyz:
         assert code == 0
         assert "4 taken; refused: 1 SCF not converged, 1 half written at the end of the file" in out
 
+    def test_frames_after_an_empty_line_are_read(self, tmp_path):
+        path = tmp_path / "all.extxyz"
+        ase.io.write(path, atoms_of(vasp_run()))
+        path.write_text(path.read_text() + "\n" + path.read_text() + "\n")
+        source, batch = read(path)
+        assert len(batch) == 2 * len(vasp_run().energies)
+        assert not source.refused
+
     @pytest.mark.parametrize(
         ("old", "new", "message"),
         [

@@ -75,9 +75,8 @@ def _frames(path: Path, source: Source) -> Iterator[tuple[tuple[str, ...], Snaps
     names: tuple[str, ...] = ()
     with open_binary(path) as stream:
         rest = lines(stream)
-        for number, line in enumerate(rest, start=1):
-            if not line.strip():
-                return
+        # Files that were joined may have an empty line between them.
+        for number, line in enumerate(filter(bytes.strip, rest), start=1):
             where = f"{path}: frame {number}"
             if not line.strip().isdigit():
                 raise SuiteError(f"{where}: found {line[:40]!r}, expected the number of atoms")
