@@ -25,12 +25,13 @@ class Tuning:
     threads: int = 1
     skin_angstrom: float = SKIN_ANGSTROM
 
-    def split(self, cores: int) -> tuple[int, int]:
-        """Ranks and threads for a run on so many cores; their product is at most `cores`.
+    def split(self, cores: int, family: str) -> tuple[int, int]:
+        """Ranks and threads for a run of a family of potentials on so many cores; their product is `cores`.
 
-        Threads that do not divide the cores would leave some idle: then each core is a rank.
+        Only DeePMD uses threads. With others, or where they do not divide the cores, some would be idle:
+        then each core is a rank.
         """
-        threads = self.threads if cores % self.threads == 0 else 1
+        threads = self.threads if family == "deepmd" and cores % self.threads == 0 else 1
         return cores // threads, threads
 
 

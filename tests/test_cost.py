@@ -185,6 +185,8 @@ def test_layouts_follow_tuning_and_never_exceed_the_cores(tmp_path):
     assert layout_of(tuned, cores=8, tmp_path=tmp_path) == Layout(ranks=8)
     found = layout_of(tuned, cores=8, tuning=Tuning(2, 1.5), tmp_path=tmp_path)
     assert found == Layout(ranks=4, threads=2, skin_angstrom=1.5)
+    classical = layout_of(Point("bks", "tuned", 96), cores=8, tuning=Tuning(2, 1.5), tmp_path=tmp_path)
+    assert classical == Layout(ranks=8, skin_angstrom=1.5)
     plain = layout_of(Point("deepmd", "plain", 96, "float64"), cores=2, tmp_path=tmp_path)
     assert plain == Layout(threads=2, skin_angstrom=2.0)
     with pytest.raises(SuiteError, match="found 1 x 4 ranks x 1 threads, expected at most 2 cores"):

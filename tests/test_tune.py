@@ -108,10 +108,11 @@ def test_broken_answer_is_one_line(tmp_path, broken):
 
 
 def test_split_uses_every_core():
-    assert Tuning().split(8) == (8, 1)
-    assert Tuning(threads=2).split(8) == (4, 2)
-    assert Tuning(threads=2).split(1) == (1, 1)
-    assert Tuning(threads=2).split(7) == (7, 1)
+    assert Tuning().split(8, "deepmd") == (8, 1)
+    assert Tuning(threads=2).split(8, "deepmd") == (4, 2)
+    assert Tuning(threads=2).split(1, "deepmd") == (1, 1)
+    assert Tuning(threads=2).split(7, "deepmd") == (7, 1)
+    assert Tuning(threads=2).split(8, "bks") == (8, 1), "it would leave the threads idle"
 
 
 MD = {
@@ -137,18 +138,20 @@ def test_a_second_potential_is_not_measured_with_the_models_of_the_first(tmp_pat
 @pytest.mark.engine
 def test_md_uses_what_was_tuned_and_its_identity_does_not_know(tmp_path):
     start = crystal_product(tmp_path / "start")
-    for name, tuning, skin, job in (
-        ("untuned", None, SKIN_ANGSTROM, {"cores": 1}),
-        ("tuned", Tuning(1, 1.7), 1.7, {"cores": 1}),
+    for name, tuning, skin, job, used in (
+        ("untuned", None, SKIN_ANGSTROM, {"cores": 1}, (1, 1)),
+        ("tuned", Tuning(1, 1.7), 1.7, {"cores": 1}, (1, 1)),
+        # Threads were tuned on the network; Tersoff has no use for them.
+        ("tuned-threads", Tuning(2, 1.7), 1.7, {"cores": 2}, (2, 1)),
         # A job whose one GPU takes one rank, whatever was tuned on cores.
-        ("on-a-gpu", Tuning(1, 1.7), 1.7, {"cores": 2, "ranks": 1}),
+        ("on-a-gpu", Tuning(1, 1.7), 1.7, {"cores": 2, "ranks": 1}, (1, 2)),
     ):
         directory = tmp_path / name
         directory.mkdir()
         md.run(Workspace(MD, 1, {"start": start}, directory, tuning=tuning, **job))
         facts = json.loads((directory / "md.json").read_text())
         assert facts["skin_angstrom"] == skin
-        assert (facts["ranks"], facts["threads"]) == (1, job["cores"])
+        assert (facts["ranks"], facts["threads"]) == used
         assert f"neighbor {skin} bin" in (directory / "checkpoints" / "from-0.in").read_text()
     stage = Stage("md", "md", MD)
     assert replace(stage, cores=8).identity == stage.identity

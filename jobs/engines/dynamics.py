@@ -175,7 +175,7 @@ def run_dynamics(
     if workspace.tuning is not None:
         skin_angstrom = workspace.tuning.skin_angstrom
         if workspace.ranks is None:
-            ranks, threads = workspace.tuning.split(workspace.cores)
+            ranks, threads = workspace.tuning.split(workspace.cores, potential.family)
     done = _resume_step(folder)
     if done < protocol.total_steps:
         left = [chunk for chunk in chunks if chunk.start >= done]

@@ -301,7 +301,7 @@ write_data {end}.tmp nocoeff
         elif point.gpus:
             ranks, threads = point.gpus, max(1, cores // point.gpus)
         else:
-            ranks, threads = self.tuning.split(cores)
+            ranks, threads = self.tuning.split(cores, point.engine)
         skin = self.tuning.skin_angstrom
         layout = Layout(ranks=ranks, threads=threads, gpus=point.gpus, skin_angstrom=skin)
         layout.check(cores)
