@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cli import STARTS
-from jobs.engines.dynamics import check_segments
 from jobs.engines.first_principles import ENGINES, load_engine
 from jobs.engines.precision import PRECISIONS
 from jobs.errors import SuiteError
 from jobs.keys import ANYTHING, COUNT, FLAG, POSITIVE, TEXT, Table, Value, list_of, one_of, or_null, read_keys
 from jobs.stages.cost import FIRST_PRINCIPLES, NNP
-from jobs.stages.md import THERMOSTATS
+from jobs.stages.md import THERMOSTATS, check_schedule
+from jobs.stages.quench import check_quench
 
 TIERS = Path(__file__).parent / "tiers"
 NNPS = ("deepmd-96", "deepmd-216")
@@ -156,7 +156,7 @@ def read_tier(tier: str) -> dict[str, Any]:
         raise SuiteError(f"tier {tier}: not found, expected one of {known}, or the path of a tier file")
     content = read_keys(path, _TIER)
     for label, run in content["runs"].items():
-        _check_schedule(f"{path}: runs.{label}", run)
+        _check_run(f"{path}: runs.{label}", run)
     if "aimd" in content:
         _check_aimd(path, content)
     if "deposit" in content:
@@ -168,14 +168,19 @@ def read_tier(tier: str) -> dict[str, Any]:
     return content
 
 
-def _check_schedule(where: str, run: dict[str, Any]) -> None:
-    """As a run would find it, but before what the run starts from is made."""
+def _check_run(where: str, run: dict[str, Any]) -> None:
+    """As its stage would find it, but before what the run starts from is made."""
+    written = {
+        "dump_every": run.get("dump_every", DUMP_EVERY),
+        "thermo_every": run.get("thermo_every", THERMO_EVERY),
+    }
     try:
-        check_segments(
-            [steps for _, steps in run.get("schedule", ())],
-            dump_every=run.get("dump_every", DUMP_EVERY),
-            thermo_every=run.get("thermo_every", THERMO_EVERY),
-        )
+        if "schedule" in run:
+            steps = [steps for _, steps in run["schedule"]]
+            check_schedule(steps, ensemble=run.get("ensemble", "nvt"), **written)
+        elif "quench" in run:
+            where += ".quench"
+            check_quench(run["quench"] | written)
     except SuiteError as error:
         raise SuiteError(f"{where}.{error}") from None
 

@@ -91,5 +91,5 @@ def test_target_is_the_same_wherever_it_resumes(at: int, tmp_path: Path) -> None
 
 def test_heating_is_no_quench(tmp_path: Path) -> None:
     given = {**PARAMETERS, "from_K": 300, "to_K": 3000}
-    with pytest.raises(SuiteError, match=r"found 300 K to 3000 K at 1e\+15 K/s, expected cooling"):
+    with pytest.raises(SuiteError, match="from_K: found 300 K to 3000 K, expected cooling"):
         quench.run(Workspace(given, seed=1, inputs={}, directory=tmp_path))

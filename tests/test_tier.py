@@ -75,6 +75,7 @@ def test_every_tier_that_comes_with_the_suite_can_be_read(path):
         ("runs/start-96/schedule", [3000], "runs.start-96.schedule: found [3000], expected a list of"),
         ("runs/start-96/schedule", GONE, "runs.start-96: found none of again, quench, schedule, expe"),
         ("runs/start-96/schedule", [[3000, 15]], "found a segment of 15 steps, expected a positive "),
+        ("runs/liquid-96-nve/schedule", [[3000, 100]], "runs.liquid-96-nve.schedule: found one segment, exp"),
         ("runs/start-96/dump_every", 0, "runs.start-96.dump_every: found 0, expected a positive integer"),
         ("runs/start-96/ensemble", "npt", "runs.start-96.ensemble: found 'npt', expected one of nvt, nve"),
         ("runs/start-96/thermostat", "foo", "runs.start-96.thermostat: found 'foo', expected one of"),
@@ -104,6 +105,8 @@ def test_a_mistake_in_a_tier_is_one_line(tmp_path, place, value, expected):
         ("aimd/deepmd-216/starts/lava", 3000, "aimd.deepmd-216.starts: found lava, expected runs abo"),
         ("aimd/deepmd-216/starts/glass-216", 300, "starts: found glass-216, expected runs above the"),
         ("runs/glass-96/quench/to_K", GONE, "runs.glass-96.quench: found no to_K, expected rate_K_pe"),
+        ("runs/glass-96/quench/to_K", 3000, "runs.glass-96.quench.from_K: found 3000.0 K to 3000 K, expect"),
+        ("runs/glass-96/quench/anneal_steps", 150, "quench.anneal_steps: found a segment of 150 steps, expe"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_tier_from_first_principles_is_one_line(tmp_path, place, value, expected):

@@ -58,8 +58,10 @@ class Segment:
     dumped: bool
 
 
-def check_segments(steps: Sequence[int], *, dump_every: int, thermo_every: int) -> None:
-    """Segments must end on a step that is written.
+def check_segments(
+    steps: Sequence[int], *, dump_every: int, thermo_every: int, key: str = "schedule"
+) -> None:
+    """Segments must end on a step that is written; `key` is where their steps are given.
 
     Raises:
         SuiteError: one does not.
@@ -68,7 +70,7 @@ def check_segments(steps: Sequence[int], *, dump_every: int, thermo_every: int) 
     for count in steps:
         if count <= 0 or count % every:
             raise SuiteError(
-                f"schedule: found a segment of {count} steps, expected a positive multiple of {every} "
+                f"{key}: found a segment of {count} steps, expected a positive multiple of {every} "
                 f"(dump_every {dump_every}, thermo_every {thermo_every})"
             )
 

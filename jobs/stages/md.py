@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.engines.dynamics import FINAL, Protocol, Segment, nose_hoover, run_dynamics
+from jobs.engines.dynamics import FINAL, Protocol, Segment, check_segments, nose_hoover, run_dynamics
 from jobs.engines.lammps import potential_of
 from jobs.errors import SuiteError
 from jobs.files import write_json
@@ -34,14 +35,16 @@ def run(workspace: Workspace) -> None:
         raise SuiteError(
             f"thermostat: found {given['thermostat']!r}, expected one of {', '.join(THERMOSTATS)}"
         )
-    if not given["schedule"]:
-        raise SuiteError("schedule: found no segment, expected at least one")
+    check_schedule(
+        [entry["steps"] for entry in given["schedule"]],
+        ensemble=given["ensemble"],
+        dump_every=given["dump_every"],
+        thermo_every=given["thermo_every"],
+    )
     segments = [
         _thermostatted(workspace, entry["temperature_K"], entry["steps"]) for entry in given["schedule"]
     ]
     if given["ensemble"] == "nve":
-        if len(segments) < 2:
-            raise SuiteError("schedule: found one segment, expected NVT segments before an NVE one")
         segments[-1] = replace(segments[-1], integrator=("fix nve all nve",), fixes=("nve",))
     segments[-1] = replace(segments[-1], dumped=True)
     nx, ny, nz = given["replicate"]
@@ -64,6 +67,19 @@ def run(workspace: Workspace) -> None:
     }
     write_json(workspace.directory / "md.json", facts, indent=1)
     workspace.record(loop_seconds=facts["loop_seconds"], warnings=facts["warnings"])
+
+
+def check_schedule(steps: Sequence[int], *, ensemble: str, dump_every: int, thermo_every: int) -> None:
+    """Refuse segments (their steps) that cannot be run; a tier asks this before anything is made.
+
+    Raises:
+        SuiteError: no segment, NVE from fresh velocities, or one that ends on a step that is not written.
+    """
+    if not steps:
+        raise SuiteError("schedule: found no segment, expected at least one")
+    if ensemble == "nve" and len(steps) < 2:
+        raise SuiteError("schedule: found one segment, expected NVT segments before an NVE one")
+    check_segments(steps, dump_every=dump_every, thermo_every=thermo_every)
 
 
 def start_of(product: Path, configuration: int) -> Configuration:

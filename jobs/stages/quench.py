@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import lcm
+from typing import Any
 
-from jobs.engines.dynamics import FINAL, Protocol, nose_hoover, run_dynamics
+from jobs.engines.dynamics import FINAL, Protocol, check_segments, nose_hoover, run_dynamics
 from jobs.engines.lammps import potential_of
 from jobs.errors import SuiteError
 from jobs.files import write_json
@@ -30,10 +32,7 @@ def run(workspace: Workspace) -> None:
     """
     given = workspace.parameters
     hot, switch, cold = given["from_K"], given["switch_K"], given["to_K"]
-    if not hot > cold > 0 or given["rate_K_per_s"] <= 0:
-        raise SuiteError(
-            f"quench: found {hot} K to {cold} K at {given['rate_K_per_s']:g} K/s, expected cooling"
-        )
+    check_quench(given)
     every = lcm(given["dump_every"], given["thermo_every"])
     segments = []
     for upper, lower, timestep_fs in (
@@ -88,3 +87,19 @@ def run(workspace: Workspace) -> None:
     }
     write_json(workspace.directory / "md.json", facts, indent=1)
     workspace.record(loop_seconds=facts["loop_seconds"], warnings=facts["warnings"])
+
+
+def check_quench(given: Mapping[str, Any]) -> None:
+    """Refuse what cannot be run; a tier asks this before anything is made.
+
+    Raises:
+        SuiteError: temperatures out of order, or an anneal that ends on a step that is not written.
+    """
+    if not given["from_K"] > given["to_K"]:
+        raise SuiteError(f"from_K: found {given['from_K']} K to {given['to_K']} K, expected cooling")
+    check_segments(
+        [given["anneal_steps"]],
+        dump_every=given["dump_every"],
+        thermo_every=given["thermo_every"],
+        key="anneal_steps",
+    )
