@@ -32,6 +32,7 @@ SUBMISSION = "submission.json"
 CHAIN_FROM = 0.7
 CHAIN_MARGIN = 1.5
 LONGEST_CHAIN = 20
+NOT_BUILT = "not built"
 # Jobs that end without a product and without having moved on: after so many in a row, it is a failure.
 MAX_FRUITLESS = 3
 _KILLED, _TERMINATED = 137, 143
@@ -105,9 +106,13 @@ def probes(site: Site, stages: Sequence[Stage], digests: Mapping[Path, str]) -> 
 
 def planned_probes(site: Site, stages: Sequence[Stage]) -> list[Stage]:
     """The probes that these stages need, with the digests of images as their files say them now."""
-    paths = {image for stage in stages if (image := site.image(stage.kind)) is not None}
-    digests = {path: _recorded_digest(path) for path in paths}
-    return _each_once(probes(site, stages, digests))
+    return _each_once(probes(site, stages, _recorded_digests(site, stages)))
+
+
+def planned_images(site: Site, stages: Sequence[Stage]) -> dict[str, str] | None:
+    """The same digests by name, of what is built; None where nothing runs in an image."""
+    digests = _recorded_digests(site, stages)
+    return {path.stem: digest for path, digest in digests.items() if digest != NOT_BUILT} if digests else None
 
 
 def _each_once(probed: Mapping[str, Sequence[Stage]]) -> list[Stage]:
@@ -115,14 +120,17 @@ def _each_once(probed: Mapping[str, Sequence[Stage]]) -> list[Stage]:
     return list({probe.name: probe for found in probed.values() for probe in found}.values())
 
 
-def _recorded_digest(image: Path) -> str:
-    """Of an image that is only planned with, what its record says: hashing it would take seconds."""
+def _recorded_digests(site: Site, stages: Sequence[Stage]) -> dict[Path, str]:
+    """Of images that are only planned with, what their records say: hashing them would take seconds."""
     from jobs.images import read_record
 
-    try:
-        return str(read_record(image)["digest"])
-    except SuiteError:
-        return "not built"
+    digests = {}
+    for path in {image for stage in stages if (image := site.image(stage.kind)) is not None}:
+        try:
+            digests[path] = str(read_record(path)["digest"])
+        except SuiteError:
+            digests[path] = NOT_BUILT
+    return digests
 
 
 # How a stage stands -------------------------------------------------------------------------------
@@ -345,15 +353,17 @@ def run(
     store.prepare()
     begun = time.monotonic()
     digests = image_digests(site, in_order(wanted))
-    images = {path.stem: digest for path, digest in digests.items()}
+    images = {path.stem: digest for path, digest in digests.items()} or None
     todo = plan(wanted, store, rebuild_stale=rebuild_stale, images=images)
     store.verify(stage.name for stage in todo.done)
     if stale := [stage for stage in todo.done if store.is_stale(stage.name, images)]:
-        image, _, digest = store.manifest(stale[0].name)["image"].partition(":")
+        found, expected = "other software versions", ""
+        if images is not None:
+            image, _, digest = store.manifest(stale[0].name)["image"].partition(":")
+            found, expected = f"image {image} {digest[:12]}", f" {images[image][:12]}"
         say(
-            f"[yellow]STALE[/yellow]    {len(stale)} products: found image {image} {digest[:12]} in "
-            f"{stale[0].name}/manifest.json, expected today's {images[image][:12]}; "
-            "--rebuild-stale makes them again"
+            f"[yellow]STALE[/yellow]    {len(stale)} products: found {found} in "
+            f"{stale[0].name}/manifest.json, expected today's{expected}; --rebuild-stale makes them again"
         )
     outcome = Outcome(reused=len(todo.done))
     if not todo.to_do:

@@ -77,11 +77,11 @@ def graph(campaign: Campaign, *, dot: bool) -> None:
         print(f"{label}: {reason}")
 
 
-def state(stage: Stage, store: Store) -> str:
-    """done, STALE, CHANGED, begun or missing."""
+def state(stage: Stage, store: Store, images: Mapping[str, str] | None = None) -> str:
+    """done, STALE, CHANGED, begun or missing; `images` are today's digests by name, where a site has any."""
     if store.is_done(stage.name):
         try:
-            return "STALE" if store.is_stale(stage.name) else "done"
+            return "STALE" if store.is_stale(stage.name, images) else "done"
         except SuiteError:
             return "CHANGED"
     if store.part(stage.name).is_dir():
@@ -99,15 +99,17 @@ def status(campaign: Campaign, store: Store, *, site: Site | None = None) -> Non
     )
     stages = all_stages(campaign)
     standings: Mapping[str, Standing] = {}
+    images: Mapping[str, str] | None = None
     if site is not None:
         from jobs import batch
 
+        images = batch.planned_images(site, stages)
         probes = batch.planned_probes(site, stages)
         standings = batch.look(site, store, [*probes, *stages])
         stages = [*probes, *stages]
     done = 0
     for stage in stages:
-        word = state(stage, store)
+        word = state(stage, store, images)
         done += word == "done"
         if word not in ("done", "STALE", "CHANGED") and stage.name in standings:
             word = f"{standings[stage.name].state} {standings[stage.name].text}".strip()

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs import scheduler
+from jobs import batch, overview, scheduler
 from jobs.campaign import build_campaign
 from jobs.errors import SuiteError
 from jobs.graph import in_order
 from jobs.site import known_sites, read_site
 from jobs.stage import Stage
+from jobs.store import IMAGE_VARIABLE, Recipe, Store
+from jobs.workspace import Workspace
 
 MINIMAL = {
     "name": "x",
@@ -212,3 +214,44 @@ def test_a_dpgen_file_for_another_machine_or_a_broken_one_is_refused(tmp_path: P
     path.write_text("{}")
     with pytest.raises(SuiteError, match="found none of train, model_devi, fp"):
         read_site(str(path))
+
+
+def finished(store: Store, stage: Stage) -> None:
+    """A sealed product without files."""
+    store.prepare()
+    store.part(stage.name).mkdir()
+    recipe = Recipe.of(stage)
+    store.finish(recipe, Workspace({}, 1, {}, store.part(stage.name)), wall_seconds=1.0)
+
+
+def test_without_images_the_software_of_a_product_is_compared(tmp_path, monkeypatch, capsys) -> None:
+    site, store, stage = (
+        read_site(write(tmp_path, MINIMAL)),
+        Store(tmp_path / "store"),
+        Stage("melt", "m", {}),
+    )
+    finished(store, stage)
+    assert overview.state(stage, store, batch.planned_images(site, [stage])) == "done"
+    monkeypatch.setattr("jobs.store.software_versions", lambda: {"python": "another"})
+    assert overview.state(stage, store, batch.planned_images(site, [stage])) == "STALE"
+    assert batch.run([stage], store, site).reused == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        f"1 products: found other software versions in {stage.name}/manifest.json, expected today's;" in said
+    )
+
+
+def test_status_at_a_site_compares_a_product_with_its_image(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv(IMAGE_VARIABLE, f"box:{'a' * 64}")
+    store, stage = Store(tmp_path / "store"), Stage("melt", "m", {})
+    finished(store, stage)
+    site = read_site(
+        write(
+            tmp_path, MINIMAL | {"images": str(tmp_path / "images"), "kinds": {"default": {"image": "box"}}}
+        )
+    )
+    for digest, expected in ((None, "done"), ("a" * 64, "done"), ("b" * 64, "STALE")):
+        if digest is not None:
+            (tmp_path / "images").mkdir(exist_ok=True)
+            (tmp_path / "images" / "box.json").write_text(json.dumps({"digest": digest}))
+        assert overview.state(stage, store, batch.planned_images(site, [stage])) == expected
