@@ -369,7 +369,7 @@ def pack(values: NDArray[np.float64], what: str) -> NDArray[np.uint8]:
         SuiteError: a value that 32 bits of its quantum cannot hold.
     """
     steps = np.rint(values / QUANTA[what])
-    if np.abs(steps).max() > np.iinfo(np.int32).max:
+    if not np.abs(steps).max() <= np.iinfo(np.int32).max:  # NaN too
         raise SuiteError(
             f"found {what} up to {np.abs(values).max():g}, expected less than {QUANTA[what] * 2**31:g}"
         )

@@ -43,9 +43,19 @@ def open_sources(paths: Sequence[Path]) -> list[Source]:
     """What lies at some paths: files, folders of a run, DeePMD systems or folders of them.
 
     Raises:
-        SuiteError: a path that is missing or of no known format.
+        SuiteError: a path that is missing or of no known format, or data that are given twice.
     """
-    return [source for path in paths for source in _open(path)]
+    sources: list[Source] = []
+    given: set[Path] = set()
+    for path in paths:
+        found = _open(path)
+        # What a source is read from comes first; a log may stand beside several runs.
+        firsts = {source.files[0].resolve() for source in found}
+        if again := sorted(firsts & given):
+            raise SuiteError(f"{path}: found {again[0]} a second time, expected each file once")
+        given |= firsts
+        sources += found
+    return sources
 
 
 def _open(path: Path) -> list[Source]:
@@ -263,15 +273,16 @@ class Choices:
 def melts_of(sources: Sequence[Source], *, one_melt: bool) -> list[str]:
     """A name for the melt behind each source, from the content of its files: equal data, equal melt."""
     digests: dict[tuple[Path, ...], str] = {}
+    systems: Counter[tuple[Path, ...]] = Counter()
     names: list[str] = []
     for source in sources:
         files = tuple(source.files)
         if files not in digests:
             joined = "".join(file_sha256(file) for file in files)
-            digests[files] = hashlib.sha256(joined.encode()).hexdigest()
-            names.append(digests[files][:12])
-        else:  # a further system in one HDF5 file
-            names.append(f"{digests[files][:12]}.g{len(names)}")
+            digests[files] = hashlib.sha256(joined.encode()).hexdigest()[:12]
+        # Several systems are in one HDF5 file.
+        names.append(digests[files] + (f".g{systems[files]}" if systems[files] else ""))
+        systems[files] += 1
     if one_melt:
         whole = hashlib.sha256("".join(sorted(names)).encode()).hexdigest()[:12]
         return [whole] * len(sources)

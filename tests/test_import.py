@@ -21,9 +21,10 @@ import pytest
 
 from jobs import cli, importing
 from jobs.campaign import build_campaign
-from jobs.deposited import QUANTA, read_run, read_set, verify_set
+from jobs.deposited import QUANTA, pack, read_run, read_set, verify_set
 from jobs.engines import cp2k
 from jobs.errors import SuiteError
+from jobs.frames import VELOCITIES
 from jobs.readers import Batch, Source
 from jobs.stages import dataset
 from jobs.units import BOHR_ANGSTROM, HARTREE_EV
@@ -525,6 +526,18 @@ class TestExtendedXyz:
         assert code == 0
         assert "4 taken; refused: 1 SCF not converged, 1 half written at the end of the file" in out
 
+    def test_velocities_that_are_not_finite_are_refused(self, tmp_path):
+        frames = atoms_of(vasp_run())
+        for k, atoms in enumerate(frames):
+            atoms.set_array(VELOCITIES, np.full((len(atoms), 3), np.nan if k == 1 else 0.01))
+        ase.io.write(tmp_path / "all.extxyz", frames)
+        source, batch = read(tmp_path / "all.extxyz")
+        assert batch.velocities is not None
+        assert len(batch) == len(frames) - 1
+        assert source.refused == Counter({"numbers that cannot be read or are not finite": 1})
+        with pytest.raises(SuiteError, match="found velocities up to nan, expected less than"):
+            pack(np.full((1, 2, 3), np.nan), "velocities")
+
     def test_frames_after_an_empty_line_are_read(self, tmp_path):
         path = tmp_path / "all.extxyz"
         ase.io.write(path, atoms_of(vasp_run()))
@@ -667,6 +680,27 @@ def test_imported_deposited_and_read_back(outcars, tmp_path, capsys):
         np.testing.assert_array_equal(back.energies_eV, batch.energies_eV)
         np.testing.assert_allclose(back.cells, batch.cells)
         assert set(back.temperatures_K) == {3000.0}
+
+
+def test_a_file_given_twice_is_no_second_melt(outcars, tmp_path):
+    with pytest.raises(
+        SuiteError, match=r"run-0: found .*run-0/OUTCAR a second time, expected each file once"
+    ):
+        importing.open_sources([*outcars, outcars[0].parent])
+
+
+def test_systems_of_one_file_are_numbered_within_it(outcars, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    for name in "ab":
+        deepmd(vasp_run()).to("deepmd/hdf5", str(tmp_path / f"{name}.hdf5"), comp_prec=np.float64)
+    with h5py.File(tmp_path / "both.hdf5", "w") as both:
+        for name in "ab":
+            with h5py.File(tmp_path / f"{name}.hdf5") as one:
+                one.copy(one, both, name)
+    alone = importing.melts_of(importing.open_sources([tmp_path / "both.hdf5"]), one_melt=False)
+    assert alone[1] == f"{alone[0]}.g1"
+    among = importing.melts_of(importing.open_sources([*outcars, tmp_path / "both.hdf5"]), one_melt=False)
+    assert among[3:] == alone
 
 
 def test_identity_is_of_the_content_and_not_of_the_path(outcars, tmp_path, capsys):

@@ -113,6 +113,7 @@ def collect(frames: Iterable[tuple[tuple[str, ...], Snapshot]], refused: Counter
             waiting = []
         # One sum is finite if all its terms are (or, at worst, cancel: inf - inf is NaN).
         total = frame.energy_eV + frame.forces.sum() + frame.positions.sum() + frame.cell.sum()
+        total += 0.0 if frame.velocities is None else frame.velocities.sum()
         if not np.isfinite(total):
             refused[UNREADABLE] += 1
             continue
