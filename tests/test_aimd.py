@@ -165,6 +165,15 @@ class TestRuns:
         assert record["frames"] == len(kept)
         assert record["refused"] == len(refused)
 
+    def test_starts_of_one_melt_have_noise_of_their_own(self, tmp_path):
+        file = starts_file(tmp_path / "starts.xyz", replicas=(7, 7))
+        nvt = {**NVT_BY_CSVR, "timestep_fs": 1.0, "damping_fs": 5.0, "steps": 1}
+        stage = workspace(tmp_path / "out", file, **nvt)
+        aimd.run(stage)
+        frames = list(read_extxyz(stage.directory / "frames.xyz"))
+        one, other = (frame.info["kinetic_temperature_K"] for frame in frames if frame.info["step"] == "1")
+        assert one != other
+
     def test_no_converged_frame_is_an_error(self, tmp_path):
         file = starts_file(tmp_path / "starts.xyz")
         stage = workspace(tmp_path / "out", file, settings={**SETTINGS, "max_scf": 5, "outer_max_scf": 1})

@@ -34,7 +34,7 @@ from jobs.files import finite, write_json
 from jobs.frames import TYPE_MAP, UNCONVERGED, VELOCITIES, density_g_cm3, format_extxyz
 from jobs.workspace import Workspace
 
-CODE_VERSION = 4
+CODE_VERSION = 5
 
 MODES = ("labels", "stepwise", "short")
 # The network of a viscous liquid outlives the 20 ps between two starts drawn from one trajectory (Sec. II A):
@@ -221,7 +221,7 @@ def _independent(workspace: Workspace, program: _Program, tasks: Sequence[_Task]
             done = sum(steps_done.values())
             workspace.progress(done / (steps_each * len(tasks)), f"{done} of {steps_each * len(tasks)}")
 
-    def work(task: _Task) -> dict[str, Any]:
+    def work(index: int, task: _Task) -> dict[str, Any]:
         if labels:
             record = _label(workspace, program, task)
         else:
@@ -231,14 +231,15 @@ def _independent(workspace: Workspace, program: _Program, tasks: Sequence[_Task]
                 task,
                 steps=steps_each,
                 threads=1,
-                seed=workspace.seed + task.replica,
+                # Starts of one melt, too: with one noise their temperatures would rise and fall together.
+                seed=workspace.seed + 1000 * task.replica + index,
                 watch=lambda steps: report(task.name, steps),
             )
         report(task.name, steps_each)
         return record
 
     with ThreadPoolExecutor(max_workers=workspace.cores) as pool:
-        futures = [pool.submit(work, task) for task in tasks]
+        futures = [pool.submit(work, index, task) for index, task in enumerate(tasks)]
         try:
             for future in as_completed(futures):
                 future.result()
