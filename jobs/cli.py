@@ -360,11 +360,10 @@ def _look(arguments: argparse.Namespace) -> int:
     elif arguments.command == "cancel":
         return _cancel(arguments, campaign, store)
     elif arguments.command == "promote":
-        from jobs.models import deposit_model
+        from jobs.models import deposit_models
 
-        for label in ("train-96", "train-216"):
-            stage = campaign.select([label])[0]
-            print(deposit_model(stage, store, name=label.replace("train", "deepmd"), tier=campaign.tier))
+        trained = {f"deepmd-{size}": campaign.select([f"train-{size}"])[0] for size in (96, 216)}
+        print(*deposit_models(trained, store, tier=campaign.tier), sep="\n")
     else:
         overview.collect_garbage(
             campaign,

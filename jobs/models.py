@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from jobs.stage import Stage
 from jobs.store import Store, file_sha256
 
 MODELS = Path(__file__).parent.parent / "reference" / "models"
-MODEL, RECORD = "model.pb", "model.yml"
+MODEL, INPUT, RECORD = "model.pb", "input.json", "model.yml"
 
 
 def deposited_model(name: str, *, root: Path = MODELS) -> tuple[Path, dict[str, Any]]:
@@ -33,26 +35,37 @@ def deposited_model(name: str, *, root: Path = MODELS) -> tuple[Path, dict[str, 
     return path, record
 
 
-def deposit_model(stage: Stage, store: Store, *, name: str, tier: str, root: Path = MODELS) -> Path:
-    """Put a trained potential under `reference/models/`, in place of what was there under its name.
+def deposit_models(
+    trained: Mapping[str, Stage], store: Store, *, tier: str, root: Path = MODELS
+) -> list[Path]:
+    """Put trained potentials under `reference/models/`, in place of what was there: all of them, or none.
 
     Raises:
-        SuiteError: the training is not done or was changed.
+        SuiteError: a training is not done or was changed.
     """
+    for name, stage in trained.items():
+        if not store.is_done(stage.name):
+            raise SuiteError(f"{store.path(stage.name)}: not found; run the tier that trains {name} first")
+    store.verify(stage.name for stage in trained.values())
+    targets = [_prepare(stage, store, tier=tier, target=root / name) for name, stage in trained.items()]
+    for target in targets:
+        for file in (MODEL, INPUT, RECORD):
+            os.replace(target / f"{file}.tmp", target / file)
+    return targets
+
+
+def _prepare(stage: Stage, store: Store, *, tier: str, target: Path) -> Path:
+    """The files of a potential under temporary names in its folder."""
     import yaml
 
-    if not store.is_done(stage.name):
-        raise SuiteError(f"{store.path(stage.name)}: not found; run the tier that trains {name} first")
-    store.verify([stage.name])
     product, manifest = store.path(stage.name), store.manifest(stage.name)
     training: dict[str, Any] = json.loads((product / "train.json").read_text())
-    target = root / name
     target.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(product / MODEL, target / MODEL)
-    shutil.copyfile(product / "input.json", target / "input.json")
+    for file in (MODEL, INPUT):
+        shutil.copyfile(product / file, target / f"{file}.tmp")
     record = {
         "name": training["name"],
-        "sha256": file_sha256(target / MODEL),
+        "sha256": file_sha256(product / MODEL),
         "licence": "CC0-1.0",
         "tier": tier,
         "stage": stage.name,
@@ -65,5 +78,5 @@ def deposit_model(stage: Stage, store: Store, *, name: str, tier: str, root: Pat
         "software": manifest["software"],
         "finished": manifest["finished"],
     }
-    (target / RECORD).write_text(yaml.safe_dump(record, sort_keys=False))
+    (target / f"{RECORD}.tmp").write_text(yaml.safe_dump(record, sort_keys=False))
     return target

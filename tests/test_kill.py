@@ -13,7 +13,7 @@ import pytest
 
 from jobs.campaign import build_campaign
 from jobs.errors import SuiteError
-from jobs.models import deposit_model, deposited_model
+from jobs.models import deposit_models, deposited_model
 from jobs.stage import Stage
 from jobs.store import Store
 from jobs.worker import earlier_attempts
@@ -99,7 +99,7 @@ def test_training_goes_on_from_its_last_checkpoint(tmp_path):
 
 def check_deposit(stage: Stage, store: Store, root: Path) -> None:
     """A trained potential can be deposited and taken from the deposit, and a changed one is refused."""
-    deposit_model(stage, store, name="deepmd-96", tier="tiny", root=root)
+    deposit_models({"deepmd-96": stage}, store, tier="tiny", root=root)
     path, record = deposited_model("deepmd-96", root=root)
     assert record["dataset"] == stage.inputs["dataset"].name
     assert path.read_bytes() == (store.path(stage.name) / "model.pb").read_bytes()

@@ -15,6 +15,7 @@ from jobs.campaign import build_campaign
 from jobs.deposited import read_set
 from jobs.errors import SuiteError
 from jobs.graph import in_order, plan, urgency
+from jobs.models import deposit_models, deposited_model
 from jobs.stage import Stage
 from jobs.store import Recipe, Store, suite_commit
 from jobs.worker import earlier_attempts, make_stage
@@ -295,3 +296,32 @@ def test_commit_of_a_repository_and_a_change_of_its_files(tmp_path, monkeypatch)
 def test_commit_is_unknown_without_git(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert suite_commit() == "unknown"
+
+
+def test_promote_puts_both_potentials_or_none(tmp_path, made):
+    store = Store(tmp_path / "store")
+    store.prepare()
+    trained = {
+        f"deepmd-{size}": Stage("train", "t", {"size": size}, inputs={"dataset": made[1]})
+        for size in (96, 216)
+    }
+
+    def finish(stage):
+        part = store.part(stage.name)
+        part.mkdir()
+        (part / "model.pb").write_bytes(stage.name.encode())
+        (part / "input.json").write_text("{}")
+        about = dict.fromkeys(("name", "steps", "precision", "train_frames"), 1) | {"heldout": {"all": {}}}
+        (part / "train.json").write_text(json.dumps(about))
+        store.finish(Recipe.of(stage), Workspace({}, 1, {}, part), wall_seconds=1.0)
+
+    finish(trained["deepmd-96"])
+    root = tmp_path / "models"
+    with pytest.raises(SuiteError, match="run the tier that trains deepmd-216 first"):
+        deposit_models(trained, store, tier="t", root=root)
+    assert not root.exists()
+    finish(trained["deepmd-216"])
+    deposit_models(trained, store, tier="t", root=root)
+    for name, stage in trained.items():
+        assert deposited_model(name, root=root)[0].read_bytes() == stage.name.encode()
+    assert not list(root.rglob("*.tmp"))
