@@ -14,14 +14,26 @@ from test_cp2k import SETTINGS as CP2K_SETTINGS
 from test_espresso import INSTALLED as ESPRESSO
 from test_espresso import SETTINGS as ESPRESSO_SETTINGS
 
-from jobs.cost import DEFAULT_ENGINES, deposit, describe, full_plan, tier_plan
+from jobs.cost import (
+    DEFAULT_ENGINES,
+    Plan,
+    cost_stage,
+    deposit,
+    describe,
+    full_plan,
+    measure,
+    summary,
+    tier_plan,
+)
 from jobs.cost_record import core_seconds, machine, machine_type, read_cost
 from jobs.engines.lammps import builtin_potential, lammps_command, visible_gpus
 from jobs.engines.timing import Layout, time_launch, timed_script
 from jobs.errors import EngineError, SuiteError
 from jobs.stages import cost
 from jobs.stages.cost import Bench, Point, near_cubic
+from jobs.store import Recipe, Store
 from jobs.structures import Configuration, read_data, write_data
+from jobs.tune import potential_stage
 from jobs.tuning import Tuning
 from jobs.workspace import Workspace
 from suite.cost_page import read_anchors, write_cost_page
@@ -91,6 +103,39 @@ def test_a_cell_too_small_is_a_failed_point_and_the_others_are_kept(tmp_path, qu
 def test_nothing_that_works_is_an_error(tmp_path, quick):
     with pytest.raises(EngineError, match="cost: no launch succeeded; the first said: cell"):
         measured(tmp_path, [{"engine": "bks", "setting": "tuned", "n_atoms": 24}], launches=1)
+
+
+@pytest.mark.engine
+def test_a_point_that_the_budget_did_not_reach_says_so(tmp_path, quick):
+    """The first-principles run, kept from before, took longer than the whole budget."""
+    launches = tmp_path / "work" / "checkpoints" / "launches"
+    launches.mkdir(parents=True)
+    kept = cost_point("cp2k", 24, core_us=[30.0, 31.0], setting="aimd") | {"seconds": 100.0}
+    (launches / "cp2k-24.json").write_text(json.dumps(kept))
+    (tmp_path / "work" / "checkpoints" / "cp2k-24.data").touch()
+    points = [{"engine": "tersoff", "setting": "tuned", "n_atoms": 24}]
+    record = measured(tmp_path, points, aimd={"cp2k": {"sizes": [24]}}, budget_minutes=1)
+    assert record["points"][1]["failed"] == ["the budget was spent before its first launch"]
+    assert "the budget was spent before its first launch" in summary(record)
+
+
+@pytest.mark.engine
+def test_again_measures_what_a_killed_measurement_had_kept(tmp_path):
+    store = Store(tmp_path / "store")
+    store.prepare()
+    plan = Plan([Point("tersoff", "tuned", 24)], launches=1)
+    potential = potential_stage(None)
+    store.part(potential.name).mkdir()
+    store.finish(Recipe.of(potential), Workspace({}, 0, {}, store.part(potential.name)), wall_seconds=1.0)
+    stage = cost_stage(plan, potential, label="cost", cores=1, machine_type=machine()["type"])
+    launches = store.part(stage.name) / "checkpoints" / "launches"
+    launches.mkdir(parents=True)
+    kept = {"us_per_step_atom": 12345.0, "core_us_per_step_atom": 12345.0, "steps": 1, "seconds": 1.0}
+    kept |= {"temperature_K": 3000.0, "conserved_drift_meV_atom": 0.0, "dangerous_builds": 0}
+    (launches / "tersoff-tuned-24-0.json").write_text(json.dumps(kept))
+    path = measure(store, plan, potential=None, cores=1, results=tmp_path / "results", again=True)
+    (point,) = read_cost(path)["points"]
+    assert point["median"] < 12345
 
 
 @pytest.mark.engine

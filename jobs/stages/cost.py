@@ -341,6 +341,8 @@ write_data {end}.tmp nocoeff
         """A measured point; summary figures are added to it by `cost_record`."""
         good = [one for one in launches if "failed" not in one]
         failed = [one["failed"] for one in launches if "failed" in one]
+        if not launches:
+            failed = ["the budget was spent before its first launch"]
         error = self.compression_error(point)
         if error is not None and not error <= deepmd.COMPRESSION_FORCE_LIMIT_EV_A:
             failed.append(f"found {error:.2e} eV/A rms between compressed and full forces")
