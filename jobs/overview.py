@@ -161,6 +161,7 @@ def _dry_run_jobs(site: Site, store: Store, stages: Sequence[Stage]) -> None:
     jobs: Counter[str] = Counter()
     disk = 0.0
     to_do = [stage for stage in stages if not store.is_done(stage.name)]
+    waits = {stage.name for stage in to_do}
     for number, stage in enumerate([*batch.planned_probes(site, to_do), *to_do], start=1):
         kind, request = stage.kind, site.request(scheduler.kind_of(stage))
         nodes, cores = scheduler.nodes_and_cores(site, stage)
@@ -172,7 +173,7 @@ def _dry_run_jobs(site: Site, store: Store, stages: Sequence[Stage]) -> None:
         image = site.image(scheduler.kind_of(stage))
         digest = None if image is None else "DIGEST-OF-THE-IMAGE"
         chain = f", a chain of {length} jobs" if length > 1 else ""
-        after = ", ".join(needed.label for needed in stage.inputs.values() if needed in to_do)
+        after = ", ".join(needed.label for needed in stage.inputs.values() if needed.name in waits)
         print(
             f"# {number}. {stage.label}: {nodes} node(s) x {cores} core(s), {request.gpus} GPU(s), "
             f"about {_duration(hours / nodes * 3600)}{chain}{f', after {after}' if after else ''}"

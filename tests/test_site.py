@@ -1,6 +1,7 @@
 """Site files: what they say is what jobs ask for, and what is wrong in them is one line."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,16 @@ def test_a_node_has_at_least_the_cores_that_its_site_asks_for(tmp_path: Path) ->
     site = read_site(write(tmp_path, {**MINIMAL, "kinds": {"default": {"cores": 8}}}))
     assert scheduler.nodes_and_cores(site, Stage("train", "network", {})) == (1, 8)
     assert scheduler.nodes_and_cores(site, Stage("md", "liquid", {"ranks": 4}, cores=4)) == (1, 8)
+
+
+def test_a_dry_run_says_what_each_job_waits_for(tmp_path: Path, capsys) -> None:
+    pytest.importorskip("dpdispatcher")
+    campaign = build_campaign("paper")
+    site, store = read_site("example-gpu"), Store(tmp_path / "store")
+    overview.dry_run(campaign, campaign.select(["train-96"]), store, site=site)
+    trainings = re.findall("^# .* train .*", capsys.readouterr().out, re.MULTILINE)
+    assert len(trainings) == 5
+    assert all(line.endswith("after dataset for DeePMD-96") for line in trainings)
 
 
 @pytest.mark.parametrize("name", known_sites())
