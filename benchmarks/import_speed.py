@@ -158,7 +158,7 @@ def into_a_deposit(name: str, frames: int, scratch: Path) -> None:
 def write(name: str, frames: int, folder: Path) -> None:
     """Real frames, repeated, in a format."""
     folder.mkdir(parents=True, exist_ok=True)
-    source = read_run(read_set(SET), RUN, equilibrated=False)
+    source = read_run(read_set(SET), RUN)
     species = ["Si"] * 32 + ["O"] * 64
     run = VaspRun(species, source.positions, source.forces, source.energies_eV, source.cells)
     path, n = folder / FORMATS[name][0], len(source)

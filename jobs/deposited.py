@@ -152,13 +152,6 @@ class DepositedSet:
         assessed = [run.decorrelated_frames for run in self.runs if run.decorrelated_frames is not None]
         return sum(assessed) if assessed else None
 
-    @property
-    def time_between_frames_fs(self) -> float | None:
-        """Time from one frame of a trajectory to the next; None for single points."""
-        if self.kind != "trajectory":
-            return None
-        return float(self.facts["timestep_fs"]) * int(self.facts["steps_between_frames"])
-
     def run(self, run_id: str) -> Run:
         """The run of this name.
 
@@ -304,15 +297,15 @@ def iter_runs(deposited: DepositedSet) -> Iterator[tuple[Run, Frames]]:
             yield run, frames
 
 
-def read_run(deposited: DepositedSet, run_id: str, *, equilibrated: bool) -> Frames:
-    """One whole run; with `equilibrated`, without its unequilibrated first frames.
+def read_run(deposited: DepositedSet, run_id: str) -> Frames:
+    """One whole run, with its unequilibrated first frames.
 
     Raises:
-        SuiteError: no such run, a file that is not the deposited one, or no frame left.
+        SuiteError: no such run, or a file that is not the deposited one.
     """
     parts = list(iter_run(deposited, run_id))
     velocities = [part.velocities for part in parts if part.velocities is not None]
-    whole = Frames(
+    return Frames(
         types=deposited.types,
         positions=np.concatenate([part.positions for part in parts]),
         forces=np.concatenate([part.forces for part in parts]),
@@ -321,13 +314,6 @@ def read_run(deposited: DepositedSet, run_id: str, *, equilibrated: bool) -> Fra
         cells=np.concatenate([part.cells for part in parts]),
         temperatures_K=np.concatenate([part.temperatures_K for part in parts]),
     )
-    skip = deposited.run(run_id).unequilibrated_frames if equilibrated else 0
-    if skip >= len(whole):
-        raise SuiteError(
-            f"{deposited.directory}: run {run_id}: found {len(whole)} frames, expected more than the {skip} "
-            "unequilibrated ones"
-        )
-    return whole.select(slice(skip, None))
 
 
 def summary(deposited: DepositedSet) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def run(
         while waiting or slots:
             for slot in [slot for slot in slots if slot.process.poll() is not None]:
                 slots.remove(slot)
-                _close(slot, store, outcome, missing, display)
+                _close(slot, outcome, missing, display)
             for stage in list(waiting):
                 lost = [
                     n for n in stage.inputs.values() if n.name in outcome.failed or n.name in outcome.blocked
@@ -189,7 +189,7 @@ def run(
     return outcome
 
 
-def _close(slot: _Slot, store: Store, outcome: Outcome, missing: set[str], display: Display) -> None:
+def _close(slot: _Slot, outcome: Outcome, missing: set[str], display: Display) -> None:
     seconds = time.monotonic() - slot.started
     name, label = slot.stage.name, slot.stage.label
     if slot.process.returncode == 0:

@@ -318,7 +318,7 @@ def open_reference(set_name: str, run_id: str, *, root: Path | None = None) -> T
     deposited = read_set(set_name, root=root or DEPOSIT)
     if deposited.kind != "trajectory":
         raise SuiteError(f"{deposited.directory}: found {deposited.kind}, expected a trajectory")
-    frames = read_run(deposited, run_id, equilibrated=False)
+    frames = read_run(deposited, run_id)
     cell = frames.cells[0]
     if not np.allclose(frames.cells, cell, rtol=0, atol=1e-9) or not np.allclose(
         cell, np.diag(np.diag(cell))

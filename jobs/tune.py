@@ -31,7 +31,6 @@ N_ATOMS = 216
 STEPS = 100
 LAUNCHES = 3
 FINALISTS = 3
-MINUTES = 5.0
 TEMPERATURE_K, DENSITY_G_CM3, TIMESTEP_FS = 3000.0, 2.20, 1.0
 SKINS_ANGSTROM = (0.5, 1.0, 1.5, 2.0)
 MODELS = (("float32", True), ("float32", False), ("float64", True), ("float64", False))

@@ -263,7 +263,7 @@ class TestDepositFromStage:
         assert "4 frames beyond steps whose SCF failed were left out" in capsys.readouterr().out
         found = read_set("s", root=root)
         assert [run.frames for run in found.runs] == [4, 4]
-        kept = read_run(found, "nnp-1-3000K", equilibrated=False)
+        kept = read_run(found, "nnp-1-3000K")
         np.testing.assert_allclose(kept.energies_eV, [-900 - 0.01 * step for step in (4, 5, 6, 7)])
         assert "4 frames beyond" in found.facts["provenance"][0]
 

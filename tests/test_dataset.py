@@ -126,11 +126,7 @@ def test_one_melt_cannot_be_split(tmp_path):
 def test_written_frames_are_the_deposited_ones(made):
     directory, facts = made
     seen = 0
-    runs = {
-        (name, run.id): read_run(read_set(name), run.id, equilibrated=False)
-        for name in SETS
-        for run in read_set(name).runs
-    }
+    runs = {(name, run.id): read_run(read_set(name), run.id) for name in SETS for run in read_set(name).runs}
     for system in [*facts["train_systems"], *chain.from_iterable(facts["test_systems"].values())]:
         path = directory / system
         arrays = {k: np.load(path / "set.000" / f"{k}.npy") for k in ("box", "coord", "energy", "force")}

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from jobs.observables.msd import log_slope
 from suite.distances import mean_square_difference, moments, peak, signed_root, wasserstein
 from suite.statistics import estimate
 from suite.verdict import NotTested
@@ -135,11 +134,9 @@ def test_a_missing_peak_is_at_the_edge_of_the_window():
         peak(R, np.zeros_like(R), window=(1.3, 2.0), half_width=0.06)
 
 
-def test_moments_and_log_slope():
+def test_moments():
     x = np.linspace(0, 180, 181)
     assert moments(x, np.exp(-0.5 * ((x - 109) / 8) ** 2)) == (
         pytest.approx(109, abs=1e-6),
         pytest.approx(8, abs=1e-6),
     )
-    t = np.geomspace(1, 100, 30)
-    assert log_slope(t, 3 * t**1.5) == pytest.approx(np.full(30, 1.5))

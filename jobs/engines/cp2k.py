@@ -523,7 +523,6 @@ def read_run(directory: Path, *, n_atoms: int) -> Run:
         velocities=np.array([velocities[step][1] for step in steps]).reshape(shape) * to_velocity,
         forces=np.array([forces[step][1] for step in steps]).reshape(shape) * HARTREE_EV / BOHR_ANGSTROM,
         energies_eV=energies * HARTREE_EV,
-        kinetic_eV=table[:, 1] * HARTREE_EV,
         conserved_eV=table[:, 4] * HARTREE_EV,
         temperatures_K=table[:, 2],
         converged=np.array(converged, dtype=np.bool_),

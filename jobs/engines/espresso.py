@@ -32,7 +32,6 @@ from jobs.engines.first_principles import (
     check_thermostat,
     command,
     draw_velocities,
-    kinetic_energies_eV,
     kinetic_temperatures_K,
     read_fields,
 )
@@ -418,7 +417,6 @@ def _read(start: Start, dynamics: Dynamics, *, directory: Path) -> tuple[Run, se
         velocities=velocities,
         forces=forces,
         energies_eV=np.array([step.energy_eV for step in read.steps]),
-        kinetic_eV=kinetic_energies_eV(start.types, velocities),
         # Between pieces the thermostat changes it.
         conserved_eV=conserved if dynamics.thermostat is None else np.full(count, np.nan),
         temperatures_K=kinetic_temperatures_K(start.types, velocities),

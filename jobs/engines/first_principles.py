@@ -95,9 +95,9 @@ class Run:
     """F steps of a trajectory, unconverged ones among them.
 
     `steps` (F,) MD step numbers from 0 (the start itself); `positions` (F, N, 3) A, unwrapped;
-    `velocities` A/fs; `forces` eV/A; `energies_eV` (F,) potential; `kinetic_eV`, `conserved_eV` (NaN where
-    the engine gives no conserved quantity), `temperatures_K` (F,) instantaneous; `converged` (F,);
-    `scf_steps` (F,); `seconds` (F,).
+    `velocities` A/fs; `forces` eV/A; `energies_eV` (F,) potential; `conserved_eV` (F,), NaN where the engine
+    gives no conserved quantity; `temperatures_K` (F,) instantaneous; `converged` (F,); `scf_steps` (F,);
+    `seconds` (F,).
     """
 
     steps: NDArray[np.int64]
@@ -105,7 +105,6 @@ class Run:
     velocities: NDArray[np.float64]
     forces: NDArray[np.float64]
     energies_eV: NDArray[np.float64]
-    kinetic_eV: NDArray[np.float64]
     conserved_eV: NDArray[np.float64]
     temperatures_K: NDArray[np.float64]
     converged: NDArray[np.bool_]

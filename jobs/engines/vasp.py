@@ -40,7 +40,6 @@ from jobs.engines.first_principles import (
     check_thermostat,
     command,
     draw_velocities,
-    kinetic_energies_eV,
     kinetic_temperatures_K,
     read_fields,
 )
@@ -449,7 +448,6 @@ def read_run(start: Start, dynamics: Dynamics, *, directory: Path) -> Run:
         velocities=velocities,
         forces=forces,
         energies_eV=np.array([step.energy_eV for step in steps]),
-        kinetic_eV=kinetic_energies_eV(start.types, velocities),
         conserved_eV=np.array([step.total_eV for step in steps]),
         temperatures_K=kinetic_temperatures_K(start.types, velocities),
         converged=np.array([step.converged for step in steps], dtype=np.bool_),

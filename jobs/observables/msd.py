@@ -93,11 +93,6 @@ def displacement_blocks(
     return sums / (counts * atoms_of[:, None, None])
 
 
-def log_slope(times: Floats, msd: Floats) -> Floats:
-    """Slope d ln MSD / d ln t at each (ascending, positive) time: 2 is ballistic, 1 diffusive."""
-    return np.gradient(np.log(msd), np.log(times), axis=-1)
-
-
 @dataclass(frozen=True)
 class Diffusion:
     """Log slope over a range of times and diffusion coefficient (cm2/s), each with its standard error.

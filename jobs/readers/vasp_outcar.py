@@ -57,7 +57,7 @@ def open_source(path: Path) -> Source:
     parts = blocks(path, _END)
     first, complete = next(parts)
     header = first.partition(b"- Iteration")[0].decode(errors="replace")
-    settings = _settings(header, path)
+    settings = _settings(header)
     species = _species(header, path)
     source = Source(path, "VASP OUTCAR", files=[path])
     settings.describe(source)
@@ -66,7 +66,7 @@ def open_source(path: Path) -> Source:
     return source
 
 
-def _settings(header: str, path: Path) -> Settings:
+def _settings(header: str) -> Settings:
     def tag(name: str, pattern: str = r"\S+") -> str | None:
         match = re.search(rf"^\s*{name}\s*=\s*({pattern})", header, re.MULTILINE)
         return match.group(1).rstrip(";") if match else None
