@@ -482,7 +482,6 @@ class _Builder:
             "n_atoms": atoms,
             "configuration": replica % self.about["melt"]["configurations"] if run["start"] == "melt" else 0,
             "density_g_cm3": run.get("density_g_cm3", self.about["density_g_cm3"]),
-            "timestep_fs": run["timestep_fs"],
             "damping_fs": DAMPING_FS,
             "replicate": replicate,
             "ranks": run.get("ranks", 1),
@@ -505,6 +504,7 @@ class _Builder:
         else:
             kind = "md"
             parameters |= {
+                "timestep_fs": run["timestep_fs"],
                 "ensemble": run.get("ensemble", "nvt"),
                 "thermostat": run.get("thermostat", "nose-hoover"),
                 "schedule": [

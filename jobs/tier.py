@@ -48,7 +48,6 @@ _RUN: Table = {
     "potential": one_of(*CLASSICAL, *NNPS),
     "start": TEXT,
     "replicas": COUNT,
-    "timestep_fs": POSITIVE,
     "atoms?": _ATOMS,
     "share_melts?": FLAG,  # replicas beyond melt.configurations start from the first ones again
     "replicate?": Value("three positive integers", lambda v: list_of(COUNT, "").allows(v) and len(v) == 3),
@@ -74,6 +73,7 @@ _RUNS: tuple[Table, ...] = (
     {"quench": _QUENCH, **_RUN},
     {
         "schedule": list_of(_SEGMENT, "[K, steps]", least=1),
+        "timestep_fs": POSITIVE,
         "ensemble?": one_of("nvt", "nve"),
         "thermostat?": one_of(*THERMOSTATS),
         **_RUN,
