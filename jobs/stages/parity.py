@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from jobs.engines.lammps import POTENTIAL_FILE, Potential, interaction_commands,
 from jobs.errors import EngineError, SuiteError
 from jobs.files import write_json
 from jobs.stages.train import TRAIN_FILE, heldout_errors, heldout_systems
+from jobs.structures import Configuration, write_data
 from jobs.workspace import Workspace
 
 CODE_VERSION = 2
@@ -41,7 +41,7 @@ def run(workspace: Workspace) -> None:
     potential = potential_of(workspace)
     listed = heldout_systems(about)
     systems = [dataset / path for _, path in listed]
-    frames = [read_system(path) for path in systems]
+    frames = [_orthorhombic(path) for path in systems]
     predictions = rerun(potential, frames, directory=workspace.checkpoints)
 
     offset = 0.0
@@ -114,22 +114,23 @@ def _save(
     )
 
 
-@dataclass(frozen=True)
-class _Configuration:
-    """One frame in LAMMPS' terms: types from 1, edge lengths, positions inside the box."""
-
-    types: np.ndarray
-    edges: np.ndarray
-    positions: np.ndarray
+def _orthorhombic(system: Path) -> Frames:
+    """The frames of a system, none of which is tilted."""
+    frames = read_system(system)
+    tilted = np.abs(frames.cells * (1 - np.eye(3))).max(axis=(1, 2)) > 1e-8
+    if tilted.any():
+        raise SuiteError(
+            f"{system}: frame {tilted.argmax() + 1}: found a tilted cell, expected an orthorhombic one"
+        )
+    return frames
 
 
 def rerun(potential: Potential, systems: Sequence[Frames], *, directory: Path) -> list[Prediction]:
-    """Energies and forces of `potential` on the frames of each system, by LAMMPS `rerun`.
+    """Energies and forces of `potential` on the frames (orthorhombic) of each system, by LAMMPS `rerun`.
 
     One `lmp` process for all frames with the same number of atoms; every frame gets its own box.
 
     Raises:
-        SuiteError: a cell is not orthorhombic.
         EngineError: LAMMPS refused, or gave other than one result per frame.
     """
     groups: dict[int, list[tuple[int, int]]] = {}
@@ -139,7 +140,10 @@ def rerun(potential: Potential, systems: Sequence[Frames], *, directory: Path) -
     energies = [np.empty_like(system.energies) for system in systems]
     forces = [np.empty_like(system.forces) for system in systems]
     for atoms, members in groups.items():
-        configurations = [_configuration(systems[s], f) for s, f in members]
+        configurations = [
+            Configuration(systems[s].positions[f], systems[s].types, np.diag(systems[s].cells[f]))
+            for s, f in members
+        ]
         found = _rerun_group(potential, configurations, directory=directory, name=f"rerun-{atoms}")
         for (s, f), energy, force in zip(members, *found, strict=True):
             energies[s][f] = energy
@@ -147,22 +151,14 @@ def rerun(potential: Potential, systems: Sequence[Frames], *, directory: Path) -
     return [Prediction(e, f) for e, f in zip(energies, forces, strict=True)]
 
 
-def _configuration(system: Frames, frame: int) -> _Configuration:
-    cell = system.cells[frame]
-    edges = np.diag(cell)
-    if not np.allclose(cell, np.diag(edges), atol=1e-8):
-        raise SuiteError(f"held-out frame {frame}: found a tilted cell, expected an orthorhombic one")
-    return _Configuration(system.types + 1, edges, system.positions[frame] % edges)
-
-
 def _rerun_group(
-    potential: Potential, configurations: Sequence[_Configuration], *, directory: Path, name: str
+    potential: Potential, configurations: Sequence[Configuration], *, directory: Path, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
     dump = directory / f"{name}.dump"
     with dump.open("w") as stream:
         for step, one in enumerate(configurations):
             stream.write(_dump_text(step, one))
-    (directory / f"{name}.data").write_text(_data_text(configurations[0]))
+    write_data(directory / f"{name}.data", configurations[0])
     script = f"""units metal
 atom_style charge
 boundary p p p
@@ -177,7 +173,7 @@ rerun {name}.dump dump x y z box yes
 """
     log = run_lammps(script, directory=directory, name=name)
     energies = log.thermo[-1]["PotEng"]
-    forces = _read_forces(directory / f"{name}.out", atoms=len(configurations[0].types))
+    forces = _read_forces(directory / f"{name}.out", atoms=configurations[0].n_atoms)
     if not len(energies) == len(forces) == len(configurations):
         raise EngineError(
             f"lmp rerun: found {len(energies)} energies and {len(forces)} force frames, expected "
@@ -186,25 +182,17 @@ rerun {name}.dump dump x y z box yes
     return energies, forces
 
 
-def _dump_text(step: int, one: _Configuration) -> str:
-    bounds = "".join(f"0 {edge:.12f}\n" for edge in one.edges)
+def _dump_text(step: int, one: Configuration) -> str:
+    bounds = "".join(f"0 {edge:.12f}\n" for edge in one.cell)
+    wrapped = one.positions % one.cell
     atoms = "".join(
-        f"{i} {kind} {x:.12f} {y:.12f} {z:.12f}\n"
-        for i, (kind, (x, y, z)) in enumerate(zip(one.types, one.positions, strict=True), start=1)
+        f"{i} {species + 1} {x:.12f} {y:.12f} {z:.12f}\n"
+        for i, (species, (x, y, z)) in enumerate(zip(one.types, wrapped, strict=True), start=1)
     )
     return (
-        f"ITEM: TIMESTEP\n{step}\nITEM: NUMBER OF ATOMS\n{len(one.types)}\n"
+        f"ITEM: TIMESTEP\n{step}\nITEM: NUMBER OF ATOMS\n{one.n_atoms}\n"
         f"ITEM: BOX BOUNDS pp pp pp\n{bounds}ITEM: ATOMS id type x y z\n{atoms}"
     )
-
-
-def _data_text(one: _Configuration) -> str:
-    edges = "".join(f"0 {edge:.12f} {a}lo {a}hi\n" for a, edge in zip("xyz", one.edges, strict=True))
-    atoms = "".join(
-        f"{i} {kind} 0 {x:.12f} {y:.12f} {z:.12f}\n"
-        for i, (kind, (x, y, z)) in enumerate(zip(one.types, one.positions, strict=True), start=1)
-    )
-    return f"first frame\n\n{len(one.types)} atoms\n2 atom types\n{edges}\nAtoms # charge\n\n{atoms}"
 
 
 def _read_forces(path: Path, *, atoms: int) -> np.ndarray:
