@@ -126,6 +126,18 @@ def _with_engine(about: dict[str, Any], engine: str) -> dict[str, Any]:
     return {**about, "aimd": {**aimd, "engine": engine, "settings": named_settings(engine, "default")}}
 
 
+def imported_potential(path: Path, name: str) -> Stage:
+    """The stage that makes a given potential, a DeePMD model or a file of commands, ready for LAMMPS."""
+    parameters = {
+        "name": name,
+        "file": str(path.resolve()),
+        "sha256": file_sha256(path),
+        "family": "deepmd" if path.suffix == ".pb" else "lammps",
+        "beside": {} if path.suffix == ".pb" else files_named_in(path),
+    }
+    return Stage("potential", f"potential {name}", parameters, core_seconds=40)
+
+
 class _Builder:
     """Turns one tier file into stages; each method adds one kind of them."""
 
@@ -167,7 +179,7 @@ class _Builder:
             self.campaign.unavailable[label] = (
                 f"{self.user_potential} is judged in place of the paper's potentials"
             )
-            return [self._imported(self.user_potential, self.user_potential.stem)]
+            return [imported_potential(self.user_potential, self.user_potential.stem)]
         if self.campaign.start_from == "potentials":
             self.campaign.unavailable[label] = (
                 "the deposited potential was taken as given (--start-from potentials)"
@@ -180,20 +192,10 @@ class _Builder:
                     f"the deposited {DISPLAY_NAMES[nnp]} learned from another split of the frames: "
                     "it may have trained on what is held out now"
                 )
-            return [self._imported(path, DISPLAY_NAMES[nnp])]
+            return [imported_potential(path, DISPLAY_NAMES[nnp])]
         stages = [self._trained(nnp, seed) for seed in self.about["seeds"]]
         self.campaign.labels[label] = stages
         return stages
-
-    def _imported(self, path: Path, name: str) -> Stage:
-        parameters = {
-            "name": name,
-            "file": str(path.resolve()),
-            "sha256": file_sha256(path),
-            "family": "deepmd" if path.suffix == ".pb" else "lammps",
-            "beside": {} if path.suffix == ".pb" else files_named_in(path),
-        }
-        return Stage("potential", f"potential {name}", parameters, core_seconds=40)
 
     def _dataset(self, nnp: str, *, share: float = 1.0, seed: int = 1) -> Stage:
         """The dataset of a potential, or one with a share of its training frames, drawn with `seed`."""
@@ -629,7 +631,7 @@ class _Builder:
                     for key in ("rdf_bin_angstrom", "angle_bin_degree", "angle_cutoffs_angstrom")
                 },
             }
-            sampler = self._imported(path, f"sampler {found.sampler['model']}")
+            sampler = imported_potential(path, f"sampler {found.sampler['model']}")
             stage = Stage(
                 "reweight",
                 f"reweight {found.name}",

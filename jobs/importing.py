@@ -113,7 +113,7 @@ class Survey:
         self.frames += len(batch)
         self.compositions[batch.species] += len(batch)
         volumes = np.abs(np.linalg.det(batch.cells))
-        mass = _mass_amu(batch.species)
+        mass = _mass_amu(batch.species, self.source.path)
         if not volumes.min() > 1e-6:
             raise SuiteError(
                 f"{self.source.path}: found a cell without volume, expected three vectors that span one"
@@ -175,12 +175,12 @@ class Survey:
         }
 
 
-def _mass_amu(species: tuple[str, ...]) -> float:
+def _mass_amu(species: tuple[str, ...], path: Path) -> float:
     from ase.data import atomic_masses, atomic_numbers
 
     unknown = sorted(set(species) - set(atomic_numbers))
     if unknown:
-        raise SuiteError(f"found species {unknown[0]}, expected chemical symbols")
+        raise SuiteError(f"{path}: found species {unknown[0]}, expected chemical symbols")
     return float(sum(atomic_masses[atomic_numbers[name]] * n for name, n in Counter(species).items()))
 
 
@@ -465,6 +465,8 @@ Then name the set in a tier file: see docs/your-data.md."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m jobs import`."""
+    from jobs.cli import count
+
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
@@ -488,7 +490,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=STARTS,
         help="what the configurations descend from; claims against AIMD need nnp and bks",
     )
-    into.add_argument("--every", type=_positive, default=1, metavar="N", help="take every N-th frame only")
+    into.add_argument("--every", type=count, default=1, metavar="N", help="take every N-th frame only")
     into.add_argument(
         "--one-melt",
         action="store_true",
@@ -496,7 +498,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     into.add_argument(
         "--stretch",
-        type=_positive,
+        type=count,
         metavar="FRAMES",
         help="count each FRAMES taken frames as a melt of its own, for data that are one long run or whose "
         "melts nobody knows; held-out errors are then too good",
@@ -517,16 +519,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     saying.add_argument("--basis", help="for example 'PAW, 500 eV'")
     saying.add_argument("--licence", default="not stated", help="SPDX name, for example CC0-1.0")
     saying.add_argument("--provenance", help="who computed what, in a sentence")
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, expected a whole number >= 1")
-    return value
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -202,18 +202,13 @@ def potential_stage(potential: Path | None) -> Stage:
     Raises:
         SuiteError: it is not there, or was changed.
     """
+    from jobs.campaign import imported_potential
     from jobs.models import deposited_model
-    from jobs.store import file_sha256
 
     path = deposited_model("deepmd-96")[0] if potential is None else potential
     if not path.is_file() or path.suffix != ".pb":
         raise SuiteError(f"{path}: found no DeePMD model (.pb), expected one to time")
-    name = "DeePMD-96" if potential is None else path.stem
-    parameters = {
-        "name": name, "file": str(path.resolve()), "sha256": file_sha256(path), "family": "deepmd",
-        "beside": {},
-    }  # fmt: skip
-    return Stage("potential", f"potential {name}", parameters, core_seconds=40)
+    return imported_potential(path, "DeePMD-96" if potential is None else path.stem)
 
 
 def tune(store: Store, *, minutes: float, potential: Path | None, cores: int, gpus: int) -> Path:

@@ -538,6 +538,14 @@ class TestExtendedXyz:
         with pytest.raises(SuiteError, match="found velocities up to nan, expected less than"):
             pack(np.full((1, 2, 3), np.nan), "velocities")
 
+    def test_what_is_no_element_is_named_with_its_file(self, tmp_path):
+        path = tmp_path / "all.extxyz"
+        ase.io.write(path, atoms_of(vasp_run()))
+        path.write_text(path.read_text().replace("Si ", "Sj "))
+        (source,) = importing.open_sources([path])
+        with pytest.raises(SuiteError, match=r"all\.extxyz: found species Sj, expected chemical symbols"):
+            importing.look(source)
+
     def test_frames_after_an_empty_line_are_read(self, tmp_path):
         path = tmp_path / "all.extxyz"
         ase.io.write(path, atoms_of(vasp_run()))
