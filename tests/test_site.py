@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -91,8 +92,8 @@ def test_a_node_has_at_least_the_cores_that_its_site_asks_for(tmp_path: Path) ->
     assert scheduler.nodes_and_cores(site, Stage("md", "liquid", {"ranks": 4}, cores=4)) == (1, 8)
 
 
+@pytest.mark.skipif(find_spec("dpdispatcher") is None, reason="needs dpdispatcher: pip install -e '.[hpc]'")
 def test_a_dry_run_says_what_each_job_waits_for(tmp_path: Path, capsys) -> None:
-    pytest.importorskip("dpdispatcher")
     campaign = build_campaign("paper")
     site, store = read_site("example-gpu"), Store(tmp_path / "store")
     overview.dry_run(campaign, campaign.select(["train-96"]), store, site=site)
