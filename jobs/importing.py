@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from jobs.structures import GRAMS_PER_CM3
 
 IMPORTED = Path("imported")
 FORMATS = "OUTCAR, vasprun.xml, NAME-pos-1.xyz or log of CP2K, pw.x output, extended XYZ, DeePMD npy or HDF5"
+RUN_TEMPERATURE_TOLERANCE = 0.10  # of a run that judges, as claims allow it where there are velocities
 _PROGRESS_EVERY_S = 5.0
 # In this order in a folder that is given: the first that is there is what the run is read from.
 _IN_A_FOLDER = ("OUTCAR*", "vasprun.xml*", "*-pos-1.xyz*")
@@ -268,6 +269,7 @@ class Choices:
     every: int
     stretch: int | None
     one_melt: bool
+    judged_from: int | None = None  # frame of a trajectory that judges; before it the start is remembered
 
 
 def melts_of(sources: Sequence[Source], *, one_melt: bool) -> list[str]:
@@ -293,9 +295,11 @@ def frames_of(source: Source, batches: Iterable[Batch], *, melt: str, choices: C
     """Frames as the deposit takes them.
 
     Raises:
-        SuiteError: other atoms than Si and O, or no temperature.
+        SuiteError: other atoms than Si and O, no temperature, or one that a trajectory that judges does not
+            have.
     """
     seen = taken = 0
+    kinetic: list[float] = []
     for batch in batches:
         unknown = sorted(set(batch.species) - set(TYPE_MAP))
         if unknown:
@@ -314,6 +318,8 @@ def frames_of(source: Source, batches: Iterable[Batch], *, melt: str, choices: C
                 )
             part = "" if choices.stretch is None else f".{taken // choices.stretch}"
             taken += 1
+            if choices.judged_from is not None and taken > choices.judged_from:
+                kinetic.append(float(batch.kinetic_K[k]))
             yield Frame(
                 types=types,
                 positions=batch.positions[k],
@@ -324,6 +330,12 @@ def frames_of(source: Source, batches: Iterable[Batch], *, melt: str, choices: C
                 temperature_K=kelvin,
                 info={"replica": f"{melt}{part}", "step": str(int(batch.steps[k]))},
             )
+    # Velocities, from which a claim would see it, are in few files.
+    if kinetic and abs(np.mean(kinetic) - kelvin) > RUN_TEMPERATURE_TOLERANCE * kelvin:
+        raise SuiteError(
+            f"{source.path}: found {np.mean(kinetic):.0f} K on average, expected {kelvin:g} K within "
+            f"{RUN_TEMPERATURE_TOLERANCE:.0%} of a run that judges: a longer --unequilibrated, or another run"
+        )
 
 
 def _level(sources: Sequence[Source], arguments: argparse.Namespace) -> dict[str, str]:
@@ -388,6 +400,8 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
     timestep = _one(sources, "timestep_fs", arguments.timestep_fs) if trajectory else None
     thermostat = _one(sources, "thermostat", arguments.thermostat) if trajectory else None
     choices = Choices(arguments.temperature, arguments.every, arguments.stretch, arguments.one_melt)
+    if (arguments.use, kind) == ("judge", "trajectory"):
+        choices = replace(choices, judged_from=arguments.unequilibrated)
     melts = melts_of(sources, one_melt=choices.one_melt)
     _refuse_double_use(melts, use=arguments.use, root=arguments.root)
     names = ", ".join(

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -807,6 +808,22 @@ def test_a_gap_in_a_trajectory_is_refused(tmp_path, capsys):
     assert code == 2
     assert "found step 5 after 3, expected evenly spaced" in err
     assert list(root.iterdir()) == []
+
+
+def test_a_trajectory_that_is_too_hot_does_not_judge(tmp_path, capsys):
+    """VASP writes no velocities: no claim could see it later."""
+    run = vasp_run()
+    steps = len(run.energies)
+    hot = np.full(steps, 3400.0)
+    hot[: steps // 2] = 3000.0
+    write_outcar(tmp_path / "OUTCAR", replace(run, kinetic_K=hot))
+    root = tmp_path / "imported"
+    options = ("--deposit", "ref", "--use", "judge", "--start", "nnp", "--root", root, "--unequilibrated")
+    code, _, err = said(capsys, tmp_path / "OUTCAR", *options, steps // 2)
+    assert code == 2
+    assert "OUTCAR: found 3400 K on average, expected 3000 K within 10% of a run that judges" in err
+    assert list(root.iterdir()) == []
+    assert said(capsys, tmp_path / "OUTCAR", *options, 0)[0] == 0, "on the whole it is within 10%"
 
 
 def test_stretches_melts_and_every(outcars, tmp_path, capsys):
