@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +269,7 @@ class Choices:
     every: int
     stretch: int | None
     one_melt: bool
-    judged_from: int | None = None  # frame of a trajectory that judges; before it the start is remembered
+    judged_from: int | None  # frame of a trajectory that judges; before it the start is remembered
 
 
 def melts_of(sources: Sequence[Source], *, one_melt: bool) -> list[str]:
@@ -399,9 +399,13 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
     level = _level(sources, arguments)
     timestep = _one(sources, "timestep_fs", arguments.timestep_fs) if trajectory else None
     thermostat = _one(sources, "thermostat", arguments.thermostat) if trajectory else None
-    choices = Choices(arguments.temperature, arguments.every, arguments.stretch, arguments.one_melt)
-    if (arguments.use, kind) == ("judge", "trajectory"):
-        choices = replace(choices, judged_from=arguments.unequilibrated)
+    choices = Choices(
+        arguments.temperature,
+        arguments.every,
+        arguments.stretch,
+        arguments.one_melt,
+        judged_from=arguments.unequilibrated if trajectory and arguments.use == "judge" else None,
+    )
     melts = melts_of(sources, one_melt=choices.one_melt)
     _refuse_double_use(melts, use=arguments.use, root=arguments.root)
     names = ", ".join(
