@@ -14,6 +14,7 @@ from jobs.deposit import KINDS, STARTS, USES, check_cut, deposit, span
 from jobs.deposited import DEPOSIT, list_sets, summary, verify_set
 from jobs.errors import SuiteError
 from jobs.frames import read_extxyz
+from jobs.options import positive, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,10 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of frames to train that were chosen because a network failed there: no sample of the liquid, "
         "so no error is measured on them",
     )
-    parser.add_argument("--timestep-fs", type=float, help="of a trajectory")
+    parser.add_argument("--timestep-fs", type=positive, help="of a trajectory")
     parser.add_argument(
         "--unequilibrated",
-        type=int,
+        type=whole,
         default=None,
         metavar="FRAMES",
         help="first frames of each trajectory that still remember the start; needed where it judges "

@@ -176,12 +176,22 @@ def read_set(name: str, *, root: Path = DEPOSIT) -> DepositedSet:
     if not path.is_file():
         known = ", ".join(sorted(p.parent.name for p in root.glob("[!.]*/set.yml"))) or "none"
         raise SuiteError(f"{path}: found no such set, expected one of: {known}")
+    import yaml
+
     content = path.read_bytes()
-    facts = _parse_index(content)
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise SuiteError(
-            f"{path}: found no 'format: {FORMAT}', expected a set.yml written by `python -m jobs deposit`"
-        )
+    expected = "expected a set.yml written by `python -m jobs deposit`"
+    try:
+        facts = _parse_index(content)
+        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+            raise SuiteError(f"{path}: found no 'format: {FORMAT}', {expected}")
+        return _described(name, path.parent, hashlib.sha256(content).hexdigest(), facts)
+    except yaml.YAMLError as error:
+        raise SuiteError(f"{path}: found no YAML ({' '.join(str(error).split())}), {expected}") from None
+    except (KeyError, TypeError) as error:
+        raise SuiteError(f"{path}: found {type(error).__name__} {error}, {expected}") from None
+
+
+def _described(name: str, directory: Path, sha256: str, facts: dict[str, Any]) -> DepositedSet:
     runs = tuple(
         Run(
             id=entry["id"],
@@ -197,7 +207,7 @@ def read_set(name: str, *, root: Path = DEPOSIT) -> DepositedSet:
         for entry in facts["runs"]
     )
     types = np.repeat(np.arange(len(TYPE_MAP), dtype=np.int8), [facts["atoms"][s] for s in TYPE_MAP])
-    return DepositedSet(name, path.parent, hashlib.sha256(content).hexdigest(), facts, types, runs)
+    return DepositedSet(name, directory, sha256, facts, types, runs)
 
 
 @lru_cache(maxsize=64)
@@ -237,9 +247,10 @@ def verify_set(deposited: DepositedSet) -> None:
     sums = deposited.directory / "SHA256SUMS"
     if not sums.is_file():
         raise SuiteError(f"{sums}: found no such file, expected the checksums of the set")
-    expected = {
-        name: digest for digest, name in (line.split(maxsplit=1) for line in sums.read_text().splitlines())
-    }
+    lines = [line.split(maxsplit=1) for line in sums.read_text().splitlines()]
+    if cut := [line for line in lines if len(line) != 2]:
+        raise SuiteError(f"{sums}: found the line {' '.join(cut[0])!r}, expected a sha256 and a file")
+    expected = {name: digest for digest, name in lines}
     if set(expected) != {"set.yml", *listed_files(deposited.facts)}:
         raise SuiteError(f"{sums}: found other files than set.yml lists, expected the same ones")
     for name, digest in expected.items():

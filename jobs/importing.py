@@ -25,6 +25,7 @@ from jobs.deposit import KINDS, STARTS, USES, check_cut, deposit
 from jobs.deposited import DEPOSIT, list_sets
 from jobs.errors import SuiteError
 from jobs.frames import TYPE_MAP, Frame
+from jobs.options import count, positive, whole
 from jobs.readers import Batch, Source
 from jobs.store import file_sha256
 from jobs.structures import GRAMS_PER_CM3
@@ -330,10 +331,11 @@ def frames_of(source: Source, batches: Iterable[Batch], *, melt: str, choices: C
                 temperature_K=kelvin,
                 info={"replica": f"{melt}{part}", "step": str(int(batch.steps[k]))},
             )
-    # Velocities, from which a claim would see it, are in few files.
-    if kinetic and abs(np.mean(kinetic) - kelvin) > RUN_TEMPERATURE_TOLERANCE * kelvin:
+    # Velocities, from which a claim would see it, are in few files; a frame may lack its temperature.
+    known = [value for value in kinetic if not math.isnan(value)]
+    if known and abs(np.mean(known) - kelvin) > RUN_TEMPERATURE_TOLERANCE * kelvin:
         raise SuiteError(
-            f"{source.path}: found {np.mean(kinetic):.0f} K on average, expected {kelvin:g} K within "
+            f"{source.path}: found {np.mean(known):.0f} K on average, expected {kelvin:g} K within "
             f"{RUN_TEMPERATURE_TOLERANCE:.0%} of a run that judges: a longer --unequilibrated, or another run"
         )
 
@@ -483,8 +485,6 @@ Then name the set in a tier file: see docs/your-data.md."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m jobs import`."""
-    from jobs.cli import count
-
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
@@ -523,13 +523,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     into.add_argument(
         "--unequilibrated",
-        type=int,
+        type=whole,
         metavar="FRAMES",
         help="first frames of a trajectory that still remember the start; needed where it judges",
     )
     saying = parser.add_argument_group("where the files do not say it, or to overrule them")
-    saying.add_argument("--temperature", type=float, metavar="K", help="target temperature of the run")
-    saying.add_argument("--timestep-fs", type=float, help="of a trajectory")
+    saying.add_argument("--temperature", type=positive, metavar="K", help="target temperature of the run")
+    saying.add_argument("--timestep-fs", type=positive, help="of a trajectory")
     saying.add_argument("--thermostat", help="of a trajectory; none for NVE")
     saying.add_argument("--engine", help="for example VASP")
     saying.add_argument("--engine-version")

@@ -384,6 +384,21 @@ def test_one_changed_byte_is_found_and_named(tmp_path, victim):
             next(iter_runs(deposited))
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("set.yml", "format: 1\nruns: [", r"set\.yml: found no YAML"),
+        ("set.yml", "format: 1\n", r"set\.yml: found KeyError 'runs', expected a set\.yml written by"),
+        ("SHA256SUMS", "0123\n", r"SHA256SUMS: found the line '0123', expected a sha256 and a file"),
+    ],
+)
+def test_a_damaged_index_is_one_line(tmp_path, file, content, message):
+    deposited = deposit_file(write_extxyz(tmp_path / "f.xyz", real_frames(3)), tmp_path / "root")
+    (deposited.directory / file).write_text(content)
+    with pytest.raises(SuiteError, match=message):
+        verify_set(read_set("t", root=tmp_path / "root"))
+
+
 def test_missing_file_is_found_and_named(tmp_path):
     deposited = deposit_file(write_extxyz(tmp_path / "f.xyz", real_frames(3)), tmp_path / "root")
     (deposited.directory / "runs/bks-4-3000K.000.npz").unlink()

@@ -332,6 +332,24 @@ class TestCp2k:
         assert (source.functional, source.basis) == ("PBE", SETTINGS["basis"])
         assert (source.engine_version, source.timestep_fs, source.thermostat) == ("2023.1", 1.0, "none")
 
+    def test_a_number_that_did_not_fit_costs_only_itself(self, own, tmp_path):
+        directory = tmp_path / "run"
+        shutil.copytree(own[0], directory)
+        (energies,) = directory.glob("*-1.ener")
+        lines = energies.read_text().splitlines(keepends=True)
+        words = lines[2].split()
+        lines[2] = " ".join([*words[:3], "*" * 12, *words[4:]]) + "\n"
+        lines[3] = " ".join(lines[3].split()[:2]) + "\n"
+        energies.write_text("".join(lines))
+        _, whole = read(own[0])
+        _, batch = read(directory)
+        assert np.flatnonzero(np.isnan(batch.kinetic_K)).tolist() == [1, 2]
+        np.testing.assert_array_equal(batch.positions, whole.positions)
+        (positions,) = directory.glob("*-pos-1.xyz")
+        positions.write_text("")
+        with pytest.raises(SuiteError, match=r"pos-1\.xyz: found b'', expected the number of atoms"):
+            read(directory)
+
     def test_a_users_run_against_ase(self, users):
         source, batch = read(users / "liquid-pos-1.xyz")
         positions = ase.io.read(users / "liquid-pos-1.xyz", index=":")
@@ -641,6 +659,12 @@ class TestDeepmd:
         (data / "set.000/real_atom_types.npy").write_bytes(whole)
         with pytest.raises(SuiteError, match="found mixed types, expected one composition"):
             importing.open_sources([data])
+        for words in ("0 Si", "0 -1"):
+            types = (data / "type.raw").read_text()
+            (data / "type.raw").write_text(words)
+            with pytest.raises(SuiteError, match=r"type\.raw: found \S+, expected the numbers of types"):
+                importing.open_sources([data])
+            (data / "type.raw").write_text(types)
         (data / "type_map.raw").unlink()
         with pytest.raises(SuiteError, match=r"found no type_map\.raw, expected one"):
             importing.open_sources([data])
@@ -822,6 +846,11 @@ def test_a_trajectory_that_is_too_hot_does_not_judge(tmp_path, capsys):
     code, _, err = said(capsys, tmp_path / "OUTCAR", *options, steps // 2)
     assert code == 2
     assert "OUTCAR: found 3400 K on average, expected 3000 K within 10% of a run that judges" in err
+    hot[-1] = np.nan
+    write_outcar(tmp_path / "OUTCAR", replace(run, kinetic_K=hot))
+    assert said(capsys, tmp_path / "OUTCAR", *options, steps // 2)[0] == 2, "also where a frame says nothing"
+    hot[-1] = 3400.0
+    write_outcar(tmp_path / "OUTCAR", replace(run, kinetic_K=hot))
     assert list(root.iterdir()) == []
     assert said(capsys, tmp_path / "OUTCAR", *options, 0)[0] == 0, "on the whole it is within 10%"
 

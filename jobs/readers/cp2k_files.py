@@ -9,6 +9,7 @@ free energy where electrons are smeared, as the forces are.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -202,7 +203,10 @@ def _trajectory(path: Path, project: str) -> Source:
             f"for a cell that does not change, {project}-1.restart: the log has three decimals"
         )
     with open_binary(path) as stream:
-        n_atoms = int(stream.readline())
+        first = stream.readline()
+        if not first.strip().isdigit() or int(first) < 1:
+            raise SuiteError(f"{path}: found {first[:40]!r}, expected the number of atoms")
+        n_atoms = int(first)
         stream.readline()
         species = tuple(line.split()[0].decode() for line in islice(stream, n_atoms))
     source = Source(path, "CP2K trajectory", timestep_fs=log.timestep_fs)
@@ -247,8 +251,15 @@ def _rows(path: Path | None) -> Iterator[tuple[int, list[float]]]:
     with open_binary(path) as stream:
         for line in lines(stream):
             if not line.lstrip().startswith(b"#") and line.endswith(b"\n"):
-                words = line.split()
-                yield int(words[0]), list(map(float, words[1:]))
+                step, *words = line.split()
+                yield int(step), [_number(word) for word in words]
+
+
+def _number(word: bytes) -> float:
+    try:
+        return float(word)
+    except ValueError:  # CP2K prints stars where a number does not fit
+        return math.nan
 
 
 class _Follower(Generic[_T]):
@@ -303,13 +314,13 @@ def _frames(
         if not log.converged.get(key, False):
             source.refused[UNCONVERGED if key in log.converged else NOT_IN_LOG] += 1
             continue
-        moving, state, box = velocity_rows.at(step), thermo.at(step), boxes.at(step)
-        if box is not None:
-            cell = np.array(box[1:10]).reshape(3, 3)
-        if cell is None or (cells is not None and box is None):
-            source.refused[HALF] += 1
-            continue
         try:
+            moving, state, box = velocity_rows.at(step), thermo.at(step), boxes.at(step)
+            if box is not None:
+                cell = np.array(box[1:10]).reshape(3, 3)
+            if cell is None or (cells is not None and box is None):
+                source.refused[HALF] += 1
+                continue
             yield Snapshot(
                 positions=_values(rows),
                 cell=cell,
@@ -318,7 +329,7 @@ def _frames(
                 velocities=None if moving is None else _values(moving) * _VELOCITY,
                 step=step,
                 target_K=log.target_K,
-                kinetic_K=float("nan") if state is None else state[2],
+                kinetic_K=math.nan if state is None or len(state) < 3 else state[2],
                 stress=log.stress,
             )
         except ValueError:

@@ -35,7 +35,10 @@ def open_source(path: Path) -> Source:
     Raises:
         SuiteError: a file is missing, or holds other numbers of frames or atoms than the others.
     """
-    types = [int(word) for word in (path / "type.raw").read_text().split()]
+    words = (path / "type.raw").read_text().split()
+    if wrong := [word for word in words if not word.isdigit()]:
+        raise SuiteError(f"{path}/type.raw: found {wrong[0]}, expected the numbers of types from 0 on")
+    types = [int(word) for word in words]
     names = path / "type_map.raw"
     species = _species(types, names.read_text().split() if names.is_file() else None, str(path))
     sets = sorted(folder for folder in path.glob("set.*") if folder.is_dir())

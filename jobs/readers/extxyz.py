@@ -78,7 +78,7 @@ def _frames(path: Path, source: Source) -> Iterator[tuple[tuple[str, ...], Snaps
         # Files that were joined may have an empty line between them.
         for number, line in enumerate(filter(bytes.strip, rest), start=1):
             where = f"{path}: frame {number}"
-            if not line.strip().isdigit():
+            if not line.strip().isdigit() or int(line) < 1:
                 raise SuiteError(f"{where}: found {line[:40]!r}, expected the number of atoms")
             comment = next(rest, b"")
             rows = list(islice(rest, int(line)))

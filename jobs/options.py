@@ -1,0 +1,31 @@
+"""Types of options: what argparse says of a number that makes no sense."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+
+def count(text: str) -> int:
+    """The type of an option like `--cores`: a positive integer."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text}, expected a positive integer")
+    return int(text)
+
+
+def whole(text: str) -> int:
+    """The type of an option like `--gpus`: an integer, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"found {text}, expected an integer, 0 or more")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """The type of an option like `--timestep-fs`: a positive number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (value > 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"found {text}, expected a positive number")
+    return value
