@@ -14,8 +14,9 @@ from jobs.campaign import aimd_core_seconds, beyond_aimd_estimate, label_core_se
 from jobs.engines.first_principles import ENGINES, THERMOSTATS, load_engine, named_settings
 from jobs.engines.lammps import DAMPING_FS
 from jobs.errors import SuiteError
-from jobs.files import read_text
+from jobs.files import read_text, write_whole
 from jobs.frames import comment_values
+from jobs.options import count, positive, whole
 from jobs.stage import Stage
 from jobs.store import Store
 
@@ -69,36 +70,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--temperature-K",
         dest="temperature_K",
-        type=float,
+        type=positive,
         nargs="+",
         metavar="T",
         help="of short runs; of stepwise runs all of them, falling",
     )
-    parser.add_argument("--steps", type=int, help="of a short run; at each temperature of a stepwise run")
+    parser.add_argument("--steps", type=count, help="of a short run; at each temperature of a stepwise run")
     parser.add_argument(
         "--relaxation-steps",
-        type=int,
+        type=whole,
         help="before --steps at each temperature of a stepwise run (default: 0)",
     )
-    parser.add_argument("--timestep-fs", type=float, help="default: 2")
+    parser.add_argument("--timestep-fs", type=positive, help="default: 2")
     parser.add_argument("--ensemble", choices=("nvt", "nve"), help="default: nvt")
     parser.add_argument(
         "--thermostat", choices=THERMOSTATS, help="default: csvr, with VASP nose-hoover (what it has)"
     )
-    parser.add_argument("--damping-fs", type=float, help="of the thermostat (default: 100)")
+    parser.add_argument("--damping-fs", type=positive, help="of the thermostat (default: 100)")
     parser.add_argument(
-        "--density", type=float, metavar="G_CM3", help="scale starts to it (default: leave them)"
+        "--density", type=positive, metavar="G_CM3", help="scale starts to it (default: leave them)"
     )
     parser.add_argument("--source", choices=SOURCES, help="where the starts do not say it: what made them")
-    parser.add_argument("--seed", type=int, default=1, help="of velocities and thermostat noise (default: 1)")
+    parser.add_argument("--seed", type=whole, default=1, help="of velocities and noise (default: 1)")
     parser.add_argument(
-        "--per-stage", type=int, default=10, metavar="N", help="starts per stage (default: 10)"
+        "--per-stage", type=count, default=10, metavar="N", help="starts per stage (default: 10)"
     )
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Engine, settings, store, cores and dry run."""
-    from jobs.cli import add_store_option, count
+    from jobs.cli import add_store_option
 
     parser.add_argument("--engine", choices=ENGINES, default="cp2k")
     parser.add_argument(
@@ -164,7 +165,7 @@ def plan(arguments: argparse.Namespace) -> list[Stage]:
         )
         if not arguments.dry_run:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{sha256[:16]}.xyz").write_text(text)
+            write_whole(folder / f"{sha256[:16]}.xyz", text)
     return stages
 
 
@@ -179,8 +180,8 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.mode == "short" and said["relaxation_steps"] is not None:
         raise SuiteError("aimd: found --relaxation-steps with --mode short, expected it with stepwise only")
     options = {name: RUN_OPTIONS[name] if value is None else value for name, value in said.items()}
-    if arguments.mode != "labels" and (options["steps"] is None or options["steps"] < 1):
-        raise SuiteError(f"aimd: found --steps {options['steps']}, expected a positive number of steps")
+    if arguments.mode != "labels" and options["steps"] is None:
+        raise SuiteError(f"aimd: found no --steps with --mode {arguments.mode}, expected how many")
     if arguments.mode == "stepwise" and options["temperature_K"] is None:
         raise SuiteError(
             "aimd: found no --temperature-K, expected the falling temperatures of a stepwise run"
@@ -189,8 +190,6 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
         raise SuiteError("aimd: found several --temperature-K, expected one for short runs")
     if options["ensemble"] == "nve" and said["thermostat"] is not None:
         raise SuiteError("aimd: found --thermostat with --ensemble nve, expected it with nvt only")
-    if arguments.per_stage < 1:
-        raise SuiteError(f"aimd: found --per-stage {arguments.per_stage}, expected at least 1")
     return options
 
 

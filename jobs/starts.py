@@ -12,6 +12,7 @@ from jobs.errors import SuiteError
 from jobs.files import write_whole
 from jobs.frames import VELOCITIES, format_extxyz
 from jobs.observables.rdf import PAIRS
+from jobs.options import count, positive, whole
 from jobs.store import Store
 from jobs.trajectory import Trajectory, open_trajectory
 
@@ -43,21 +44,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--first-replica",
-        type=int,
+        type=count,
         required=True,
         metavar="N",
         help="number of the first start's melt; take numbers that no deposited set has",
     )
     parser.add_argument(
         "--after",
-        type=int,
+        type=whole,
         default=0,
         metavar="K",
         help="leave out the first K replicas, whose starts were drawn before; others keep their numbers",
     )
     parser.add_argument(
         "--heat-to",
-        type=float,
+        type=positive,
         default=None,
         metavar="K",
         help="scale each start's velocities to this instantaneous temperature: bonds that another "
