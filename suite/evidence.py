@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from suite.verdict import NotTested, Pending
 __all__ = ["Evidence", "NotTested", "Observation", "Pending"]
 
 Array: TypeAlias = np.ndarray
+T = TypeVar("T")
 OBSERVE = ("observe.json", "observables.npz")
 PARITY = ("parity.json", "heldout.npz")
 CLASSICAL = ("bks", "tersoff")
@@ -114,7 +115,7 @@ class Evidence:
     planted: Mapping[str, Mapping[str, Callable[[Observation], Array]]] = field(default_factory=dict)
     borrowed: list[str] = field(default_factory=list)
     """What was read that another machine had measured, a line each: a deviation of the claim that read it."""
-    _kept: dict[tuple[str, tuple[str, str]], list[Observation]] = field(default_factory=dict, repr=False)
+    _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def __contains__(self, label: str) -> bool:
         return bool(self.products.get(label))
@@ -228,11 +229,15 @@ class Evidence:
         )
 
     def _read(self, label: str, names: tuple[str, str]) -> list[Observation]:
-        paths = self.directories(label)
-        if (label, names) not in self._kept:
-            changes = self.planted.get(label, {})
-            self._kept[label, names] = [Observation(path, names, changes) for path in paths]
-        return self._kept[label, names]
+        paths, changes = self.directories(label), self.planted.get(label, {})
+        return self.once((label, names), lambda: [Observation(path, names, changes) for path in paths])
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives: made when it is first asked for, and kept for every claim over this evidence."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        found: T = self._kept[key]
+        return found
 
 
 def _method(point: Mapping[str, Any]) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -136,22 +135,19 @@ def report_fault(fault: Fault, evidence: Evidence) -> FaultReport:
         if not touched & set(atom.needs):
             continue
         verdicts[atom.id] = evaluate(REGISTRY[atom.claim], atom, faulty).verdict
-        honest = verdicts[atom.id] is Verdict.FAIL and _honest_verdict(evidence, atom.id)
+        honest = verdicts[atom.id] is Verdict.FAIL and _honest_verdict(evidence, atom)
         if honest in (Verdict.PASS, Verdict.INCONCLUSIVE):
             caught.append(atom.id)
     return FaultReport(fault.name, fault.what, tuple(caught), verdicts)
 
 
-@lru_cache(maxsize=8)
 def report_faults(evidence: Evidence) -> tuple[FaultReport, ...]:
-    """Every planted fault over one body of evidence (kept: claims and the report both ask)."""
-    return tuple(report_fault(fault, evidence) for fault in FAULTS)
+    """Every planted fault over one body of evidence (claims and the report both ask)."""
+    return evidence.once("faults", lambda: tuple(report_fault(fault, evidence) for fault in FAULTS))
 
 
-@lru_cache(maxsize=4096)
-def _honest_verdict(evidence: Evidence, atom_id: str) -> Verdict:
-    atom = next(atom for atom in load_claims() if atom.id == atom_id)
-    return evaluate(REGISTRY[atom.claim], atom, evidence).verdict
+def _honest_verdict(evidence: Evidence, atom: Atom) -> Verdict:
+    return evidence.once(("verdict", atom.id), lambda: evaluate(REGISTRY[atom.claim], atom, evidence).verdict)
 
 
 def _claim_atoms() -> list[Atom]:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -97,6 +98,21 @@ def test_the_claim_about_faults_passes(laptop):
 def test_a_fault_says_whether_claims_of_the_paper_see_it(laptop, name, reason):
     atom = next(atom for atom in load_claims() if atom.id == f"fault/{name}")
     assert evaluate(REGISTRY["fault"], atom, laptop).reason == reason
+
+
+def test_faults_are_judged_once_for_all_claims(laptop, monkeypatch):
+    evidence = Evidence(laptop.products, tier="laptop")
+    planted = []
+    counted = [
+        replace(fault, view=lambda found, fault=fault: planted.append(fault.name) or fault.view(found))
+        for fault in FAULTS
+    ]
+    monkeypatch.setattr("suite.faults.FAULTS", counted)
+    for atom in load_claims():
+        if atom.claim == "fault":
+            evaluate(REGISTRY["fault"], atom, evidence)
+    report_faults(evidence)
+    assert sorted(planted) == sorted(fault.name for fault in FAULTS)
 
 
 def test_a_fault_that_cannot_be_planted_says_why():
