@@ -31,7 +31,9 @@ from jobs import dispatch
 from jobs.cost import DENSITY_G_CM3, TEMPERATURE_K, TIMESTEP_FS, Plan, plain, tuned
 from jobs.cost_record import machine
 from jobs.errors import ERROR_EXIT, SuiteError
+from jobs.files import write_json
 from jobs.observables.regression import compare_night
+from jobs.options import count, positive, whole
 from jobs.stages import cost as cost_stage
 from jobs.store import Store, suite_commit
 from jobs.tune import potential_stage
@@ -55,15 +57,15 @@ def main() -> int:
     parser.add_argument("--nights", type=Path, default=Path("nights"), help="folder of all nights")
     parser.add_argument("--store", type=Path, default=Path("store"), help="has the tuning and the potential")
     parser.add_argument("--engines", nargs="+", choices=sorted(SIZES), default=list(SIZES))
-    parser.add_argument("--launches", type=int, default=LAUNCHES)
-    parser.add_argument("--cores", type=int, default=None, help="default: all this process may use")
-    parser.add_argument("--gpus", type=int, default=0, help="GPUs of the network (not tried)")
+    parser.add_argument("--launches", type=count, default=LAUNCHES)
+    parser.add_argument("--cores", type=count, default=None, help="default: all this process may use")
+    parser.add_argument("--gpus", type=whole, default=0, help="GPUs of the network (not tried)")
     parser.add_argument("--quick", action="store_true", help="only the small size, no plain default: a trial")
     parser.add_argument("--no-asv", action="store_true", help="record and compare, do not publish")
     parser.add_argument("--accept", action="store_true", help="from this night on its level is the baseline")
     parser.add_argument(
         "--plant-slowdown",
-        type=float,
+        type=positive,
         default=1.0,
         metavar="FACTOR",
         help="make every MD step do FACTOR steps' work, to see that the alarm works here; never a baseline",
@@ -86,15 +88,15 @@ def night(arguments: argparse.Namespace) -> int:
     begun = time.monotonic()
     folder: Path = arguments.nights.resolve()
     (folder / "records").mkdir(parents=True, exist_ok=True)
-    record = measure(arguments, folder)
     earlier = [json.loads(path.read_text()) for path in sorted((folder / "records").glob("*.json"))]
+    record = measure(arguments, folder)
     earlier = [one for one in earlier if one["machine"]["type"] == record["machine"]["type"]]
     record["changed"] = changes(earlier[-1], record) if earlier else []
     record["accepted"], record["planted_slowdown"] = arguments.accept, arguments.plant_slowdown
     record["comparisons"], record["flags"] = compare(record, baseline(earlier))
     record["seconds"] = round(time.monotonic() - begun, 1)
     path = folder / "records" / f"{record['date'].replace(':', '')}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    write_json(path, record, indent=1)
     commit = keep(folder, path)
     for name, found in record["comparisons"].items():
         print(

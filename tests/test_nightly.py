@@ -137,6 +137,13 @@ def test_drift_of_hardware_driver_and_software_is_named(night_module):
     assert night_module.changes(before, after) == ["driver None -> 570", "lammps 1 -> 2"]
 
 
+def test_asv_times_the_report(monkeypatch):
+    from benchmarks.tracked import suite_speed
+
+    monkeypatch.syspath_prepend(str(ROOT / "tests"))
+    assert min(suite_speed.track_report()["samples"]) > 0
+
+
 def test_asv_reads_samples_and_skips_what_was_not_measured(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from tracked.cost import Cost

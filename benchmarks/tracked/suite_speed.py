@@ -60,7 +60,7 @@ def track_report():
             evaluate(REGISTRY[a.claim], a, evidence).as_json() for a in load_claims() if a.claim in REGISTRY
         ]
         content = {
-            "schema": 1, "tier": "laptop", "start_from": "frames", "date": "", "deviations": [],
+            "schema": 1, "tier": "laptop", "start_from": "frames", "date": "", "deviations": [], "broken": {},
             "claims": claims, "faults": [], "provenance": {"hardware": {}},
         }  # fmt: skip
         (root / "claims.json").write_text(json.dumps(content))
