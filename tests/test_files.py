@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.engines.process import LogCounter
 from jobs.errors import SuiteError
 from jobs.files import finite, write_json
 
@@ -22,3 +23,13 @@ def test_json_is_written_whole_and_without_nan(tmp_path: Path) -> None:
 
 def test_what_is_no_number_is_null() -> None:
     assert [finite(value) for value in (0.0, -2.5, float("nan"), float("inf"))] == [0.0, -2.5, None, None]
+
+
+def test_a_log_is_counted_as_it_grows(tmp_path: Path) -> None:
+    log = tmp_path / "OUTCAR"
+    count = LogCounter(log, "TOTAL-FORCE")
+    assert count() == 0
+    text = "a step\nTOTAL-FORCE (eV/Angst)\n" * 20
+    for end in range(0, len(text) + 1, 7):
+        log.write_text(text[:end])
+        assert count() == text[:end].count("TOTAL-FORCE")

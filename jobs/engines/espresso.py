@@ -35,7 +35,7 @@ from jobs.engines.first_principles import (
     kinetic_temperatures_K,
     read_fields,
 )
-from jobs.engines.process import run_program, thread_environment
+from jobs.engines.process import LogCounter, run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
 from jobs.frames import MASSES_AMU, TYPE_MAP, UNCONVERGED
 from jobs.units import ATOMIC_TIME_FS, BOHR_ANGSTROM, EV_PER_AMU_A2_FS2, HARTREE_EV
@@ -317,7 +317,8 @@ def run_dynamics(
     piece = max(1, dynamics.steps)
     if dynamics.thermostat is not None:
         piece = max(1, round(dynamics.damping_fs / dynamics.timestep_fs / _PIECES))
-    run, begun = _read(start, dynamics, directory=directory)
+    known: dict[Path, list[_Step]] = {}
+    run, begun = _read(start, dynamics, directory=directory, known=known)
     while len(run.steps) <= dynamics.steps:
         first = max(0, len(run.steps) - 1)
         state = start
@@ -329,12 +330,15 @@ def run_dynamics(
         (directory / DECK).write_text(write_deck(settings, state, dynamics=dynamics, steps=(first, last)))
         log = _log(directory, first)
 
-        def report(first: int = first, log: Path = log) -> None:
+        made = LogCounter(log, _FORCES_TITLE)
+
+        def report(first: int = first, made: LogCounter = made) -> None:
             if watch is not None:
-                watch(first + log.read_text(errors="replace").count(_FORCES_TITLE))
+                watch(first + made())
 
         _run(directory, log, threads=threads, watch=report)
-        run, begun = _read(start, dynamics, directory=directory)
+        known.pop(log, None)
+        run, begun = _read(start, dynamics, directory=directory, known=known)
         if len(run.steps) != last + 1:
             raise EngineError(f"{log}: found states up to {len(run.steps) - 1}, expected up to {last}")
     return run
@@ -374,10 +378,12 @@ class _Trajectory:
     seconds: list[float] = field(default_factory=list)
 
 
-def _read(start: Start, dynamics: Dynamics, *, directory: Path) -> tuple[Run, set[int]]:
+def _read(
+    start: Start, dynamics: Dynamics, *, directory: Path, known: dict[Path, list[_Step]]
+) -> tuple[Run, set[int]]:
     """All whole steps that the logs in `directory` hold, and the first steps of the pieces that have any.
 
-    A piece replaces the state that it did again.
+    A piece replaces the state that it did again. `known` keeps what was read of each log.
 
     The velocity at a state is the one that pw.x moved on with (what it prints as kinetic energy):
     (next positions - positions) / dt - acceleration dt / 2.
@@ -385,9 +391,10 @@ def _read(start: Start, dynamics: Dynamics, *, directory: Path) -> tuple[Run, se
     read, begun = _Trajectory(), set()
     n_atoms = len(start.types)
     for first, log in _logs(directory).items():
-        attempt = list(_read_steps(log, n_atoms))
-        # The last evaluation of a killed attempt may lack the step that follows it.
-        attempt = [step for step in attempt if step.next_positions is not None]
+        if log not in known:
+            # The last evaluation of a killed attempt may lack the step that follows it.
+            known[log] = [step for step in _read_steps(log, n_atoms) if step.next_positions is not None]
+        attempt = known[log]
         if not attempt or first > len(read.steps):
             continue
         begun.add(first)

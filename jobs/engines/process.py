@@ -49,9 +49,33 @@ def executable(name: str) -> str:
     return found
 
 
+# Loaded here: between fork and exec of a process with threads no library may be.
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent dies (for `preexec_fn`)."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class LogCounter:
+    """How often a growing log has a text; each call reads only what is new."""
+
+    def __init__(self, log: Path, text: str) -> None:
+        self.log, self.text = log, text.encode()
+        self.found, self.read_to, self.kept = 0, 0, b""
+
+    def __call__(self) -> int:
+        """The number so far; 0 without a log."""
+        if self.log.is_file():
+            with self.log.open("rb") as stream:
+                stream.seek(self.read_to)
+                new = self.kept + stream.read()
+                self.read_to = stream.tell()
+            self.found += new.count(self.text)
+            # Half of the text may stand at the end; a whole one there would be counted twice.
+            self.kept = new[-(len(self.text) - 1) :]
+        return self.found
 
 
 def log_tail(log: Path, lines: int = 5) -> str:

@@ -43,7 +43,7 @@ from jobs.engines.first_principles import (
     kinetic_temperatures_K,
     read_fields,
 )
-from jobs.engines.process import run_program, thread_environment
+from jobs.engines.process import LogCounter, run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
 from jobs.frames import MASSES_AMU, TYPE_MAP, UNCONVERGED
 from jobs.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
@@ -365,9 +365,11 @@ def run_dynamics(
         _put_by(directory, n_atoms=len(start.types))
         write_decks(directory, settings, start, dynamics=dynamics, first_step=done)
 
-        def report(done: int = done) -> None:
-            if watch is not None and (directory / "OUTCAR").is_file():
-                watch(done + max(read_scf(directory / "OUTCAR"), default=1) - 1)
+        made = LogCounter(directory / "OUTCAR", "TOTAL-FORCE (eV/Angst)")
+
+        def report(done: int = done, made: LogCounter = made) -> None:
+            if watch is not None:
+                watch(done + made())
 
         _run(directory, threads=threads, watch=report)
         run = read_run(start, dynamics, directory=directory)
