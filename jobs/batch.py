@@ -213,7 +213,10 @@ def _failure(site: Site, store: Store, stage: Stage, directory: Path) -> str:
         )
     if code not in (None, 0, _TERMINATED):
         return f"its job ended with code {code}: {_tail(directory)} (log: {directory / scheduler.ERRORS})"
-    attempts = _attempts(store, stage.name)[-MAX_FRUITLESS:]
+    # What never started, or made a product that was deleted since, was no failure.
+    tried = _attempts(store, stage.name)
+    began = [one for one in tried if (one / scheduler.OUTPUT).exists() and _exit_code(one) != 0]
+    attempts = began[-MAX_FRUITLESS:]
     now, _ = store.progress(stage.name)
     if len(attempts) == MAX_FRUITLESS and all(_submission(d)["progress"] == now for d in attempts):
         return f"{MAX_FRUITLESS} jobs ended without getting any further (logs: {directory.parent})"
@@ -369,7 +372,8 @@ def run(
     if not todo.to_do:
         return outcome
     if rebuild_stale:
-        store.clear(stage.name for stage in todo.to_do)
+        for stage in todo.to_do:
+            store.delete(stage.name)
     probed = probes(site, todo.to_do, digests)
     stages = [*todo.to_do, *_each_once(probed)]
     say(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.errors import ERROR_EXIT, SuiteError
+from jobs.options import count, positive, whole
 
 if TYPE_CHECKING:
     from jobs.campaign import Campaign
@@ -57,13 +58,6 @@ def add_campaign_options(parser: argparse.ArgumentParser) -> None:
 def default_tier(*, batch: bool) -> str:
     """The tier where none is named: a cluster is there for the paper's."""
     return "paper" if batch else DEFAULT_TIER
-
-
-def count(text: str) -> int:
-    """The type of an option like `--cores`: a positive integer."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, expected a positive integer")
-    return int(text)
 
 
 def add_store_option(parser: argparse.ArgumentParser) -> None:
@@ -213,11 +207,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Examples: python -m jobs cost --budget 25 | python -m jobs cost --budget 5 --engines deepmd "
         "bks --sizes 96 216 648 | python -m jobs cost --deposit",
     )
-    cost.add_argument("--budget", type=float, default=25.0, metavar="MINUTES", help="default 25")
+    cost.add_argument("--budget", type=positive, default=25.0, metavar="MINUTES", help="default 25")
     cost.add_argument(
         "--engines", nargs="+", metavar="NAME", help="deepmd bks tersoff cp2k (default: these), espresso"
     )
-    cost.add_argument("--sizes", nargs="+", type=int, metavar="N", help="default: 96 to 12288 atoms")
+    cost.add_argument("--sizes", nargs="+", type=count, metavar="N", help="default: 96 to 12288 atoms")
     cost.add_argument("--launches", type=count, default=6, help="samples of each point (default 6)")
     cost.add_argument("--again", action="store_true", help="measure anew what was measured before")
     cost.add_argument("--plan", action="store_true", help="say what would be measured; measure nothing")
@@ -232,14 +226,14 @@ def _parser() -> argparse.ArgumentParser:
         "ranks, threads and skin found; precision and compression are only recommended, they change what is "
         "computed. Without it, the suite's defaults hold.",
     )
-    tune.add_argument("--minutes", type=float, default=5.0, help="when to stop searching (default 5)")
+    tune.add_argument("--minutes", type=positive, default=5.0, help="when to stop searching (default 5)")
     for command in (cost, tune):
         command.add_argument(
             "--potential", type=Path, metavar="MODEL.pb", help="default: deposited DeePMD-96"
         )
         command.add_argument("--cores", type=count, default=None, help="default: all this process may use")
         command.add_argument(
-            "--gpus", type=int, default=0, help="GPUs the network may use (default 0; not tried)"
+            "--gpus", type=whole, default=0, help="GPUs the network may use (default 0; not tried)"
         )
         add_store_option(command)
 
@@ -282,6 +276,8 @@ def _run(arguments: argparse.Namespace) -> int:
                 raise SuiteError(
                     f"--{partner.replace('_', '-')}: found no --site, expected it beside this option"
                 )
+    elif arguments.cores is not None:
+        raise SuiteError(f"--cores: found --site beside it, expected cores under kinds in {site.path}")
     if arguments.dry_run:
         overview.dry_run(campaign, wanted, store, site=site)
         return 0
@@ -376,13 +372,12 @@ def _look(arguments: argparse.Namespace) -> int:
 
 
 def _cancel(arguments: argparse.Namespace, campaign: Campaign, store: Store) -> int:
-    from jobs import batch
-    from jobs.graph import in_order
+    from jobs import batch, overview
 
     site = _site(arguments)
     if site is None:
         raise SuiteError("cancel: found no --site, expected the cluster whose jobs are meant")
-    stages = in_order(campaign.select())
+    stages = overview.all_stages(campaign)
     ids = batch.cancel(site, store, [*stages, *batch.planned_probes(site, stages)])
     print(f"{len(ids)} jobs taken out of the queue; the same `run` submits them again")
     return 0
@@ -477,6 +472,12 @@ def main(argv: list[str] | None = None) -> int:
                 return _look(arguments)
     except SuiteError as error:
         print(f"error: {error}" if arguments.command != "make" else str(error), file=sys.stderr)
+        return ERROR_EXIT
+    except OSError as error:
+        # A full disk, a folder that is not there: no fault of the code, unless a stage met it.
+        if arguments.command == "make" or error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return ERROR_EXIT
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)

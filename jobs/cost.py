@@ -246,9 +246,9 @@ def measure(
     stage = cost_stage(plan, potential_stage(potential), label="cost", cores=cores, machine_type=kind_of_node)
     print(describe(plan, cores), flush=True)
     store.remember(f"cost-{kind_of_node}", (needed.name for needed in stage.walk()))
-    for earlier in (store.path(stage.name), store.part(stage.name)) if again else ():
-        if earlier.is_dir():
-            shutil.rmtree(earlier)
+    if again:
+        store.delete(stage.name)
+        store.delete(store.part(stage.name).name)
     dispatch.raise_for_failures(dispatch.run([stage], store, cores=cores))
     results.mkdir(parents=True, exist_ok=True)
     target = results / COST_FILE

@@ -143,7 +143,8 @@ def run(
     if not todo.to_do:
         return outcome
     if rebuild_stale:
-        store.clear(stage.name for stage in todo.to_do)
+        for stage in todo.to_do:
+            store.delete(stage.name)
     display = Display(todo, cores)
     display.say(
         f"{len(todo.to_do)} stages to make, {len(todo.done)} there already; about "
@@ -176,8 +177,8 @@ def run(
                     try:
                         slots.append(_start(stage, store))
                         display.say(f"started  {stage.label}")
-                    except OSError as error:
-                        reason = f"{stage.label}: {store.root}: {error.strerror}"
+                    except (OSError, SuiteError) as error:
+                        reason = f"{stage.label}: {error}"
                         outcome.failed[stage.name] = reason
                         display.ended(stage, f"[red]FAILED[/red]   {reason}")
             display.now_and_then(slots, store)
@@ -205,9 +206,13 @@ def _close(slot: _Slot, outcome: Outcome, missing: set[str], display: Display) -
     if code < 0:
         reason = f"killed by signal {-code}"
     elif code != ERROR_EXIT:
-        log = Path(tempfile.gettempdir()) / f"{name}.log"
-        log.write_text(said)
-        reason += f" (log: {log})"
+        try:
+            handle, log = tempfile.mkstemp(prefix=f"{name}.", suffix=".log")
+            with open(handle, "w") as stream:
+                stream.write(said)
+            reason += f" (log: {log})"
+        except OSError:
+            pass  # no room for a log: the reason is above all
     outcome.failed[name] = f"{label}: {reason}"
     display.ended(slot.stage, f"[red]FAILED[/red]   {label}: {reason}")
 

@@ -12,10 +12,17 @@ from jobs.errors import SuiteError
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Put a text under its name in one step: a reader, or whoever is killed, never sees half of it."""
+    """Put a text under its name in one step: a reader, or whoever is killed, never sees half of it.
+
+    Raises:
+        SuiteError: a full disk, no such folder, no permission.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:

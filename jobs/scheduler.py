@@ -128,7 +128,11 @@ def queued(site: Site, store: Store, submitted: Mapping[str, Sequence[str]]) -> 
 
 
 def _other_state(site: Site, job_id: str) -> str | None:
-    """PENDING or RUNNING of a job of a scheduler other than Slurm, None when it has ended."""
+    """PENDING or RUNNING of a job of a scheduler other than Slurm, None when it has ended.
+
+    Raises:
+        SuiteError: the scheduler does not answer.
+    """
     dpdispatcher = _dpdispatcher()
     machine = dpdispatcher.Machine.load_from_dict(_machine(site, Path.cwd()))
     task = dpdispatcher.Task(command="true", task_work_path=".")
@@ -137,7 +141,10 @@ def _other_state(site: Site, job_id: str) -> str | None:
     submission.generate_jobs()
     job = submission.belonging_jobs[0]
     job.job_id = job_id
-    status = machine.check_status(job).name
+    try:
+        status = machine.check_status(job).name
+    except (RuntimeError, OSError) as error:
+        raise SuiteError(f"{site.batch_type}: {' '.join(str(error).split())}") from None
     return {"waiting": "PENDING", "running": "RUNNING", "completing": "RUNNING"}.get(status)
 
 

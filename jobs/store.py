@@ -127,6 +127,7 @@ class Store:
         try:
             (self.root / "recipes").mkdir(parents=True, exist_ok=True)
             (self.root / "locks").mkdir(exist_ok=True)
+            (self.root / "plans").mkdir(exist_ok=True)
         except OSError as error:
             raise SuiteError(f"{self.root}: cannot be used as a store ({error.strerror})") from None
 
@@ -165,11 +166,24 @@ class Store:
             return images is not None and images.get(image, digest) != digest
         return images is None and manifest["software"] != software_versions()
 
-    def clear(self, names: Iterable[str]) -> None:
-        """Delete finished products, to have them made again."""
-        for name in names:
-            if self.is_done(name):
-                shutil.rmtree(self.path(name))
+    def delete(self, folder: str) -> None:
+        """Delete a stage's folder, finished or `.part`, if there is one; killed, nothing half is left of it.
+
+        Raises:
+            SuiteError: a process works on the stage.
+        """
+        from filelock import FileLock, Timeout
+
+        trash = self.root / "trash" / folder
+        try:
+            with FileLock(self._lock_file(folder.removesuffix(".part")), timeout=0):
+                shutil.rmtree(trash, ignore_errors=True)  # an earlier deletion was killed
+                if (self.root / folder).is_dir():
+                    trash.parent.mkdir(exist_ok=True)
+                    os.rename(self.root / folder, trash)
+                    shutil.rmtree(trash)
+        except Timeout:
+            raise SuiteError(f"{self.root / folder}: not deleted, a run works on it") from None
 
     def problems(self, name: str) -> list[str]:
         """One line for each product of a finished stage that is not what its manifest says."""
@@ -215,13 +229,19 @@ class Store:
     def remember(self, plan: str, names: Iterable[str]) -> None:
         """Keep the names of all stages of a plan, in place of what it was before; `gc` keeps those."""
         self.prepare()
-        (self.root / "plans").mkdir(exist_ok=True)
         write_json(self.root / "plans" / f"{plan}.json", sorted(names))
 
     def plans(self) -> dict[str, set[str]]:
-        """Names of the stages of each plan that was run in this store."""
+        """Names of the stages of each plan that was run in this store.
+
+        Raises:
+            SuiteError: a plan was changed.
+        """
         files = sorted((self.root / "plans").glob("*.json"))
-        return {path.stem: set(json.loads(path.read_text())) for path in files}
+        try:
+            return {path.stem: set(json.loads(path.read_text())) for path in files}
+        except ValueError as error:
+            raise SuiteError(f"{self.root / 'plans'}: found a plan that is not JSON ({error})") from None
 
     def read_recipe(self, name: str) -> Recipe:
         """The recipe of a planned stage."""
@@ -230,14 +250,19 @@ class Store:
             return Recipe(**json.loads(path.read_text()))
         except FileNotFoundError:
             raise SuiteError(f"{path}: no such stage was planned in this store") from None
+        except (ValueError, TypeError) as error:
+            raise SuiteError(f"{path}: found no recipe of this version ({error}), plan again") from None
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold a stage for this process; the kernel frees it when the process dies."""
         from filelock import FileLock
 
-        with FileLock(self.root / "locks" / f"{name}.lock"):
+        with FileLock(self._lock_file(name)):
             yield
+
+    def _lock_file(self, name: str) -> Path:
+        return self.root / "locks" / f"{name}.lock"
 
     def progress(self, name: str) -> tuple[float, str]:
         """How far an unfinished stage says it is: fraction and text."""

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs.cli import STARTS, count, default_tier
+from jobs.cli import STARTS, default_tier
 from jobs.errors import SuiteError
 from jobs.files import write_whole
+from jobs.options import count
 
 if TYPE_CHECKING:
     from jobs.campaign import Campaign
@@ -94,6 +95,8 @@ def _site(option: Any) -> Site | None:
                     f"--{partner.replace('_', '-')}: found no --hpc, expected it beside this option"
                 )
         return None
+    if option.cores is not None:
+        raise SuiteError("--cores: found --hpc beside it, expected cores under kinds in the site file")
     name = option.site or os.environ.get("SILICA_SITE")
     if not name:
         raise SuiteError(

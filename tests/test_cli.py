@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from jobs.cli import main
+from jobs.errors import SuiteError
+from jobs.files import write_whole
 from jobs.stage import Stage
 from jobs.store import Recipe, Store
 from jobs.workspace import Workspace
@@ -50,6 +52,10 @@ def jobs_command(*arguments):
             "--forget: found never-run, expected one of none",
         ),
         (["run", "--site", "nowhere"], "site nowhere: not found, expected one of"),
+        (
+            ["run", "--site", "example-cpu", "--cores", "2"],
+            "--cores: found --site beside it, expected cores under kinds in",
+        ),
     ],
 )
 def test_wrong_input_is_one_line(arguments, expected):
@@ -93,6 +99,39 @@ def test_cores_are_a_positive_integer(command, cores, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([*command, "--cores", cores])
     assert f"argument --cores: found {cores}, expected a positive integer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["aimd", "x.xyz", "--density", "-1"], "argument --density: found -1, expected a positive number"),
+        (["aimd", "x.xyz", "--timestep-fs", "nan"], "argument --timestep-fs: found nan, expected a positive"),
+        (["aimd", "x.xyz", "--relaxation-steps", "-3"], "found -3, expected an integer, 0 or more"),
+        (["deposit", "--unequilibrated", "-5"], "found -5, expected an integer, 0 or more"),
+        (["cost", "--budget", "nan"], "argument --budget: found nan, expected a positive number"),
+        (["starts", "--heat-to", "hot"], "argument --heat-to: found hot, expected a positive number"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(arguments, expected, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert expected in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_or_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "plans").write_text("")
+    assert main(["run", "--tier", "smoke", "--store", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}: cannot be used as a store (File exists)\n"
+    (tmp_path / "plans").unlink()
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "smoke.json").write_text("[")
+    assert main(["gc", "--tier", "smoke", "--store", str(tmp_path)]) == 2
+    assert f"{tmp_path}/plans: found a plan that is not JSON" in capsys.readouterr().err
+    with pytest.raises(SuiteError, match=r"x\.yml: cannot be written \(No such file or directory\)"):
+        write_whole(tmp_path / "none" / "x.yml", "")
+    folder = str(tmp_path / "plans")
+    assert main(["compare", folder + "/smoke.json/x", folder]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_deposit_says_that_it_verified(capsys):

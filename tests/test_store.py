@@ -125,15 +125,41 @@ def test_a_cleared_input_is_not_stale_but_hides_nothing_that_is(tmp_path, monkey
 
     for stage in (network, trajectory, observation):
         make(stage)
-    store.clear([trajectory.name])
+    store.delete(trajectory.name)
     assert plan([observation], store).to_do == []
     assert plan([observation], store, rebuild_stale=True).to_do == []
-    store.clear([network.name])
+    store.delete(network.name)
     with monkeypatch.context() as other:
         other.setattr("jobs.store.software_versions", lambda: {"python": "another"})
         make(network)
     assert plan([observation], store).to_do == []
     assert plan([observation], store, rebuild_stale=True).to_do == [network, trajectory, observation]
+
+
+def test_a_deletion_that_was_killed_leaves_nothing_in_the_way(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.prepare()
+    stage = Stage("melt", "melt", {})
+
+    def make():
+        store.part(stage.name).mkdir()
+        (store.part(stage.name) / "final.data").write_text("atoms")
+        store.finish(Recipe.of(stage), Workspace({}, 0, {}, store.part(stage.name)), wall_seconds=1.0)
+
+    make()
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            store.delete(stage.name)
+    store.delete(stage.name)
+    assert not list(store.finished())
+    make()
+    assert list(store.finished()) == [stage.name]
+    assert store.problems(stage.name) == []
+    with store.lock(stage.name), pytest.raises(SuiteError, match="not deleted, a run works on it"):
+        Store(tmp_path).delete(stage.name)
+    store.delete(stage.name)
+    assert not list((tmp_path / "trash").iterdir())
 
 
 def test_one_changed_byte_is_named_and_the_product_refused(made):
@@ -214,6 +240,11 @@ def test_full_disk_is_one_line_and_nothing_half_made(tmp_path):
         outcome = dispatch.run([stage], store)
         assert "no space left" in outcome.failed[stage.name]
         assert not store.is_done(stage.name)
+        (disk / "rest").write_bytes(b"x" * shutil.disk_usage(disk).free)
+        said = jobs_command("run", "--tier", "smoke", "--store", disk)
+        assert said.returncode == 2
+        assert "No space left" in said.stderr
+        assert len(said.stderr.strip().splitlines()) == 1
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

@@ -149,7 +149,7 @@ def _write_cache(store: Path, known: Mapping[str, str]) -> None:
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
         write_json(store, known, indent=1)
-    except OSError:  # a compute node may not write HOME; the next call takes the sum again
+    except (OSError, SuiteError):  # a compute node may not write HOME; the next call takes the sum again
         return
 
 
