@@ -171,6 +171,8 @@ def lock(name: str) -> None:
         )
     import tempfile
 
+    handle, log = tempfile.mkstemp(prefix=f"lock-{name}.", suffix=".log")
+    os.close(handle)
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch, "report.json")
         agreed = Path(scratch, "constraints.txt")
@@ -178,9 +180,8 @@ def lock(name: str) -> None:
         others = read_lock_of(first) if name != first else {}
         agreed.write_text("".join(f"{other}=={version}\n" for other, (version, _) in others.items()))
         command = ["install", "--dry-run", "--ignore-installed", "--report", str(report)]
-        _pip(
-            [*command, "--constraint", str(agreed), *requirements(name)], log=Path(scratch, "log"), what=name
-        )
+        _pip([*command, "--constraint", str(agreed), *requirements(name)], log=Path(log), what=name)
+        os.unlink(log)  # who is told of it finds it
         chosen = json.loads(report.read_text())["install"]
     lines = []
     for entry in chosen:

@@ -18,7 +18,7 @@ from jobs.campaign import label_core_seconds
 from jobs.deposited import DEPOSIT, DepositedSet, iter_run, read_set
 from jobs.engines.first_principles import load_engine, named_settings
 from jobs.errors import SuiteError
-from jobs.files import write_json
+from jobs.files import write_json, write_whole
 from jobs.frames import TYPE_MAP, Frame, format_extxyz, read_extxyz
 from jobs.stage import Stage
 from jobs.store import Store
@@ -78,7 +78,8 @@ def draw(deposited: DepositedSet, count: int) -> list[Drawn]:
         for part in iter_run(deposited, run.id):
             known += [(float(kelvin), run.id, part.first + n) for n, kelvin in enumerate(part.temperatures_K)]
     # The middles of `count` equal pieces of the list.
-    chosen = [sorted(known)[int((n + 0.5) * len(known) / count)] for n in range(count)]
+    known.sort()
+    chosen = [known[int((n + 0.5) * len(known) / count)] for n in range(count)]
     return [_take(deposited, run, frame) for _, run, frame in chosen]
 
 
@@ -112,7 +113,7 @@ def plan(
         path = folder / f"{sha256[:16]}.xyz"
         if write:
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            write_whole(path, text)
         parameters = {
             "mode": "labels",
             "engine": engine,

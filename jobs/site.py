@@ -185,7 +185,7 @@ def _from_yaml(path: Path) -> Site:
         batch_type=content["batch_type"],
         cores_per_node=content.get("cores_per_node", 1),
         images=_folder(content.get("images")),
-        binds=tuple(Path(folder) for folder in content.get("binds", ())),
+        binds=tuple(Path(folder).expanduser().resolve() for folder in content.get("binds", ())),
         launcher=mpi.get("launcher", "mpirun"),
         launcher_options=tuple(mpi.get("options", ())),
         share_namespaces=mpi.get("share_namespaces", False),

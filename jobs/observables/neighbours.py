@@ -30,7 +30,6 @@ class Neighbours:
     vector: Floats
     distance: Floats
     types: Integers
-    n_frames: int
 
 
 def find_neighbours(
@@ -61,7 +60,7 @@ def find_neighbours(
     if n_atoms > _DENSE_ATOMS:
         near = distance < cutoff_angstrom
         centre, neighbour, vector, distance = centre[near], neighbour[near], vector[near], distance[near]
-    return Neighbours(centre, neighbour, vector, distance, np.tile(np.asarray(types), n_frames), n_frames)
+    return Neighbours(centre, neighbour, vector, distance, np.tile(np.asarray(types), n_frames))
 
 
 def _dense(positions: Floats, cell: Floats, cutoff: float) -> tuple[Integers, Integers]:

@@ -31,7 +31,7 @@ from jobs.engines.lammps import (
 from jobs.engines.precision import in_precision
 from jobs.engines.timing import LAMMPS_SKIN_ANGSTROM, Layout, time_launch
 from jobs.errors import EngineError, NotInstalled, SuiteError
-from jobs.files import finite, write_json
+from jobs.files import finite, write_json, write_whole
 from jobs.store import file_sha256
 from jobs.structures import (
     Configuration,
@@ -219,7 +219,7 @@ class Bench:
             forces = [
                 evaluate(liquid, self.potential(one), directory=self.folder).forces for one in (point, full)
             ]
-            path.write_text(str(float(np.sqrt(np.mean((forces[0] - forces[1]) ** 2)))))
+            write_whole(path, str(float(np.sqrt(np.mean((forces[0] - forces[1]) ** 2)))))
         return float(path.read_text())
 
     # -- starts ---------------------------------------------------------------------------------

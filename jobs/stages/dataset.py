@@ -426,9 +426,10 @@ def run(workspace: Workspace) -> None:
         per_melt, train_share=parameters["train_share"], seed=workspace.seed
     )
     train_melts = sorted({*train_melts, *(f.melt for f in chosen if f.melt in never_held_out)})
-    test = [f for f in chosen if f.melt in test_melts]
+    held_out, trains = set(test_melts), set(train_melts)
+    test = [f for f in chosen if f.melt in held_out]
     train = _subset(
-        [f for f in chosen if f.melt in train_melts],
+        [f for f in chosen if f.melt in trains],
         parameters["max_train_frames"],
         parameters.get("subset_seed", workspace.seed),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -18,6 +17,7 @@ from jobs.engines.lammps import (
     write_potential,
 )
 from jobs.errors import EngineError, SuiteError
+from jobs.store import file_sha256
 from jobs.structures import cristobalite, write_data
 from jobs.workspace import Workspace
 
@@ -44,7 +44,7 @@ def run(workspace: Workspace) -> None:
     source = Path(given["file"])
     if not source.is_file():
         raise SuiteError(f"{source}: not found, expected a DeePMD model (.pb) or a file of LAMMPS commands")
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    digest = file_sha256(source)
     if digest != given["sha256"]:
         raise SuiteError(f"{source}: found sha256 {digest}, expected {given['sha256']}")
     if source.suffix == ".pb":
