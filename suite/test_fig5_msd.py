@@ -102,12 +102,14 @@ def test_msd_regimes(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     liquid = evidence.observables("liquid-216-nvt")
     curves = msd_reader(species)(liquid)
     if atom.measure == "ballistic":
-        lag = float(curves.x[curves.x > 0][0])
-        if lag > BALLISTIC_FS:
+        early = np.flatnonzero((curves.x > 0) & (curves.x <= BALLISTIC_FS))
+        if not len(early):
             raise NotTested(
-                f"the shortest lag is {lag:g} fs; the ballistic start ends near {BALLISTIC_FS:g} fs"
+                f"the shortest lag is {curves.x[curves.x > 0][0]:g} fs; the ballistic start ends near "
+                f"{BALLISTIC_FS:g} fs"
             )
-        column = int(np.argmax(curves.x > 0))
+        column = int(early[-1])
+        lag = float(curves.x[column])
         rows = [
             np.stack([group[:, column], observation["temperature_K"]], axis=1)
             for group, observation in zip(curves.groups, liquid, strict=True)
@@ -126,12 +128,23 @@ def test_msd_regimes(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         )
         return
     curves = curves.between_fs(BUMP_FS[0], AFTER_BUMP_FS[1])
+    judge(estimate(lambda s: bump_height(curves.x, mean_of(s["nnp"])), {"nnp": curves.groups}))
 
-    def dip(groups: Groups) -> float:
-        mean = mean_of(groups)
-        return window_slope(curves.x, mean, BUMP_FS) - window_slope(curves.x, mean, AFTER_BUMP_FS)
 
-    judge(estimate(lambda s: dip(s["nnp"]), {"nnp": curves.groups}))
+def bump_height(x: Array, y: Array) -> float:
+    """How far an MSD at the bump lies above the straight line that it follows afterwards, over that line.
+
+    What only saturates and then diffuses lies on the line or below it, whatever its diffusion.
+
+    Raises:
+        NotTested: fewer than three lags at the bump or after it.
+    """
+    at, after = ((x >= low) & (x <= high) for low, high in (BUMP_FS, AFTER_BUMP_FS))
+    for inside, window in ((at, BUMP_FS), (after, AFTER_BUMP_FS)):
+        if np.count_nonzero(inside) < 3:
+            raise NotTested(f"fewer than three lags between {window[0]:g} and {window[1]:g} fs")
+    line = np.polyval(np.polyfit(x[after], y[after], 1), x[at])
+    return float(np.mean(y[at] / line - 1))
 
 
 def slope_course(x: Array, y: Array) -> tuple[Array, Array]:

@@ -87,6 +87,7 @@ def write_observation(
         "temperature_K": 3000.0,
         "density_g_cm3": 2.2,
         "dangerous_builds": 0,
+        "potential": f"DeePMD-{n_atoms}",
         "stretch": 1.0,
         "blocks": BLOCKS,
     }

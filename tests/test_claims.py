@@ -25,6 +25,7 @@ from suite.claims import CLAIMS_FILE, REGISTRY, Atom, evaluate, foreseen, load_c
 from suite.evidence import Evidence, NotTested, Pending
 from suite.faults import CLAIM_MODULES
 from suite.statistics import Estimate
+from suite.test_fig5_msd import bump_height
 from suite.verdict import Verdict
 
 for module in (*CLAIM_MODULES, "faults"):
@@ -666,7 +667,20 @@ def test_regimes_of_the_msd(tmp_path):
     for name in ("ballistic", "plateau", "bump"):
         assert judged(evidence, f"msd-regimes/O/{name}").verdict is Verdict.PASS, name
     ballistic = judged(evidence, "msd-regimes/O/ballistic")
-    assert ballistic.value == pytest.approx(1 - (0.11 * 2) ** 2 / 12, abs=0.03)
+    lag = max(lag for lag in evidence.observables("liquid-216-nvt")[0]["msd_time_fs"] if lag <= 12)
+    assert lag > 6, "at the shortest lag nothing could fail"
+    assert ballistic.value == pytest.approx(1 - (0.11 * lag) ** 2 / 12, abs=0.03)
+
+
+@pytest.mark.parametrize("slope", [0.0, 1e-4, 3e-4, 1e-3])
+def test_a_cage_that_only_lets_go_has_no_bump(slope):
+    """A^2 against fs: the slopes are diffusion of 0, 1.7e-6, 5e-6 and 1.7e-5 cm2/s."""
+    lags = msd.logarithmic_lags(1000) * 2.0
+    lags = lags[lags > 0]
+    plain = 0.35 * (1 - np.exp(-((lags / 80) ** 2))) + slope * lags
+    assert bump_height(lags, plain) <= 1e-9
+    bumpy = plain + 0.03 * np.exp(-0.5 * ((lags - 220) / 60) ** 2)
+    assert bump_height(lags, bumpy) > 0.01
 
 
 def write_walkers(directory, *, seed, onset_ps, frames=4000, atoms=100, time_between_frames_fs=2000.0):
