@@ -211,15 +211,18 @@ class Evidence:
         *,
         replaced: Mapping[str, str] | None = None,
         planted: Mapping[str, Mapping[str, Callable[[Observation], Array]]] | None = None,
+        without: Sequence[str] = (),
     ) -> Evidence:
         """This evidence with some labels standing for others, or some arrays changed on reading.
 
         `replaced` maps a label to the one whose products are put in its place; `planted` maps a label to
-        functions by array name.
+        functions by array name; labels `without` are as if there had been no such run.
         """
         swapped = {label: self.directories(source) for label, source in (replaced or {}).items()}
         return Evidence(
-            products={**self.products, **swapped},
+            products={
+                label: paths for label, paths in {**self.products, **swapped}.items() if label not in without
+            },
             tier=self.tier,
             deviations=self.deviations,
             absent=self.absent,

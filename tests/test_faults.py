@@ -2,6 +2,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 from synthetic_evidence import replicas, write_heldout, write_training
 
@@ -98,6 +99,25 @@ def test_the_claim_about_faults_passes(laptop):
 def test_a_fault_says_whether_claims_of_the_paper_see_it(laptop, name, reason):
     atom = next(atom for atom in load_claims() if atom.id == f"fault/{name}")
     assert evaluate(REGISTRY["fault"], atom, laptop).reason == reason
+
+
+def test_a_potential_of_which_nothing_holds_can_catch_nothing(laptop, tmp_path):
+    """Its numbers fail with and without the fault: that says nothing about the claims."""
+    bad = write_heldout(tmp_path / "bad")
+    arrays = dict(np.load(bad / "heldout.npz"))
+    arrays["forces_predicted"] *= 0.5
+    np.savez(bad / "heldout.npz", **arrays)
+    evidence = Evidence({"parity-96": [bad]}, tier="laptop")
+    report = next(report for report in report_faults(evidence) if report.fault == "soft-silicon")
+    assert report.reason == "nothing that this fault moves holds without it"
+    atom = next(a for a in load_claims() if a.claim == "fault" and a["fault"] == "soft-silicon")
+    assert evaluate(REGISTRY["fault"], atom, evidence).verdict is Verdict.NOT_TESTED
+
+
+def test_bks_in_the_networks_place_is_not_compared_with_the_network(laptop):
+    report = next(report for report in report_faults(laptop) if report.fault == "bks-for-network")
+    compared = [atom for atom in report.verdicts if atom.startswith("vaf-nve-nvt")]
+    assert {report.verdicts[atom] for atom in compared} <= {Verdict.NOT_TESTED}
 
 
 def test_faults_are_judged_once_for_all_claims(laptop, monkeypatch):
