@@ -560,11 +560,7 @@ class _Builder:
         from jobs.deposited import list_sets
 
         def label_of(found: DepositedSet) -> str:
-            # Fig. 1 to 5 are at 3000 K; what is at another temperature stands under a label of its own.
-            kelvins = found.facts["temperatures_K"]
-            at = "" if kelvins == [3000.0] else "@" + "-".join(f"{kelvin:g}" for kelvin in kelvins)
-            judges = f"reference-{found.n_atoms}-{found.facts['start']}{at}"
-            return judges if found.use == "judge" else "aimd-training"
+            return found.judges_as if found.use == "judge" else "aimd-training"
 
         own = self._own_trajectories
         given = {label_of(found) for found in own}
@@ -597,7 +593,13 @@ class _Builder:
 
     def _is_of_their_level(self, found: DepositedSet) -> bool:
         """Whether a set may judge beside a user's AIMD of its size: levels differ by more than starts."""
-        own = {s.level for s in self._own_trajectories if s.use == "judge" and s.n_atoms == found.n_atoms}
+        from jobs.deposited import READ_REFERENCES
+
+        own = {
+            s.level
+            for s in self._own_trajectories
+            if s.use == "judge" and s.n_atoms == found.n_atoms and s.judges_as in READ_REFERENCES
+        }
         return found.use != "judge" or not own or found.level in own
 
     def _reweighted(self) -> None:
@@ -662,6 +664,7 @@ class _Builder:
         """How this campaign departs from the paper's protocol, a line each."""
         protocol = self.protocol
         yield from self._training_deviations()
+        yield from self._level_deviations()
         for label, steps in (
             ("liquid-96-nvt", "steps_of_DeePMD-96"),
             ("liquid-216-nvt", "steps_of_DeePMD-216"),
@@ -707,10 +710,6 @@ class _Builder:
                 f"trained on frames by {self._frames_by('deepmd-96')}, {frames} deposited, in place of VASP "
                 "and 350 000"
             )
-            learnt = {found.level for nnp in NNPS for found in self._frames(nnp)}
-            for level in sorted(self.judging - learnt):
-                own = " and ".join(" ".join(one) for one in sorted(learnt))
-                yield f"AIMD that judges is by {' '.join(level)}, the training frames are by {own}"
             by_size: Counter[int] = Counter()
             for found in self._frames("deepmd-216"):
                 by_size[found.n_atoms] += found.frames
@@ -720,13 +719,32 @@ class _Builder:
                     f"and {lent} of other sizes"
                 )
         elif (engine := self.about["aimd"].get("engine", DEFAULT_ENGINE)) != "vasp":
-            yield f"first-principles data by {OTHER_ENGINES[engine]} in place of VASP (PAW, 500 eV)"
+            made_by = OTHER_ENGINES.get(engine, engine)
+            yield f"first-principles data by {made_by} in place of VASP (PAW, 500 eV)"
         training = self.about["training"]
         if training["precision"] != "float64":
             yield f"networks in {training['precision']}"
         if training["steps"] < PAPER_TRAINING_STEPS:
             yield f"{training['steps']} training steps in place of {PAPER_TRAINING_STEPS}"
         yield f"{len(self.about['seeds'])} training seed(s); the paper does not say"
+
+    def _level_deviations(self) -> Iterator[str]:
+        """What judges, where it is not of the level of theory that the potentials learned from."""
+        judging = [" ".join(level) for level in sorted(self.judging)]
+        if self.campaign.start_from == "nothing":
+            yield from (f"AIMD that judges is deposited, by {level}" for level in judging)
+            return
+        learnt = [" ".join(level) for level in sorted({f.level for nnp in NNPS for f in self._frames(nnp)})]
+        frames = " and ".join(learnt)
+        if self.user_potential is not None:
+            yield (
+                f"what {self.user_potential.name} learned from is not known: frames that judge are by "
+                f"{frames}{', AIMD by ' * bool(judging)}{' and '.join(judging)}"
+            )
+            return
+        for level in judging:
+            if level not in learnt:
+                yield f"AIMD that judges is by {level}, the training frames are by {frames}"
 
 
 def _departures(share: float, settings: Mapping[str, Any]) -> list[str]:

@@ -34,6 +34,8 @@ from jobs.store import file_sha256
 
 DEPOSIT = Path(__file__).resolve().parent.parent / "reference" / "aimd"
 FORMAT = 1
+# Labels of trajectories that claims read (Figs. 1, 2, 4, 5: 3000 K, and a start whose opposite there is too).
+READ_REFERENCES = tuple(f"reference-{size}-{start}" for size in (96, 216) for start in ("nnp", "bks"))
 QUANTA = {"positions": 1e-5, "velocities": 1e-6, "forces": 1e-4}  # A, A/fs, eV/A
 
 
@@ -135,6 +137,13 @@ class DepositedSet:
             if key in self.facts["settings"]
         )
         return (self.facts["engine"], self.facts["functional"], self.facts["basis"], *grid)
+
+    @property
+    def judges_as(self) -> str:
+        """The label of trajectories that judge: what they began from, and where they are not at 3000 K."""
+        kelvins = self.facts["temperatures_K"]
+        at = "" if kelvins == [3000.0] else "@" + "-".join(f"{kelvin:g}" for kelvin in kelvins)
+        return f"reference-{self.n_atoms}-{self.facts['start']}{at}"
 
     @property
     def n_atoms(self) -> int:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from jobs.deposit import KINDS, STARTS, USES, check_cut, deposit
-from jobs.deposited import DEPOSIT, list_sets
+from jobs.deposited import DEPOSIT, READ_REFERENCES, list_sets
 from jobs.errors import SuiteError
 from jobs.frames import TYPE_MAP, Frame
 from jobs.options import count, positive, whole
@@ -32,6 +32,7 @@ from jobs.structures import GRAMS_PER_CM3
 
 IMPORTED = Path("imported")
 FORMATS = "OUTCAR, vasprun.xml, NAME-pos-1.xyz or log of CP2K, pw.x output, extended XYZ, DeePMD npy or HDF5"
+TILT_ANGSTROM = 1e-6
 RUN_TEMPERATURE_TOLERANCE = 0.10  # of a run that judges, as claims allow it where there are velocities
 _PROGRESS_EVERY_S = 5.0
 # In this order in a folder that is given: the first that is there is what the run is read from.
@@ -154,6 +155,7 @@ class Survey:
             "engine_version": source.engine_version,
             "functional": source.functional,
             "basis": source.basis,
+            "settings": source.settings,
             "frames": self.frames,
             "refused": dict(source.refused),
             "convergence_known": source.convergence_known,
@@ -234,7 +236,8 @@ def report(facts: dict[str, Any]) -> str:
     if len(facts["target_K"]) > 8:
         targets = _span([float(k) for k in facts["target_K"]], "K")
     lines = [f"{facts['path']}: {facts['format']}, {said(facts['engine_version'])}"]
-    lines.append(f"  level        {said(facts['functional'])}; {said(facts['basis'])}")
+    settings = "".join(f"; {key} {value}" for key, value in facts["settings"].items())
+    lines.append(f"  level        {said(facts['functional'])}; {said(facts['basis'])}{settings}")
     lines.append(f"  frames       {facts['frames']} taken; refused: {refused}{converged}")
     for composition in facts["compositions"][:5]:
         formula = " ".join(f"{count} {name}" for name, count in composition["species"].items())
@@ -307,6 +310,12 @@ def frames_of(source: Source, batches: Iterable[Batch], *, melt: str, choices: C
             raise SuiteError(
                 f"{source.path}: found species {unknown[0]}, expected only {' and '.join(TYPE_MAP)}"
             )
+        tilts = np.abs(batch.cells * (1 - np.eye(3))).max(axis=(1, 2))
+        if (tilts > TILT_ANGSTROM).any():
+            raise SuiteError(
+                f"{source.path}: found a cell tilted by {tilts.max():.2g} A, expected orthorhombic ones: the "
+                "stages that measure errors know no others"
+            )
         types = np.array([TYPE_MAP.index(name) for name in batch.species], dtype=np.int8)
         for k in range(len(batch)):
             seen += 1
@@ -356,6 +365,12 @@ def _level(sources: Sequence[Source], arguments: argparse.Namespace) -> dict[str
             missing.append(f"--{name.replace('_', '-')}")
         else:
             level[name] = value
+    grids = {", ".join(f"{key} {value}" for key, value in source.settings.items()) for source in sources}
+    if len(grids) > 1:
+        raise SuiteError(
+            f"import: found {' and '.join(sorted(grid or 'no settings' for grid in grids))}, expected one "
+            "level of theory in a set"
+        )
     if missing:
         raise SuiteError(f"import: the files do not say the level of theory, expected {', '.join(missing)}")
     return level
@@ -425,6 +440,7 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
         kind=kind,
         use=arguments.use,
         settings={
+            **sources[0].settings,
             "every": str(choices.every),
             "stretch": "none" if choices.stretch is None else f"{choices.stretch} frames count as a melt",
         },
@@ -448,6 +464,9 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
         f"deposited {made.frames} frames of {made.n_atoms} atoms, {melts_made} melts, to {made.use} in "
         f"{made.directory}, sha256 {made.sha256[:12]}"
     )
+    if made.use == "judge":
+        unread = f", which no claim reads: they read {', '.join(READ_REFERENCES)}"
+        print(f"it judges as {made.judges_as}{unread if made.judges_as not in READ_REFERENCES else ''}")
     if made.use == "train":
         print(
             f"to train on it, in a copy of a tier file: deposit: {arguments.root.resolve()} and "

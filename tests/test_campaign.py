@@ -234,6 +234,16 @@ def test_deviations_are_those_of_the_deposited_potential():
     assert "training seed(s)" not in said
 
 
+def test_what_judges_is_named_for_a_potential_of_ones_own(tmp_path):
+    own = tmp_path / "own.lmp"
+    own.write_text("pair_style zero 6.0\npair_coeff * *\n")
+    said = "\n".join(build_campaign("laptop", potential=own).deviations)
+    assert "what own.lmp learned from is not known: frames that judge are by CP2K PBE" in said
+    assert ", AIMD by CP2K PBE DZVP-MOLOPT-SR-GTH GAPW 280" in said
+    said = "\n".join(build_campaign("paper", engine="vasp", start_from="nothing").deviations)
+    assert "AIMD that judges is deposited, by CP2K PBE" in said
+
+
 def test_gc_keeps_runs_that_nobody_observes(tmp_path, capsys):
     from jobs.overview import collect_garbage
     from jobs.store import Store

@@ -26,7 +26,13 @@ from jobs.cost import (
     tier_plan,
 )
 from jobs.cost_record import core_seconds, machine, machine_type, read_cost
-from jobs.engines.lammps import builtin_potential, lammps_command, visible_gpus
+from jobs.engines.lammps import (
+    builtin_potential,
+    lammps_command,
+    read_potential,
+    visible_gpus,
+    write_potential,
+)
 from jobs.engines.timing import Layout, time_launch, timed_script
 from jobs.errors import EngineError, SuiteError
 from jobs.stages import cost
@@ -252,6 +258,29 @@ def test_gpu_command_lines(tmp_path, monkeypatch, gpus, cores, ranks, threads, v
     assert ("mpirun" in Path(command[0]).name) == (ranks > 1)
     assert command[-6:][1:] == ["-in", "in.in", "-log", "none", "-nocite"]
     assert visible_gpus(layout.gpus) == visible
+
+
+def test_a_model_that_has_no_other_form_is_timed_as_md_runs_it(tmp_path):
+    product = tmp_path / "potential"
+    product.mkdir()
+    (product / "model.pb").write_bytes(b"no model that could be converted")
+    commands = ["pair_style deepmd {directory}/model.pb", "pair_coeff * * Si O"]
+    write_potential(
+        product,
+        name="own",
+        family="deepmd",
+        commands=commands,
+        charges=None,
+        cutoff_angstrom=6.0,
+        training=None,
+    )
+    bench = Bench(Workspace(PARAMETERS, 0, {"potential": product}, tmp_path / "work", cores=1))
+    left_out = []
+    point = bench.as_it_can_be(Point("deepmd", "tuned", 96, "float32", compressed=True), left_out)
+    assert (point.precision, point.compressed) == (None, None)
+    assert bench.potential(point).commands == read_potential(product).commands
+    assert left_out[0]["what"] == "deepmd-tuned-96 as deepmd-float32-compressed, timed as given"
+    assert bench.compression_error(point) is None
 
 
 def test_gpus_that_a_scheduler_gave(monkeypatch):

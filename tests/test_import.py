@@ -330,6 +330,7 @@ class TestCp2k:
         np.testing.assert_allclose(batch.kinetic_K, run.temperatures_K, atol=1e-6)
         np.testing.assert_allclose(batch.cells[0], MOLECULE.cell, atol=1e-6)
         assert (source.functional, source.basis) == ("PBE", SETTINGS["basis"])
+        assert source.settings == {"method": settings().method, "cutoff_Ry": "120"}, "of the restart file"
         assert (source.engine_version, source.timestep_fs, source.thermostat) == ("2023.1", 1.0, "none")
 
     def test_a_number_that_did_not_fit_costs_only_itself(self, own, tmp_path):
@@ -359,6 +360,7 @@ class TestCp2k:
         np.testing.assert_allclose(batch.forces, expected, atol=1e-12)
         assert batch.velocities is None or batch.velocities.shape == batch.forces.shape
         assert batch.target_K.tolist() == [3000.0] * 4
+        assert source.settings == {"method": "GPW", "cutoff_Ry": "120"}, "of the log"
         assert not source.refused
 
     def test_unconverged_and_truncated(self, users, tmp_path):
@@ -781,6 +783,26 @@ def test_a_tier_trains_on_it(outcars, tmp_path, capsys):
     tier.write_text(tier.read_text().replace("deposit: moved", "deposit: nowhere"))
     with pytest.raises(SuiteError, match="found no such folder, expected a deposit"):
         build_campaign(str(tier))
+
+
+def test_a_tilted_cell_is_refused_before_anything_is_trained(tmp_path, capsys):
+    run = vasp_run()
+    cells = run.cells.copy()
+    cells[:, 1, 0] += 0.3
+    write_outcar(tmp_path / "OUTCAR", replace(run, cells=cells))
+    code, _, err = said(
+        capsys, tmp_path / "OUTCAR", "--deposit", "mine", "--use", "train", "--root", tmp_path / "imported"
+    )
+    assert code == 2
+    assert "OUTCAR: found a cell tilted by 0.3 A, expected orthorhombic ones" in err
+
+
+def test_import_says_what_a_set_judges_as(outcars, tmp_path, capsys):
+    judge = ("--use", "judge", "--root", tmp_path / "imported", "--unequilibrated", "0")
+    _, out, _ = said(capsys, outcars[0], "--deposit", "one", *judge, "--start", "tersoff")
+    assert "it judges as reference-96-tersoff, which no claim reads: they read reference-96-nnp, " in out
+    _, out, _ = said(capsys, outcars[1], "--deposit", "two", *judge, "--start", "nnp")
+    assert out.splitlines()[-1] == "it judges as reference-96-nnp"
 
 
 def test_trajectories_that_judge(outcars, tmp_path, capsys):

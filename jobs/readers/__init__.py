@@ -75,8 +75,10 @@ class Batch:
 class Source:
     """A run of somebody's: what it says of itself (None: it does not say), and its frames.
 
-    `batches` can be gone through once; `refused` (frames by reason) is whole when that has been done.
-    `convergence_known` is False for formats that do not say whether the SCF converged.
+    `settings` are those that move its energies beside functional and basis, under the names that
+    `jobs/engines/settings.yml` has for them. `batches` can be gone through once; `refused` (frames by reason)
+    is whole when that has been done. `convergence_known` is False for formats that do not say whether the SCF
+    converged.
     """
 
     path: Path
@@ -85,6 +87,7 @@ class Source:
     engine_version: str | None = None
     functional: str | None = None
     basis: str | None = None
+    settings: dict[str, str] = field(default_factory=dict)
     timestep_fs: float | None = None
     thermostat: str | None = None
     convergence_known: bool = True

@@ -51,6 +51,8 @@ class _Log:
     version: str | None = None
     functional: str | None = None
     basis: list[str] = field(default_factory=list)
+    method: str | None = None
+    cutoff_Ry: float | None = None
     timestep_fs: float | None = None
     target_K: float = float("nan")
     ensemble: str | None = None
@@ -86,6 +88,10 @@ def _describe(source: Source, log: _Log) -> None:
     source.engine, source.engine_version = "CP2K", log.version
     source.functional = log.functional
     source.basis = ", ".join(dict.fromkeys(log.basis)) or None
+    if log.method is not None and log.cutoff_Ry is not None:
+        source.settings = {"method": log.method, "cutoff_Ry": f"{log.cutoff_Ry:g}"}
+    else:
+        source.remarks.append("neither log nor restart file says METHOD and CUTOFF, which move its energies")
 
 
 # The log ------------------------------------------------------------------------------------------
@@ -121,6 +127,10 @@ def _read_setting(log: _Log, line: str) -> None:
         log.project = words[-1]
     elif line.startswith(" FUNCTIONAL|") and words[-1].endswith(":") and len(words) == 2:
         log.functional = words[1].rstrip(":")
+    elif line.startswith(" QS| Method:"):
+        log.method = words[-1]
+    elif line.startswith(" QS| Density cutoff [a.u.]:"):
+        log.cutoff_Ry = 2 * float(words[-1])
     elif "Orbital Basis Set" in line:
         log.basis.append(words[-1])
     elif line.startswith(" MD_PAR| Time step [fs]"):
@@ -143,7 +153,7 @@ def _read_setting(log: _Log, line: str) -> None:
 
 
 def _read_restart(log: _Log, path: Path) -> None:
-    """Cell, functional and basis from a restart file, which is the whole input: a terse log lacks them."""
+    """Cell and level of theory from a restart file, which is the whole input: a terse log lacks them."""
     text = path.read_text(errors="replace")
     number = r"([-+\d.Ee]+)"
     vectors = [re.search(rf"^\s*{axis}\s+{number}\s+{number}\s+{number}\s*$", text, re.M) for axis in "ABC"]
@@ -152,6 +162,10 @@ def _read_restart(log: _Log, path: Path) -> None:
         log.orthorhombic = True  # or not: all digits are there
     if log.functional is None and (match := re.search(r"&XC_FUNCTIONAL\s+(?:NO_SHORTCUT\s+&)?(\w+)", text)):
         log.functional = match.group(1)
+    if log.method is None and (match := re.search(r"&QS\s.*?^\s*METHOD\s+(\S+)", text, re.M | re.S)):
+        log.method = match.group(1)
+    if log.cutoff_Ry is None and (match := re.search(rf"^\s*CUTOFF\s+{number}\s*$", text, re.M)):
+        log.cutoff_Ry = float(match.group(1))
     if not log.basis:
         log.basis = re.findall(r"^\s*BASIS_SET (?:ORB )?(\S+)\s*$", text, re.M)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +115,12 @@ def run(workspace: Workspace) -> None:
         if point.engine not in (NNP, *CLASSICAL):
             raise SuiteError(f"cost: found engine {point.engine!r}, expected one of {NNP}, bks, tersoff")
     bench = Bench(workspace)
+    rounds, left_out = given["launches"], list(given["not_measured"])
+    points = [bench.as_it_can_be(point, left_out) for point in points]
     models = {point.model: bench.potential(point) for point in points}
     aimd = [(engine, size) for engine, about in given["aimd"].items() for size in about["sizes"]]
     for engine, size in [*((point.engine, point.n_atoms) for point in points), *aimd]:
         bench.liquid(engine, size)
-    rounds, left_out = given["launches"], list(given["not_measured"])
     total = len(aimd) * rounds + len(points) * rounds
     done = 0
     records = []
@@ -177,7 +178,7 @@ class Bench:
         if self.product is None:
             raise SuiteError("cost: found no potential, expected one as input for deepmd")
         given = read_potential(self.product)
-        if given.family != "deepmd":
+        if given.family != "deepmd" or point.precision is None:
             return given
         model = self._model(point)
         return Potential(
@@ -188,10 +189,21 @@ class Bench:
             deepmd.CUTOFF_ANGSTROM,
         )
 
+    def as_it_can_be(self, point: Point, left_out: list[dict[str, str]]) -> Point:
+        """A point, or, of a model without that precision or a tabulated form, the model as MD runs it."""
+        try:
+            self.potential(point)
+        except EngineError as error:
+            left_out.append({"what": f"{point.key} as {point.model}, timed as given", "why": str(error)})
+            return replace(point, precision=None, compressed=None)
+        return point
+
     def _model(self, point: Point) -> Path:
-        """The potential's model in a point's precision, compressed or not; made once."""
+        """The potential's model in a point's precision, compressed or not, made once; or as given."""
         assert self.product is not None
-        assert point.precision is not None
+        if point.precision is None:
+            quick = self.product / "compressed.pb"
+            return quick if quick.is_file() else self.product / "model.pb"
         record = self.product / "train.json"
         if record.is_file() and json.loads(record.read_text())["precision"] == point.precision:
             return self.product / ("compressed.pb" if point.compressed else "model.pb")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,8 @@ def _dump_text(step: int, one: Configuration) -> str:
 
 def _read_forces(path: Path, *, atoms: int) -> np.ndarray:
     """(F, N, 3) forces of a text dump `id fx fy fz` sorted by id."""
-    lines = path.read_text().splitlines()
-    block = atoms + 9
-    frames = [lines[start + 9 : start + block] for start in range(0, len(lines), block)]
-    return np.array([[line.split()[1:] for line in frame] for frame in frames], dtype=float)
+    frames = []
+    with path.open() as stream:
+        while block := list(islice(stream, atoms + 9)):
+            frames.append(np.array([line.split()[1:] for line in block[9:]], dtype=float))
+    return np.array(frames)
