@@ -36,7 +36,7 @@ def add_campaign_options(parser: argparse.ArgumentParser) -> None:
         "--start-from",
         choices=STARTS,
         default=None,
-        help="what is taken as given; default: what the tier says",
+        help="what is taken as given; default: what the tier says (trajectories: none are deposited yet)",
     )
     parser.add_argument(
         "--potential",
@@ -183,6 +183,9 @@ def _parser() -> argparse.ArgumentParser:
 
     promote = commands.add_parser("promote", help="put the potentials a tier trained under reference/models/")
     add_campaign_options(promote)
+    promote.add_argument(
+        "--replace", action="store_true", help="also what was trained for more steps than these"
+    )
 
     compare = commands.add_parser(
         "compare", help="two claims.json, or two stores, side by side: what moved by more than its error"
@@ -359,7 +362,8 @@ def _look(arguments: argparse.Namespace) -> int:
         from jobs.models import deposit_models
 
         trained = {f"deepmd-{size}": campaign.select([f"train-{size}"])[0] for size in (96, 216)}
-        print(*deposit_models(trained, store, tier=campaign.tier), sep="\n")
+        made = deposit_models(trained, store, tier=campaign.tier, replace=arguments.replace)
+        print(*made, sep="\n")
     else:
         overview.collect_garbage(
             campaign,

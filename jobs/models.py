@@ -36,17 +36,29 @@ def deposited_model(name: str, *, root: Path = MODELS) -> tuple[Path, dict[str, 
 
 
 def deposit_models(
-    trained: Mapping[str, Stage], store: Store, *, tier: str, root: Path = MODELS
+    trained: Mapping[str, Stage], store: Store, *, tier: str, replace: bool = False, root: Path = MODELS
 ) -> list[Path]:
     """Put trained potentials under `reference/models/`, in place of what was there: all of them, or none.
 
+    What was trained for more steps is only replaced with `replace`.
+
     Raises:
-        SuiteError: a training is not done or was changed.
+        SuiteError: a training is not done or was changed, or what is there was trained for more steps.
     """
     for name, stage in trained.items():
         if not store.is_done(stage.name):
             raise SuiteError(f"{store.path(stage.name)}: not found; run the tier that trains {name} first")
     store.verify(stage.name for stage in trained.values())
+    for name, stage in trained.items():
+        if not (root / name / MODEL).is_file() or replace:
+            continue
+        _, there = deposited_model(name, root=root)
+        steps = json.loads((store.path(stage.name) / "train.json").read_text())["steps"]
+        if there["steps"] > steps:
+            raise SuiteError(
+                f"{root / name}: found a model of {there['steps']} training steps, expected none of more "
+                f"than the {steps} of tier {tier}; --replace puts them in its place"
+            )
     targets = [_prepare(stage, store, tier=tier, target=root / name) for name, stage in trained.items()]
     for target in targets:
         for file in (MODEL, INPUT, RECORD):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jobs.deposited import list_sets
 from jobs.engines.first_principles import FUSED_ANGSTROM, Start, kinetic_temperatures_K
 from jobs.errors import SuiteError
 from jobs.files import write_whole
@@ -104,7 +105,7 @@ def main(arguments: argparse.Namespace) -> int:
             f"--only {arguments.run}"
         )
     contact = None if arguments.first_contact is None else _read_contact(*arguments.first_contact)
-    texts = []
+    texts, drawn = [], []
     for number, stage in numbered:
         trajectory = open_trajectory(store.path(stage.name))
         frame = trajectory.n_frames - 1 if contact is None else first_contact(trajectory, *contact)
@@ -120,11 +121,15 @@ def main(arguments: argparse.Namespace) -> int:
         comment = f"source={source} replica={number} temperature_K={trajectory.facts['temperature_K']:g}"
         assert start.velocities is not None
         arrays = {"pos": start.positions, VELOCITIES: start.velocities}
+        drawn.append(f"{source}-{number}")
         texts.append(format_extxyz(start.types, arrays, cell=start.cell, comment=comment))
     if not texts:
         raise SuiteError(f"{arguments.run}: found no state to start from in {len(numbered)} replicas")
     write_whole(arguments.output, "".join(texts))
     print(f"{arguments.output}: {len(texts)} starts, replicas {numbered[0][0]} to {numbered[-1][0]}")
+    for found in list_sets():
+        if taken := sorted({run.melt for run in found.runs} & set(drawn)):
+            print(f"note: {found.name} has melts of these numbers already ({len(taken)}: {taken[0]}, ...)")
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import yaml
@@ -103,6 +105,10 @@ def test_last_states_of_a_run_become_starts_that_aimd_plans(tier, tmp_path, caps
     assert output.read_text().endswith(later.read_text())
     assert command("aimd", output, "--dry-run", "--store", store) == 0
     assert "labels of 2 starts (replicas 41, 42)" in capsys.readouterr().out
+    there = SimpleNamespace(name="of-before", runs=[SimpleNamespace(melt="tersoff-42")])
+    monkeypatch.setattr("jobs.starts.list_sets", lambda: [there])
+    assert starts(tier, store, later) == 0
+    assert "note: of-before has melts of these numbers already (1: tersoff-42" in capsys.readouterr().out
     # Two atoms too close: that state is left out, the others keep their numbers.
     runs = [open_trajectory(Store(store).path(stage.name)) for stage in build_campaign(str(tier)).runs["hot"]]
     closest = [state(run, run.n_frames - 1).closest_pair_angstrom() for run in runs]

@@ -356,3 +356,9 @@ def test_promote_puts_both_potentials_or_none(tmp_path, made):
     for name, stage in trained.items():
         assert deposited_model(name, root=root)[0].read_bytes() == stage.name.encode()
     assert not list(root.rglob("*.tmp"))
+    path, record = deposited_model("deepmd-216", root=root)
+    (path.parent / "model.yml").write_text(json.dumps(record | {"steps": 2}))
+    with pytest.raises(SuiteError, match="found a model of 2 training steps, expected none of more"):
+        deposit_models(trained, store, tier="t", root=root)
+    deposit_models(trained, store, tier="t", replace=True, root=root)
+    assert deposited_model("deepmd-216", root=root)[1]["steps"] == 1
