@@ -736,6 +736,31 @@ def test_diffusion_too_early_fails_and_none_is_not_tested(tmp_path, onset_ps, ve
     assert reason in found.reason
 
 
+@pytest.mark.parametrize(
+    ("frames", "verdict", "reason"),
+    [
+        (4000, Verdict.PASS, ""),
+        (1000, Verdict.NOT_TESTED, "the lags end at 960 ps; diffusion is looked for"),
+    ],
+)
+def test_diffusion_of_a_copied_tier_is_judged_by_its_length(tmp_path, frames, verdict, reason):
+    runs = [write_walkers(tmp_path / str(i), seed=i, onset_ps=60.0, frames=frames) for i in range(5)]
+    found = judged(Evidence({"msd-long": runs}, tier="mine"), "msd-regimes/O/diffusive")
+    assert found.verdict is verdict, found.reason
+    assert reason in found.reason
+
+
+def test_a_glass_quenched_too_fast_does_not_judge_defects(tmp_path):
+    verdicts = {}
+    for rate in (1e12, 1e13):
+        glass = replicas(tmp_path, f"{rate:g}", 5, seed=1, n_atoms=648, quench_rate_K_per_s=rate)
+        verdicts[rate] = judged(
+            Evidence({"glass-96": glass}, tier="mine"), "glass-partials/96/silicon-defects"
+        )
+    assert verdicts[1e12].verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
+    assert verdicts[1e13].reason == "a glass was quenched at 1e+13 K/s, the claim is of 1e12 K/s"
+
+
 def test_a_tier_whose_lags_end_before_diffusion_does_not_judge_it():
     atoms = [atom for atom in load_claims() if "msd-long" in atom.needs and atom.claim.startswith("msd")]
     assert len(atoms) == 4

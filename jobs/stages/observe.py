@@ -182,6 +182,7 @@ def _facts(workspace: Workspace, selection: _Selection) -> dict[str, Any]:
         "block_frames": selection.length,
         "potential": known["functional"] if reference else known["potential"],
         "ensemble": ("nve" if known["thermostat"] == "none" else "nvt") if reference else known["ensemble"],
+        "quench_rate_K_per_s": known.get("quench", {}).get("rate_K_per_s"),
         "stretch": selection.stretch,
         "conserved_drift_meV_atom_ps": known.get("conserved_drift_meV_atom_ps"),
         "dangerous_builds": known.get("dangerous_builds"),
