@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobs.cost_record import AIMD
 from jobs.errors import SuiteError
 from jobs.files import write_json
 from jobs.stage import Stage
-from jobs.stages.cost import CLASSICAL, COST_FILE, FIRST_PRINCIPLES, NNP, Point
+from jobs.stages.cost import CLASSICAL, COST_FILE, NNP, Point
 from jobs.store import Store
 
-ENGINES = (NNP, *CLASSICAL, *FIRST_PRINCIPLES)
+ENGINES = (NNP, *CLASSICAL, *AIMD)
 # Measured unless others are named.
 DEFAULT_ENGINES = (NNP, *CLASSICAL, "cp2k")
 PRECISION = "float32"
@@ -99,8 +100,8 @@ def plain(n_atoms: int, *, gpus: int = 0) -> Point:
 def _aimd(engine: str, sizes: Iterable[int], steps: int) -> dict[str, Any]:
     from jobs.engines.first_principles import named_settings
 
-    if engine not in FIRST_PRINCIPLES:
-        raise SuiteError(f"cost: found engine {engine}, expected one of {', '.join(FIRST_PRINCIPLES)}")
+    if engine not in AIMD:
+        raise SuiteError(f"cost: found engine {engine}, expected one of {', '.join(AIMD)}")
     return {
         "sizes": list(sizes),
         "steps": steps,
@@ -134,7 +135,7 @@ def full_plan(
         if size < 24 or size % 24:
             raise SuiteError(f"--sizes: found {size}, expected multiples of 24")
     md = [engine for engine in (NNP, *CLASSICAL) if engine in engines]
-    aimd = [engine for engine in FIRST_PRINCIPLES if engine in engines]
+    aimd = [engine for engine in AIMD if engine in engines]
     curve = sorted(size for size in sizes if size <= 5832)
     wanted: list[Point | tuple[str, int]] = [
         tuned(engine, size, precision=PRECISION, gpus=gpus) for size in curve for engine in md

@@ -132,6 +132,16 @@ def deposited_costs(folder: Path = DEPOSITED) -> list[dict[str, Any]]:
     return [read_cost(path) for path in sorted(folder.glob("*.json"))]
 
 
+def deposited_aimd() -> list[tuple[dict[str, Any], str]]:
+    """AIMD's measured points of the deposited records, each with the type of its machine."""
+    return [
+        (point, record["machine"]["type"])
+        for record in deposited_costs()
+        for point in record["points"]
+        if point["engine"] in AIMD and point["us_per_step_atom"]
+    ]
+
+
 def core_seconds(point: Mapping[str, Any]) -> list[float]:
     """Core-seconds of one step of one system, a value per sample: what a step costs who pays for cores."""
     return [1e-6 * us * point["n_atoms"] * point["cores"] for us in point["us_per_step_atom"]]

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cli import STARTS
+from jobs.cost_record import AIMD
 from jobs.engines.first_principles import ENGINES, load_engine
 from jobs.engines.precision import PRECISIONS
 from jobs.errors import SuiteError
 from jobs.keys import ANYTHING, COUNT, FLAG, POSITIVE, TEXT, Table, Value, list_of, one_of, or_null, read_keys
-from jobs.stages.cost import FIRST_PRINCIPLES, NNP
+from jobs.stages.cost import NNP
 from jobs.stages.md import THERMOSTATS, check_schedule
 from jobs.stages.quench import check_quench
 
@@ -138,7 +139,7 @@ _TIER: Table = {
         "launches": COUNT,
         "sizes": {f"{engine}?": _SIZES for engine in (NNP, *CLASSICAL)},
         "plain?": _SIZES,
-        "aimd?": {f"{engine}?": {"sizes": _SIZES, "steps": COUNT} for engine in FIRST_PRINCIPLES},
+        "aimd?": {f"{engine}?": {"sizes": _SIZES, "steps": COUNT} for engine in AIMD},
     },
     "runs": {"*": _RUNS},
 }

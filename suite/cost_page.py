@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.cost_record import AIMD, deposited_costs, read_cost
+from jobs.cost_record import AIMD, deposited_aimd, read_cost
 from jobs.errors import ERROR_EXIT, SuiteError
 from jobs.files import parse_yaml, write_whole
 from suite.report import number, page_template
@@ -38,12 +38,7 @@ def write_cost_page(
     points = [point for point in record["points"] if point["us_per_step_atom"]]
     borrowed: list[dict[str, Any]] = []
     if not any(point["engine"] in AIMD for point in points):
-        borrowed = [
-            point
-            for other in deposited_costs()
-            for point in other["points"]
-            if point["engine"] in AIMD and point["us_per_step_atom"]
-        ]
+        borrowed = [point for point, _ in deposited_aimd()]
     anchors = read_anchors()
     drawing = draw_cost(
         [*points, *borrowed],

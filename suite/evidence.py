@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from jobs.cost_record import AIMD, core_seconds, deposited_costs, read_cost
+from jobs.cost_record import AIMD, core_seconds, deposited_aimd, read_cost
 from jobs.errors import SuiteError
 from suite.verdict import NotTested, Pending
 
@@ -165,11 +165,9 @@ class Evidence:
                 {
                     **point,
                     "borrowed": f"cost: AIMD ({point['engine']}, {point['model']}) was timed on "
-                    f"{record['machine']['type']}, deposited{why and f' (here: {why})'}",
+                    f"{machine}, deposited{why and f' (here: {why})'}",
                 }
-                for record in deposited_costs()
-                for point in record["points"]
-                if point["engine"] in AIMD and point["us_per_step_atom"]
+                for point, machine in deposited_aimd()
             ]
         return [point for point in points if point["us_per_step_atom"]]
 

@@ -17,7 +17,6 @@ from suite.plotting import (
     INKS,
     METHODS,
     PANEL_INCHES,
-    UNAVAILABLE,
     Array,
     Drawing,
     Panel,
@@ -31,7 +30,7 @@ from suite.plotting import (
     room_for_inset,
 )
 from suite.statistics import Groups, estimate, mean_of
-from suite.verdict import NotTested
+from suite.verdict import UNAVAILABLE, NotTested
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.errors import SuiteError
 from suite.evidence import Evidence, Observation
 from suite.reference import read_curves
 from suite.statistics import mean_interval, mean_of
-from suite.verdict import NotTested, Pending
+from suite.verdict import UNAVAILABLE, NotTested
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-UNAVAILABLE = (NotTested, Pending, SuiteError)  # a figure without its data says why; it stops no report
 WIDEST_BAND = 0.25  # of its curve's range, as far as axes and insets make room for it
 DRAWN_POINTS = 500  # per curve; more is below the line width of a panel
 PANEL_INCHES = (4.1, 3.0)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from jobs.errors import SuiteError
 from jobs.observables.msd import diffusion
 from jobs.reference import Row, read_experiment
 from suite.distances import moments, peak
@@ -22,9 +21,8 @@ from suite.reference import SAMPLE_FRACTION, SAMPLE_MELTS, Curves, overlap_lacks
 from suite.statistics import Array, Estimate, Groups, estimate, estimate_mean, mean_of
 from suite.test_fig1_rdf import peak_feature, rdf_reader
 from suite.test_fig2_badf import MAXIMUM_HALF_WIDTH, MAXIMUM_WINDOW, badf_reader
-from suite.verdict import NotTested, Pending
+from suite.verdict import UNAVAILABLE, NotTested
 
-UNAVAILABLE = (NotTested, Pending, SuiteError)
 REFERENCES = {
     "reference-96-nnp": "AIMD from NNP starts, N = 96",
     "reference-96-bks": "AIMD from BKS starts, N = 96",

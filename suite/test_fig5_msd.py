@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jobs.frames import TYPE_MAP
+from jobs.structures import MASSES_AMU
+from jobs.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 from suite.claims import Atom, Judge, band_of, claim
 from suite.distances import mean_square_difference, signed_root
 from suite.evidence import Evidence, Observation
@@ -15,9 +18,9 @@ from suite.statistics import Array, Groups, estimate, mean_of
 from suite.test_fig4_vaf import rms_difference
 from suite.verdict import Band, NotTested
 
-MASS_AMU = {"Si": 28.0855, "O": 15.999}
+MASS_AMU = dict(zip(TYPE_MAP, MASSES_AMU, strict=True))
 # 3 k_B / amu in A^2/fs^2/K, from the exact k_B and N_A: mean square velocity is this times T / mass.
-THREE_KB_PER_AMU = 3 * 8.314462618e-7
+THREE_KB_PER_AMU = 3 * BOLTZMANN_EV_K / EV_PER_AMU_A2_FS2
 COMPARED_FS = (20.0, 1000.0)  # beyond, an AIMD run holds too few independent stretches
 BALLISTIC_FS = 12.0
 PLATEAU_FS = (300.0, 1000.0)

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from jobs.errors import SuiteError
+
 if TYPE_CHECKING:
     from suite.statistics import Estimate
 
@@ -38,6 +40,9 @@ class NotTested(Exception):  # noqa: N818
 
 class Pending(Exception):  # noqa: N818
     """What the claim needs is submitted and not there yet; the message names the job."""
+
+
+UNAVAILABLE = (NotTested, Pending, SuiteError)  # what lacks its data says why; it stops no report
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.cost_record import cost_record, machine
+from jobs.cost_record import AIMD, cost_record, machine
 from jobs.engines import deepmd
 from jobs.engines.first_principles import Dynamics, Start, load_engine
 from jobs.engines.lammps import (
@@ -49,7 +49,6 @@ CODE_VERSION = 1
 
 COST_FILE = "cost.json"
 NNP, CLASSICAL = "deepmd", ("bks", "tersoff")
-FIRST_PRINCIPLES = ("cp2k", "espresso")
 # Atoms times steps of one launch: a second or two on two cores of a 2020s server, ten steps at least.
 ATOM_STEPS = {NNP: 30_000, "bks": 200_000, "tersoff": 1_000_000}
 GPU_SPEED = 30
@@ -266,7 +265,7 @@ class Bench:
         elif engine == "bks":
             self._relax(engine, melt.stem, f"hot-{n_atoms}", MELT_K, MELT_STEPS // 2)
             self._relax(engine, f"hot-{n_atoms}", path.stem, self.given["temperature_K"], MELT_STEPS)
-        elif engine in FIRST_PRINCIPLES:
+        elif engine in AIMD:
             _write(path, read_data(self.liquid(NNP, n_atoms)))
         else:
             start = self.liquid("bks", n_atoms).stem
@@ -408,8 +407,8 @@ write_data {end}.tmp nocoeff
         return kept
 
     def _first_principles(self, engine: str, n_atoms: int) -> dict[str, Any]:
-        if engine not in FIRST_PRINCIPLES:
-            raise SuiteError(f"cost: found engine {engine!r}, expected one of {', '.join(FIRST_PRINCIPLES)}")
+        if engine not in AIMD:
+            raise SuiteError(f"cost: found engine {engine!r}, expected one of {', '.join(AIMD)}")
         about, program = self.given["aimd"][engine], load_engine(engine)
         start: Configuration = read_data(self.liquid(engine, n_atoms))
         dynamics = Dynamics(
