@@ -10,10 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jobs.campaign import aimd_core_seconds, beyond_aimd_estimate, label_core_seconds
 from jobs.engines.first_principles import ENGINES, THERMOSTATS, load_engine, named_settings
 from jobs.engines.lammps import DAMPING_FS
 from jobs.errors import SuiteError
+from jobs.estimates import aimd_core_seconds, beyond_aimd_estimate, label_core_seconds
 from jobs.files import read_text, write_whole
 from jobs.frames import comment_values
 from jobs.options import count, positive, whole

@@ -3,45 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.deviations import deviations
 from jobs.engines.lammps import DAMPING_FS
 from jobs.errors import SuiteError
+from jobs.estimates import (
+    CORE_SECONDS_PER_ATOM_STEP,
+    CORE_SECONDS_PER_TRAINING_STEP,
+    TENSORFLOW_START_S,
+    aimd_core_seconds,
+    production_steps,
+)
 from jobs.files import parse_yaml, read_text
 from jobs.stage import Stage
 from jobs.store import file_sha256
-from jobs.tier import CLASSICAL, DEFAULT_ENGINE, DUMP_EVERY, NNPS, THERMO_EVERY, read_tier
+from jobs.tier import CLASSICAL, DEFAULT_ENGINE, DISPLAY_NAMES, DUMP_EVERY, NNPS, THERMO_EVERY, read_tier
 
 if TYPE_CHECKING:
     from jobs.deposited import DepositedSet
 
 ANGLE_CUTOFFS = Path(__file__).parent.parent / "reference" / "angle_cutoffs.yml"
 TRAJECTORIES = Path(__file__).parent.parent / "reference" / "trajectories"
-DISPLAY_NAMES = {"deepmd-96": "DeePMD-96", "deepmd-216": "DeePMD-216"}
-# Than the paper's.
-OTHER_ENGINES = {
-    "cp2k": "CP2K (GTH, DZVP-MOLOPT-SR)",
-    "espresso": "Quantum ESPRESSO (ultrasoft pseudopotentials, CSVR)",
-}
 A_POTENTIAL = "a TensorFlow .pb model (dp convert-backend makes one) or a file of LAMMPS commands"
 # Labels that claims name and that no stage makes so far.
 NOT_BUILT = {
     "liquid-96-n2p2": "training with n2p2 is not built yet",
 }
-# Chosen in reference/paper.yml (training-steps): the paper does not say.
-PAPER_TRAINING_STEPS = 1_000_000
-
-# Rough cost on one core of a 2020s server, for ordering and for --dry-run.
-CORE_SECONDS_PER_ATOM_STEP = {"bks": 1.0e-5, "tersoff": 2.0e-6, "nnp": 1.6e-4}
-CORE_SECONDS_PER_TRAINING_STEP = {"float32": 0.035, "float64": 0.09}
-TENSORFLOW_START_S = 12.0
-# CP2K, 96 atoms: a step with its settings md, a single point with default (docs/first-principles.md).
-AIMD_STEP_S, LABEL_S = 15.0, 52.0
 
 
 @dataclass
@@ -241,11 +233,6 @@ class _Builder:
                 )
         return sets
 
-    def _frames_by(self, nnp: str) -> str:
-        """Programs and functionals of these sets."""
-        sets = self._frames(nnp)
-        return ", ".join(sorted({f"{found.facts['engine']} {found.facts['functional']}" for found in sets}))
-
     def _place(self) -> dict[str, str]:
         """The user's deposit, as a parameter of the stages that read it; in no identity."""
         return {"deposit": self.about["deposit"]} if "deposit" in self.about else {}
@@ -351,6 +338,17 @@ class _Builder:
             seed=seed,
             inputs={"dataset": self._dataset(nnp, share=share, seed=seed)},
             core_seconds=cost,
+        )
+
+    def _deviations(self) -> Iterator[str]:
+        rebuilt = self.campaign.start_from == "nothing"
+        return deviations(
+            self.campaign,
+            self.protocol,
+            frames={} if rebuilt else {nnp: self._frames(nnp) for nnp in NNPS},
+            datasets={nnp: self._dataset(nnp).name for nnp in NNPS},
+            judging=sorted(self.judging),
+            user_potential=self.user_potential,
         )
 
     def _parity(self) -> None:
@@ -545,7 +543,7 @@ class _Builder:
         }
 
     def _observed(self, label: str, stage: Stage, run: Mapping[str, Any]) -> Stage:
-        frames = _production_steps(stage) / stage.parameters["dump_every"]
+        frames = production_steps(stage) / stage.parameters["dump_every"]
         cost = 3 + 2e-5 * frames * stage.parameters["n_atoms"]
         return Stage(
             "observe",
@@ -660,112 +658,12 @@ class _Builder:
             cost_stage(plan, potential, label=label, cores=available_cores(), machine_type=None)
         ]
 
-    def _deviations(self) -> Iterator[str]:
-        """How this campaign departs from the paper's protocol, a line each."""
-        protocol = self.protocol
-        yield from self._training_deviations()
-        yield from self._level_deviations()
-        for label, steps in (
-            ("liquid-96-nvt", "steps_of_DeePMD-96"),
-            ("liquid-216-nvt", "steps_of_DeePMD-216"),
-        ):
-            if label in self.runs:
-                own, replicas = _production_steps(self.runs[label][0]), len(self.runs[label])
-                paper = protocol["II.C liquid"][steps].value
-                if own * replicas < paper:
-                    yield f"{label}: {replicas} x {own:.0f} steps in place of {paper}"
-        for label, atoms in (("glass-96", "atoms_of_DeePMD-96"), ("glass-216", "atoms_of_DeePMD-216")):
-            paper = protocol["II.C glass"][atoms].value
-            if label not in self.runs:
-                yield f"{label}: no quench at this tier"
-                continue
-            quench = self.runs[label][0].parameters
-            if quench["n_atoms"] != paper:
-                yield f"{label}: {quench['n_atoms']} atoms in place of {paper}"
-            if quench["rate_K_per_s"] != protocol["II.C glass"]["cooling_rate"].value:
-                yield f"{label}: {quench['rate_K_per_s']:.0e} K/s in place of 1e12 K/s"
-        yield "liquids start from BKS ones (the paper does not say); short runs keep part of their network"
-
-    def _training_deviations(self) -> Iterator[str]:
-        """Of the potentials that are judged; those of a user are what they are."""
-        if self.user_potential is not None:
-            yield f"{self.user_potential.name} stands in the place of both potentials"
-            return
-        if self.campaign.start_from == "potentials":
-            from jobs.models import deposited_model
-
-            for nnp in NNPS:
-                _, record = deposited_model(nnp)
-                known = record["dataset"] == self._dataset(nnp).name
-                yield (
-                    f"{DISPLAY_NAMES[nnp]} is the deposited one, of the {record['tier']} tier: 1 seed, "
-                    f"{record['train_frames']} frames{f' by {self._frames_by(nnp)}' if known else ''}, "
-                    f"{record['precision']}, {record['steps']} training steps in place of "
-                    f"{PAPER_TRAINING_STEPS}"
-                )
-            return
-        if self.campaign.start_from == "frames":
-            frames = sum(found.frames for found in self._frames("deepmd-96"))
-            yield (
-                f"trained on frames by {self._frames_by('deepmd-96')}, {frames} deposited, in place of VASP "
-                "and 350 000"
-            )
-            by_size: Counter[int] = Counter()
-            for found in self._frames("deepmd-216"):
-                by_size[found.n_atoms] += found.frames
-            if lent := by_size.total() - by_size[216]:
-                yield (
-                    f"DeePMD-216 learns from {by_size[216]} frames of 216 atoms, in place of 30 000, "
-                    f"and {lent} of other sizes"
-                )
-        elif (engine := self.about["aimd"].get("engine", DEFAULT_ENGINE)) != "vasp":
-            made_by = OTHER_ENGINES.get(engine, engine)
-            yield f"first-principles data by {made_by} in place of VASP (PAW, 500 eV)"
-        training = self.about["training"]
-        if training["precision"] != "float64":
-            yield f"networks in {training['precision']}"
-        if training["steps"] < PAPER_TRAINING_STEPS:
-            yield f"{training['steps']} training steps in place of {PAPER_TRAINING_STEPS}"
-        yield f"{len(self.about['seeds'])} training seed(s); the paper does not say"
-
-    def _level_deviations(self) -> Iterator[str]:
-        """What judges, where it is not of the level of theory that the potentials learned from."""
-        judging = [" ".join(level) for level in sorted(self.judging)]
-        if self.campaign.start_from == "nothing":
-            yield from (f"AIMD that judges is deposited, by {level}" for level in judging)
-            return
-        learnt = [" ".join(level) for level in sorted({f.level for nnp in NNPS for f in self._frames(nnp)})]
-        frames = " and ".join(learnt)
-        if self.user_potential is not None:
-            yield (
-                f"what {self.user_potential.name} learned from is not known: frames that judge are by "
-                f"{frames}{', AIMD by ' * bool(judging)}{' and '.join(judging)}"
-            )
-            return
-        for level in judging:
-            if level not in learnt:
-                yield f"AIMD that judges is by {level}, the training frames are by {frames}"
-
 
 def _departures(share: float, settings: Mapping[str, Any]) -> list[str]:
     """What a training has other than its tier's, in words for its label."""
     words = [f"{share:.3g} of the frames"] if share < 1 else []
     words += [str(settings["precision"])] if "precision" in settings else []
     return words + ([f"{settings['steps']} steps"] if "steps" in settings else [])
-
-
-def _production_steps(stage: Stage) -> float:
-    if stage.kind == "quench":
-        return float(stage.parameters["anneal_steps"])
-    return float(stage.parameters["schedule"][-1]["steps"])
-
-
-def disk_bytes(stage: Stage) -> float:
-    """Rough size of a stage's product: trajectories (8 float64 values an atom and frame), else a MB."""
-    if stage.kind in ("md", "quench"):
-        frames = _production_steps(stage) / stage.parameters["dump_every"]
-        return float(64 * frames * stage.parameters["n_atoms"])
-    return 1e6
 
 
 def files_named_in(commands: Path) -> dict[str, str]:
@@ -775,33 +673,6 @@ def files_named_in(commands: Path) -> dict[str, str]:
     beside = {word: commands.parent / word for word in sorted(words)}
     # Not pathlib's is_file, which raises where a word is too long for a file's name.
     return {word: file_sha256(file) for word, file in beside.items() if os.path.isfile(file)}
-
-
-def aimd_core_seconds(atoms: int) -> float:
-    """Rough cost of one step of AIMD on one core, cubic in the number of atoms."""
-    return AIMD_STEP_S * (atoms / 96) ** 3
-
-
-def label_core_seconds(atoms: int) -> float:
-    """The same of a single point, whose SCF starts from atoms."""
-    return LABEL_S * (atoms / 96) ** 3
-
-
-def beyond_aimd_estimate(stages: Iterable[Stage]) -> list[str]:
-    """What makes first-principles stages dearer than their estimates say, a line each."""
-    from jobs.engines.first_principles import named_settings
-
-    aimd = [stage for stage in stages if stage.kind == "aimd"]
-    timed = [named_settings("cp2k", name) for name in ("default", "md")]
-    lines = []
-    if any(s.parameters["engine"] != "cp2k" or s.parameters["settings"] not in timed for s in aimd):
-        lines.append(
-            "only CP2K with its settings default and md was timed: other first-principles stages are "
-            "counted as if by it"
-        )
-    if any(stage.cores > 1 for stage in aimd):
-        lines.append("first-principles stages of several cores are counted as if these scaled perfectly")
-    return lines
 
 
 @cache

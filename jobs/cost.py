@@ -66,7 +66,7 @@ def point_seconds(point: Point, launches: int, cores: int) -> float:
 
 def aimd_seconds(n_atoms: int, steps: int) -> float:
     """Rough time of a short AIMD run on one core: the first SCF takes as long as four steps."""
-    from jobs.campaign import aimd_core_seconds
+    from jobs.estimates import aimd_core_seconds
 
     return (steps + 1 + 4) * aimd_core_seconds(n_atoms)
 

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.campaign import Campaign, beyond_aimd_estimate, build_campaign
+from jobs.campaign import Campaign, build_campaign
 from jobs.errors import SuiteError
+from jobs.estimates import beyond_aimd_estimate, disk_bytes
 from jobs.files import read_text
 from jobs.graph import in_order
 from jobs.stage import Stage
@@ -154,7 +155,6 @@ def _dry_run_jobs(site: Site, store: Store, stages: Sequence[Stage]) -> None:
     from collections import Counter, defaultdict
 
     from jobs import batch, scheduler
-    from jobs.campaign import disk_bytes
 
     node_hours: defaultdict[str, float] = defaultdict(float)
     jobs: Counter[str] = Counter()

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.aimd import add_engine_options, print_plan
-from jobs.campaign import label_core_seconds
 from jobs.deposited import DEPOSIT, DepositedSet, iter_run, read_set
 from jobs.engines.first_principles import load_engine, named_settings
 from jobs.errors import SuiteError
+from jobs.estimates import label_core_seconds
 from jobs.files import write_json, write_whole
 from jobs.frames import TYPE_MAP, Frame, format_extxyz, read_extxyz
 from jobs.stage import Stage

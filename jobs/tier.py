@@ -18,6 +18,7 @@ from jobs.stages.quench import check_quench
 
 TIERS = Path(__file__).parent / "tiers"
 NNPS = ("deepmd-96", "deepmd-216")
+DISPLAY_NAMES = {"deepmd-96": "DeePMD-96", "deepmd-216": "DeePMD-216"}
 CLASSICAL = ("bks", "tersoff")
 DEFAULT_ENGINE = "cp2k"
 DUMP_EVERY = THERMO_EVERY = 10  # steps, of a run that does not say
