@@ -176,12 +176,11 @@ class TestPlan:
         ("options", "message"),
         [
             (["--steps", "5"], "found --steps with --mode labels"),
-            (["--mode", "short"], "found --steps None, expected a positive number of steps"),
+            (["--mode", "short"], "found no --steps with --mode short, expected how many"),
             (["--mode", "short", "--steps", "5", "--temperature-K", "3000"], "found two starts of replica 1"),
             (["--mode", "stepwise", "--steps", "5"], "found no --temperature-K"),
             (["--settings", "best"], "found 'best', expected default, md, tight, tzvp or a .yml file's path"),
             (["--settings", "none.yml"], "none.yml: found no such file"),
-            (["--per-stage", "0"], "found --per-stage 0"),
             (
                 ["--mode", "short", "--steps", "5", "--ensemble", "nve", "--thermostat", "csvr"],
                 "found --thermostat with --ensemble nve",

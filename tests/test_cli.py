@@ -107,6 +107,7 @@ def test_cores_are_a_positive_integer(command, cores, capsys):
         (["aimd", "x.xyz", "--density", "-1"], "argument --density: found -1, expected a positive number"),
         (["aimd", "x.xyz", "--timestep-fs", "nan"], "argument --timestep-fs: found nan, expected a positive"),
         (["aimd", "x.xyz", "--relaxation-steps", "-3"], "found -3, expected an integer, 0 or more"),
+        (["aimd", "x.xyz", "--per-stage", "0"], "--per-stage: found 0, expected a positive integer"),
         (["deposit", "--unequilibrated", "-5"], "found -5, expected an integer, 0 or more"),
         (["cost", "--budget", "nan"], "argument --budget: found nan, expected a positive number"),
         (["starts", "--heat-to", "hot"], "argument --heat-to: found hot, expected a positive number"),
