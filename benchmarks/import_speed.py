@@ -53,15 +53,16 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, default=None)
     parser.add_argument("--read", nargs=2, metavar=("LIBRARY", "FORMAT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    scratch = arguments.scratch or Path(tempfile.mkdtemp(prefix="import-speed-"))
     if arguments.read:
-        read(*arguments.read, scratch)
+        read(*arguments.read, arguments.scratch)
         return
-    for name in arguments.formats if arguments.frames else ():
-        compare(name, arguments.frames, scratch)
-    for name in ("DeePMD npy", "extended XYZ") if arguments.many else ():
-        if name in arguments.formats:
-            into_a_deposit(name, arguments.many, scratch)
+    with tempfile.TemporaryDirectory(prefix="import-speed-") as own:
+        scratch = arguments.scratch or Path(own)
+        for name in arguments.formats if arguments.frames else ():
+            compare(name, arguments.frames, scratch)
+        for name in ("DeePMD npy", "extended XYZ") if arguments.many else ():
+            if name in arguments.formats:
+                into_a_deposit(name, arguments.many, scratch)
 
 
 def compare(name: str, frames: int, scratch: Path) -> None:
