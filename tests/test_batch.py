@@ -239,8 +239,9 @@ def test_ctrl_c_while_waiting_leaves_the_jobs_to_the_same_command(
     assert "interrupted: the same command goes on from here" in said
     assert jobs_of(site, store), "the jobs stay in the queue"
     subprocess.run(list(map(str, command)), cwd=ROOT, check=True, capture_output=True)
-    made = [path.parent for path in (store.root / "jobs").glob("*/*/submission.json")]
-    assert {path.name for path in made} == {"1"}, "a stage was submitted twice"
+    # On a busy machine the signal may come before everything was submitted: a folder without a submission.
+    submitted = [path.parent.parent.name for path in (store.root / "jobs").glob("*/*/submission.json")]
+    assert len(submitted) == len(set(submitted)), "a stage was submitted twice"
 
 
 def test_the_scheduler_restarted_under_running_jobs(tmp_path: Path, site: Site, store: Store) -> None:
