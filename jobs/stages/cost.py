@@ -167,6 +167,7 @@ class Bench:
         self.launches = self.folder / "launches"
         self.launches.mkdir(exist_ok=True)
         self.tuning = workspace.tuning or Tuning()
+        self.lacking: dict[str, str] = {}  # variants of the model that cannot be made, and why
 
     # -- potentials -----------------------------------------------------------------------------
 
@@ -190,12 +191,15 @@ class Bench:
 
     def as_it_can_be(self, point: Point, left_out: list[dict[str, str]]) -> Point:
         """A point, or, of a model without that precision or a tabulated form, the model as MD runs it."""
-        try:
-            self.potential(point)
-        except EngineError as error:
-            left_out.append({"what": f"{point.key} as {point.model}, timed as given", "why": str(error)})
-            return replace(point, precision=None, compressed=None)
-        return point
+        if point.model not in self.lacking:
+            try:
+                self.potential(point)
+                return point
+            except EngineError as error:
+                self.lacking[point.model] = str(error)
+        why = self.lacking[point.model]
+        left_out.append({"what": f"{point.key} as {point.model}, timed as given", "why": why})
+        return replace(point, precision=None, compressed=None)
 
     def _model(self, point: Point) -> Path:
         """The potential's model in a point's precision, compressed or not, made once; or as given."""
