@@ -24,6 +24,7 @@ UNCONVERGED = "SCF not converged"
 CONVERGED_KEYS = ("converged", "scf_converged")
 _FALSE = {"f", "false", "0", "no"}
 VELOCITIES = "velocities_A_per_fs"
+TILT_ANGSTROM = 1e-8  # beyond it a cell is not orthorhombic
 _WORDS = {"pos": "position", "forces": "force", VELOCITIES: "velocity"}
 _ASSIGNMENT = re.compile(r'([\w-]+)=("[^"]*"|\S+)')
 
@@ -55,6 +56,12 @@ def comment_values(comment: str) -> dict[str, str]:
 def unconverged_key(info: Mapping[str, str]) -> str | None:
     """Which of `CONVERGED_KEYS` says that the SCF of a frame failed, if one does."""
     return next((key for key in CONVERGED_KEYS if info.get(key, "").lower() in _FALSE), None)
+
+
+def tilts_angstrom(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far each cell (F, 3, 3) is from orthorhombic: its largest component off the diagonal, in A."""
+    largest: NDArray[np.float64] = np.abs(cells * (1 - np.eye(3))).max(axis=(1, 2))
+    return largest
 
 
 def density_g_cm3(types: NDArray[np.int8], cell: NDArray[np.float64]) -> float:

@@ -24,7 +24,7 @@ import numpy as np
 from jobs.deposit import KINDS, STARTS, USES, check_cut, deposit
 from jobs.deposited import DEPOSIT, READ_REFERENCES, list_sets
 from jobs.errors import SuiteError
-from jobs.frames import TYPE_MAP, Frame
+from jobs.frames import TILT_ANGSTROM, TYPE_MAP, Frame, tilts_angstrom
 from jobs.options import count, positive, whole
 from jobs.readers import Batch, Source
 from jobs.store import file_sha256
@@ -32,7 +32,6 @@ from jobs.structures import GRAMS_PER_CM3
 
 IMPORTED = Path("imported")
 FORMATS = "OUTCAR, vasprun.xml, NAME-pos-1.xyz or log of CP2K, pw.x output, extended XYZ, DeePMD npy or HDF5"
-TILT_ANGSTROM = 1e-6
 RUN_TEMPERATURE_TOLERANCE = 0.10  # of a run that judges, as claims allow it where there are velocities
 _PROGRESS_EVERY_S = 5.0
 # In this order in a folder that is given: the first that is there is what the run is read from.
@@ -310,7 +309,7 @@ def frames_of(source: Source, batches: Iterable[Batch], *, melt: str, choices: C
             raise SuiteError(
                 f"{source.path}: found species {unknown[0]}, expected only {' and '.join(TYPE_MAP)}"
             )
-        tilts = np.abs(batch.cells * (1 - np.eye(3))).max(axis=(1, 2))
+        tilts = tilts_angstrom(batch.cells)
         if (tilts > TILT_ANGSTROM).any():
             raise SuiteError(
                 f"{source.path}: found a cell tilted by {tilts.max():.2g} A, expected orthorhombic ones: the "

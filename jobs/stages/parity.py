@@ -15,6 +15,7 @@ from jobs.engines.deepmd import Frames, Prediction, read_system
 from jobs.engines.lammps import POTENTIAL_FILE, Potential, interaction_commands, potential_of, run_lammps
 from jobs.errors import EngineError, SuiteError
 from jobs.files import write_json
+from jobs.frames import TILT_ANGSTROM, tilts_angstrom
 from jobs.stages.train import TRAIN_FILE, heldout_errors, heldout_systems
 from jobs.structures import Configuration, write_data
 from jobs.workspace import Workspace
@@ -118,7 +119,7 @@ def _save(
 def _orthorhombic(system: Path) -> Frames:
     """The frames of a system, none of which is tilted."""
     frames = read_system(system)
-    tilted = np.abs(frames.cells * (1 - np.eye(3))).max(axis=(1, 2)) > 1e-8
+    tilted = tilts_angstrom(frames.cells) > TILT_ANGSTROM
     if tilted.any():
         raise SuiteError(
             f"{system}: frame {tilted.argmax() + 1}: found a tilted cell, expected an orthorhombic one"
