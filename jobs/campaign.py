@@ -388,7 +388,9 @@ class _Builder:
         about = self.about.get("learning_curve")
         reason = None
         if about is None:
-            reason = f"the {self.campaign.tier} tier trains no learning curve; overnight and paper do"
+            reason = (
+                f"the {self.campaign.tier} tier trains no learning curve; reference, overnight and paper do"
+            )
         elif self.user_potential is not None:
             reason = f"{self.user_potential} is judged in place of the paper's potentials"
         elif self.campaign.start_from == "potentials":

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs import deposit, deposit_command
+from jobs import deposit, deposit_command, set_writer
 from jobs.deposited import DEPOSIT, iter_run, iter_runs, list_sets, read_run, read_set, summary, verify_set
 from jobs.errors import SuiteError
 from jobs.frames import Frame, read_extxyz
@@ -410,7 +410,7 @@ def test_missing_file_is_found_and_named(tmp_path):
 
 
 def test_reading_and_writing_hold_one_part_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(deposit, "FRAMES_PER_PART", 50)
+    monkeypatch.setattr(set_writer, "FRAMES_PER_PART", 50)
     frame = real_frames(1)[0]
 
     def stream(count):
@@ -445,7 +445,7 @@ def test_listing_reads_no_frames(tmp_path):
 
 
 def test_parts_of_one_run_join(tmp_path, monkeypatch):
-    monkeypatch.setattr(deposit, "FRAMES_PER_PART", 4)
+    monkeypatch.setattr(set_writer, "FRAMES_PER_PART", 4)
     frames = real_frames(10)
     deposited = deposit_file(write_extxyz(tmp_path / "f.xyz", frames), tmp_path / "root")
     parts = list(iter_run(deposited, "bks-4-3000K"))
@@ -464,9 +464,9 @@ def test_autocorrelation_time_of_a_known_process():
     for k in range(1, len(series)):
         series[k] = 0.9 * series[k - 1] + noise[k]
     # AR(1): 1/2 + sum 0.9^k = 1/2 + 9
-    assert deposit.integrated_autocorrelation_time(series) == pytest.approx(9.5, rel=0.1)
-    assert deposit.integrated_autocorrelation_time(noise) == pytest.approx(0.5, abs=0.05)
-    assert deposit.integrated_autocorrelation_time(np.ones(10)) == 0.5
+    assert set_writer.integrated_autocorrelation_time(series) == pytest.approx(9.5, rel=0.1)
+    assert set_writer.integrated_autocorrelation_time(noise) == pytest.approx(0.5, abs=0.05)
+    assert set_writer.integrated_autocorrelation_time(np.ones(10)) == 0.5
 
 
 def test_decorrelated_frames_are_counted_by_melt_or_by_time():
