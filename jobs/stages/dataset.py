@@ -39,7 +39,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -367,24 +367,53 @@ def run(workspace: Workspace) -> None:
             narrower than the cutoff; fewer than two melts; too few training frames.
     """
     parameters = workspace.parameters
-    cutoff = float(parameters["cutoff_angstrom"])
     computed = _own_sets(workspace)
     options_of_sets = [*parameters["sets"], *(options for _, options in computed)]
-    sets = [
-        *_open_sets(parameters),
-        *(deposited for deposited, _ in computed),
-    ]
+    sets = [*_open_sets(parameters), *(deposited for deposited, _ in computed)]
     _check_level(sets)
-    neighbour_max = np.zeros(len(TYPE_MAP), dtype=np.int64)
-    refused: Counter[str] = Counter()
-    warnings: set[str] = set()
-    chosen: list[_Chosen] = []
+    read = _read(workspace, sets, options_of_sets)
+    sel = _chosen_sel(parameters["sel"], read.neighbour_max, parameters["cutoff_angstrom"])
+    train, test = _split(workspace, sets, read.chosen)
+    force_rms = _write_dataset(workspace.directory, sets, train, test)
+    facts = {
+        "sel": sel,
+        "neighbour_max": read.neighbour_max.tolist(),
+        "cutoff_angstrom": float(parameters["cutoff_angstrom"]),
+        **_facts_of_frames([deposited.name for deposited in sets], read.chosen, train, test),
+        "refused": dict(read.refused),
+        "sets": [dict(options) for options in options_of_sets],
+        "force_rms_eV_A": round(force_rms, 4),
+        "warnings": sorted(read.warnings),
+    }
+    facts["frames"]["refused"] = sum(read.refused.values())
+    write_json(workspace.directory / "dataset.json", facts, indent=1)
+    workspace.record(frames=facts["frames"], refused=facts["refused"], warnings=facts["warnings"])
+
+
+@dataclass
+class _Read:
+    """What was found while all frames were read once."""
+
+    chosen: list[_Chosen] = field(default_factory=list)
+    neighbour_max: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(TYPE_MAP), dtype=np.int64))
+    refused: Counter[str] = field(default_factory=Counter)
+    warnings: set[str] = field(default_factory=set)
+
+
+def _read(
+    workspace: Workspace, sets: Sequence[DepositedSet], options_of_sets: Sequence[Mapping[str, Any]]
+) -> _Read:
+    """Every frame that the options take, refused or chosen."""
+    cutoff = float(workspace.parameters["cutoff_angstrom"])
+    read = _Read()
     expected = sum(deposited.frames for deposited in sets)
     seen = 0
     for deposited, options in zip(sets, options_of_sets, strict=True):
         for run_id, melt, part, k, index in _used_frames(deposited, options):
             seen += 1
-            cell, positions, forces = part.cells[k], part.positions[k], part.forces[k]
+            if seen % 50 == 0:
+                workspace.progress(0.9 * seen / expected, f"{seen} frames read")
+            cell = part.cells[k]
             narrowest = float(perpendicular_widths(cell).min())
             if narrowest < cutoff:
                 raise SuiteError(
@@ -392,16 +421,16 @@ def run(workspace: Workspace) -> None:
                     f"found a cell {narrowest:.2f} A wide, expected at least the cutoff, {cutoff:g} A"
                 )
             if narrowest < 2 * cutoff:
-                warnings.add(
+                read.warnings.add(
                     f"set {deposited.name}: cells narrower than twice the cutoff; images are counted"
                 )
-            counts, closest = neighbour_counts(positions, cell, part.types, cutoff_angstrom=cutoff)
-            reason = reason_to_refuse(float(part.energies_eV[k]), forces, min(closest.values()))
+            counts, closest = neighbour_counts(part.positions[k], cell, part.types, cutoff_angstrom=cutoff)
+            reason = reason_to_refuse(float(part.energies_eV[k]), part.forces[k], min(closest.values()))
             if reason is not None:
-                refused[reason] += 1
+                read.refused[reason] += 1
                 continue
-            neighbour_max = np.maximum(neighbour_max, counts.max(axis=0))
-            chosen.append(
+            read.neighbour_max = np.maximum(read.neighbour_max, counts.max(axis=0))
+            read.chosen.append(
                 _Chosen(
                     deposited.name,
                     run_id,
@@ -414,70 +443,65 @@ def run(workspace: Workspace) -> None:
                     closest,
                 )
             )
-            if seen % 50 == 0:
-                workspace.progress(0.9 * seen / expected, f"{seen} frames read")
-    sel = _chosen_sel(parameters["sel"], neighbour_max, cutoff)
+    return read
+
+
+def _split(
+    workspace: Workspace, sets: Sequence[DepositedSet], chosen: Sequence[_Chosen]
+) -> tuple[list[_Chosen], list[_Chosen]]:
+    """Frames that train and that are held out: by melt, and some melts only ever train."""
+    parameters = workspace.parameters
     never_held_out = {run.melt for deposited in sets if not deposited.held_out for run in deposited.runs}
     per_melt: dict[str, Counter[float]] = {}
     for frame in chosen:
         if frame.melt not in never_held_out:
             per_melt.setdefault(frame.melt, Counter())[frame.temperature_K] += 1
-    train_melts, test_melts = split_melts(
-        per_melt, train_share=parameters["train_share"], seed=workspace.seed
-    )
-    train_melts = sorted({*train_melts, *(f.melt for f in chosen if f.melt in never_held_out)})
-    held_out, trains = set(test_melts), set(train_melts)
-    test = [f for f in chosen if f.melt in held_out]
+    _, held_out = split_melts(per_melt, train_share=parameters["train_share"], seed=workspace.seed)
     train = _subset(
-        [f for f in chosen if f.melt in trains],
+        [frame for frame in chosen if frame.melt not in held_out],
         parameters["max_train_frames"],
         parameters.get("subset_seed", workspace.seed),
     )
-    force_rms = _write_dataset(workspace.directory, sets, train, test)
+    return train, [frame for frame in chosen if frame.melt in held_out]
 
-    temperatures = sorted({f.temperature_K for f in chosen})
-    used_names = [d.name for d in sets]
-    facts = {
-        "sel": sel,
-        "neighbour_max": neighbour_max.tolist(),
-        "cutoff_angstrom": cutoff,
+
+def _facts_of_frames(
+    names: Sequence[str], chosen: Sequence[_Chosen], train: Sequence[_Chosen], test: Sequence[_Chosen]
+) -> dict[str, Any]:
+    """What `dataset.json` says about the frames of either side, of the sets with these names."""
+    temperatures = sorted({frame.temperature_K for frame in chosen})
+    test_melts = {frame.melt for frame in test}
+    by_temperature = {t: [f for f in test if f.temperature_K == t] for t in temperatures}
+    return {
         # What training has seen of each pair: a liquid that comes closer leaves its data.
         "min_distance_angstrom": {
-            pair: round(min(f.closest_angstrom[pair] for f in train), 4) for pair in PAIRS
+            pair: round(min(frame.closest_angstrom[pair] for frame in train), 4) for pair in PAIRS
         },
-        "train_runs": sorted({f"{f.set_name}/{f.run}" for f in train}),
-        "test_runs": sorted({f"{f.set_name}/{f.run}" for f in test}),
-        "train_melts": train_melts,
-        "test_melts": test_melts,
-        "frames": {"train": len(train), "test": len(test), "refused": sum(refused.values())},
+        "train_runs": sorted({f"{frame.set_name}/{frame.run}" for frame in train}),
+        "test_runs": sorted({f"{frame.set_name}/{frame.run}" for frame in test}),
+        "train_melts": sorted({frame.melt for frame in chosen} - test_melts),
+        "test_melts": sorted(test_melts),
+        "frames": {"train": len(train), "test": len(test)},
         "frames_by_temperature": {
             f"{t:g}": {
-                "train": sum(f.temperature_K == t for f in train),
-                "test": sum(f.temperature_K == t for f in test),
+                "train": sum(frame.temperature_K == t for frame in train),
+                "test": len(by_temperature[t]),
             }
             for t in temperatures
         },
-        "refused": dict(refused),
-        "temperatures_K": sorted({f.temperature_K for f in train}),
-        "lowest_temperature_K": min(f.temperature_K for f in train),
-        "volumes_A3": sorted({round(f.volume_A3, 2) for f in train}),
-        "densities_g_cm3": sorted({round(f.density_g_cm3, 3) for f in train}),
-        "train_systems": [f"train/{name}" for name in used_names if any(f.set_name == name for f in train)],
+        "temperatures_K": sorted({frame.temperature_K for frame in train}),
+        "lowest_temperature_K": min(frame.temperature_K for frame in train),
+        "volumes_A3": sorted({round(frame.volume_A3, 2) for frame in train}),
+        "densities_g_cm3": sorted({round(frame.density_g_cm3, 3) for frame in train}),
+        "train_systems": [f"train/{name}" for name in names if any(f.set_name == name for f in train)],
         "test_systems": {
             f"{t:g}": [
-                f"test/T{t:g}/{name}"
-                for name in used_names
-                if any(f.set_name == name and f.temperature_K == t for f in test)
+                f"test/T{t:g}/{name}" for name in names if any(f.set_name == name for f in by_temperature[t])
             ]
             for t in temperatures
-            if any(f.temperature_K == t for f in test)
+            if by_temperature[t]
         },
-        "sets": [dict(options) for options in options_of_sets],
-        "force_rms_eV_A": round(force_rms, 4),
-        "warnings": sorted(warnings),
     }
-    write_json(workspace.directory / "dataset.json", facts, indent=1)
-    workspace.record(frames=facts["frames"], refused=facts["refused"], warnings=facts["warnings"])
 
 
 def _subset(train: list[_Chosen], wanted: float | None, seed: int) -> list[_Chosen]:
