@@ -20,6 +20,7 @@ from jobs.errors import SuiteError
 from jobs.estimates import label_core_seconds
 from jobs.files import write_json, write_whole
 from jobs.frames import TYPE_MAP, Frame, format_extxyz, read_extxyz
+from jobs.options import positive
 from jobs.stage import Stage
 from jobs.store import Store
 
@@ -55,6 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m jobs recheck`."""
     parser.add_argument("set", help="name of a deposited set (`python -m jobs deposit --list`)")
     parser.add_argument("--frames", type=int, default=10, help="how many (default: 10)")
+    parser.add_argument(
+        "--smallest-gap",
+        type=positive,
+        default=None,
+        metavar="EV",
+        help="draw only frames with a gap of at least this: without one an SCF has several ends, so that a "
+        "difference does not tell how well it converged (default: all frames)",
+    )
     add_engine_options(parser)
     parser.set_defaults(settings="tight")
     parser.add_argument(
@@ -63,20 +72,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, default=DEPOSIT, help=argparse.SUPPRESS)
 
 
-def draw(deposited: DepositedSet, count: int) -> list[Drawn]:
+def draw(deposited: DepositedSet, count: int, *, smallest_gap_eV: float | None = None) -> list[Drawn]:
     """`count` frames, evenly spaced in the list of all frames ordered by temperature, run and time.
+
+    With `smallest_gap_eV` only of runs whose every frame has at least this gap.
 
     Raises:
         SuiteError: fewer frames than that.
     """
-    if not 1 <= count <= deposited.frames:
-        raise SuiteError(
-            f"--frames: found {count}, expected 1 to {deposited.frames}, the frames of {deposited.name}"
-        )
     known = []
     for run in deposited.runs:
+        if smallest_gap_eV is not None and not (run.smallest_gap_eV or 0.0) >= smallest_gap_eV:
+            continue
         for part in iter_run(deposited, run.id):
             known += [(float(kelvin), run.id, part.first + n) for n, kelvin in enumerate(part.temperatures_K)]
+    if not 1 <= count <= len(known):
+        which = "" if smallest_gap_eV is None else f" with a gap of at least {smallest_gap_eV:g} eV"
+        raise SuiteError(
+            f"--frames: found {count}, expected 1 to {len(known)}, the frames of {deposited.name}{which}"
+        )
     # The middles of `count` equal pieces of the list.
     known.sort()
     chosen = [known[int((n + 0.5) * len(known) / count)] for n in range(count)]
@@ -211,7 +225,7 @@ def main(arguments: argparse.Namespace) -> int:
     deposited = read_set(arguments.set, root=arguments.root)
     settings = named_settings(arguments.engine, arguments.settings)
     store = Store(arguments.store)
-    frames = draw(deposited, arguments.frames)
+    frames = draw(deposited, arguments.frames, smallest_gap_eV=arguments.smallest_gap)
     stages = plan(
         frames,
         engine=arguments.engine,
@@ -240,7 +254,8 @@ def main(arguments: argparse.Namespace) -> int:
         },
         **compare([old for old, _ in pairs], [new for _, new in pairs]),
     }
-    name = f"{deposited.name}-{arguments.engine}-{Path(arguments.settings).stem}.json"
+    apart = "" if arguments.smallest_gap is None else f"-gap-{arguments.smallest_gap:g}"
+    name = f"{deposited.name}-{arguments.engine}-{Path(arguments.settings).stem}{apart}.json"
     path = arguments.out or Path("results") / "checks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, result, indent=1)

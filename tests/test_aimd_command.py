@@ -358,6 +358,18 @@ class TestRecheck:
         assert kelvins[0] < 3000 < 4500 < kelvins[-1]
         assert len({(frame.run, frame.frame) for frame in drawn}) == 6
 
+    def test_a_gap_can_be_asked_for(self, capsys):
+        deposited = read_set("pbe-96-nnp-2.20")
+        drawn = draw(deposited, 10, smallest_gap_eV=0.2)
+        assert min(frame.gap_eV for frame in drawn) >= 0.2
+        assert min(frame.gap_eV for frame in draw(deposited, 10)) < 0.2
+        many = sum(run.smallest_gap_eV >= 0.2 for run in deposited.runs)
+        options = ("--frames", str(many + 1), "--smallest-gap", "0.2", "--dry-run")
+        assert main(["recheck", "pbe-96-nnp-2.20", *options]) == 2
+        assert f"expected 1 to {many}, the frames of pbe-96-nnp-2.20 with a gap of at least 0.2 eV" in (
+            capsys.readouterr().err
+        )
+
     def test_dry_run_writes_nothing(self, tmp_path, capsys):
         options = ("--frames", "3", "--dry-run", "--store", str(tmp_path / "store"))
         assert main(["recheck", "pbe-96-nnp-singlepoints", *options]) == 0
