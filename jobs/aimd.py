@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jobs.engines.first_principles import ENGINES, THERMOSTATS, load_engine, named_settings
+import numpy as np
+
+from jobs.engines.first_principles import (
+    ENGINES,
+    FUSED_ANGSTROM,
+    THERMOSTATS,
+    Start,
+    load_engine,
+    named_settings,
+)
 from jobs.engines.lammps import DAMPING_FS
 from jobs.errors import SuiteError
 from jobs.estimates import aimd_core_seconds, beyond_aimd_estimate, label_core_seconds
 from jobs.files import read_text, write_whole
-from jobs.frames import comment_values
+from jobs.frames import TYPE_MAP, comment_values
 from jobs.options import count, positive, whole
 from jobs.stage import Stage
 from jobs.store import Store
@@ -31,6 +41,7 @@ RUN_OPTIONS: Mapping[str, Any] = {
     "ensemble": "nvt",
     "thermostat": None,
     "damping_fs": DAMPING_FS,
+    "seed": 1,
 }
 
 DESCRIPTION = (
@@ -91,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--density", type=positive, metavar="G_CM3", help="scale starts to it (default: leave them)"
     )
     parser.add_argument("--source", choices=SOURCES, help="where the starts do not say it: what made them")
-    parser.add_argument("--seed", type=whole, default=1, help="of velocities and noise (default: 1)")
+    parser.add_argument("--seed", type=whole, help="of velocities and noise (default: 1)")
     parser.add_argument(
         "--per-stage", type=count, default=10, metavar="N", help="starts per stage (default: 10)"
     )
@@ -159,7 +170,7 @@ def plan(arguments: argparse.Namespace) -> list[Stage]:
                 "aimd",
                 f"{arguments.mode} of {len(piece)} starts (replicas {named})",
                 parameters,
-                seed=arguments.seed,
+                seed=options["seed"],
                 core_seconds=steps * sum(each(start.n_atoms) for start in piece),
             )
         )
@@ -219,8 +230,10 @@ def _read_starts(path: Path) -> Iterator[_Given]:
                 f"{where}: found temperature_K={info['temperature_K']}, expected a number"
             ) from None
         text = "".join(block)
+        text = text if text.endswith("\n") else text + "\n"
+        _check_start(text, where)
         yield _Given(
-            text if text.endswith("\n") else text + "\n",
+            text,
             n_atoms,
             int(info["replica"]),
             kelvin,
@@ -228,6 +241,26 @@ def _read_starts(path: Path) -> Iterator[_Given]:
         )
     if number == 0:
         raise SuiteError(f"{path}: found no start, expected at least one")
+
+
+def _check_start(text: str, where: str) -> None:
+    """Refuse what the stage could not use, before anything runs: one bad start would take others with it."""
+    from ase.io import iread
+
+    try:
+        atoms = next(iread(io.StringIO(text), format="extxyz"))
+    except Exception as error:  # whatever ASE says of text that is none
+        raise SuiteError(
+            f"{where}: found no extended XYZ ({error}), expected species and positions"
+        ) from None
+    if unknown := sorted(set(atoms.get_chemical_symbols()) - set(TYPE_MAP)):
+        raise SuiteError(f"{where}: found species {unknown[0]}, expected only {' and '.join(TYPE_MAP)}")
+    if not abs(atoms.cell.volume) > 0:
+        raise SuiteError(f"{where}: found no cell, expected Lattice= with three vectors that span one")
+    types = np.zeros(len(atoms), np.int8)
+    closest = Start(types, atoms.get_positions(), np.array(atoms.cell), None).closest_pair_angstrom()
+    if not closest >= FUSED_ANGSTROM:  # NaN too
+        raise SuiteError(f"{where}: found atoms {closest:.2f} A apart, expected at least {FUSED_ANGSTROM} A")
 
 
 def _pieces(

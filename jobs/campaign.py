@@ -276,7 +276,7 @@ class _Builder:
                         "relaxation_steps": about["relaxation_steps"],
                         "collection_steps": about["collection_steps"],
                     },
-                    seed=index + 1,
+                    seed=1,
                     inputs={"start": melt},
                     cores=cores,
                     core_seconds=steps * aimd_core_seconds(about["atoms"]),

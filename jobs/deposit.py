@@ -98,9 +98,9 @@ def deposit(
     decks: Sequence[Path],
     sampler: str | None = None,
     held_out: bool = True,
+    digests: Sequence[str] = (),
     append: bool = False,
     root: Path = DEPOSIT,
-    capped: bool = True,
 ) -> DepositedSet:
     """Deposit frames as a new set or, with `append`, as further runs of one that exists.
 
@@ -130,9 +130,9 @@ def deposit(
             their configurations; its sha256 is recorded, and the set can be reweighted to its functional.
         held_out: False for frames that train and were chosen because a network failed there: errors on them
             would say nothing about the liquid.
+        digests: of the contents of other people's files that the frames are from.
         append: add runs to the set `name`; what describes it must be the same as before.
-        root: the deposit.
-        capped: whether it must stay below `MAX_DEPOSIT_BYTES`, as the project's own must.
+        root: the deposit; the project's own stays below `MAX_DEPOSIT_BYTES`.
 
     Raises:
         SuiteError: wrong frames or a contradiction; the deposit is as it was.
@@ -191,7 +191,8 @@ def deposit(
                 )
             old["decks"] = _copy_decks(decks, writer, kept=old["decks"])
             old["provenance"] = [*old["provenance"], provenance]
-            if capped:
+            old["sources"] = [*old.get("sources", []), *digests]
+            if root.resolve() == DEPOSIT.resolve():
                 _check_size(root)
             _write_index(work, _facts(name, described, old, writer, entries))
             if before is None:
@@ -286,6 +287,7 @@ def _facts(
             "forces_eV_A": QUANTA["forces"],
         },
         "provenance": old["provenance"],
+        **({"sources": old["sources"]} if old["sources"] else {}),
         "decks": old["decks"],
         "runs": runs,
     }

@@ -26,8 +26,7 @@ from jobs.deposited import DEPOSIT, READ_REFERENCES, list_sets
 from jobs.errors import SuiteError
 from jobs.frames import TILT_ANGSTROM, TYPE_MAP, Frame, tilts_angstrom
 from jobs.options import count, positive, whole
-from jobs.readers import Batch, Source
-from jobs.store import file_sha256
+from jobs.readers import Batch, Source, content_sha256
 from jobs.structures import GRAMS_PER_CM3
 
 IMPORTED = Path("imported")
@@ -80,8 +79,15 @@ def _open(path: Path) -> list[Source]:
 
 
 def _only_run_in(folder: Path) -> Path:
-    for pattern in _IN_A_FOLDER:
-        found = sorted(folder.glob(pattern))
+    from jobs.readers import cp2k_files, espresso_out
+
+    candidates = [sorted(folder.glob(pattern)) for pattern in _IN_A_FOLDER]
+    # Logs have the name that their owner gave them.
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    candidates += [
+        [path for path in files if reader.recognises(path)] for reader in (cp2k_files, espresso_out)
+    ]
+    for found in candidates:
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
             raise SuiteError(f"{folder}: found {names}, expected one run in a folder: give the file")
@@ -275,23 +281,27 @@ class Choices:
     judged_from: int | None  # frame of a trajectory that judges; before it the start is remembered
 
 
-def melts_of(sources: Sequence[Source], *, one_melt: bool) -> list[str]:
-    """A name for the melt behind each source, from the content of its files: equal data, equal melt."""
+def digests_of(sources: Sequence[Source]) -> list[str]:
+    """A name for each source from the content of its files, packed or not: equal data, equal name."""
     digests: dict[tuple[Path, ...], str] = {}
     systems: Counter[tuple[Path, ...]] = Counter()
     names: list[str] = []
     for source in sources:
         files = tuple(source.files)
         if files not in digests:
-            joined = "".join(file_sha256(file) for file in files)
+            joined = "".join(content_sha256(file) for file in files)
             digests[files] = hashlib.sha256(joined.encode()).hexdigest()[:12]
         # Several systems are in one HDF5 file.
         names.append(digests[files] + (f".g{systems[files]}" if systems[files] else ""))
         systems[files] += 1
-    if one_melt:
-        whole = hashlib.sha256("".join(sorted(names)).encode()).hexdigest()[:12]
-        return [whole] * len(sources)
     return names
+
+
+def melts_of(digests: Sequence[str], *, one_melt: bool) -> list[str]:
+    """The melt behind each source: its own, or one of them all."""
+    if not one_melt:
+        return list(digests)
+    return [hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()[:12]] * len(digests)
 
 
 def frames_of(source: Source, batches: Iterable[Batch], *, melt: str, choices: Choices) -> Iterator[Frame]:
@@ -391,11 +401,10 @@ def _one(sources: Sequence[Source], name: str, given: Any) -> Any:
     return said.pop()
 
 
-def _refuse_double_use(melts: Sequence[str], *, use: str, root: Path) -> None:
+def _refuse_double_use(digests: Sequence[str], *, use: str, root: Path) -> None:
     for place in {root.resolve(), DEPOSIT.resolve()}:
         for other in list_sets(root=place):
-            shared = [melt for melt in melts if any(melt in run.melt for run in other.runs)]
-            if shared and other.use != use:
+            if other.use != use and not set(digests).isdisjoint(other.facts.get("sources", ())):
                 raise SuiteError(
                     f"{other.directory}: found data of the same files to {other.use}, expected them not to "
                     f"{use} as well: what judges never trains"
@@ -410,6 +419,11 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
             "import: found no --start, expected what the trajectories that judge began from: "
             f"{', '.join(STARTS)}"
         )
+    if arguments.use == "judge" and arguments.stretch is not None:
+        raise SuiteError(
+            "import: found --stretch with --use judge, expected it with train only: pieces of one run are no "
+            "replicas"
+        )
     check_cut(use=arguments.use, kind=kind, unequilibrated_frames=arguments.unequilibrated)
     trajectory = kind == "trajectory"
     level = _level(sources, arguments)
@@ -422,8 +436,9 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
         arguments.one_melt,
         judged_from=arguments.unequilibrated if trajectory and arguments.use == "judge" else None,
     )
-    melts = melts_of(sources, one_melt=choices.one_melt)
-    _refuse_double_use(melts, use=arguments.use, root=arguments.root)
+    digests = digests_of(sources)
+    melts = melts_of(digests, one_melt=choices.one_melt)
+    _refuse_double_use(digests, use=arguments.use, root=arguments.root)
     names = ", ".join(
         f"{source.path.name} ({source.format}, melt {melt})"
         for source, melt in zip(sources, melts, strict=True)
@@ -449,11 +464,11 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
         unequilibrated_frames=arguments.unequilibrated or 0,
         licence=arguments.licence,
         provenance=" ".join(filter(None, [arguments.provenance, f"Imported from {names}."])),
+        digests=digests,
         decks=[],
         held_out=True,
         append=arguments.append,
         root=arguments.root,
-        capped=arguments.root.resolve() == DEPOSIT.resolve(),
         **level,
     )
     for survey in surveys:
@@ -463,7 +478,9 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
         f"deposited {made.frames} frames of {made.n_atoms} atoms, {melts_made} melts, to {made.use} in "
         f"{made.directory}, sha256 {made.sha256[:12]}"
     )
-    if made.use == "judge":
+    if made.use == "judge" and made.kind == "singlepoints":
+        print("no claim reads it: single points judge only with their sampler (jobs deposit --sampler)")
+    elif made.use == "judge":
         unread = f", which no claim reads: they read {', '.join(READ_REFERENCES)}"
         print(f"it judges as {made.judges_as}{unread if made.judges_as not in READ_REFERENCES else ''}")
     if made.use == "train":
@@ -480,6 +497,11 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
 
 # Command line -------------------------------------------------------------------------------------
 
+# Options that say nothing of a file, only of the set that is made of it.
+_OF_A_DEPOSIT = (
+    "append", "use", "kind", "start", "one_melt", "stretch", "unequilibrated", "temperature", "timestep_fs",
+    "thermostat", "engine", "engine_version", "functional", "basis", "provenance",
+)  # fmt: skip
 _DESCRIPTION = """\
 Look at somebody's first-principles data and, with --deposit, take it in.
 
@@ -563,6 +585,15 @@ def main(arguments: argparse.Namespace) -> int:
     Raises:
         SuiteError: anything wrong, in one line; nothing is left half-made.
     """
+    if not arguments.deposit and (given := [name for name in _OF_A_DEPOSIT if getattr(arguments, name)]):
+        raise SuiteError(
+            f"import: found --{given[0].replace('_', '-')} without --deposit, expected --deposit NAME: "
+            "without it nothing is written"
+        )
+    if arguments.deposit and arguments.json:
+        raise SuiteError(
+            "import: found --json with --deposit, expected it without: it is a report of what is there"
+        )
     if arguments.deposit and not arguments.use:
         raise SuiteError("import: found no --use, expected --use train or --use judge with --deposit")
     sources = open_sources(arguments.path)

@@ -18,6 +18,8 @@ from jobs.frames import TYPE_MAP, Frame, density_g_cm3
 from jobs.store import file_sha256
 
 FRAMES_PER_PART = 500
+# Of all runs together, before the longest of them is written: a set may have thousands of short runs.
+_FRAMES_WAITING = 1000
 # Farther than any atom goes between two saved frames of one trajectory (0.1 A in 2 fs at 3000 K).
 MAX_STEP_ANGSTROM = 2.0
 # First minimum of g(r) of Si-O in liquid silica; only for the autocorrelation of the coordination.
@@ -72,7 +74,7 @@ class _GrowingRun:
 
 
 class SetWriter:
-    """Takes frames in any order of runs and writes run files, at most 500 frames of each in memory.
+    """Takes frames in any order of runs and writes run files, at most 1000 frames in memory.
 
     `written` are the files so far, to be removed if the set is not finished.
     """
@@ -101,6 +103,7 @@ class SetWriter:
         self.densities: set[float] = set()
         self.largest_net_force = 0.0
         self.written: list[Path] = []
+        self.waiting = 0
 
     def add(self, frame: Frame, where: str) -> None:
         """Take a frame; `where` names it in messages.
@@ -150,6 +153,7 @@ class SetWriter:
                 f"{where}: found velocities in some frames of {run_id} only, expected all or none"
             )
         run.part_frames.append(kept)
+        self.waiting += 1
         run.frames += 1
         run.temperatures_K.add(float(frame.temperature_K))
         run.energies_eV.append(frame.energy_eV)
@@ -160,6 +164,8 @@ class SetWriter:
         self.densities.add(round(density_g_cm3(types, frame.cell), 3))
         if len(run.part_frames) == FRAMES_PER_PART:
             self._write_part(run)
+        elif self.waiting == _FRAMES_WAITING:
+            self._write_part(max(self.runs.values(), key=lambda one: len(one.part_frames)))
 
     def _follow(
         self, run: _GrowingRun, frame: Frame, positions: NDArray[np.float64], where: str
@@ -200,6 +206,7 @@ class SetWriter:
 
     def _write_part(self, run: _GrowingRun) -> None:
         frames, run.part_frames = run.part_frames, []
+        self.waiting -= len(frames)
         arrays: dict[str, NDArray[Any]] = {
             "positions": pack(np.array([f.positions for f in frames]), "positions"),
             "forces": pack(np.array([f.forces for f in frames]), "forces"),

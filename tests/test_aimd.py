@@ -73,6 +73,20 @@ def product(directory: Path) -> dict[str, Any]:
     return json.loads((directory / aimd.RECORD_FILE).read_text())
 
 
+def test_every_run_has_a_noise_of_its_own():
+    """Melts, temperatures, starts of one melt, seeds: with one noise, temperatures go up and down together."""
+    start = Start(np.array([0, 1, 1], np.int8), POSITIONS, np.eye(3) * CELL)
+    seeds = [
+        aimd._noise_seed(seed, aimd._Task("t", replica, kelvin, "nnp", start), index)
+        for seed in (1, 2, 1001)
+        for replica in (1, 2, 3, 1000)
+        for kelvin in (5000.0, 4500.0, 3000.0)
+        for index in range(10)
+    ]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
 class TestRuns:
     pytestmark = needs_cp2k
 

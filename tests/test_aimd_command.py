@@ -176,6 +176,7 @@ class TestPlan:
         ("options", "message"),
         [
             (["--steps", "5"], "found --steps with --mode labels"),
+            (["--seed", "2"], "found --seed with --mode labels"),
             (["--mode", "short"], "found no --steps with --mode short, expected how many"),
             (["--mode", "short", "--steps", "5", "--temperature-K", "3000"], "found two starts of replica 1"),
             (["--mode", "stepwise", "--steps", "5"], "found no --temperature-K"),
@@ -204,6 +205,28 @@ class TestPlan:
             (
                 frame_text("replica=1 temperature_K=2000")[:-40],
                 "frame 1: found 1 atoms, expected 3: truncated",
+            ),
+            (
+                frame_text("replica=1 temperature_K=2000 source=nnp").replace(
+                    'Lattice="5 0 0 0 5 0 0 0 5" ', ""
+                ),
+                "frame 1: found no cell, expected Lattice=",
+            ),
+            (
+                frame_text("replica=1 temperature_K=2000 source=nnp").replace("2.6", "abc"),
+                "frame 1: found no extended XYZ",
+            ),
+            (
+                frame_text("replica=1 temperature_K=2000 source=nnp").replace("Si ", "Ge "),
+                "frame 1: found species Ge",
+            ),
+            (
+                frame_text("replica=1 temperature_K=2000 source=nnp").replace("4.02", "2.52"),
+                "frame 1: found atoms 0.10 A apart, expected at",
+            ),
+            (
+                frame_text("replica=1 temperature_K=2000 source=nnp").replace("4.020000", "nan"),
+                "frame 1: found atoms nan A apart, expected at",
             ),
         ],
     )

@@ -325,10 +325,14 @@ def test_wrong_description_is_refused(tmp_path, changes, match):
 
 
 def test_cap_is_kept(tmp_path, monkeypatch):
+    """Of the project's own deposit; anybody else's may be as large as the disk."""
     monkeypatch.setattr(deposit, "MAX_DEPOSIT_BYTES", 1000)
+    frames = write_extxyz(tmp_path / "f.xyz", real_frames(3))
+    assert deposit_file(frames, tmp_path / "theirs").frames == 3
+    monkeypatch.setattr(deposit, "DEPOSIT", tmp_path / "ours")
     with pytest.raises(SuiteError, match="expected at most"):
-        deposit_file(write_extxyz(tmp_path / "f.xyz", real_frames(3)), tmp_path / "root")
-    assert nothing_left(tmp_path / "root")
+        deposit_file(frames, tmp_path / "ours")
+    assert nothing_left(tmp_path / "ours")
 
 
 # Growing and checking -------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import lzma
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +26,7 @@ from jobs.errors import SuiteError
 
 # Frames of a batch: its arrays stay near 10 MB whatever the number of atoms.
 ATOMS_PER_BATCH = 100_000
-HALF = "half written at the end of the file"
+HALF = "half written"
 UNREADABLE = "numbers that cannot be read or are not finite"
 WITHOUT_FORCES = "without forces"
 
@@ -142,6 +143,18 @@ def _batch(species: tuple[str, ...], frames: list[Snapshot]) -> Batch:
     )
 
 
+def refuse_second_run(path: Path, found: bool) -> None:
+    """Refuse files that were joined: what stands at the head of the first run is not so of the second.
+
+    Raises:
+        SuiteError: a second run was found.
+    """
+    if found:
+        raise SuiteError(
+            f"{path}: found a second run in the file, expected one: give each run a file of its own"
+        )
+
+
 # Files --------------------------------------------------------------------------------------------
 
 
@@ -181,6 +194,15 @@ def _read(stream: IO[bytes], n_bytes: int) -> bytes:
     except (EOFError, OSError, lzma.LZMAError):
         pass
     return b"".join(parts)
+
+
+def content_sha256(path: Path) -> str:
+    """The digest of what a file holds, whether it is packed or not."""
+    digest = hashlib.sha256()
+    with open_binary(path) as stream:
+        while chunk := _read(stream, _CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def lines(stream: IO[bytes]) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -61,6 +62,7 @@ class _Log:
     project: str | None = None
     stress: bool = False
     ended: bool = False
+    evaluations: int = 0
     converged: dict[str, bool] = field(default_factory=dict)
 
 
@@ -110,10 +112,15 @@ def _read_log(path: Path) -> _Log:
                     outer = b"FAILED" not in line
             elif line.startswith(b" ENERGY| Total FORCE_EVAL"):
                 # The outer loop has the last word; an evaluation that says nothing did not converge.
-                log.converged[energy_key(line.split()[-1].decode())] = bool(inner if outer is None else outer)
+                with suppress(ValueError):  # cut off, or stars
+                    log.converged[energy_key(line.split()[-1].decode())] = bool(
+                        inner if outer is None else outer
+                    )
+                log.evaluations += 1
                 inner = outer = None
             elif b"|" in line[:12] or b"Orbital Basis Set" in line:
-                _read_setting(log, line.decode(errors="replace"))
+                with suppress(ValueError, IndexError):  # cut off: not said
+                    _read_setting(log, line.decode(errors="replace"))
             elif b"PROGRAM ENDED" in line:
                 log.ended = True
     return log
@@ -155,6 +162,7 @@ def _read_setting(log: _Log, line: str) -> None:
 def _read_restart(log: _Log, path: Path) -> None:
     """Cell and level of theory from a restart file, which is the whole input: a terse log lacks them."""
     text = path.read_text(errors="replace")
+    motion = text.partition("&MOTION")[2].partition("&END MOTION")[0]
     number = r"([-+\d.Ee]+)"
     vectors = [re.search(rf"^\s*{axis}\s+{number}\s+{number}\s+{number}\s*$", text, re.M) for axis in "ABC"]
     if all(vectors):
@@ -166,6 +174,12 @@ def _read_restart(log: _Log, path: Path) -> None:
         log.method = match.group(1)
     if log.cutoff_Ry is None and (match := re.search(rf"^\s*CUTOFF\s+{number}\s*$", text, re.M)):
         log.cutoff_Ry = float(match.group(1))
+    for printed, usual in (("FORCES", "hartree*bohr^-1"), ("VELOCITIES", "bohr*au_t^-1")):
+        unit = re.search(rf"&{printed}\s(?:(?!&END).)*?^\s*UNIT\s+(\S+)", motion, re.M | re.S)
+        if unit and unit.group(1).lower() != usual:
+            raise SuiteError(
+                f"{path}: found {printed} with UNIT {unit.group(1)}, expected {usual}, which is the default"
+            )
     if not log.basis:
         log.basis = re.findall(r"^\s*BASIS_SET (?:ORB )?(\S+)\s*$", text, re.M)
 
@@ -235,21 +249,33 @@ def _trajectory(path: Path, project: str) -> Source:
 
 
 def _blocks(path: Path | None, n_atoms: int) -> Iterator[tuple[int, str, list[bytes]]]:
-    """(step, energy, rows) of each whole block; a cut one at the end comes without rows."""
+    """(step, energy, rows) of each whole block; a cut one comes without rows.
+
+    One is cut where the run was killed: at the end, or further up if the run went on into the same file. The
+    block after such a one may be lost with it: the next line that is a number of atoms begins again.
+    """
     if path is None:
         return
+    count, seen, lost = str(n_atoms).encode(), False, False
     with open_binary(path) as stream:
         source = lines(stream)
-        while line := next(source, b"").strip():
-            title = _TITLE.search(next(source, b""))
-            rows = list(islice(source, n_atoms))
-            if title is None and len(rows) == n_atoms:
+        for line in source:
+            begins = line.strip() == count
+            title = _TITLE.search(next(source, b"")) if begins else None
+            rows = [] if title is None else list(islice(source, n_atoms))
+            if title is not None and len(rows) == n_atoms and _is_whole(rows):
+                seen, lost = True, False
+                yield int(title.group(1)), title.group(2).decode(), rows
+            elif begins and not seen and title is None:
                 raise SuiteError(f"{path}: found no 'i = step, time, E' title, expected CP2K's XYZ files")
-            whole = len(rows) == n_atoms and rows[-1].endswith(b"\n") and line == str(n_atoms).encode()
-            if title is None or not whole:
+            elif line.strip() and not lost:
+                lost = True
                 yield -1, "", []
-                return
-            yield int(title.group(1)), title.group(2).decode(), rows
+
+
+def _is_whole(rows: list[bytes]) -> bool:
+    """Whether no other block begins among the rows, and the last is no piece."""
+    return rows[-1].endswith(b"\n") and not any(b"=" in row for row in rows)
 
 
 def _values(rows: list[bytes]) -> NDArray[np.float64]:
@@ -264,8 +290,8 @@ def _rows(path: Path | None) -> Iterator[tuple[int, list[float]]]:
         return
     with open_binary(path) as stream:
         for line in lines(stream):
-            if not line.lstrip().startswith(b"#") and line.endswith(b"\n"):
-                step, *words = line.split()
+            step, *words = line.split() or [b"#"]
+            if step.isdigit() and line.endswith(b"\n"):
                 yield int(step), [_number(word) for word in words]
 
 
@@ -313,7 +339,7 @@ def _frames(
     for step, energy, rows in _blocks(positions, n_atoms):
         if not rows:
             source.refused[HALF] += 1
-            return
+            continue
         if step <= last:
             source.refused[REPEATED] += 1
             continue
@@ -372,7 +398,7 @@ def _single_point(path: Path) -> Source:
     with open_binary(path) as stream:
         source_lines = lines(stream)
         for line in source_lines:
-            if b"ATOMIC COORDINATES IN" in line.upper() and not coordinates:
+            if b"ATOMIC COORDINATES IN" in line.upper():
                 coordinates = _table(source_lines, 9)
             elif b"ATOMIC FORCES in [a.u.]" in line:
                 force_rows = _table(source_lines, 6)
@@ -396,15 +422,20 @@ def _single_point(path: Path) -> Source:
             "the log has three decimals of its vectors"
         )
     species = tuple(row[2].decode() for row in coordinates)
-    (energy, converged), *_ = reversed(log.converged.items())
+    if log.evaluations != 1:
+        raise SuiteError(
+            f"{path}: found {log.evaluations} evaluations of the energy, expected the log of a single point: "
+            "others do not say which coordinates belong to which forces"
+        )
+    (energy, converged), *_ = log.converged.items()
     if not converged:
         source.refused[UNCONVERGED] += 1
         return source
     frame = Snapshot(
-        positions=np.array([[float(word) for word in row[4:7]] for row in coordinates]),
+        positions=np.array([[_number(word) for word in row[4:7]] for row in coordinates]),
         cell=log.cell,
         energy_eV=float(energy) * HARTREE_EV,
-        forces=np.array([[float(word) for word in row[3:6]] for row in force_rows]) * _FORCE,
+        forces=np.array([[_number(word) for word in row[3:6]] for row in force_rows]) * _FORCE,
         stress=log.stress,
     )
     source.batches = collect([(species, frame)], source.refused)

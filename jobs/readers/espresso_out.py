@@ -29,13 +29,18 @@ from jobs.readers import (
     collect,
     head,
     numbers,
+    refuse_second_run,
 )
 from jobs.units import ATOMIC_TIME_FS, BOHR_ANGSTROM
 
 # Whole lines, by which the file is cut: what follows the first belongs to the first SCF, and so on.
+_RUN = b"Program PWSCF"
 _SCF = b"     Self-consistent Calculation"
 _ENERGY = re.compile(
-    rb"^!\s+total energy\s+=\s+(\S+) Ry(?:\s+estimated scf accuracy\s+<\s+(\S+) Ry)?", re.MULTILINE
+    rb"^!\s+total energy\s+=\s+(\S+) Ry"
+    rb"(?:\s+Harris-Foulkes estimate\s+=\s+\S+ Ry)?"  # up to 6.5
+    rb"(?:\s+estimated scf accuracy\s+<\s+(\S+) Ry)?",
+    re.MULTILINE,
 )
 _SITE = re.compile(rb"^\s+\d+\s+(\w+)\s+tau\(\s*\d+\) = \((.*)\)", re.MULTILINE)
 _AXIS = re.compile(rb"a\(\d\) = \((.*)\)")
@@ -47,7 +52,7 @@ _TEMPERATURE = re.compile(rb"temperature\s+=\s+([\d.]+) K")
 
 def recognises(path: Path) -> bool:
     """Whether this is the output of pw.x."""
-    return b"Program PWSCF" in head(path)
+    return _RUN in head(path)
 
 
 def open_source(path: Path) -> Source:
@@ -65,8 +70,10 @@ def open_source(path: Path) -> Source:
 
     # Six decimals here, four where the lattice parameter has a name.
     alat = search(r"celldm\(1\)=\s*(\S+)")
-    sites, axes = _SITE.findall(first), _AXIS.findall(first)[:3]
-    if alat is None or not sites or len(axes) != 3 or not complete:
+    n_atoms = int(search(r"number of atoms/cell\s+=\s+(\d+)") or 0)
+    # With verbosity='high' the same sites come a second time, along the crystal's axes.
+    sites, axes = _SITE.findall(first)[:n_atoms], _AXIS.findall(first)[:3]
+    if alat is None or not n_atoms or len(sites) != n_atoms or len(axes) != 3 or not complete:
         raise SuiteError(f"{path}: found no cell or no atoms before the first SCF, expected the head of pw.x")
     alat_A = float(alat) * BOHR_ANGSTROM
     cell = np.array([numbers(axis) for axis in axes]) * alat_A
@@ -78,6 +85,10 @@ def open_source(path: Path) -> Source:
     source.functional = _functional(exchange)
     cutoff = search(r"kinetic-energy cutoff\s+=\s+(\S+)")
     source.basis = None if cutoff is None else f"plane waves, {float(cutoff):g} Ry"
+    files = re.findall(rb"PseudoPot\. #\s*\d+ for (\w+)\s+read from file:\s+(\S+)", first)
+    if files:
+        named = {re.sub(r"\d+$", "", name.decode()): Path(file.decode()).name for name, file in files}
+        source.settings = {"pseudopotentials": str(dict(sorted(named.items(), reverse=True)))}
     threshold = float(search(r"scf convergence threshold\s+=\s+(\S+)") or "inf")
     frames = _frames(parts, species, positions, cell, alat_A, threshold, source)
     # The dynamics introduce themselves after the first SCF: look at its frame before anything is said.
@@ -122,6 +133,7 @@ def _frames(
 ) -> Iterator[Snapshot]:
     n_atoms, step, target = len(species), 0, float("nan")
     for block, more in parts:
+        refuse_second_run(source.path, _RUN in block)
         if match := re.search(rb"Time step\s+=\s+([\d.]+) a\.u\.", block):
             # Rydberg atomic units of time: two of the usual ones.
             source.timestep_fs = float(match.group(1)) * 2 * ATOMIC_TIME_FS
@@ -132,7 +144,7 @@ def _frames(
             source.thermostat = match.group(1).decode().strip()
         energy = _ENERGY.findall(block)
         table = _ATOM_FORCE.findall(block)[:n_atoms]
-        loose = bool(energy) and float(energy[-1][1] or 0.0) > threshold_Ry
+        loose = bool(energy) and float(energy[-1][1] or "inf") > threshold_Ry
         if b"convergence NOT achieved" in block or loose:
             source.refused[UNCONVERGED] += 1
         elif len(table) == n_atoms and energy and table[-1].count(b".") == 3:

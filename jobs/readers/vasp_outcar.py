@@ -29,6 +29,7 @@ from jobs.readers import (
     collect,
     head,
     numbers,
+    refuse_second_run,
     stem,
 )
 from jobs.readers.vasp_settings import Settings
@@ -39,6 +40,7 @@ _CELL = b"direct lattice vectors"
 _ITERATION = b"Iteration"
 _CONVERGED = b"aborting loop because EDIFF is reached"
 _STRESS = b"FORCE on cell =-STRESS in cart. coord.  units"
+_RUN = b"\n vasp."
 _KINETIC = re.compile(rb"EKIN(?:_LAT)?\s*=.*\(temperature\s+([\d.]+) K\)")
 
 
@@ -80,7 +82,9 @@ def _settings(header: str) -> Settings:
         potcar_exchange=exchange.group(1) if exchange else None,
         gga=tag("GGA"),
         metagga=tag("METAGGA"),
-        hybrid=tag("LHFCALC") == "T",
+        # VASP 6 begins with the user's INCAR, where true is written in many ways; its own list has T or F.
+        hybrid=(tag("LHFCALC") or "F").strip(".").upper().startswith("T"),
+        ivdw=int(tag("IVDW", r"\d+") or 0),
         encut_eV=float(tag("ENCUT", r"[\d.]+") or "nan"),
         ibrion=int(tag("IBRION", r"-?\d+") or -1),
         nsw=int(tag("NSW", r"\d+") or 0),
@@ -116,7 +120,8 @@ def _frames(
     waiting: Snapshot | None = None  # its temperature is printed after its energy
     cell: tuple[bytes, NDArray[np.float64]] | None = None
     step = 0
-    for block, complete in parts:
+    for number, (block, complete) in enumerate(parts):
+        refuse_second_run(source.path, number > 0 and _RUN in block)
         body = block.find(b"- " + _ITERATION)
         if waiting is not None:
             match = _KINETIC.search(block, 0, body if body >= 0 else len(block))

@@ -30,6 +30,7 @@ class Settings:
     gga: str | None
     metagga: str | None
     hybrid: bool
+    ivdw: int
     encut_eV: float
     ibrion: int
     nsw: int
@@ -47,7 +48,9 @@ class Settings:
             return self.metagga
         letters = self.gga if self.gga and self.gga != "--" else self.potcar_exchange
         name = _FUNCTIONALS.get(letters.upper(), letters) if letters else None
-        return f"hybrid of {name}" if self.hybrid else name
+        if self.hybrid:
+            name = f"hybrid of {name}"
+        return f"{name}, IVDW {self.ivdw}" if self.ivdw else name
 
     @property
     def thermostat(self) -> str:
@@ -79,4 +82,4 @@ class Settings:
                     f"{RAMP_STEP_K:g} K"
                 )
         if self.pseudopotentials:
-            source.remarks.append(f"POTCAR: {', '.join(self.pseudopotentials)}")
+            source.settings = {"potcar": ", ".join(self.pseudopotentials)}

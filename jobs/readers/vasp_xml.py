@@ -25,6 +25,7 @@ from jobs.readers import (
     blocks,
     collect,
     head,
+    refuse_second_run,
 )
 from jobs.readers.vasp_settings import Settings
 from jobs.units import BOLTZMANN_EV_K
@@ -93,6 +94,7 @@ def _settings(root: ElementTree.Element) -> tuple[Settings, int, float]:
         gga=tags.get("GGA"),
         metagga=tags.get("METAGGA"),
         hybrid=tags.get("LHFCALC") == "T",
+        ivdw=int(number("IVDW", 0)),
         encut_eV=number("ENMAX", number("ENCUT", float("nan"))),
         ibrion=int(number("IBRION", -1)),
         nsw=int(number("NSW", 0)),
@@ -125,6 +127,7 @@ def _frames(
     step = 0
     for block, complete in parts:
         begin = block.find(_BEGIN)
+        refuse_second_run(source.path, b"<modeling>" in block)
         if not complete:
             if begin >= 0:
                 source.refused[HALF] += 1

@@ -34,7 +34,7 @@ from jobs.files import finite, write_json
 from jobs.frames import TYPE_MAP, UNCONVERGED, VELOCITIES, density_g_cm3, format_extxyz
 from jobs.workspace import Workspace
 
-CODE_VERSION = 5
+CODE_VERSION = 6
 
 MODES = ("labels", "stepwise", "short")
 # The network of a viscous liquid outlives the 20 ps between two starts drawn from one trajectory (Sec. II A):
@@ -231,8 +231,7 @@ def _independent(workspace: Workspace, program: _Program, tasks: Sequence[_Task]
                 task,
                 steps=steps_each,
                 threads=1,
-                # Starts of one melt, too: with one noise their temperatures would rise and fall together.
-                seed=workspace.seed + 1000 * task.replica + index,
+                seed=_noise_seed(workspace.seed, task, index),
                 watch=lambda steps: report(task.name, steps),
             )
         report(task.name, steps_each)
@@ -247,6 +246,12 @@ def _independent(workspace: Workspace, program: _Program, tasks: Sequence[_Task]
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [future.result() for future in futures]
+
+
+def _noise_seed(seed: int, task: _Task, index: int = 0) -> int:
+    """A seed for each run, also of one melt: with one noise, temperatures would rise and fall together."""
+    words = np.random.SeedSequence([seed, task.replica, round(task.temperature_K), index]).generate_state(1)
+    return int(words[0] >> 1)  # programs read signed integers of 32 bits
 
 
 def _stepwise(workspace: Workspace, program: _Program, task: _Task) -> list[dict[str, Any]]:
@@ -271,7 +276,7 @@ def _stepwise(workspace: Workspace, program: _Program, task: _Task) -> list[dict
             segment,
             steps=steps,
             threads=workspace.cores,
-            seed=workspace.seed + index,
+            seed=_noise_seed(workspace.seed, segment),
             relaxation_steps=relaxation,
             # The first state of a later segment is the last one of the segment before.
             skip_start=index > 0,

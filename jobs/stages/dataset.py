@@ -290,7 +290,6 @@ def _own_sets(workspace: Workspace) -> list[tuple[DepositedSet, dict[str, Any]]]
             provenance="computed by this campaign",
             decks=[],
             root=scratch,
-            capped=False,
         )
         options = {"name": role, "sha256": deposited.sha256, "thin_frames": 1, "use_unequilibrated": True}
         sets.append((deposited, options))
