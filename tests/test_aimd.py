@@ -74,7 +74,7 @@ def product(directory: Path) -> dict[str, Any]:
 
 
 def test_every_run_has_a_noise_of_its_own():
-    """Melts, temperatures, starts of one melt, seeds: with one noise, temperatures go up and down together."""
+    """Melts, temperatures, starts of one melt, seeds: of one noise, temperatures go up and down together."""
     start = Start(np.array([0, 1, 1], np.int8), POSITIONS, np.eye(3) * CELL)
     seeds = [
         aimd._noise_seed(seed, aimd._Task("t", replica, kelvin, "nnp", start), index)
