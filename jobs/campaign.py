@@ -603,11 +603,10 @@ class _Builder:
         return found.use != "judge" or not own or found.level in own
 
     def _reweighted(self) -> None:
-        """Single points of one sampler, reweighted: a reference whose start cannot decide, one label."""
+        """Single points of a sampler, reweighted: a reference whose start cannot decide, one for each N."""
         from jobs.deposited import list_sets
         from jobs.models import deposited_model
 
-        label = "reference-reweighted"
         reasons = ["no single points of a fixed sampler are deposited (python -m jobs deposit --sampler)"]
         for found in list_sets():
             if found.sampler is None:
@@ -641,9 +640,10 @@ class _Builder:
                 inputs={"potential": sampler},
                 core_seconds=20,
             )
-            self.campaign.labels.setdefault(label, []).append(stage)
-        if label not in self.campaign.labels:
-            self.campaign.unavailable[label] = reasons[-1]
+            self.campaign.labels.setdefault(f"reference-{found.n_atoms}-reweighted", []).append(stage)
+        for size in (96, 216):
+            if (label := f"reference-{size}-reweighted") not in self.campaign.labels:
+                self.campaign.unavailable[label] = reasons[-1]
 
     def _cost(self) -> None:
         """The tier's small cost measurement, alone on the machine; absolute times mean nothing otherwise."""

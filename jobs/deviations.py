@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -59,6 +60,10 @@ def deviations(
             paper = protocol["II.C liquid"][steps].value
             if own * replicas < paper:
                 yield f"{label}: {replicas} x {own:.0f} steps in place of {paper}"
+    if "vdos-2592" in campaign.runs:
+        copies = math.prod(campaign.runs["vdos-2592"][0].parameters["replicate"])
+        if copies > 1:
+            yield f"vdos-2592: {copies} copies of one box, in place of a melt of 2592 atoms"
     for label, atoms in (("glass-96", "atoms_of_DeePMD-96"), ("glass-216", "atoms_of_DeePMD-216")):
         paper = protocol["II.C glass"][atoms].value
         if label not in campaign.runs:
@@ -91,6 +96,14 @@ def _of_training(campaign: Campaign, frames: Frames) -> Iterator[str]:
         yield (
             f"trained on frames by {_programs(frames['deepmd-96'])}, {count} deposited, in place of VASP and "
             "350 000"
+        )
+        densities = sorted(
+            {density for found in frames["deepmd-96"] for density in found.facts["densities_g_cm3"]}
+        )
+        drawn = sum(found.frames for found in frames["deepmd-96"] if found.facts["start"] == "nnp")
+        yield (
+            f"frames of DeePMD-96 are of {' and '.join(f'{one:g}' for one in densities)} g/cm3, {drawn} of "
+            f"{count} drawn by an earlier network, in place of AIMD of melts at zero pressure"
         )
         by_size: Counter[int] = Counter()
         for found in frames["deepmd-216"]:

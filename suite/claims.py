@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from suite.statistics import Estimate
 
 CLAIMS_FILE = Path(__file__).parent.parent / "reference" / "claims.yml"
-REWEIGHTED = "reference-reweighted"  # stands for AIMD from both starts, where a claim can use it
+REWEIGHTED = "-reweighted"  # ends the label that stands for AIMD from both starts, where a claim can use it
 TIERS = ("smoke", "laptop", "overnight", "paper")
 _CLAIM_KEYS = {"id", "where", "paper", "atoms"}
 _ATOM_KEYS = {"id", "statement", "comparison", "distance", "band", "unit", "why_band", "tiers", "needs"}
@@ -241,8 +241,8 @@ def _nowhere(atom: Atom, labels: Collection[str]) -> str | None:
         if label in NOT_BUILT:
             return NOT_BUILT[label]
     missing = [label for label in atom.needs if label.startswith("reference-") and label not in labels]
-    aimd = [label for label in missing if label != REWEIGHTED]
-    if not aimd or (REWEIGHTED in atom.needs and REWEIGHTED in labels):
+    aimd = [label for label in missing if not label.endswith(REWEIGHTED)]
+    if not aimd or any(label.endswith(REWEIGHTED) and label in labels for label in atom.needs):
         return None
     size = aimd[0].split("-")[1]
     return f"no AIMD of {size} atoms that may judge ({' and '.join(aimd)} not deposited)"

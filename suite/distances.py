@@ -84,6 +84,11 @@ def mean_square_difference(first: Groups, second: Groups) -> float:
     return float(np.mean(terms))
 
 
+def mean_square(groups: Groups) -> float:
+    """Mean over the points of the square of a mean curve, unbiased (it may be negative)."""
+    return float(np.mean([np.mean(one * rest) for one, rest in _splits(groups)]))
+
+
 def signed_root(square: float) -> float:
     """Root that keeps the sign: an unbiased square may be negative."""
     return math.copysign(math.sqrt(abs(square)), square)

@@ -87,7 +87,7 @@ def difference(distance: Distance, first: Curves, second: Curves) -> Estimate:
     return estimate(
         lambda samples: distance(samples["first"], samples["second"]),
         {"first": first.groups, "second": second.groups},
-        borrow=True,
+        lenders=("first", "second"),
     )
 
 
@@ -96,7 +96,7 @@ def farther(distance: Distance, *, far: Groups, near: Groups, reference: Groups)
     return estimate(
         lambda s: distance(s["far"], s["reference"]) - distance(s["near"], s["reference"]),
         {"far": far, "near": near, "reference": reference},
-        borrow=True,
+        lenders=("far", "near"),
     )
 
 
@@ -110,7 +110,7 @@ def beyond_a_third(
     return estimate(
         lambda s: distance(s["first"], s["second"]) - distance(s["far"], s["reference"]) / 3,
         {"first": first, "second": second, "far": far, "reference": reference},
-        borrow=True,
+        lenders=("first", "second"),
     )
 
 
@@ -126,9 +126,9 @@ def aimd_reference(
 ) -> Curves:
     """What AIMD says about `liquid-SIZE-nvt`, if it may be asked: it is of that temperature and density.
 
-    A static property may come from PBE single points reweighted to PBE (label `reference-reweighted`) if
-    they overlap (`overlap_lacks`). Otherwise AIMD started from NNP and from BKS configurations must both be
-    there, at least four runs of one and two of the other, at their temperature, and agree within `band`
+    A static property may come from PBE single points reweighted to PBE (`reference-SIZE-reweighted`)
+    if they overlap (`overlap_lacks`). Otherwise AIMD started from NNP and from BKS configurations must both
+    be there, at least four runs of one and two of the other, at their temperature, and agree within `band`
     (the 95% interval of `start_difference` inside it): short AIMD keeps the network it was started from.
     Both are then the reference together. `unit` is that of the difference, for the message.
 
@@ -138,11 +138,12 @@ def aimd_reference(
     """
     liquid = evidence.observables(f"liquid-{size}-nvt")[0].facts
     thin = ""
-    if static and evidence.expects("reference-reweighted"):
+    reweighted = f"reference-{size}-reweighted"
+    if static and evidence.expects(reweighted):
         found = [
             observation
-            for observation in evidence.observables("reference-reweighted")
-            if observation.facts["n_atoms"] == size and not _state_differs(observation.facts, liquid)
+            for observation in evidence.observables(reweighted)
+            if not _state_differs(observation.facts, liquid)
         ]
         lacks = [overlap_lacks(observation.facts) for observation in found]
         if found and not any(lacks):

@@ -18,7 +18,7 @@ A percentile bootstrap was not taken: with two to eight units it covers far less
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -92,14 +92,15 @@ def estimate(
     function: Callable[[Mapping[str, Groups]], float],
     samples: Mapping[str, Groups],
     *,
-    borrow: bool = False,
+    lenders: Collection[str] = (),
     counted: bool = False,
 ) -> Estimate:
     """Value and interval of a function of one or several independent sets of samples.
 
     `function` gets the mapping it is given here, with units left out. Errors of different sets add;
-    degrees of freedom by Welch and Satterthwaite. With `borrow` a set of fewer than `REPLICA_UNITS`
-    groups takes what one group scatters by from the set that has enough and scatters most. With `counted`
+    degrees of freedom by Welch and Satterthwaite. With `lenders` a set of fewer than `REPLICA_UNITS` groups
+    takes what one group scatters by from the one of these sets that has enough and scatters most: they enter
+    the function with as much weight as any other, else they would lend too little. With `counted`
     no scatter at all is an answer (no defect in any run), an exact number.
 
     Raises:
@@ -107,8 +108,8 @@ def estimate(
             was sampled and is the same whatever unit is left out: it does not resolve how far units differ.
     """
     value = float(function(samples))
-    small = [name for name, groups in samples.items() if borrow and len(groups) < REPLICA_UNITS]
-    if len(small) == len(samples):
+    small = [name for name, groups in samples.items() if lenders and len(groups) < REPLICA_UNITS]
+    if small and set(lenders) <= set(small):
         raise NotTested(f"no set has {REPLICA_UNITS} replicas: how far replicas lie apart is not known")
     known = {
         name: _jackknife(function, samples, name, [np.asarray(group) for group in groups])
@@ -116,10 +117,11 @@ def estimate(
         if name not in small
     }
     # What is lent is one more use of the lender's own estimate: it adds variance, and no degrees of freedom.
-    lender = max(known, key=lambda name: len(samples[name]) * known[name][0])
-    variance, freedom = known[lender]
-    lent = sum(len(samples[lender]) * variance / len(samples[name]) for name in small)
-    known[lender] = variance + lent, freedom
+    if small:
+        lender = max(set(lenders) & set(known), key=lambda name: len(samples[name]) * known[name][0])
+        variance, freedom = known[lender]
+        lent = sum(len(samples[lender]) * variance / len(samples[name]) for name in small)
+        known[lender] = variance + lent, freedom
     variances, freedoms = zip(*known.values(), strict=True)
     total = sum(variances)
     if total == 0:

@@ -15,6 +15,7 @@ import numpy as np
 
 from jobs.observables.msd import diffusion
 from jobs.reference import Row, read_experiment
+from suite.claims import REWEIGHTED
 from suite.distances import moments, peak
 from suite.evidence import Evidence, Observation
 from suite.reference import SAMPLE_FRACTION, SAMPLE_MELTS, Curves, overlap_lacks, read_curves
@@ -28,7 +29,8 @@ REFERENCES = {
     "reference-96-bks": "AIMD from BKS starts, N = 96",
     "reference-216-nnp": "AIMD from NNP starts, N = 216",
     "reference-216-bks": "AIMD from BKS starts, N = 216",
-    "reference-reweighted": "PBE single points, reweighted",
+    "reference-96-reweighted": "PBE single points, reweighted, N = 96",
+    "reference-216-reweighted": "PBE single points, reweighted, N = 216",
     "aimd-training": "AIMD that trains, judges nothing",
 }
 GLASSES = {
@@ -188,7 +190,7 @@ def reference_table(evidence: Evidence, number: Callable[..., str]) -> Table:
         except UNAVAILABLE as reason:
             notes.append(f"{title}: {reason}")
             continue
-        if label == "reference-reweighted":
+        if label.endswith(REWEIGHTED):
             notes.extend(_overlap(title, run.facts) for run in runs[title])
     return Table(("", *runs, "known"), _lines(QUANTITIES, runs, number) if runs else (), tuple(notes))
 

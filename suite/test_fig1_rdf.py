@@ -139,7 +139,7 @@ def test_rdf_96_216(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             }
             return gains["Si-Si"] - max(gains["Si-O"], gains["O-O"])
 
-        judge(estimate(lambda s: advantage(dict(s)), joined, borrow=True))
+        judge(estimate(lambda s: advantage(dict(s)), joined, lenders=("96", "216")))
         return
     pair = atom["pair"]
     if atom.measure == "closer":

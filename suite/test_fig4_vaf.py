@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
 from suite.claims import Atom, Judge, band_of, claim
-from suite.distances import mean_square_difference, signed_root
+from suite.distances import mean_square, mean_square_difference, signed_root
 from suite.evidence import Evidence, Observation
 from suite.reference import (
     Curves,
@@ -101,10 +102,20 @@ def test_vaf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 
 @claim("vaf-nve-nvt")
 def test_vaf_nve_nvt(atom: Atom, evidence: Evidence, judge: Judge) -> None:
-    """The same potential with and without a thermostat."""
+    """The same potential with and without a thermostat.
+
+    Each run without begins where the one with it ends and keeps much of its network, so the two are compared
+    pair by pair: the square is of the mean difference, from products of different pairs.
+    """
     read = vaf_reader(atom["species"])
     nve, nvt = common(*(read(evidence.observables(f"liquid-96-{ensemble}")) for ensemble in ("nve", "nvt")))
-    judge(rms_difference(nve, nvt))
+    if len(nve.groups) != len(nvt.groups):
+        raise NotTested(f"{len(nve.groups)} runs without a thermostat follow {len(nvt.groups)} with one")
+    pairs = [
+        without.mean(axis=0, keepdims=True) - with_one.mean(axis=0, keepdims=True)
+        for without, with_one in zip(nve.groups, nvt.groups, strict=True)
+    ]
+    judge(estimate(lambda s: mean_square(s["pairs"]), {"pairs": pairs}).through(signed_root))
 
 
 def _noise(groups: Groups) -> float:
@@ -116,18 +127,28 @@ def _noise(groups: Groups) -> float:
     return float(within / (np.concatenate(groups).mean(axis=0) ** 2).mean())
 
 
-def _origins_fs(observations: Sequence[Observation]) -> float:
-    """Time over which the origins of one block's VAF spread."""
-    shortest = math.inf
-    for observation in observations:
-        facts = observation.facts
-        origins = (facts["frames"] - len(observation["vaf_time_fs"]) + 1) // facts["blocks"]
-        shortest = min(shortest, origins * facts["time_between_frames_fs"])
-    if shortest < MEMORY_FS:
+def _require_alike(*runs: Sequence[Observation]) -> None:
+    """Refuse to compare the noise of blocks of other lengths: it is not inverse to a block's length.
+
+    Raises:
+        NotTested: runs differ in frames, time between them, blocks or lags; or blocks resemble each other.
+    """
+    shapes = {
+        (facts["frames"], facts["time_between_frames_fs"], facts["blocks"], len(observation["vaf_time_fs"]))
+        for observation in chain(*runs)
+        for facts in [observation.facts]
+    }
+    if len(shapes) > 1:
+        found = " and ".join(map(str, sorted(shapes)))
         raise NotTested(
-            f"blocks of {shortest:.3g} fs resemble each other ({MEMORY_FS:g} fs): their spread is no noise"
+            f"found (frames, fs between them, blocks, lags) {found}: the runs are not observed alike"
         )
-    return shortest
+    frames, between_fs, blocks, lags = shapes.pop()
+    origins_fs = (frames - lags + 1) // blocks * between_fs
+    if origins_fs < MEMORY_FS:
+        raise NotTested(
+            f"blocks of {origins_fs:.3g} fs resemble each other ({MEMORY_FS:g} fs): their spread is no noise"
+        )
 
 
 @claim("vdos-size")
@@ -137,7 +158,8 @@ def test_vdos_size(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     Noise is the spread between blocks, summed over the spectrum; by Parseval's theorem that is the spread
     of the windowed VAF summed over time, which needs no common frequency grid. For the first comparison
     96 atoms driven by the network stand for AIMD: how noisy an average over 96 atoms is does not depend on
-    who computes the forces. The second multiplies by what a femtosecond costs.
+    who computes the forces. The second multiplies by what a femtosecond costs. Both runs are of one length,
+    cut into the same blocks.
     """
     costs = {}
     if atom.measure == "per-core-second":
@@ -145,8 +167,8 @@ def test_vdos_size(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             "AIMD": [_core_seconds_per_fs(evidence, "aimd", 96)],
             "network": [_core_seconds_per_fs(evidence, "nnp", 2592)],
         }
-    large, small = evidence.observables("vdos-2592"), evidence.observables("liquid-96-nvt")
-    time = _origins_fs(small) / _origins_fs(large)
+    large, small = evidence.observables("vdos-2592"), evidence.observables("vdos-96")
+    _require_alike(large, small)
     read = vaf_reader(atom["species"])
     many, few = common(read(large), read(small))
     hann = np.cos(0.5 * np.pi * few.x / few.x[-1]) ** 2
@@ -154,7 +176,7 @@ def test_vdos_size(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     def decades(samples: Mapping[str, Groups]) -> float:
         noise = {size: _noise([group * hann for group in samples[size]]) for size in ("96", "2592")}
         cost = float(mean_of(samples["AIMD"]) / mean_of(samples["network"])) if costs else 1.0
-        return math.log10(cost * time * noise["96"] / noise["2592"])
+        return math.log10(cost * noise["96"] / noise["2592"])
 
     judge(estimate(decades, {"96": few.groups, "2592": many.groups, **costs}))
 

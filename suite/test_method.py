@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -42,9 +42,9 @@ def test_inherited(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """What the last doubling of the training data brought, on the same held-out frames.
 
-    Units are melts; seeds, each with a draw of the frames of its own, are averaged frame by frame. A training
-    that is not at its end gains from no data, so half its steps must not change the error by more than half
-    the data may.
+    Units are melts, and seeds, each with a draw of the frames of its own, which are averaged frame by frame.
+    A training that is not at its end gains from no data, so half its steps must not change the error by more
+    than half the data may.
     """
     half, whole = _last_doubling(evidence.heldout("learning-curve"), "train_frames", "data")
     precision = whole[0].facts["precision"]
@@ -54,14 +54,23 @@ def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     )
 
     def squares(seeds: list[Observation]) -> Array:
+        """Sums of squared force errors, (seeds, frames)."""
         errors = [((seed["forces_predicted"] - seed["forces_reference"]) ** 2).sum(axis=1) for seed in seeds]
-        of_frame = [
-            np.bincount(seed["frame"], weights=error, minlength=len(seed["melt"]))
-            for seed, error in zip(seeds, errors, strict=True)
-        ]
-        return np.asarray(np.mean(of_frame, axis=0))
+        return np.array(
+            [
+                np.bincount(seed["frame"], weights=error, minlength=len(seed["melt"]))
+                for seed, error in zip(seeds, errors, strict=True)
+            ]
+        )
 
-    by_steps = math.sqrt(float(squares(shorter).sum() / squares(longer).sum()))
+    def per_seed(seeds: list[Observation]) -> list[Array]:
+        """Each training's share of the mean square error, a unit each."""
+        totals = squares(seeds).sum(axis=1)
+        return [np.array([total]) for total in totals / totals.mean()]
+
+    if (fewest := min(len(half), len(whole))) < 2:
+        raise NotTested(f"{fewest} training of a size: how far trainings differ is not known, two are needed")
+    by_steps = math.sqrt(float(squares(shorter).mean(axis=0).sum() / squares(longer).mean(axis=0).sum()))
     most = atom.band[1] or math.inf
     if by_steps > most:
         raise NotTested(
@@ -69,13 +78,14 @@ def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             "at its end and would hide what data bring"
         )
     melt = np.asarray(whole[0]["melt"])
-    table = np.stack([squares(half), squares(whole)], axis=1)
+    table = np.stack([squares(half).mean(axis=0), squares(whole).mean(axis=0)], axis=1)
 
-    def ratio(groups: Groups) -> float:
-        few, all_of_them = mean_of(groups)
-        return math.sqrt(few / all_of_them)
+    def ratio(samples: Mapping[str, Groups]) -> float:
+        few, all_of_them = mean_of(samples["melts"])
+        return math.sqrt(few * mean_of(samples["half"]) / (all_of_them * mean_of(samples["whole"])))
 
-    judge(estimate(lambda s: ratio(s["melts"]), {"melts": [table[melt == name] for name in np.unique(melt)]}))
+    melts = [table[melt == name] for name in np.unique(melt)]
+    judge(estimate(ratio, {"melts": melts, "half": per_seed(half), "whole": per_seed(whole)}))
 
 
 def _last_doubling(

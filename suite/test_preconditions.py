@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jobs.engines.first_principles import FUSED_ANGSTROM
+from jobs.units import BOLTZMANN_EV_K
 from suite.claims import Atom, Judge, claim
 from suite.evidence import Evidence, Observation
 from suite.statistics import (
@@ -30,11 +31,11 @@ def _temperature_variance(groups: Groups, n_atoms: int) -> float:
     return float(series.var() * (3 * n_atoms - 3) / (2 * series.mean() ** 2))
 
 
-def _drifts(time_fs: Array, total_eV: Array, n_atoms: int) -> Array:
-    """Slope of the total energy in each block, meV per atom and ps."""
+def _warming_K(time_fs: Array, total_eV: Array, n_atoms: int) -> Array:  # noqa: N802 - the unit
+    """By how much a run warms if its energy drifts as in each block; half of the drift is kinetic energy."""
     times, energies = in_blocks(time_fs, blocks=BLOCKS), in_blocks(total_eV, blocks=BLOCKS)
     slopes = [np.polyfit(time, energy, 1)[0] for time, energy in zip(times, energies, strict=True)]
-    return 1e6 * np.array(slopes) / n_atoms
+    return np.array(slopes) * (time_fs[-1] - time_fs[0]) / (n_atoms * 3 * BOLTZMANN_EV_K)
 
 
 def _closest_angstrom(run: Observation, pair: str) -> float:
@@ -82,10 +83,10 @@ def test_precondition(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         blocks = [in_blocks(equilibrated(run["thermo_temperature_K"])[0], blocks=BLOCKS) for run in runs]
         judge(estimate(lambda s: _temperature_variance(s["runs"], n_atoms), {"runs": blocks}, counted=True))
     elif atom.measure == "drift":
-        slopes = [
-            _drifts(run["thermo_time_fs"], run["thermo_total_eV"], run.facts["n_atoms"]) for run in runs
+        warmings = [
+            _warming_K(run["thermo_time_fs"], run["thermo_total_eV"], run.facts["n_atoms"]) for run in runs
         ]
-        judge(estimate(lambda s: float(mean_of(s["runs"])), {"runs": slopes}))
+        judge(estimate(lambda s: float(mean_of(s["runs"])), {"runs": warmings}))
     else:
         curves = rdf_reader("Si-O")(runs)
         judge(estimate(lambda s: peak_feature("Si-O", curves.x, s["runs"])[0], {"runs": curves.groups}))

@@ -163,7 +163,7 @@ def test_a_poor_overlap_decides_nothing(tmp_path):
     evidence = Evidence(
         {
             "liquid-96-nvt": replicas(tmp_path, "nnp", 4, seed=1),
-            "reference-reweighted": replicas(
+            "reference-96-reweighted": replicas(
                 tmp_path,
                 "pbe",
                 1,
@@ -270,7 +270,7 @@ def test_a_sampler_reweighted_to_itself_is_itself_and_pbe_is_far(tmp_path, sampl
     evidence = Evidence(
         {
             "liquid-96-nvt": [tmp_path / "observed"] * 4,
-            "reference-reweighted": [tmp_path / "own" / "work"],
+            "reference-96-reweighted": [tmp_path / "own" / "work"],
         },
         tier="laptop",
     )
@@ -343,14 +343,14 @@ def test_the_sampler_is_recorded_and_cannot_change(tmp_path):
 def test_the_plan_has_the_stage_when_such_a_set_is_deposited(tmp_path, monkeypatch):
     sets = [found for found in list_sets() if found.sampler is None]
     monkeypatch.setattr("jobs.deposited.list_sets", lambda: sets)
-    assert "--sampler" in campaigns.build_campaign("smoke").unavailable["reference-reweighted"]
+    assert "--sampler" in campaigns.build_campaign("smoke").unavailable["reference-96-reweighted"]
     deposit.deposit(
         frames_with(configurations().energies_eV), source="t", name="drawn", root=tmp_path, **SINGLE
     )
     sets += list_sets(root=tmp_path)
     planned = campaigns.build_campaign("smoke")
-    (stage,) = planned.labels["reference-reweighted"]
+    (stage,) = planned.labels["reference-96-reweighted"]
     assert stage.kind == "reweight"
     model, record = deposited_model("deepmd-96")
     assert stage.inputs["potential"].parameters["sha256"] == record["sha256"] == file_sha256(model)
-    assert "reference-reweighted" not in planned.unavailable
+    assert "reference-96-reweighted" not in planned.unavailable

@@ -140,13 +140,13 @@ def test_two_short_runs_borrow_what_is_frozen_in_a_run_from_four():
         return [(1.0 * (r > 3.6) + 2.6 * np.exp(-0.5 * ((r - at) / 0.16) ** 2))[None]] * 2
 
     exact = distance({"four": still(2.72), "two": still(2.66)})
-    passed = {True: 0, False: 0}
+    passed = {("four",): 0, (): 0}
     for _ in range(60):
         given = {"four": runs(4, 2.72), "two": runs(2, 2.66)}
-        for borrow in passed:
-            passed[borrow] += estimate(distance, given, borrow=borrow).ci_high < exact
-    assert passed[True] <= 6
-    assert passed[False] > passed[True]
+        for lenders in passed:
+            passed[lenders] += estimate(distance, given, lenders=lenders).ci_high < exact
+    assert passed["four",] <= 6
+    assert passed[()] > passed["four",]
 
 
 def test_what_is_borrowed_is_no_second_estimate_of_the_scatter():
@@ -155,7 +155,7 @@ def test_what_is_borrowed_is_no_second_estimate_of_the_scatter():
     covered = 0
     for _ in range(2000):
         runs = {name: list(rng.normal(size=(count, 1))) for name, count in (("four", 4), ("two", 2))}
-        found = estimate(lambda s: float(mean_of(s["four"]) - mean_of(s["two"])), runs, borrow=True)
+        found = estimate(lambda s: float(mean_of(s["four"]) - mean_of(s["two"])), runs, lenders=["four"])
         covered += found.ci_low <= 0 <= found.ci_high
     assert found.n_eff == pytest.approx(4)
     assert covered / 2000 == pytest.approx(0.95, abs=0.015)
@@ -164,7 +164,25 @@ def test_what_is_borrowed_is_no_second_estimate_of_the_scatter():
 def test_somebody_must_have_enough_runs_to_borrow_from():
     groups = [np.arange(8.0), np.arange(8.0)]
     with pytest.raises(NotTested, match="no set has 4 replicas"):
-        estimate(lambda s: float(mean_of(s["a"]) - mean_of(s["b"])), {"a": groups, "b": groups}, borrow=True)
+        estimate(lambda s: float(mean_of(s["a"]) - mean_of(s["b"])), {"a": groups, "b": groups}, lenders="ab")
+
+
+def test_a_set_that_hardly_counts_does_not_lend():
+    """Three runs of two networks each, and five that enter with a third: how runs scatter is not known."""
+    rng = np.random.default_rng(17)
+    sets = {name: list(rng.normal(size=(count, 1))) for name, count in (("a", 3), ("b", 3), ("far", 5))}
+
+    def value(s):
+        return float(mean_of(s["a"]) - mean_of(s["b"]) - mean_of(s["far"]) / 3)
+
+    with pytest.raises(NotTested, match="no set has 4 replicas"):
+        estimate(value, sets, lenders=("a", "b"))
+    covered = 0
+    for _ in range(500):
+        sets = {name: list(rng.normal(size=(n, 1))) for name, n in (("a", 3), ("b", 4), ("far", 5))}
+        found = estimate(value, sets, lenders=("a", "b"))
+        covered += found.ci_low <= 0 <= found.ci_high
+    assert covered > 0.93 * 500
 
 
 def test_one_block_has_no_error_bar():
