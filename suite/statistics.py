@@ -30,6 +30,7 @@ Array: TypeAlias = np.ndarray
 Groups: TypeAlias = Sequence[Array]
 
 REPLICA_UNITS = 4
+MOST_STRETCHES = 200  # of a group, left out one by one where groups are too few to be
 INEFFICIENCY_PLACES = 24  # along a curve; their mean is what the whole curve uses
 CONFIDENCE = 0.95
 
@@ -183,11 +184,14 @@ def _jackknife(
         pseudo = ratios * value - (ratios - 1) * left_out
         return float(np.mean((pseudo - centre) ** 2 / (ratios - 1))), len(groups) - 1.0
 
+    # Stretches of blocks where there are many: each costs one evaluation with all the data.
+    stretches = [np.array_split(np.arange(len(group)), min(len(group), MOST_STRETCHES)) for group in groups]
+    total = sum(map(len, stretches))
     thinned = [
         np.array(
             [
-                without([*groups[:i], np.delete(group, block, axis=0), *groups[i + 1 :]])
-                for block in range(len(group))
+                without([*groups[:i], np.delete(group, stretch, axis=0), *groups[i + 1 :]])
+                for stretch in stretches[i]
             ]
         )
         for i, group in enumerate(groups)

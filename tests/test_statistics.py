@@ -95,6 +95,28 @@ def test_replicas_that_disagree_leave_as_many_units_as_replicas():
     assert estimate_mean(groups).n_eff < 4
 
 
+def test_many_blocks_are_left_out_in_stretches():
+    """Two melts of 6000 frames: as many evaluations as stretches, and the error of the frames one by one."""
+    rng = np.random.default_rng(5)
+    noise = rng.normal(size=(2, 6000))
+    frames = np.empty_like(noise)
+    frames[:, 0] = noise[:, 0]
+    for k in range(1, 6000):
+        frames[:, k] = 0.8 * frames[:, k - 1] + 0.6 * noise[:, k]
+    calls = []
+
+    def spread(samples):
+        calls.append(1)
+        return float(np.concatenate(samples["melts"]).std())
+
+    found = estimate(spread, {"melts": list(frames)})
+    assert len(calls) <= 1 + 2 * 200 + 2
+    # Of squares the correlation time is that of 0.8^2; sd has half the relative error of the variance.
+    exact = np.sqrt(0.5 / 12000 * (1 + 0.64) / (1 - 0.64))
+    assert found.value == pytest.approx(1.0, abs=4 * exact)
+    assert found.standard_error == pytest.approx(exact, rel=0.25)
+
+
 def test_inefficiency_of_known_correlation():
     rng = np.random.default_rng(4)
     groups = autoregressive(rng, replicas=20, blocks=2000, memory=0.6)
