@@ -11,23 +11,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from jobs.engines.first_principles import (
-    ENGINES,
-    FUSED_ANGSTROM,
-    THERMOSTATS,
-    Start,
-    load_engine,
-    named_settings,
-)
+from jobs.engines.first_principles import ENGINES, THERMOSTATS, load_engine, named_settings
 from jobs.engines.lammps import DAMPING_FS
 from jobs.errors import SuiteError
 from jobs.estimates import aimd_core_seconds, beyond_aimd_estimate, label_core_seconds
 from jobs.files import read_text, write_whole
-from jobs.frames import TYPE_MAP, comment_values
+from jobs.frames import comment_values
 from jobs.options import count, positive, whole
 from jobs.stage import Stage
+from jobs.stages.aimd import start_of
 from jobs.store import Store
 
 MODES = ("labels", "short", "stepwise")
@@ -253,14 +245,7 @@ def _check_start(text: str, where: str) -> None:
         raise SuiteError(
             f"{where}: found no extended XYZ ({error}), expected species and positions"
         ) from None
-    if unknown := sorted(set(atoms.get_chemical_symbols()) - set(TYPE_MAP)):
-        raise SuiteError(f"{where}: found species {unknown[0]}, expected only {' and '.join(TYPE_MAP)}")
-    if not abs(atoms.cell.volume) > 0:
-        raise SuiteError(f"{where}: found no cell, expected Lattice= with three vectors that span one")
-    types = np.zeros(len(atoms), np.int8)
-    closest = Start(types, atoms.get_positions(), np.array(atoms.cell), None).closest_pair_angstrom()
-    if not closest >= FUSED_ANGSTROM:  # NaN too
-        raise SuiteError(f"{where}: found atoms {closest:.2f} A apart, expected at least {FUSED_ANGSTROM} A")
+    start_of(atoms, where, density=None)
 
 
 def _pieces(

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,13 @@ def _open(path: Path) -> list[Source]:
 def _only_run_in(folder: Path) -> Path:
     from jobs.readers import cp2k_files, espresso_out
 
-    candidates = [sorted(folder.glob(pattern)) for pattern in _IN_A_FOLDER]
-    # Logs have the name that their owner gave them.
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    candidates += [
+    by_name = (sorted(folder.glob(pattern)) for pattern in _IN_A_FOLDER)
+    # Logs have the name that their owner gave them.
+    by_content = (
         [path for path in files if reader.recognises(path)] for reader in (cp2k_files, espresso_out)
-    ]
-    for found in candidates:
+    )
+    for found in chain(by_name, by_content):
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
             raise SuiteError(f"{folder}: found {names}, expected one run in a folder: give the file")

@@ -235,7 +235,7 @@ class TestRefusals:
         # Two oxygens that meet through the boundary of the box.
         positions = np.array([[2.5, 2.5, 2.5], [4.8, 2.5, 2.5], [0.1, 2.5, 2.5]])
         file = starts_file(tmp_path / "starts.xyz", positions=positions)
-        with pytest.raises(SuiteError, match=r"start-0: found atoms 0\.30 A apart"):
+        with pytest.raises(SuiteError, match=r"frame 1: found atoms 0\.30 A apart"):
             aimd.run(workspace(tmp_path / "out", file))
 
     def test_changed_file(self, tmp_path):

@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ from jobs.errors import SuiteError
 from jobs.files import finite, write_json
 from jobs.frames import TYPE_MAP, UNCONVERGED, VELOCITIES, density_g_cm3, format_extxyz
 from jobs.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 CODE_VERSION = 6
 
@@ -105,8 +108,6 @@ def _tasks(workspace: Workspace) -> list[_Task]:
         tasks = list(_file_tasks(Path(parameters["file"]), parameters))
     if not tasks:
         raise SuiteError("aimd: found no start, expected at least one")
-    for task in tasks:
-        _check_start(task)
     return tasks
 
 
@@ -114,6 +115,7 @@ def _product_tasks(product: Path, parameters: Mapping[str, Any]) -> Iterator[_Ta
     """Starts from a melt's configurations, or from an md product's frames: ten in a row count as one melt."""
     density = parameters["density_g_cm3"]
     for index, frame in enumerate(parameters["frames"]):
+        name = f"start-{index}"
         if (product / "md.json").is_file():
             types, positions, cell, velocities = _trajectory_frame(product, frame)
         else:
@@ -123,11 +125,11 @@ def _product_tasks(product: Path, parameters: Mapping[str, Any]) -> Iterator[_Ta
             types, positions = configuration.types, configuration.positions
             cell, velocities = np.diag(configuration.cell), None
         yield _Task(
-            name=f"start-{index}",
+            name=name,
             replica=int(parameters["replica"]) + index // STARTS_PER_MELT,
             temperature_K=_temperature(parameters),
             source=parameters["source"],
-            start=_at_density(types, positions, cell, velocities, density),
+            start=_at_density(types, positions, cell, velocities, density, where=f"aimd: {name}"),
         )
 
 
@@ -162,26 +164,37 @@ def _file_tasks(path: Path, parameters: Mapping[str, Any]) -> Iterator[_Task]:
     labels = parameters["mode"] == "labels"
     for index, atoms in enumerate(iread(path, format="extxyz")):
         where = f"{path}: frame {index + 1}"
-        unknown = sorted(set(atoms.get_chemical_symbols()) - set(TYPE_MAP))
-        if unknown:
-            raise SuiteError(f"{where}: found species {unknown[0]}, expected only {' and '.join(TYPE_MAP)}")
         for key in ("replica", "temperature_K") if labels else ("replica",):
             if key not in atoms.info:
                 raise SuiteError(f"{where}: found no {key}=, expected it in the comment line")
-        types = np.array([TYPE_MAP.index(symbol) for symbol in atoms.get_chemical_symbols()], np.int8)
         yield _Task(
             name=f"start-{index}",
             replica=int(atoms.info["replica"]),
             temperature_K=float(atoms.info["temperature_K"]) if labels else _temperature(parameters),
             source=str(atoms.info.get("source", parameters["source"])),
-            start=_at_density(
-                types,
-                atoms.get_positions(),
-                np.array(atoms.cell),
-                atoms.arrays.get(VELOCITIES),
-                parameters["density_g_cm3"],
-            ),
+            start=start_of(atoms, where, density=parameters["density_g_cm3"]),
         )
+
+
+def start_of(atoms: Atoms, where: str, *, density: float | None) -> Start:
+    """A start from ASE's atoms, scaled to a density in g/cm3 unless None; `where` names it in messages.
+
+    Raises:
+        SuiteError: other species than Si and O, no cell, or two atoms in one place.
+    """
+    symbols = atoms.get_chemical_symbols()
+    if unknown := sorted(set(symbols) - set(TYPE_MAP)):
+        raise SuiteError(f"{where}: found species {unknown[0]}, expected only {' and '.join(TYPE_MAP)}")
+    if not abs(atoms.cell.volume) > 0:
+        raise SuiteError(f"{where}: found no cell, expected Lattice= with three vectors that span one")
+    return _at_density(
+        np.array([TYPE_MAP.index(symbol) for symbol in symbols], np.int8),
+        atoms.get_positions(),
+        np.array(atoms.cell),
+        atoms.arrays.get(VELOCITIES),
+        density,
+        where=where,
+    )
 
 
 def _at_density(
@@ -190,18 +203,16 @@ def _at_density(
     cell: NDArray[np.float64],
     velocities: NDArray[np.float64] | None,
     density: float | None,
+    *,
+    where: str,
 ) -> Start:
     """Positions and cell scaled alike to a density in g/cm3; None keeps them as they are."""
     factor = 1.0 if density is None else (density_g_cm3(types, cell) / density) ** (1 / 3)
-    return Start(types=types, positions=positions * factor, cell=cell * factor, velocities=velocities)
-
-
-def _check_start(task: _Task) -> None:
-    closest = task.start.closest_pair_angstrom()
+    start = Start(types=types, positions=positions * factor, cell=cell * factor, velocities=velocities)
+    closest = start.closest_pair_angstrom()
     if not closest >= FUSED_ANGSTROM:  # NaN too
-        raise SuiteError(
-            f"aimd: {task.name}: found atoms {closest:.2f} A apart, expected at least {FUSED_ANGSTROM} A"
-        )
+        raise SuiteError(f"{where}: found atoms {closest:.2f} A apart, expected at least {FUSED_ANGSTROM} A")
+    return start
 
 
 # Work ---------------------------------------------------------------------------------------------
