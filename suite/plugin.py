@@ -110,6 +110,12 @@ def _is_claim(item: pytest.Item) -> bool:
     return item.get_closest_marker("needs") is not None
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let `-k` find a claim by the id that the report gives it."""
+    if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "atom" in item.callspec.params:
+        item.extra_keyword_matches.add(item.callspec.params["atom"].id)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Run the main job for what the selected claims need; never for `tests/` or `--collect-only`."""
     from suite.claims import load_claims

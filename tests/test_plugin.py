@@ -44,6 +44,12 @@ def test_collecting_computes_nothing_and_is_quick(tmp_path):
     assert time.perf_counter() - started < 10
 
 
+def test_a_claim_is_selected_by_the_id_that_the_report_gives_it():
+    for words, chosen in (("small-data", 1), ("parity/96/energy/3000K", 1), ("vdos-size", 4)):
+        result = run_suite("--collect-only", "-q", "-k", words)
+        assert re.search(rf"^{chosen}/\d+ tests collected", result.stdout, re.MULTILINE), result.stdout
+
+
 def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path):
     result = run_suite("--dry-run", "--store", tmp_path / "store")
     assert result.returncode == 0
