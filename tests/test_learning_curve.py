@@ -66,7 +66,7 @@ def test_a_tier_without_a_curve_says_so():
 
 @pytest.mark.engine
 def test_a_curve_that_is_really_trained(tmp_path):
-    campaign = build_campaign(tier_file(tmp_path, steps=[60, 120]))
+    campaign = build_campaign(tier_file(tmp_path, steps=[60, 120], seeds=[1, 2]))
     store = Store(tmp_path / "store")
     labels = ["learning-curve", "learning-curve-settings"]
     dispatch.raise_for_failures(dispatch.run(campaign.select(labels), store))
@@ -81,8 +81,8 @@ def test_a_curve_that_is_really_trained(tmp_path):
     for point in points:
         assert (point.facts["precision"], point.facts["steps"]) == ("float32", 120)
         np.testing.assert_array_equal(point["energy_reference_eV"], points[0]["energy_reference_eV"])
-    assert [point.facts["seed"] for point in points] == [1, 1]
-    assert np.abs(points[0]["forces_predicted"] - points[1]["forces_predicted"]).max() > 1e-3
+    assert [point.facts["seed"] for point in points] == [1, 2, 1, 2]
+    assert np.abs(points[0]["forces_predicted"] - points[2]["forces_predicted"]).max() > 1e-3
     # The claim is judged on these products as they are: the ratio of the errors of all seeds together.
     atom = next(atom for atom in load_claims() if atom.id == "small-data/last-doubling")
     atom = replace(atom, band=(None, 100.0))  # 120 steps are no training at its end
