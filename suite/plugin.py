@@ -112,8 +112,9 @@ def _is_claim(item: pytest.Item) -> bool:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Let `-k` find a claim by the id that the report gives it."""
-    if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "atom" in item.callspec.params:
-        item.extra_keyword_matches.add(item.callspec.params["atom"].id)
+    if _is_claim(item) and isinstance(item, pytest.Function):
+        atom: Any = item.callspec.params["atom"]
+        item.extra_keyword_matches.add(atom.id)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from jobs.reference import gating_value
@@ -72,11 +70,12 @@ def test_glass_partials(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             )
         )
     elif atom.measure == "defects":
-        rates = [glass.facts["quench_rate_K_per_s"] for glass in glasses]
-        if fastest := [rate for rate in rates if rate is None or rate > FASTEST_FOR_DEFECTS_K_S]:
-            raise NotTested(
-                f"a glass was quenched at {fastest[0] or math.nan:.2g} K/s, the claim is of 1e12 K/s"
-            )
+        for glass in glasses:
+            rate = glass.facts.get("quench_rate_K_per_s")
+            if rate is None:  # somebody's own, or observed before it was noted
+                raise NotTested("how fast a glass was quenched is not known, the claim is of 1e12 K/s")
+            if rate > FASTEST_FOR_DEFECTS_K_S:
+                raise NotTested(f"a glass was quenched at {rate:.2g} K/s, the claim is of 1e12 K/s")
         samples = {"quenches": _coordination(glasses)}
         judge(estimate(lambda s: _percent_not_fourfold(s["quenches"]), samples, counted=True))
     else:
