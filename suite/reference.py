@@ -207,8 +207,14 @@ def overlap_lacks(facts: Mapping[str, Any]) -> str:
     the melts that carry the weight are counted, and the fraction that the spread of the energy difference
     lets expect must reach the bound too.
     """
-    if (fraction := min(facts["effective_fraction"], facts["expected_fraction"])) < SAMPLE_FRACTION:
-        return f"has an effective sample fraction of {fraction:.2g}, needs {SAMPLE_FRACTION:g}"
+    measured, expected = facts["effective_fraction"], facts["expected_fraction"]
+    if measured < SAMPLE_FRACTION:
+        return f"has an effective sample fraction of {measured:.2g}, needs {SAMPLE_FRACTION:g}"
+    if expected < SAMPLE_FRACTION:
+        return (
+            f"has energies whose spread leaves an effective fraction of {expected:.2g}, needs "
+            f"{SAMPLE_FRACTION:g} (its few frames show {measured:.2g})"
+        )
     if facts["effective_melts"] < SAMPLE_MELTS:
         return f"has its weight on {facts['effective_melts']:.1f} melts, needs {SAMPLE_MELTS}"
     return ""

@@ -515,7 +515,7 @@ def test_one_start_alone_judges_nothing(tmp_path):
         ({}, ""),
         ({"effective_fraction": 0.05}, "effective sample fraction of 0.05, needs 0.1"),
         # Eight frames have a fraction of at least an eighth, whatever they are worth.
-        ({"expected_fraction": 1e-9}, "effective sample fraction of 1e-09, needs 0.1"),
+        ({"expected_fraction": 1e-9}, "an effective fraction of 1e-09, needs 0.1 (its few frames show 0.3)"),
         ({"effective_melts": 3.0}, "has its weight on 3.0 melts, needs 10"),
         ({"density_g_cm3": 2.0}, "no AIMD of 96 atoms that may judge"),
     ],
