@@ -18,7 +18,7 @@ from jobs.frames import TYPE_MAP, Frame, density_g_cm3
 from jobs.store import file_sha256
 
 FRAMES_PER_PART = 500
-# Of all runs together, before the longest of them is written: a set may have thousands of short runs.
+# Of all runs together, before all of them are written: a set may have thousands of short runs.
 _FRAMES_WAITING = 1000
 # Farther than any atom goes between two saved frames of one trajectory (0.1 A in 2 fs at 3000 K).
 MAX_STEP_ANGSTROM = 2.0
@@ -165,7 +165,9 @@ class SetWriter:
         if len(run.part_frames) == FRAMES_PER_PART:
             self._write_part(run)
         elif self.waiting == _FRAMES_WAITING:
-            self._write_part(max(self.runs.values(), key=lambda one: len(one.part_frames)))
+            for one in self.runs.values():
+                if one.part_frames:
+                    self._write_part(one)
 
     def _follow(
         self, run: _GrowingRun, frame: Frame, positions: NDArray[np.float64], where: str

@@ -63,9 +63,9 @@ def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             ]
         )
 
-    def per_seed(seeds: list[Observation]) -> list[Array]:
+    def per_seed(of_frames: Array) -> list[Array]:
         """Each training's share of the mean square error, a unit each."""
-        totals = squares(seeds).sum(axis=1)
+        totals = of_frames.sum(axis=1)
         return [np.array([total]) for total in totals / totals.mean()]
 
     if (fewest := min(len(half), len(whole))) < 2:
@@ -78,14 +78,16 @@ def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             "at its end and would hide what data bring"
         )
     melt = np.asarray(whole[0]["melt"])
-    table = np.stack([squares(half).mean(axis=0), squares(whole).mean(axis=0)], axis=1)
+    half_squares, whole_squares = squares(half), squares(whole)
+    table = np.stack([half_squares.mean(axis=0), whole_squares.mean(axis=0)], axis=1)
 
     def ratio(samples: Mapping[str, Groups]) -> float:
         few, all_of_them = mean_of(samples["melts"])
         return math.sqrt(few * mean_of(samples["half"]) / (all_of_them * mean_of(samples["whole"])))
 
     melts = [table[melt == name] for name in np.unique(melt)]
-    judge(estimate(ratio, {"melts": melts, "half": per_seed(half), "whole": per_seed(whole)}))
+    seeds = {"half": per_seed(half_squares), "whole": per_seed(whole_squares)}
+    judge(estimate(ratio, {"melts": melts, **seeds}))
 
 
 def _last_doubling(

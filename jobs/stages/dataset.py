@@ -455,7 +455,8 @@ def _split(
     for frame in chosen:
         if frame.melt not in never_held_out:
             per_melt.setdefault(frame.melt, Counter())[frame.temperature_K] += 1
-    _, held_out = split_melts(per_melt, train_share=parameters["train_share"], seed=workspace.seed)
+    _, test_melts = split_melts(per_melt, train_share=parameters["train_share"], seed=workspace.seed)
+    held_out = set(test_melts)
     train = _subset(
         [frame for frame in chosen if frame.melt not in held_out],
         parameters["max_train_frames"],
