@@ -1,0 +1,189 @@
+"""Deposited trajectories: what thinning leaves, what stands in for what, and every refusal."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from test_observe import observed, product, vibrating  # noqa: F401 - fixtures
+from test_starts import RUN, TRAINING, command
+from test_trajectory import write_md
+
+from jobs import campaign as campaigns
+from jobs.campaign import build_campaign
+from jobs.errors import SuiteError
+from jobs.store import Store, file_sha256
+from jobs.thin_trajectories import (
+    POSITION_QUANTUM_A,
+    VELOCITY_QUANTUM_A_FS,
+    changed_trajectories,
+    deposit_trajectories,
+    open_thin,
+    write_thin,
+)
+from jobs.trajectory import open_trajectory
+
+
+def thinned(source: Path, path: Path):
+    write_thin(path, open_trajectory(source))
+    return open_thin(path, sha256=file_sha256(path))
+
+
+def test_every_value_is_rounded_by_itself(tmp_path):
+    """Atoms that collide, cross the box many times and never stop: no error grows with time."""
+    rng = np.random.default_rng(0)
+    velocities = 0.02 * np.cumsum(rng.normal(size=(2000, 30, 3)), axis=0) / 30 + 0.01
+    positions = 5 + np.cumsum(velocities, axis=0) * 2.0
+    types, cell = np.arange(30) % 2, np.array([12.0, 13.0, 14.0])
+    run = write_md(tmp_path / "md", positions, velocities, types, cell, timestep_fs=1.0, dump_every=2)
+    thin = thinned(run, tmp_path / "thin.npz")
+    assert thin.time_between_frames_fs == 4.0
+    assert np.ptp(positions, axis=0).max() > 3 * cell.max()
+    moved = np.abs(thin.positions(0, 1000) - positions[::2])
+    assert moved.max() <= POSITION_QUANTUM_A / 2 * 1.001
+    assert np.abs(thin.velocities(0, 1000) - velocities[::2]).max() <= VELOCITY_QUANTUM_A_FS / 2 * 1.001
+    np.testing.assert_array_equal(thin.types, types)
+    np.testing.assert_array_equal(thin.cell, cell)
+    # The run's own table, from the frame on that is asked for.
+    np.testing.assert_array_equal(thin.thermo(100)["step"], open_trajectory(run).thermo(200)["step"])
+    assert thin.thermo(100)["step"][0] == 1000 + 400
+
+
+def test_a_slow_dump_is_kept_frame_by_frame(tmp_path, vibrating):  # noqa: F811
+    run = write_md(tmp_path / "md", *vibrating, timestep_fs=2.0, dump_every=5)
+    thin = thinned(run, tmp_path / "thin.npz")
+    assert (thin.n_frames, thin.time_between_frames_fs) == (210, 10.0)
+
+
+def test_what_is_observed_is_what_the_run_itself_gives(tmp_path, product):  # noqa: F811
+    whole, about = observed(tmp_path, product, skip_frames=0)
+    path = tmp_path / "thin.npz"
+    write_thin(path, open_trajectory(product))
+    given = {"file": str(path), "sha256": file_sha256(path), "skip_frames": 0}
+    thin, facts = observed(tmp_path, None, name="thin", **given)
+    changed = {"frames", "block_frames", "dump_every", "time_between_frames_fs", "diffusion", "counts"}
+    assert {k: v for k, v in facts.items() if k not in changed | {"skip_frames", "structure_stride"}} == {
+        k: v for k, v in about.items() if k not in changed | {"skip_frames", "structure_stride"}
+    }
+    assert facts["frames"] * facts["time_between_frames_fs"] == pytest.approx(416)
+    np.testing.assert_array_equal(thin["coordination_SiO"], whole["coordination_SiO"])
+    np.testing.assert_allclose(thin["temperature_K"], whole["temperature_K"], rtol=1e-3)
+    np.testing.assert_allclose(thin["thermo_total_eV"].mean(), whole["thermo_total_eV"].mean())
+    # Equal at the lags they share, but for the origins and the rounding.
+    np.testing.assert_array_equal(thin["vaf_time_fs"], whole["vaf_time_fs"][::2])
+    np.testing.assert_allclose(thin["vaf_O"], whole["vaf_O"][:, ::2], atol=0.02)
+    shared, at, there = np.intersect1d(thin["msd_time_fs"], whole["msd_time_fs"], return_indices=True)
+    assert len(shared) > 5
+    np.testing.assert_allclose(
+        thin["msd_Si"].mean(axis=0)[at], whole["msd_Si"].mean(axis=0)[there], atol=1e-3
+    )
+
+
+def test_a_leap_is_refused(tmp_path, vibrating):  # noqa: F811
+    positions, velocities, types, cell = vibrating
+    positions[100, 3] += 40.0
+    run = write_md(tmp_path / "md", positions, velocities, types, cell)
+    with pytest.raises(SuiteError, match=r"trajectory.lmpbin: found an atom that leaps \d+ quanta, expected"):
+        write_thin(tmp_path / "thin.npz", open_trajectory(run))
+
+
+TIER = {
+    "name": "tiny",
+    "start_from": "potentials",
+    "density_g_cm3": 2.2,
+    "seeds": [1],
+    "frames": {"deepmd-96": {}, "deepmd-216": {}},
+    "training": TRAINING,
+    "cost": {"launches": 1, "sizes": {"tersoff": [96]}},
+    "melt": {"duration_ps": 1, "configurations": 2},
+    "runs": {
+        "hot": {**RUN, "schedule": [[4000, 100]]},
+        "liquid-96-bks": {
+            **{key: value for key, value in RUN.items() if key not in ("atoms", "observe")},
+            "start": "hot",
+            "schedule": [[3000, 200]],
+            "dump_every": 2,
+            "observables": {"blocks": 2, "dynamics_max_fs": 50.0},
+        },
+        "again": {"again": "liquid-96-bks", "observables": {"blocks": 2, "stretch": 1.02}},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def tier(tmp_path):
+    path = tmp_path / "tiny.yml"
+    path.write_text(yaml.safe_dump(TIER, sort_keys=False))
+    return path
+
+
+@pytest.mark.engine
+def test_deposited_md_is_observed_in_place_of_new_md(tier, tmp_path, monkeypatch, capsys):
+    store, root = tmp_path / "store", tmp_path / "trajectories"
+    computed = build_campaign(str(tier))
+    with pytest.raises(SuiteError, match=r"md-\w+: not found; run tier tiny first"):
+        deposit_trajectories(computed, Store(store), root=root)
+    assert command("run", "--tier", tier, "--only", "liquid-96-bks", "--store", store) == 0
+    assert deposit_trajectories(computed, Store(store), root=root) == root / "tiny"
+    assert [path.name for path in root.iterdir()] == ["tiny"]
+    assert list(changed_trajectories(root=root)) == []
+
+    monkeypatch.setattr(campaigns, "thin_trajectories", partial(campaigns.thin_trajectories, root=root))
+    given = build_campaign(str(tier), start_from="trajectories")
+    assert given.results_name == "tiny-trajectories"
+    assert given.unavailable["cost"] == "trajectories are given; --start-from potentials times MD"
+    assert any(line.startswith("MD is deposited, of 20") for line in given.deviations)
+    fresh = tmp_path / "fresh"
+    capsys.readouterr()
+    only = ("--only", "liquid-96-bks", "--only", "again")
+    assert command("run", "--tier", tier, "--start-from", "trajectories", *only, "--store", fresh) == 0
+    assert "made 4 stages" in capsys.readouterr().out  # two runs, observed twice
+    for new, old in zip(given.labels["liquid-96-bks"], computed.labels["liquid-96-bks"], strict=True):
+        with (
+            np.load(fresh / new.name / "observables.npz") as thin,
+            np.load(store / old.name / "observables.npz") as whole,
+        ):
+            np.testing.assert_allclose(thin["temperature_K"].mean(), whole["temperature_K"].mean(), rtol=0.02)
+            np.testing.assert_array_equal(thin["rdf_r"], whole["rdf_r"])
+            assert np.abs(thin["vaf_O"][:, 1] - whole["vaf_O"][:, 2]).max() < 0.03
+
+    # A deposit stands in only for what a run would do now, its starts included; what was changed is refused.
+    other = {**TIER, "runs": {**TIER["runs"], "hot": {**TIER["runs"]["hot"], "schedule": [[4000, 200]]}}}
+    tier.write_text(yaml.safe_dump(other, sort_keys=False))
+    unavailable = build_campaign(str(tier), start_from="trajectories").unavailable
+    assert "of another protocol: liquid-96-bks-1.npz has schedule" in unavailable["liquid-96-bks"]
+    assert unavailable["again"] == unavailable["liquid-96-bks"]
+    more = {**TIER, "runs": {**TIER["runs"], "liquid-96-nve": TIER["runs"]["liquid-96-bks"]}}
+    tier.write_text(yaml.safe_dump(more, sort_keys=False))
+    unavailable = build_campaign(str(tier), start_from="trajectories").unavailable
+    assert unavailable["liquid-96-nve"] == "no trajectory of liquid-96-nve #1 is deposited for tier tiny"
+    (root / "tiny" / "liquid-96-bks-2.npz").write_bytes(b"PK")
+    assert len(list(changed_trajectories(root=root))) == 1
+    tier.write_text(yaml.safe_dump(TIER, sort_keys=False))
+    assert command("run", "--tier", tier, "--start-from", "trajectories", "--store", tmp_path / "b") != 0
+    assert "liquid-96-bks-2.npz: found sha256" in capsys.readouterr().err
+
+
+def test_options_that_contradict_each_other_are_refused(tmp_path, capsys):
+    own = tmp_path / "own.lmp"
+    own.write_text("pair_style zero 6.0\npair_coeff * *\n")
+    assert command("run", "--start-from", "trajectories", "--potential", own, "--dry-run") == 2
+    assert "expected --start-from potentials" in capsys.readouterr().err
+    assert command("promote", "--trajectories", "--replace", "--store", tmp_path) == 2
+    assert "--trajectories: found --replace or --potential beside it" in capsys.readouterr().err
+    assert command("promote", "--trajectories", "--start-from", "trajectories", "--store", tmp_path) == 2
+    assert "from trajectories: found no MD to deposit" in capsys.readouterr().err
+
+
+def test_the_deposit_stands_in_for_all_that_the_laptop_tier_observes():
+    """Nothing is moved and nothing trained; only the potentials are made ready, for the held-out frames."""
+    campaign = build_campaign("laptop", start_from="trajectories")
+    computed = build_campaign("laptop", start_from="potentials")
+    assert set(computed.labels) - set(campaign.labels) == {"cost"}
+    kinds = {stage.kind for stages in campaign.labels.values() for one in stages for stage in one.walk()}
+    assert kinds == {"observe", "parity", "reweight", "potential", "dataset"}
+    assert not any("another DeePMD" in line for line in campaign.deviations)
+    assert list(changed_trajectories()) == []
