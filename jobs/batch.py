@@ -360,14 +360,7 @@ def run(
     todo = plan(wanted, store, rebuild_stale=rebuild_stale, images=images)
     store.verify(stage.name for stage in todo.done)
     if stale := [stage for stage in todo.done if store.is_stale(stage.name, images)]:
-        found, expected = "other software versions", ""
-        if images is not None:
-            image, _, digest = store.manifest(stale[0].name)["image"].partition(":")
-            found, expected = f"image {image} {digest[:12]}", f" {images[image][:12]}"
-        say(
-            f"[yellow]STALE[/yellow]    {len(stale)} products: found {found} in "
-            f"{stale[0].name}/manifest.json, expected today's{expected}; --rebuild-stale makes them again"
-        )
+        say(_stale_line(stale, store, images))
     outcome = Outcome(reused=len(todo.done))
     if not todo.to_do:
         return outcome
@@ -409,7 +402,30 @@ def run(
         if not wait or not unfinished:
             break
         time.sleep(POLL_SECONDS)
-    for stage in todo.to_do:
+    _record(outcome, todo.to_do, _each_once(probed), standings)
+    outcome.seconds = time.monotonic() - begun
+    if outcome.pending:
+        say(f"{summary(standings)}; run the same command again to see how they stand")
+    return outcome
+
+
+def _stale_line(stale: Sequence[Stage], store: Store, images: Mapping[str, str] | None) -> str:
+    """What is said of products that other software, or another image, made."""
+    found, expected = "other software versions", ""
+    if images is not None:
+        image, _, digest = store.manifest(stale[0].name)["image"].partition(":")
+        found, expected = f"image {image} {digest[:12]}", f" {images[image][:12]}"
+    return (
+        f"[yellow]STALE[/yellow]    {len(stale)} products: found {found} in "
+        f"{stale[0].name}/manifest.json, expected today's{expected}; --rebuild-stale makes them again"
+    )
+
+
+def _record(
+    outcome: Outcome, stages: Iterable[Stage], probed: Iterable[Stage], standings: Mapping[str, Standing]
+) -> None:
+    """Put how stages stand into the outcome; of probes only what failed."""
+    for stage in stages:
         standing = standings[stage.name]
         if standing.state is State.DONE:
             outcome.made.append(stage.name)
@@ -420,13 +436,9 @@ def run(
         else:
             waits = standing.text or "not submitted yet"
             outcome.pending[stage.name] = f"{stage.label} is {standing.state.lower()}: {waits}"
-    for probe in _each_once(probed):
+    for probe in probed:
         if standings[probe.name].state is State.FAILED:
             outcome.failed[probe.name] = f"{probe.label}: {standings[probe.name].text}"
-    outcome.seconds = time.monotonic() - begun
-    if outcome.pending:
-        say(f"{summary(standings)}; run the same command again to see how they stand")
-    return outcome
 
 
 def _tell(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -22,13 +22,13 @@ from jobs.estimates import (
 from jobs.files import parse_yaml, read_text
 from jobs.stage import Stage
 from jobs.store import file_sha256
+from jobs.thin_trajectories import ThinTrajectory, thin_trajectories
 from jobs.tier import CLASSICAL, DEFAULT_ENGINE, DISPLAY_NAMES, DUMP_EVERY, NNPS, THERMO_EVERY, read_tier
 
 if TYPE_CHECKING:
     from jobs.deposited import DepositedSet
 
 ANGLE_CUTOFFS = Path(__file__).parent.parent / "reference" / "angle_cutoffs.yml"
-TRAJECTORIES = Path(__file__).parent.parent / "reference" / "trajectories"
 A_POTENTIAL = "a TensorFlow .pb model (dp convert-backend makes one) or a file of LAMMPS commands"
 # Labels that claims name and that no stage makes so far.
 NOT_BUILT = {
@@ -91,9 +91,10 @@ def build_campaign(
             f"--engine {engine}: found a start from {start}, expected --start-from nothing: only there is "
             "anything computed from first principles"
         )
-    if start == "trajectories":
+    if potential is not None and start == "trajectories":
         raise SuiteError(
-            f"{TRAJECTORIES}: found no deposited trajectory, expected one; start from potentials"
+            f"--potential {potential}: found --start-from trajectories, which the deposited potentials made, "
+            "expected --start-from potentials"
         )
     name = [about["name"]]
     if start != about["start_from"]:
@@ -144,6 +145,9 @@ class _Builder:
         self.runs = campaign.runs
         self.potentials: dict[str, list[Stage]] = {}
         self.judging: set[tuple[str, ...]] = set()  # levels of theory of the AIMD that judges
+        self.given: dict[str, ThinTrajectory] | None = None  # trajectories, where they are what is given
+        if campaign.start_from == "trajectories":
+            self.given = thin_trajectories(campaign.tier)
 
     def build(self) -> Campaign:
         for label, run in self.about["runs"].items():
@@ -165,6 +169,14 @@ class _Builder:
             self.potentials[nnp] = self._plan_potential(nnp)
         return self.potentials[nnp]
 
+    @property
+    def _given_potentials(self) -> str | None:
+        """Why nothing is trained, where potentials are taken as given."""
+        start = self.campaign.start_from
+        if start not in ("potentials", "trajectories"):
+            return None
+        return f"the deposited potential was taken as given (--start-from {start})"
+
     def _plan_potential(self, nnp: str) -> list[Stage]:
         label = f"train-{nnp.removeprefix('deepmd-')}"
         if self.user_potential is not None:
@@ -172,10 +184,8 @@ class _Builder:
                 f"{self.user_potential} is judged in place of the paper's potentials"
             )
             return [imported_potential(self.user_potential, self.user_potential.stem)]
-        if self.campaign.start_from == "potentials":
-            self.campaign.unavailable[label] = (
-                "the deposited potential was taken as given (--start-from potentials)"
-            )
+        if given := self._given_potentials:
+            self.campaign.unavailable[label] = given
             from jobs.models import deposited_model
 
             path, record = deposited_model(nnp)
@@ -348,6 +358,7 @@ class _Builder:
             frames={} if rebuilt else {nnp: self._frames(nnp) for nnp in NNPS},
             datasets={nnp: self._dataset(nnp).name for nnp in NNPS},
             judging=sorted(self.judging),
+            given=self.given or {},
             user_potential=self.user_potential,
         )
 
@@ -393,8 +404,8 @@ class _Builder:
             )
         elif self.user_potential is not None:
             reason = f"{self.user_potential} is judged in place of the paper's potentials"
-        elif self.campaign.start_from == "potentials":
-            reason = "the deposited potential was taken as given (--start-from potentials)"
+        else:
+            reason = self._given_potentials
         if about is None or reason is not None:
             self.campaign.unavailable |= dict.fromkeys(labels, str(reason))
             return
@@ -467,8 +478,23 @@ class _Builder:
                 )
             stages = [self._replica(label, run, replica) for replica in range(run["replicas"])]
         self.runs[label] = stages
-        if run.get("observe", True):
-            self.campaign.labels[label] = [self._observed(label, stage, run) for stage in stages]
+        if not run.get("observe", True):
+            return
+        if reason := self._not_given(stages):
+            self.campaign.unavailable[label] = reason
+            return
+        self.campaign.labels[label] = [self._observed(label, stage, run) for stage in stages]
+
+    def _not_given(self, stages: Sequence[Stage]) -> str | None:
+        """Why runs cannot be observed, where trajectories are what is given."""
+        if self.given is None:
+            return None
+        for stage in stages:
+            if stage.label not in self.given:
+                return f"no trajectory of {stage.label} is deposited for tier {self.campaign.tier}"
+            if other := self.given[stage.label].other_protocol(stage):
+                return f"the deposited trajectories are of another protocol: {other}"
+        return None
 
     def _replica(self, label: str, run: Mapping[str, Any], replica: int) -> Stage:
         name = run["potential"]
@@ -547,11 +573,15 @@ class _Builder:
     def _observed(self, label: str, stage: Stage, run: Mapping[str, Any]) -> Stage:
         frames = production_steps(stage) / stage.parameters["dump_every"]
         cost = 3 + 2e-5 * frames * stage.parameters["n_atoms"]
+        parameters = self._observe_parameters(run)
+        if self.given is not None:
+            thin = self.given[stage.label]
+            parameters |= {"file": str(thin.path), "sha256": thin.sha256}
         return Stage(
             "observe",
             f"observe {label} ({stage.label})" if "again" in run else f"observe {stage.label}",
-            self._observe_parameters(run),
-            inputs={"trajectory": stage},
+            parameters,
+            inputs={} if self.given is not None else {"trajectory": stage},
             core_seconds=cost,
         )
 
@@ -649,6 +679,9 @@ class _Builder:
         """The tier's small cost measurement, alone on the machine; absolute times mean nothing otherwise."""
         if "cost" not in self.about:
             self.campaign.unavailable["cost"] = f"the {self.campaign.tier} tier measures no cost"
+            return
+        if self.given is not None:
+            self.campaign.unavailable["cost"] = "trajectories are given; --start-from potentials times MD"
             return
         from jobs.cost import cost_stage, tier_plan
         from jobs.dispatch import available_cores

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.errors import ERROR_EXIT, SuiteError
-from jobs.options import count, positive, whole
+from jobs.options import count
 
 if TYPE_CHECKING:
     from jobs.campaign import Campaign
@@ -36,7 +36,8 @@ def add_campaign_options(parser: argparse.ArgumentParser) -> None:
         "--start-from",
         choices=STARTS,
         default=None,
-        help="what is taken as given; default: what the tier says (trajectories: none are deposited yet)",
+        help="what is taken as given: deposited trajectories (a minute), potentials, or frames, or nothing; "
+        "default: what the tier says",
     )
     parser.add_argument(
         "--potential",
@@ -144,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     gc.add_argument("--yes", action="store_true", help="really delete (without it, only say what would go)")
 
-    from jobs import aimd, deposit_command, recheck, starts
+    from jobs import aimd, deposit_command, images, importing, recheck, starts, timing_commands
 
     aimd.add_arguments(
         commands.add_parser(
@@ -173,19 +174,26 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("deposit", help="put data under reference/, or --list what is there")
     )
 
-    from jobs import importing
-
     importing.add_arguments(
         commands.add_parser(
             "import", help="look at your own VASP, CP2K, pw.x, extxyz or DeePMD data, take it in"
         )
     )
 
-    promote = commands.add_parser("promote", help="put the potentials a tier trained under reference/models/")
+    promote = commands.add_parser(
+        "promote",
+        help="deposit the potentials that a tier trained, or its trajectories",
+        description="Puts the potentials that a tier trained under reference/models/, for --start-from "
+        "potentials; or, with --trajectories, the MD that it observes, thinned, under "
+        "reference/trajectories/, for --start-from trajectories.",
+        epilog="Examples: python -m jobs promote --tier reference --start-from frames | python -m jobs "
+        "promote --tier laptop --start-from potentials --trajectories",
+    )
     add_campaign_options(promote)
     promote.add_argument(
-        "--replace", action="store_true", help="also what was trained for more steps than these"
+        "--replace", action="store_true", help="also potentials that were trained for more steps than these"
     )
+    promote.add_argument("--trajectories", action="store_true", help="trajectories in place of potentials")
 
     compare = commands.add_parser(
         "compare", help="two claims.json, or two stores, side by side: what moved by more than its error"
@@ -198,47 +206,19 @@ def _parser() -> argparse.ArgumentParser:
         help="fail unless every value agrees and something was decided in both",
     )
 
-    from jobs import images
-
     images.add_arguments(commands.add_parser("images", help="the Apptainer images: build, test, list, check"))
 
-    cost = commands.add_parser(
-        "cost",
-        help="time MD by every engine against the number of atoms, within a budget",
-        description="us/step/atom of DeePMD (tuned and plain default), BKS, Tersoff and AIMD against N, with "
-        "fits and speed-ups. Let nothing else run beside it. Killed, the same command goes on.",
-        epilog="Examples: python -m jobs cost --budget 25 | python -m jobs cost --budget 5 --engines deepmd "
-        "bks --sizes 96 216 648 | python -m jobs cost --deposit",
-    )
-    cost.add_argument("--budget", type=positive, default=25.0, metavar="MINUTES", help="default 25")
-    cost.add_argument(
-        "--engines", nargs="+", metavar="NAME", help="deepmd bks tersoff cp2k (default: these), espresso"
-    )
-    cost.add_argument("--sizes", nargs="+", type=count, metavar="N", help="default: 96 to 12288 atoms")
-    cost.add_argument("--launches", type=count, default=6, help="samples of each point (default 6)")
-    cost.add_argument("--again", action="store_true", help="measure anew what was measured before")
-    cost.add_argument("--plan", action="store_true", help="say what would be measured; measure nothing")
-    cost.add_argument(
-        "--deposit", action="store_true", help="put results/cost/cost.json under reference/cost/"
-    )
-    cost.add_argument("--results", type=Path, default=Path("results/cost"), metavar="DIR")
-    tune = commands.add_parser(
-        "tune",
-        help="find the fastest ranks, threads, skin, precision and compression for this machine",
-        description="Takes at most 5 minutes on an idle machine. Every MD stage of the store then uses the "
-        "ranks, threads and skin found; precision and compression are only recommended, they change what is "
-        "computed. Without it, the suite's defaults hold.",
-    )
-    tune.add_argument("--minutes", type=positive, default=5.0, help="when to stop searching (default 5)")
-    for command in (cost, tune):
-        command.add_argument(
-            "--potential", type=Path, metavar="MODEL.pb", help="default: deposited DeePMD-96"
+    timing_commands.add_cost_arguments(
+        commands.add_parser(
+            "cost", help="time MD by every engine against the number of atoms, within a budget"
         )
-        command.add_argument("--cores", type=count, default=None, help="default: all this process may use")
-        command.add_argument(
-            "--gpus", type=whole, default=0, help="GPUs the network may use (default 0; not tried)"
+    )
+    timing_commands.add_tune_arguments(
+        commands.add_parser(
+            "tune",
+            help="find the fastest ranks, threads, skin, precision and compression for this machine",
         )
-        add_store_option(command)
+    )
 
     make = commands.add_parser("make", help="make one planned stage (what a slot or a batch job runs)")
     make.add_argument("name")
@@ -328,6 +308,7 @@ def _make(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from jobs.deposited import list_sets, verify_set
     from jobs.store import Store
+    from jobs.thin_trajectories import changed_trajectories
 
     store = Store(arguments.store)
     if not store.root.is_dir():
@@ -339,11 +320,12 @@ def _check(arguments: argparse.Namespace) -> int:
             verify_set(deposited)
         except SuiteError as error:
             problems.append(str(error))
+    problems += changed_trajectories()
     for line in problems:
         print(line)
     if problems:
         return 1
-    print(f"{len(names)} products and every deposited set: all hashes as recorded")
+    print(f"{len(names)} products and all that is deposited: all hashes as recorded")
     return 0
 
 
@@ -359,11 +341,7 @@ def _look(arguments: argparse.Namespace) -> int:
     elif arguments.command == "cancel":
         return _cancel(arguments, campaign, store)
     elif arguments.command == "promote":
-        from jobs.models import deposit_models
-
-        trained = {f"deepmd-{size}": campaign.select([f"train-{size}"])[0] for size in (96, 216)}
-        made = deposit_models(trained, store, tier=campaign.tier, replace=arguments.replace)
-        print(*made, sep="\n")
+        _promote(arguments, campaign, store)
     else:
         overview.collect_garbage(
             campaign,
@@ -375,6 +353,22 @@ def _look(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _promote(arguments: argparse.Namespace, campaign: Campaign, store: Store) -> None:
+    from jobs.models import deposit_models
+    from jobs.thin_trajectories import deposit_trajectories
+
+    if arguments.trajectories:
+        if arguments.replace or arguments.potential is not None:
+            raise SuiteError(
+                "--trajectories: found --replace or --potential beside it, expected neither: trajectories of "
+                "the tier's own potentials replace what is there"
+            )
+        print(deposit_trajectories(campaign, store))
+        return
+    trained = {f"deepmd-{size}": campaign.select([f"train-{size}"])[0] for size in (96, 216)}
+    print(*deposit_models(trained, store, tier=campaign.tier, replace=arguments.replace), sep="\n")
+
+
 def _cancel(arguments: argparse.Namespace, campaign: Campaign, store: Store) -> int:
     from jobs import batch, overview
 
@@ -384,55 +378,6 @@ def _cancel(arguments: argparse.Namespace, campaign: Campaign, store: Store) -> 
     stages = overview.all_stages(campaign)
     ids = batch.cancel(site, store, [*stages, *batch.planned_probes(site, stages)])
     print(f"{len(ids)} jobs taken out of the queue; the same `run` submits them again")
-    return 0
-
-
-def _cost(arguments: argparse.Namespace) -> int:
-    from jobs import cost
-    from jobs.cost_record import DEPOSITED, read_cost
-    from jobs.dispatch import available_cores
-    from jobs.store import Store
-
-    if arguments.deposit:
-        print(cost.deposit(arguments.results / cost.COST_FILE, DEPOSITED))
-        return 0
-    cores = arguments.cores or available_cores()
-    plan = cost.full_plan(
-        engines=arguments.engines or cost.DEFAULT_ENGINES,
-        sizes=arguments.sizes or cost.SIZES,
-        budget_minutes=arguments.budget,
-        cores=cores,
-        gpus=arguments.gpus,
-        launches=arguments.launches,
-    )
-    if arguments.plan:
-        print(cost.describe(plan, cores))
-        return 0
-    path = cost.measure(
-        Store(arguments.store),
-        plan,
-        potential=arguments.potential,
-        cores=cores,
-        results=arguments.results,
-        again=arguments.again,
-    )
-    print(cost.summary(read_cost(path)))
-    print(f"record: {path}; page: python -m suite.cost_page {path}")
-    return 0
-
-
-def _tune(arguments: argparse.Namespace) -> int:
-    from jobs.dispatch import available_cores
-    from jobs.store import Store
-    from jobs.tune import tune
-
-    tune(
-        Store(arguments.store),
-        minutes=arguments.minutes,
-        potential=arguments.potential,
-        cores=arguments.cores or available_cores(),
-        gpus=arguments.gpus,
-    )
     return 0
 
 
@@ -453,10 +398,11 @@ def main(argv: list[str] | None = None) -> int:
                 return _make(arguments)
             case "check":
                 return _check(arguments)
-            case "cost":
-                return _cost(arguments)
-            case "tune":
-                return _tune(arguments)
+            case "cost" | "tune":
+                from jobs import timing_commands
+
+                mains = {"cost": timing_commands.cost_main, "tune": timing_commands.tune_main}
+                return mains[arguments.command](arguments)
             case "compare":
                 return _compare(arguments)
             case "aimd" | "starts" | "recheck" | "deposit":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from jobs.estimates import production_steps
 from jobs.reference import Stated
+from jobs.thin_trajectories import SPACING_FS, ThinTrajectory
 from jobs.tier import DEFAULT_ENGINE, DISPLAY_NAMES, NNPS
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def deviations(
     frames: Frames,
     datasets: Mapping[str, str],
     judging: Sequence[tuple[str, ...]],
+    given: Mapping[str, ThinTrajectory],
     user_potential: Path | None,
 ) -> Iterator[str]:
     """A line for each departure.
@@ -42,14 +44,17 @@ def deviations(
         frames: deposited sets that the tier trains each potential on; none where all is computed.
         datasets: name of the dataset stage of each potential.
         judging: levels of theory of the AIMD that judges.
+        given: deposited trajectories, where they are observed in place of new ones.
         user_potential: what stands in the place of both of the paper's potentials.
     """
     if user_potential is not None:
         yield f"{user_potential.name} stands in the place of both potentials"
-    elif campaign.start_from == "potentials":
+    elif campaign.start_from in ("potentials", "trajectories"):
         yield from _of_deposited_potentials(frames, datasets)
     else:
         yield from _of_training(campaign, frames)
+    if given:
+        yield from _of_given_trajectories(campaign, given)
     yield from _of_levels(campaign, frames, judging, user_potential)
     for label, steps in (
         ("liquid-96-nvt", "steps_of_DeePMD-96"),
@@ -88,6 +93,24 @@ def _of_deposited_potentials(frames: Frames, datasets: Mapping[str, str]) -> Ite
             f"{record['train_frames']} frames{f' by {_programs(frames[nnp])}' if known else ''}, "
             f"{record['precision']}, {record['steps']} training steps in place of {PAPER_TRAINING_STEPS}"
         )
+
+
+def _of_given_trajectories(campaign: Campaign, given: Mapping[str, ThinTrajectory]) -> Iterator[str]:
+    days = sorted({thin.finished[:10] for thin in given.values()})
+    yield (
+        f"MD is deposited, of {' to '.join(sorted({days[0], days[-1]}))}, thinned to a frame every "
+        f"{SPACING_FS:g} fs or as it was written"
+    )
+    planned = {stage.label: stage for stages in campaign.runs.values() for stage in stages}
+    others = {
+        potential.parameters["name"]
+        for label, thin in given.items()
+        if label in planned
+        and (potential := planned[label].inputs.get("potential")) is not None
+        and potential.parameters["sha256"] != thin.potential
+    }
+    for name in sorted(others):
+        yield f"deposited MD is by another {name} than the deposited one"
 
 
 def _of_training(campaign: Campaign, frames: Frames) -> Iterator[str]:

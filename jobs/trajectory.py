@@ -31,6 +31,8 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 TRAJECTORY_FILE = "trajectory.lmpbin"
+THERMO_FILE = "thermo.csv"
+THERMO = ("step", "time_ps", "temperature_K", "total_eV")
 DUMP_COLUMNS = "id type xu yu zu vx vy vz"
 
 _MAGIC = b"DUMPCUSTOM"
@@ -64,6 +66,10 @@ class Trajectory(ABC):
     @abstractmethod
     def velocities(self, start: int, stop: int) -> Floats:
         """Velocities (f, N, 3) in A/fs of the frames start to stop - 1."""
+
+    def thermo(self, start: int) -> Mapping[str, Floats]:
+        """What the MD engine wrote from frame `start` on, by column of `THERMO`; of AIMD, nothing."""
+        return {}
 
     def iter(self, start: int, stop: int, chunk: int) -> Iterator[tuple[Floats, Floats]]:
         """Positions and velocities, `chunk` frames at a time."""
@@ -150,6 +156,11 @@ class DumpTrajectory(Trajectory):
     def velocities(self, start: int, stop: int) -> Floats:
         """See `Trajectory.velocities`."""
         return self._columns(start, stop, 1, slice(5, 8)) / FS_PER_PS
+
+    def thermo(self, start: int) -> Mapping[str, Floats]:
+        """See `Trajectory.thermo`."""
+        table = _read_thermo(self.path.with_name(THERMO_FILE))
+        return rows_from(table, step=self.first_step + start * self.steps_between_frames)
 
     def _columns(self, start: int, stop: int, stride: int, columns: slice) -> Floats:
         records = self._records(start, stop, stride, n_atoms=self.n_atoms)
@@ -279,6 +290,26 @@ class _Uniform:
 
     offset: int
     size: int
+
+
+def rows_from(thermo: Mapping[str, Floats], *, step: int) -> Mapping[str, Floats]:
+    """The rows of a thermo table from a step on."""
+    kept = thermo["step"] >= step
+    return {name: column[kept] for name, column in thermo.items()}
+
+
+def _read_thermo(path: Path) -> Mapping[str, Floats]:
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError:
+        raise SuiteError(f"{path}: not found, expected the thermo table of an MD run") from None
+    if missing := [name for name in THERMO if name not in table]:
+        raise SuiteError(
+            f"{path}: found the columns {', '.join(map(str, table))}, expected also {', '.join(missing)}"
+        )
+    return {name: table[name].to_numpy(float) for name in THERMO}
 
 
 def open_trajectory(directory: Path) -> DumpTrajectory:

@@ -36,7 +36,10 @@ def jobs_command(*arguments):
         (["run", "--potential", "none.pb", "--dry-run"], "none.pb: not found, expected a TensorFlow .pb"),
         (["run", "--only", "liquid-7", "--dry-run"], "label liquid-7: not in tier laptop"),
         (["run", "--engine", "abinit", "--dry-run"], "found engine 'abinit', expected one of cp2k, espresso"),
-        (["run", "--start-from", "trajectories", "--dry-run"], "found no deposited trajectory"),
+        (
+            ["run", "--tier", "paper", "--start-from", "trajectories", "--dry-run"],
+            "trajectories.yml: not found, expected deposited trajectories of tier paper",
+        ),
         (["make", "train-0", "--store", "nowhere"], "no such stage was planned"),
         (["compare", "README.md", "README.md"], "README.md: not a claims.json"),
         (["cancel"], "cancel: found no --site"),

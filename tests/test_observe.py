@@ -47,7 +47,8 @@ def observed(tmp_path, source, *, name="work", **changes):
     work = tmp_path / name
     work.mkdir()
     parameters = {**PARAMETERS, **changes}
-    observe.run(Workspace(parameters, seed=0, inputs={"trajectory": source}, directory=work))
+    inputs = {} if source is None else {"trajectory": source}
+    observe.run(Workspace(parameters, seed=0, inputs=inputs, directory=work))
     with np.load(work / "observables.npz") as arrays:
         return dict(arrays), json.loads((work / "observe.json").read_text())
 

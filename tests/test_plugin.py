@@ -64,7 +64,10 @@ def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path):
     [
         (["--tier", "lunch"], "tier lunch: not found, expected one of laptop"),
         (["--potential", "missing.pb"], "missing.pb: not found"),
-        (["--start-from", "trajectories"], "found no deposited trajectory"),
+        (
+            ["--tier", "paper", "--start-from", "trajectories"],
+            "expected deposited trajectories of tier paper; start from potentials",
+        ),
         (["--site", "one-node"], "--site: found no --hpc, expected it beside this option"),
         (["--hpc-wait"], "--hpc-wait: found no --hpc, expected it beside this option"),
         (["--retry-failed"], "--retry-failed: found no --hpc, expected it beside this option"),

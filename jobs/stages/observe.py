@@ -22,7 +22,8 @@ from jobs.files import write_json
 from jobs.observables import angles, coordination, correlation, msd, neutron, rdf, structure_factor, vdos
 from jobs.observables.neighbours import find_neighbours
 from jobs.structures import GRAMS_PER_CM3, MASSES_AMU
-from jobs.trajectory import DumpTrajectory, Trajectory, open_reference, open_trajectory
+from jobs.thin_trajectories import open_thin
+from jobs.trajectory import Trajectory, open_reference, open_trajectory
 from jobs.units import BOLTZMANN_EV_K
 from jobs.workspace import Workspace
 
@@ -106,7 +107,7 @@ def run(workspace: Workspace) -> None:
     if parameters["structure_factor"]:
         workspace.progress(0.6, "S(q)")
         arrays.update(_structure_factor(selection, stride=facts["structure_stride"]))
-    arrays.update(_thermo(workspace, selection))
+    arrays.update(_thermo(selection))
     if parameters["dynamics_max_fs"] is not None:
         workspace.progress(0.7, "velocities")
         if selection.trajectory.has_velocities:
@@ -132,6 +133,9 @@ def _select(workspace: Workspace) -> _Selection:
     if "trajectory" in workspace.inputs:
         trajectory = open_trajectory(workspace.inputs["trajectory"])
         source, least = str(workspace.inputs["trajectory"]), 0
+    elif "file" in parameters:
+        trajectory = open_thin(Path(parameters["file"]), sha256=parameters["sha256"])
+        source, least = parameters["file"], 0
     else:
         reference = parameters["reference"]
         trajectory = open_reference(reference["set"], reference["run"], root=deposit_root(parameters))
@@ -165,7 +169,7 @@ def _facts(workspace: Workspace, selection: _Selection) -> dict[str, Any]:
     """What observe.json says of the run itself; what a reference does not have is null."""
     known = selection.trajectory.facts
     n_si, n_o = (len(atoms) for atoms in selection.indices)
-    reference = "trajectory" not in workspace.inputs
+    reference = "reference" in workspace.parameters
     return {
         "n_atoms": selection.trajectory.n_atoms,
         "n_si": n_si,
@@ -293,8 +297,8 @@ def _kinetic_temperature(velocities: Floats, masses: Floats) -> Floats:
     return doubled / (3 * (len(masses) - 1) * BOLTZMANN_EV_K)
 
 
-def _thermo(workspace: Workspace, selection: _Selection) -> dict[str, Floats]:
-    """Temperature by block from the velocities; series from thermo.csv, or from the reference's frames."""
+def _thermo(selection: _Selection) -> dict[str, Floats]:
+    """Temperature by block from the velocities; series from the engine's table, or from AIMD's frames."""
     trajectory = selection.trajectory
     arrays: dict[str, Floats] = {}
     if trajectory.has_velocities:
@@ -309,13 +313,10 @@ def _thermo(workspace: Workspace, selection: _Selection) -> dict[str, Floats]:
             ]
         )
         arrays["temperature_K"] = series.mean(axis=1)
-    if isinstance(trajectory, DumpTrajectory):
-        thermo = _read_thermo(workspace.inputs["trajectory"] / "thermo.csv")
-        first = trajectory.first_step + selection.start * trajectory.steps_between_frames
-        kept = thermo["step"] >= first
-        arrays["thermo_time_fs"] = thermo["time_ps"][kept] * 1000.0
-        arrays["thermo_temperature_K"] = thermo["temperature_K"][kept]
-        arrays["thermo_total_eV"] = thermo["total_eV"][kept]
+    if thermo := trajectory.thermo(selection.start):
+        arrays["thermo_time_fs"] = thermo["time_ps"] * 1000.0
+        arrays["thermo_temperature_K"] = thermo["temperature_K"]
+        arrays["thermo_total_eV"] = thermo["total_eV"]
     elif trajectory.has_velocities:
         temperature = _kinetic_temperature(selection.velocities(0, selection.frames), selection.masses)
         potential = trajectory.facts["energies_eV"][selection.start :]
@@ -324,22 +325,6 @@ def _thermo(workspace: Workspace, selection: _Selection) -> dict[str, Floats]:
         arrays["thermo_temperature_K"] = temperature
         arrays["thermo_total_eV"] = potential + kinetic
     return arrays
-
-
-def _read_thermo(path: Path) -> Mapping[str, Floats]:
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path)
-    except FileNotFoundError:
-        raise SuiteError(f"{path}: not found, expected the thermo table of an MD run") from None
-    wanted = ("step", "time_ps", "temperature_K", "total_eV")
-    missing = [name for name in wanted if name not in table]
-    if missing:
-        raise SuiteError(
-            f"{path}: found the columns {', '.join(map(str, table))}, expected also {', '.join(missing)}"
-        )
-    return {name: table[name].to_numpy(float) for name in wanted}
 
 
 def _times(selection: _Selection, frames: NDArray[np.int64]) -> Floats:
