@@ -56,12 +56,14 @@ class Campaign:
         """The stages behind some labels or runs, or behind all labels.
 
         Raises:
-            SuiteError: a label that this tier does not have.
+            SuiteError: a label that this tier does not have, with the reason where there is one.
         """
         if labels is None:
             labels = list(self.labels)
         known = self.runs | self.labels
         for label in labels:
+            if reason := self.unavailable.get(label):
+                raise SuiteError(f"label {label}: {reason}")
             if label not in known:
                 raise SuiteError(
                     f"label {label}: not in tier {self.tier}, expected one of {', '.join(known)}"
@@ -159,6 +161,8 @@ class _Builder:
         self._cost()
         self.campaign.deviations.extend(self._deviations())
         self.campaign.unavailable |= NOT_BUILT
+        if self.given is not None:
+            self.runs.clear()  # planned only to be compared with what is given
         return self.campaign
 
     # -- potentials -----------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def deviations(
     else:
         yield from _of_training(campaign, frames)
     if given:
-        yield from _of_given_trajectories(campaign, given)
+        yield from _of_given_trajectories(given)
     yield from _of_levels(campaign, frames, judging, user_potential)
     for label, steps in (
         ("liquid-96-nvt", "steps_of_DeePMD-96"),
@@ -95,21 +95,17 @@ def _of_deposited_potentials(frames: Frames, datasets: Mapping[str, str]) -> Ite
         )
 
 
-def _of_given_trajectories(campaign: Campaign, given: Mapping[str, ThinTrajectory]) -> Iterator[str]:
+def _of_given_trajectories(given: Mapping[str, ThinTrajectory]) -> Iterator[str]:
     days = sorted({thin.finished[:10] for thin in given.values()})
     yield (
         f"MD is deposited, of {' to '.join(sorted({days[0], days[-1]}))}, thinned to a frame every "
-        f"{SPACING_FS:g} fs or as it was written"
+        f"{SPACING_FS:g} fs where it had more"
     )
-    planned = {stage.label: stage for stages in campaign.runs.values() for stage in stages}
-    others = {
-        potential.parameters["name"]
-        for label, thin in given.items()
-        if label in planned
-        and (potential := planned[label].inputs.get("potential")) is not None
-        and potential.parameters["sha256"] != thin.potential
-    }
-    for name in sorted(others):
+    from jobs.models import deposited_model
+
+    deposited = {record["name"]: record["sha256"] for _, record in map(deposited_model, NNPS)}
+    moved_by = {model for thin in given.values() for model in thin.models.items()}
+    for name in sorted({name for name, sha256 in moved_by if deposited.get(name) != sha256}):
         yield f"deposited MD is by another {name} than the deposited one"
 
 

@@ -1,9 +1,9 @@
 """Deposited trajectories: `reference/trajectories/<tier>/` holds the MD that a tier observes, thinned.
 
-Kept are a frame every 4 fs, positions to 1e-3 A (g(r) has bins of 0.02 A) and velocities to 5e-5 A/fs
-(0.4 % of their rms at 3000 K), in 16 bits each. Of the positions it is what remains when the integral of the
-velocities is taken off, from frame to frame: a few quanta, which compress to a third. Nothing adds up, each
-position is rounded by itself.
+Kept are frames at most 4 fs apart (all, where a run wrote fewer), positions to 1e-3 A (bins of g(r) have
+0.02 A) and velocities to 5e-5 A/fs (0.4 % of their rms at 3000 K), in 16 bits each. Of the positions it is what
+remains when the integral of the velocities is taken off, from frame to frame: a few quanta, which compress to a
+third. Nothing adds up, each position is rounded by itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ from jobs.errors import SuiteError
 from jobs.files import parse_yaml
 from jobs.stage import Stage
 from jobs.store import Store, file_sha256
-from jobs.trajectory import THERMO, ArrayTrajectory, DumpTrajectory, Trajectory, open_trajectory, rows_from
+from jobs.trajectory import (
+    THERMO_READ,
+    ArrayTrajectory,
+    DumpTrajectory,
+    Trajectory,
+    open_trajectory,
+    rows_from,
+)
 
 if TYPE_CHECKING:
     from jobs.campaign import Campaign
@@ -34,40 +41,59 @@ Floats = NDArray[np.float64]
 TRAJECTORIES = Path(__file__).parent.parent / "reference" / "trajectories"
 RECORD = "trajectories.yml"
 SPACING_FS = 4.0  # seven frames in a Si-O stretch
-POSITION_QUANTUM_A = 1e-3
-VELOCITY_QUANTUM_A_FS = 5e-5
+QUANTA = {"positions_A": 1e-3, "velocities_A_fs": 5e-5}
 MAX_BYTES = 60_000_000
-# How a run is written and checkpointed, which configuration of a melt it starts from, and of how many.
-_NO_PROTOCOL = {"dump_every", "thermo_every", "checkpoint_every", "ranks", "configuration", "configurations"}
+# What moves no atom: how a run is written, which of a melt's configurations it starts from, what it counts.
+_NO_PROTOCOL = {
+    *("thermo_every", "checkpoint_every", "ranks", "configuration", "configurations"),
+    "coordination_cutoff_angstrom",
+}
 
 
 @dataclass(frozen=True)
 class ThinTrajectory:
     """A deposited trajectory as its record has it.
 
-    `potential` is the sha256 of the model that moved the atoms, or the name of a classical potential;
-    `protocol` is what `protocol_of` gave for its run, `finished` is when that was.
+    `protocol` is what `protocol_of` gave for its run; `stage` was its name, `finished` the time it was done.
     """
 
     path: Path
     sha256: str
+    stage: str
     finished: str
-    potential: str
     protocol: list[dict[str, Any]]
 
     def other_protocol(self, planned: Stage) -> str | None:
-        """What was done otherwise than a run would do now, in words; None where this stands in for it."""
+        """What was done otherwise than a run would do now, in words; None where this stands in for it.
+
+        Another model of the same name is no other protocol: `models` has it.
+        """
         nothing: dict[str, Any] = {}
         for there, now in zip_longest(self.protocol, protocol_of(planned), fillvalue=nothing):
-            for key in sorted(there.keys() | now.keys()):
+            for key in sorted((there.keys() | now.keys()) - {"model"}):
                 if there.get(key) != now.get(key):
                     return f"{self.path.name} has {key} {there.get(key)}, the tier {now.get(key)}"
         return None
 
+    @property
+    def models(self) -> dict[str, str]:
+        """The sha256 of the networks that moved the atoms, by their name."""
+        return _models(self.protocol)
+
+
+def _models(protocol: list[dict[str, Any]]) -> dict[str, str]:
+    return {step["potential"]: step["model"] for step in protocol if "model" in step}
+
 
 def protocol_of(stage: Stage) -> list[dict[str, Any]]:
-    """What was done to the atoms: the parameters of a run, then those of what it starts from, to the melt."""
+    """What was done to the atoms, in a run and in what it starts from, back to the melt.
+
+    Each has the parameters of a stage, its code's version, and the name and the model of its potential.
+    """
     own = {key: value for key, value in stage.parameters.items() if key not in _NO_PROTOCOL}
+    own["code_version"] = stage.module.CODE_VERSION
+    if (potential := stage.inputs.get("potential")) is not None:
+        own |= {"potential": potential.parameters["name"], "model": potential.parameters.get("sha256")}
     start = stage.inputs.get("start")
     return [own, *(protocol_of(start) if start else [])]
 
@@ -76,18 +102,41 @@ def thin_trajectories(tier: str, *, root: Path = TRAJECTORIES) -> dict[str, Thin
     """The deposited trajectories of a tier, by the label of the stage that made them (`liquid-96-nvt #1`).
 
     Raises:
-        SuiteError: none are deposited.
+        SuiteError: none are deposited, the record is no such record, or a file is not what it says.
     """
     record = root / tier / RECORD
     if not record.is_file():
         raise SuiteError(
             f"{record}: not found, expected deposited trajectories of tier {tier}; start from potentials"
         )
-    entries: dict[str, dict[str, Any]] = parse_yaml(record.read_text())["trajectories"]
-    return {
-        label: ThinTrajectory(path=record.parent / entry.pop("file"), **entry)
-        for label, entry in entries.items()
-    }
+    try:
+        entries: dict[str, dict[str, Any]] = parse_yaml(record.read_text())["trajectories"]
+        found = {
+            label: ThinTrajectory(path=record.parent / entry.pop("file"), **entry)
+            for label, entry in entries.items()
+        }
+    except Exception as error:  # whatever YAML, or what it holds, may do
+        what = " ".join(str(error).split())
+        raise SuiteError(f"{record}: found {type(error).__name__} ({what}), expected a record") from None
+    for thin in found.values():
+        _require_unchanged(thin.path, thin.sha256)
+    return found
+
+
+def changed_trajectories(*, root: Path = TRAJECTORIES) -> Iterator[str]:
+    """A line for each tier of which a deposited trajectory is not what its record says."""
+    for record in sorted(root.glob(f"*/{RECORD}")):
+        try:
+            thin_trajectories(record.parent.name, root=root)
+        except SuiteError as error:
+            yield str(error)
+
+
+def _require_unchanged(path: Path, sha256: str) -> None:
+    if not path.is_file():
+        raise SuiteError(f"{path}: not found, expected a deposited trajectory")
+    if (found := file_sha256(path)) != sha256:
+        raise SuiteError(f"{path}: found sha256 {found[:12]}..., expected {sha256[:12]}... of {RECORD}")
 
 
 class _Opened(ArrayTrajectory):
@@ -112,36 +161,19 @@ def open_thin(path: Path, *, sha256: str) -> Trajectory:
     with np.load(path, allow_pickle=False) as arrays:
         content = dict(arrays)
     facts = json.loads(str(content["facts"]))
-    spacing_fs = facts["timestep_fs"] * facts["dump_every"]
-    velocities = content["velocities"] * VELOCITY_QUANTUM_A_FS
-    integral = _integral(velocities, spacing_fs)
+    quantum = facts["quanta"]["positions_A"]
+    velocities = content["velocities"] * facts["quanta"]["velocities_A_fs"]
     remaining = np.cumsum(content["remaining"], axis=0, dtype=np.int64)
     return _Opened(
-        content["origin"] + POSITION_QUANTUM_A * (remaining + np.rint(integral / POSITION_QUANTUM_A)),
+        content["origin"] + quantum * (remaining + np.rint(_integral(velocities, facts) / quantum)),
         velocities,
         types=content["types"].astype(np.int64),
         cell=content["cell"],
-        time_between_frames_fs=spacing_fs,
+        time_between_frames_fs=facts["timestep_fs"] * facts["dump_every"],
         facts=facts,
-        thermo={name: content[f"thermo_{name}"] for name in THERMO},
+        wrapped=False,
+        thermo={name: content[f"thermo_{name}"] for name in THERMO_READ},
     )
-
-
-def _require_unchanged(path: Path, sha256: str) -> None:
-    if not path.is_file():
-        raise SuiteError(f"{path}: not found, expected a deposited trajectory")
-    if (found := file_sha256(path)) != sha256:
-        raise SuiteError(f"{path}: found sha256 {found[:12]}..., expected {sha256[:12]}... of {RECORD}")
-
-
-def changed_trajectories(*, root: Path = TRAJECTORIES) -> Iterator[str]:
-    """A line for each deposited trajectory that is not what its record says."""
-    for record in sorted(root.glob(f"*/{RECORD}")):
-        for thin in thin_trajectories(record.parent.name, root=root).values():
-            try:
-                _require_unchanged(thin.path, thin.sha256)
-            except SuiteError as error:
-                yield str(error)
 
 
 def write_thin(path: Path, trajectory: DumpTrajectory) -> None:
@@ -150,21 +182,21 @@ def write_thin(path: Path, trajectory: DumpTrajectory) -> None:
     Raises:
         SuiteError: an atom too fast, or too far from where its velocity leads, for 16 bits.
     """
-    spacing_fs = trajectory.time_between_frames_fs
-    every = max(1, int(SPACING_FS / spacing_fs + 1e-9))
+    every = max(1, int(SPACING_FS / trajectory.time_between_frames_fs + 1e-9))
     positions = trajectory.positions(0, trajectory.n_frames, every)
-    fast = trajectory.velocities(0, trajectory.n_frames)[::every]
-    velocities = _in_16_bits(fast / VELOCITY_QUANTUM_A_FS, trajectory.path)
-    integral = _integral(velocities * VELOCITY_QUANTUM_A_FS, every * spacing_fs)
-    remaining = np.rint((positions - positions[0]) / POSITION_QUANTUM_A) - np.rint(
-        integral / POSITION_QUANTUM_A
-    )
     facts = {key: value for key, value in trajectory.facts.items() if key != "types"}
     facts |= {
+        "quanta": QUANTA,
         "first_step": trajectory.first_step,
         "dump_every": trajectory.steps_between_frames * every,
         "frames": len(positions),
     }
+    quantum = QUANTA["positions_A"]
+    velocities = _in_16_bits(
+        trajectory.velocities(0, trajectory.n_frames)[::every] / QUANTA["velocities_A_fs"], trajectory.path
+    )
+    integral = _integral(velocities * QUANTA["velocities_A_fs"], facts)
+    remaining = np.rint((positions - positions[0]) / quantum) - np.rint(integral / quantum)
     arrays: dict[str, Any] = {
         "origin": positions[0],
         "remaining": _in_16_bits(np.diff(remaining, axis=0, prepend=0), trajectory.path),
@@ -177,9 +209,10 @@ def write_thin(path: Path, trajectory: DumpTrajectory) -> None:
     np.savez_compressed(path, **arrays)
 
 
-def _integral(velocities: NDArray[Any], spacing_fs: float) -> Floats:
+def _integral(velocities: NDArray[Any], facts: Mapping[str, Any]) -> Floats:
     """Displacements (F, N, 3) since the first frame, by the trapezoidal rule."""
-    steps = (velocities[1:] + velocities[:-1]) * (spacing_fs / 2)
+    half_fs = facts["timestep_fs"] * facts["dump_every"] / 2
+    steps = (velocities[1:] + velocities[:-1]) * half_fs
     return np.concatenate([np.zeros((1, *steps.shape[1:])), np.cumsum(steps, axis=0)])
 
 
@@ -197,62 +230,67 @@ def deposit_trajectories(campaign: Campaign, store: Store, *, root: Path = TRAJE
     """Put the MD that a tier observes under `reference/trajectories/`, in the place of what was there.
 
     Raises:
-        SuiteError: nothing is computed there, a run is not there or was changed, or it is more than 60 MB.
+        SuiteError: the potentials are not the deposited ones, a run is not there or was changed, an atom
+            leaps, or it is more than 60 MB.
     """
-    observed = [stage for stages in campaign.labels.values() for stage in stages if stage.kind == "observe"]
-    runs = {stage.label: stage for one in observed for stage in one.inputs.values()}
-    if not runs:
+    if campaign.start_from != "potentials":
         raise SuiteError(
-            f"tier {campaign.tier} from {campaign.start_from}: found no MD to deposit, expected some"
+            f"--trajectories: found a start from {campaign.start_from}, expected --start-from potentials: "
+            "trajectories stand beside the potentials that made them"
         )
-    for stage in runs.values():
-        if not store.is_done(stage.name):
-            raise SuiteError(f"{store.path(stage.name)}: not found; run tier {campaign.tier} first")
-    store.verify(stage.name for stage in runs.values())
-    target, part = root / campaign.tier, root / f"{campaign.tier}.part"
+    observed = [stage for stages in campaign.labels.values() for stage in stages if stage.kind == "observe"]
+    runs = {run.label: (run, one) for one in observed for run in one.inputs.values()}
+    for run, observation in runs.values():
+        if not store.is_done(run.name):
+            raise SuiteError(
+                f"{store.path(run.name)}: not found, expected {run.label}: python -m jobs run --tier "
+                f"{campaign.tier} --start-from potentials makes it (after gc --trajectories only where "
+                f"{store.path(observation.name)} is deleted)"
+            )
+    store.verify(run.name for run, _ in runs.values())
+    target, part, old = (root / f"{campaign.tier}{ending}" for ending in ("", ".part", ".old"))
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    entries = {}
-    for label, stage in runs.items():
-        path = part / f"{label.replace(' #', '-')}.npz"
-        write_thin(path, open_trajectory(store.path(stage.name)))
-        entries[label] = {
-            "file": path.name,
-            "sha256": file_sha256(path),
-            "finished": store.manifest(stage.name)["finished"],
-            "potential": _moved_by(stage, store),
-            "protocol": protocol_of(stage),
-        }
-        print(f"{label}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
-    size = sum(path.stat().st_size for path in part.iterdir())
-    if size > MAX_BYTES:
+    try:
+        _write_all({label: run for label, (run, _) in runs.items()}, store, part)
+    except BaseException:
         shutil.rmtree(part)
-        raise SuiteError(f"{target}: found {size / 1e6:.0f} MB, expected at most {MAX_BYTES / 1e6:.0f}")
-    (part / RECORD).write_text(_record(campaign.tier, entries))
-    shutil.rmtree(target, ignore_errors=True)
+        raise
+    if target.exists():
+        os.replace(target, old)
     os.replace(part, target)
+    shutil.rmtree(old, ignore_errors=True)
     return target
 
 
-def _moved_by(stage: Stage, store: Store) -> str:
-    """What `ThinTrajectory.potential` is for an MD stage."""
-    if "potential" not in stage.inputs:
-        return str(stage.parameters["potential"])
-    return file_sha256(store.path(stage.inputs["potential"].name) / "model.pb")
-
-
-def _record(tier: str, entries: Mapping[str, Any]) -> str:
+def _write_all(runs: Mapping[str, Stage], store: Store, directory: Path) -> None:
+    """The files of a deposit, and their record."""
+    entries, software, size = {}, [], 0
+    for label, run in runs.items():
+        path = directory / f"{label.replace(' #', '-')}.npz"
+        write_thin(path, open_trajectory(store.path(run.name)))
+        manifest = store.manifest(run.name)
+        entries[label] = {
+            "file": path.name,
+            "sha256": file_sha256(path),
+            "stage": run.name,
+            "finished": manifest["finished"],
+            "protocol": protocol_of(run),
+        }
+        if manifest["software"] not in software:
+            software.append(manifest["software"])
+        size += path.stat().st_size
+        if size > MAX_BYTES:
+            raise SuiteError(
+                f"{label}: found {size / 1e6:.0f} MB of trajectories with it, expected at most "
+                f"{MAX_BYTES / 1e6:.0f}"
+            )
+        print(f"{label}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
     import yaml
 
-    content = {
-        "format": 1,
-        "tier": tier,
-        "licence": "CC0-1.0",
-        "spacing_fs": SPACING_FS,
-        "quanta": {"positions_A": POSITION_QUANTUM_A, "velocities_A_fs": VELOCITY_QUANTUM_A_FS},
-        "trajectories": entries,
-    }
+    content = {"licence": "CC0-1.0", "software": software, "trajectories": entries}
     # By way of JSON, since YAML writes an object that occurs twice as an alias.
-    return yaml.safe_dump(
+    text = yaml.safe_dump(
         json.loads(json.dumps(content)), sort_keys=False, default_flow_style=None, width=118
     )
+    (directory / RECORD).write_text(text)

@@ -32,7 +32,7 @@ Integers = NDArray[np.int64]
 
 TRAJECTORY_FILE = "trajectory.lmpbin"
 THERMO_FILE = "thermo.csv"
-THERMO = ("step", "time_ps", "temperature_K", "total_eV")
+THERMO_READ = ("step", "time_ps", "temperature_K", "total_eV")  # columns of it
 DUMP_COLUMNS = "id type xu yu zu vx vy vz"
 
 _MAGIC = b"DUMPCUSTOM"
@@ -68,7 +68,7 @@ class Trajectory(ABC):
         """Velocities (f, N, 3) in A/fs of the frames start to stop - 1."""
 
     def thermo(self, start: int) -> Mapping[str, Floats]:
-        """What the MD engine wrote from frame `start` on, by column of `THERMO`; of AIMD, nothing."""
+        """What the MD engine wrote from frame `start` on, by column of `THERMO_READ`; of AIMD, nothing."""
         return {}
 
     def iter(self, start: int, stop: int, chunk: int) -> Iterator[tuple[Floats, Floats]]:
@@ -79,7 +79,7 @@ class Trajectory(ABC):
 
 
 class ArrayTrajectory(Trajectory):
-    """A trajectory held in memory; positions may be wrapped."""
+    """A trajectory held in memory; positions may be `wrapped` into the box."""
 
     def __init__(
         self,
@@ -90,8 +90,9 @@ class ArrayTrajectory(Trajectory):
         cell: Floats,
         time_between_frames_fs: float,
         facts: Mapping[str, Any],
+        wrapped: bool = True,
     ) -> None:
-        self._positions, self._velocities = unwrap(positions, cell), velocities
+        self._positions, self._velocities = unwrap(positions, cell) if wrapped else positions, velocities
         self.n_frames = len(positions)
         self.types, self.cell, self.facts = types, cell, facts
         self.time_between_frames_fs = time_between_frames_fs
@@ -305,11 +306,11 @@ def _read_thermo(path: Path) -> Mapping[str, Floats]:
         table = pd.read_csv(path)
     except FileNotFoundError:
         raise SuiteError(f"{path}: not found, expected the thermo table of an MD run") from None
-    if missing := [name for name in THERMO if name not in table]:
+    if missing := [name for name in THERMO_READ if name not in table]:
         raise SuiteError(
             f"{path}: found the columns {', '.join(map(str, table))}, expected also {', '.join(missing)}"
         )
-    return {name: table[name].to_numpy(float) for name in THERMO}
+    return {name: table[name].to_numpy(float) for name in THERMO_READ}
 
 
 def open_trajectory(directory: Path) -> DumpTrajectory:

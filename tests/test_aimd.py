@@ -13,22 +13,13 @@ import pytest
 
 from jobs.engines import cp2k
 from jobs.engines.first_principles import Start, named_settings
-from jobs.errors import EngineError, SuiteError
+from jobs.errors import SuiteError
 from jobs.frames import read_extxyz
 from jobs.stages import aimd
 from jobs.structures import Configuration, write_data
 from jobs.workspace import Workspace
 from tests import test_espresso
-
-try:
-    cp2k.find_cp2k()
-    INSTALLED = True
-except EngineError:
-    INSTALLED = False
-needs_cp2k = [
-    pytest.mark.engine,
-    pytest.mark.skipif(not INSTALLED, reason="CP2K is not installed; see README, Run it"),
-]
+from tests.test_cp2k import needs_cp2k
 
 SETTINGS = {
     "basis": "SZV-MOLOPT-SR-GTH",

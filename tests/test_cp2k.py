@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -25,6 +21,7 @@ from jobs.engines.first_principles import (
 )
 from jobs.errors import EngineError, SuiteError
 from jobs.frames import MASSES_AMU
+from tests.first_principles_tools import kill_after, slope_and_force
 
 try:
     cp2k.find_cp2k()
@@ -53,16 +50,6 @@ MOLECULE = Start(
 )
 STEPS = 6
 NVE = Dynamics(steps=STEPS, timestep_fs=1.0, temperature_K=1000.0, thermostat=None, damping_fs=100.0, seed=1)
-RUN_MOLECULE = textwrap.dedent(
-    """
-    import sys; from pathlib import Path
-    from jobs.engines import cp2k
-    from tests.test_cp2k import MOLECULE, NVE, SETTINGS
-    cp2k.run_dynamics(
-        cp2k.read_settings(SETTINGS), MOLECULE, NVE, directory=Path(sys.argv[1]), threads=1
-    )
-    """
-)
 
 
 def settings(**changes: object) -> cp2k.Settings:
@@ -79,18 +66,10 @@ class TestSinglePoint:
     pytestmark = needs_cp2k
 
     def test_forces_are_minus_the_slope_of_the_energy(self, tmp_path):
-        direction = np.array([[0.2, -0.5, 0.1], [0.6, 0.3, -0.2], [-0.1, 0.2, 0.3]])
-        direction /= np.linalg.norm(direction)
-        labels = {}
-        for step in (-0.01, 0.0, 0.01):
-            start = Start(MOLECULE.types, MOLECULE.positions + step * direction, MOLECULE.cell)
-            labels[step] = cp2k.single_point(settings(), start, directory=tmp_path / f"{step}", threads=1)
-        assert all(label.refusal is None for label in labels.values())
-        slope = (labels[0.01].energy_eV - labels[-0.01].energy_eV) / 0.02
-        along = float((labels[0.0].forces * direction).sum())
+        slope, along = slope_and_force(cp2k, settings(), MOLECULE, tmp_path)
         assert abs(along) > 0.5
         # What is left is the third derivative, and the grid's own ripple at this low cut-off.
-        assert -slope == pytest.approx(along, abs=0.02)
+        assert slope == pytest.approx(along, abs=0.02)
 
     def test_unconverged_is_said(self, tmp_path):
         label = cp2k.single_point(
@@ -177,18 +156,14 @@ class TestDynamics:
 
     def test_killed_run_goes_on_and_loses_at_most_one_step(self, whole, tmp_path):
         _, uninterrupted = whole
-        root = Path(__file__).resolve().parents[1]
         energies = tmp_path / "run-1.ener"
-        with subprocess.Popen([sys.executable, "-c", RUN_MOLECULE, str(tmp_path)], cwd=root) as process:
-            deadline = time.monotonic() + 120
-            while not (energies.is_file() and len(energies.read_text().splitlines()) >= 4):
-                assert time.monotonic() < deadline
-                assert process.poll() is None
-                time.sleep(0.02)
-            process.send_signal(signal.SIGKILL)
-        time.sleep(0.5)  # CP2K dies with its parent
+
+        def steps_done() -> int:
+            return len(energies.read_text().splitlines()) - 2 if energies.is_file() else 0
+
+        kill_after(2, "cp2k", tmp_path, steps_done=steps_done)
         size = energies.stat().st_size
-        done = len(energies.read_text().splitlines()) - 2
+        done = steps_done()
         assert 2 <= done < STEPS
         time.sleep(0.5)
         assert energies.stat().st_size == size

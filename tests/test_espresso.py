@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +19,7 @@ from jobs.engines.first_principles import (
 )
 from jobs.errors import EngineError, SuiteError
 from jobs.frames import MASSES_AMU
+from tests.first_principles_tools import kill_after, slope_and_force
 
 # The package's own PBE pseudopotentials, at a cut-off at which they run in a second.
 SETTINGS = {
@@ -50,16 +46,6 @@ MOLECULE = Start(
 )
 STEPS = 5
 NVE = Dynamics(steps=STEPS, timestep_fs=1.0, temperature_K=1000.0, thermostat=None, damping_fs=100.0, seed=1)
-RUN_MOLECULE = textwrap.dedent(
-    """
-    import sys; from pathlib import Path
-    from jobs.engines import espresso
-    from tests.test_espresso import MOLECULE, NVE, SETTINGS
-    espresso.run_dynamics(
-        espresso.read_settings(SETTINGS), MOLECULE, NVE, directory=Path(sys.argv[1]), threads=1
-    )
-    """
-)
 
 
 def settings(**changes: object) -> espresso.Settings:
@@ -76,18 +62,10 @@ class TestSinglePoint:
     pytestmark = needs_espresso
 
     def test_forces_are_minus_the_slope_of_the_energy(self, tmp_path):
-        direction = np.array([[0.2, -0.5, 0.1], [0.6, 0.3, -0.2], [-0.1, 0.2, 0.3]])
-        direction /= np.linalg.norm(direction)
-        labels = {}
-        for step in (-0.01, 0.0, 0.01):
-            start = Start(MOLECULE.types, MOLECULE.positions + step * direction, MOLECULE.cell)
-            labels[step] = espresso.single_point(settings(), start, directory=tmp_path / f"{step}", threads=1)
-        assert all(label.refusal is None for label in labels.values())
-        slope = (labels[0.01].energy_eV - labels[-0.01].energy_eV) / 0.02
-        along = float((labels[0.0].forces * direction).sum())
+        slope, along = slope_and_force(espresso, settings(), MOLECULE, tmp_path)
         assert abs(along) > 0.5
         # What is left is the net force of a coarse density grid, and the third derivative.
-        assert -slope == pytest.approx(along, abs=0.02)
+        assert slope == pytest.approx(along, abs=0.02)
 
     def test_reads_what_ase_reads(self, tmp_path):
         from ase.io import read
@@ -165,17 +143,13 @@ class TestDynamics:
 
     def test_killed_run_goes_on_and_loses_at_most_one_step(self, whole, tmp_path):
         _, uninterrupted = whole
-        root = Path(__file__).resolve().parents[1]
         log = tmp_path / "run-00000000.out"
-        with subprocess.Popen([sys.executable, "-c", RUN_MOLECULE, str(tmp_path)], cwd=root) as process:
-            deadline = time.monotonic() + 120
-            while not (log.is_file() and log.read_text().count("Ekin + Etot") >= 2):
-                assert time.monotonic() < deadline
-                assert process.poll() is None
-                time.sleep(0.02)
-            process.send_signal(signal.SIGKILL)
-        time.sleep(0.5)  # pw.x dies with its parent
-        done = log.read_text().count("Ekin + Etot")
+
+        def steps_done() -> int:
+            return log.read_text().count("Ekin + Etot") if log.is_file() else 0
+
+        kill_after(2, "espresso", tmp_path, steps_done=steps_done)
+        done = steps_done()
         assert 2 <= done < STEPS + 1
         run = espresso.run_dynamics(settings(), MOLECULE, NVE, directory=tmp_path, threads=1)
         np.testing.assert_array_equal(run.steps, np.arange(STEPS + 1))

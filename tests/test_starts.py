@@ -33,18 +33,20 @@ TRAINING = {
 }
 
 
+TINY = {
+    "name": "tiny",
+    "start_from": "potentials",
+    "density_g_cm3": 2.2,
+    "seeds": [1],
+    "frames": {"deepmd-96": {}, "deepmd-216": {}},
+    "training": TRAINING,
+    "melt": {"duration_ps": 1, "configurations": 2},
+}
+
+
 @pytest.fixture
 def tier(tmp_path):
-    content = {
-        "name": "tiny",
-        "start_from": "potentials",
-        "density_g_cm3": 2.2,
-        "seeds": [1],
-        "frames": {"deepmd-96": {}, "deepmd-216": {}},
-        "training": TRAINING,
-        "melt": {"duration_ps": 1, "configurations": 2},
-        "runs": {"hot": {**RUN, "schedule": [[4000, 100]], "dump_every": 50}},
-    }
+    content = {**TINY, "runs": {"hot": {**RUN, "schedule": [[4000, 100]], "dump_every": 50}}}
     path = tmp_path / "tiny.yml"
     path.write_text(yaml.safe_dump(content))
     return path

@@ -22,11 +22,10 @@ from jobs.engines.lammps import SKIN_ANGSTROM, SPECIES, Potential, interaction_c
 from jobs.errors import EngineError, SuiteError
 from jobs.files import finite
 from jobs.structures import Configuration, check_cell_width, read_data, write_data
-from jobs.trajectory import DUMP_COLUMNS, TRAJECTORY_FILE
+from jobs.trajectory import DUMP_COLUMNS, THERMO_FILE, TRAJECTORY_FILE
 from jobs.units import FS_PER_PS
 from jobs.workspace import Workspace
 
-THERMO = "thermo.csv"
 FINAL = "final.data"
 THERMO_COLUMNS = {
     "step": "Step",
@@ -332,7 +331,7 @@ def _assemble(
             loop_seconds += log.loops[0].seconds
             steps_timed += log.loops[0].steps
     thermo = pd.concat(tables, ignore_index=True)
-    thermo.to_csv(product / THERMO, index=False, float_format="%.12g")
+    thermo.to_csv(product / THERMO_FILE, index=False, float_format="%.12g")
     last = thermo[thermo["step"] > protocol.total_steps - protocol.segments[-1].steps]
     drift = float(np.polyfit(last["time_ps"], last["conserved_eV"], 1)[0]) if len(last) > 1 else math.nan
     return {
