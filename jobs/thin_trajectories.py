@@ -1,9 +1,9 @@
 """Deposited trajectories: `reference/trajectories/<tier>/` holds the MD that a tier observes, thinned.
 
 Kept are frames at most 4 fs apart (all, where a run wrote fewer), positions to 1e-3 A (bins of g(r) have
-0.02 A) and velocities to 5e-5 A/fs (0.4 % of their rms at 3000 K), in 16 bits each. Of the positions it is what
-remains when the integral of the velocities is taken off, from frame to frame: a few quanta, which compress to a
-third. Nothing adds up, each position is rounded by itself.
+0.02 A) and velocities to 5e-5 A/fs (0.4 % of their rms at 3000 K), in 16 bits each. Of the positions it is
+what remains when the integral of the velocities is taken off, from frame to frame: a few quanta, which
+compress to a third. Nothing adds up, each position is rounded by itself.
 """
 
 from __future__ import annotations
