@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from jobs.deposited import DepositedSet, deposit_parameter, find_set
 from jobs.deviations import deviations
 from jobs.engines.lammps import DAMPING_FS
 from jobs.errors import SuiteError
@@ -19,17 +18,14 @@ from jobs.estimates import (
     aimd_core_seconds,
     production_steps,
 )
-from jobs.files import parse_yaml, read_text
+from jobs.judging import plan_judges
+from jobs.models import A_POTENTIAL, deposited_model, imported_potential
+from jobs.observing import angle_cutoffs_angstrom, observe_parameters
 from jobs.stage import Stage
 from jobs.store import file_sha256
 from jobs.thin_trajectories import ThinTrajectory, thin_trajectories
 from jobs.tier import CLASSICAL, DEFAULT_ENGINE, DISPLAY_NAMES, DUMP_EVERY, NNPS, THERMO_EVERY, read_tier
 
-if TYPE_CHECKING:
-    from jobs.deposited import DepositedSet
-
-ANGLE_CUTOFFS = Path(__file__).parent.parent / "reference" / "angle_cutoffs.yml"
-A_POTENTIAL = "a TensorFlow .pb model (dp convert-backend makes one) or a file of LAMMPS commands"
 # Labels that claims name and that no stage makes so far.
 NOT_BUILT = {
     "liquid-96-n2p2": "training with n2p2 is not built yet",
@@ -121,18 +117,6 @@ def _with_engine(about: dict[str, Any], engine: str) -> dict[str, Any]:
     return {**about, "aimd": {**aimd, "engine": engine, "settings": named_settings(engine, "default")}}
 
 
-def imported_potential(path: Path, name: str) -> Stage:
-    """The stage that makes a given potential, a DeePMD model or a file of commands, ready for LAMMPS."""
-    parameters = {
-        "name": name,
-        "file": str(path.resolve()),
-        "sha256": file_sha256(path),
-        "family": "deepmd" if path.suffix == ".pb" else "lammps",
-        "beside": {} if path.suffix == ".pb" else files_named_in(path),
-    }
-    return Stage("potential", f"potential {name}", parameters, core_seconds=40)
-
-
 class _Builder:
     """Turns one tier file into stages; each method adds one kind of them."""
 
@@ -146,7 +130,6 @@ class _Builder:
         self.melts: dict[int, Stage] = {}
         self.runs = campaign.runs
         self.potentials: dict[str, list[Stage]] = {}
-        self.judging: set[tuple[str, ...]] = set()  # levels of theory of the AIMD that judges
         self.given: dict[str, ThinTrajectory] | None = None  # trajectories, where they are what is given
         if campaign.start_from == "trajectories":
             self.given = thin_trajectories(campaign.tier)
@@ -156,10 +139,11 @@ class _Builder:
             self._run(label, run)
         self._parity()
         self._learning_curve()
-        self._references()
-        self._reweighted()
+        judges = plan_judges(self.about)
+        self.campaign.labels |= judges.labels
+        self.campaign.unavailable |= judges.unavailable
         self._cost()
-        self.campaign.deviations.extend(self._deviations())
+        self.campaign.deviations.extend(self._deviations(judging=sorted(judges.levels)))
         self.campaign.unavailable |= NOT_BUILT
         if self.given is not None:
             self.runs.clear()  # planned only to be compared with what is given
@@ -190,8 +174,6 @@ class _Builder:
             return [imported_potential(self.user_potential, self.user_potential.stem)]
         if given := self._given_potentials:
             self.campaign.unavailable[label] = given
-            from jobs.models import deposited_model
-
             path, record = deposited_model(nnp)
             if record["dataset"] != self._dataset(nnp).name:
                 self.campaign.unavailable[f"parity-{nnp.removeprefix('deepmd-')}"] = (
@@ -221,7 +203,7 @@ class _Builder:
             "sel": None,
             "cutoff_angstrom": self.protocol["II.B network"]["cutoff"].value,
             "max_train_frames": None,
-            **self._place(),
+            **deposit_parameter(self.about),
         }
         if share < 1:
             parameters |= {"max_train_frames": share, "subset_seed": seed}
@@ -236,8 +218,6 @@ class _Builder:
 
     def _frames(self, nnp: str) -> list[DepositedSet]:
         """The sets that the tier trains a potential on, of the user's deposit or the project's."""
-        from jobs.deposited import find_set
-
         sets = [find_set(name, self.about) for name in self.about["frames"][nnp]]
         for found in sets:
             if found.use != "train":
@@ -246,10 +226,6 @@ class _Builder:
                     "expected sets that train"
                 )
         return sets
-
-    def _place(self) -> dict[str, str]:
-        """The user's deposit, as a parameter of the stages that read it; in no identity."""
-        return {"deposit": self.about["deposit"]} if "deposit" in self.about else {}
 
     def _aimd(self, nnp: str) -> list[Stage]:
         """First-principles runs that a potential learns from (Sec. II A), one stage per start."""
@@ -354,14 +330,14 @@ class _Builder:
             core_seconds=cost,
         )
 
-    def _deviations(self) -> Iterator[str]:
+    def _deviations(self, *, judging: list[tuple[str, ...]]) -> Iterator[str]:
         rebuilt = self.campaign.start_from == "nothing"
         return deviations(
             self.campaign,
             self.protocol,
             frames={} if rebuilt else {nnp: self._frames(nnp) for nnp in NNPS},
             datasets={nnp: self._dataset(nnp).name for nnp in NNPS},
-            judging=sorted(self.judging),
+            judging=judging,
             given=self.given or {},
             user_potential=self.user_potential,
         )
@@ -558,26 +534,10 @@ class _Builder:
 
     # -- observations ---------------------------------------------------------------------------
 
-    def _observe_parameters(self, run: Mapping[str, Any]) -> dict[str, Any]:
-        observe = {
-            "skip_fraction": 0.0,
-            "blocks": 8,
-            "dynamics_max_fs": 1000.0,
-            "structure_factor": False,
-            "stretch": 1.0,
-        }
-        return {
-            **observe,
-            "rdf_bin_angstrom": 0.02,
-            "angle_bin_degree": 1.0,
-            "angle_cutoffs_angstrom": angle_cutoffs_angstrom(),
-            **run.get("observables", {}),
-        }
-
     def _observed(self, label: str, stage: Stage, run: Mapping[str, Any]) -> Stage:
         frames = production_steps(stage) / stage.parameters["dump_every"]
         cost = 3 + 2e-5 * frames * stage.parameters["n_atoms"]
-        parameters = self._observe_parameters(run)
+        parameters = observe_parameters(run.get("observables", {}))
         if self.given is not None:
             thin = self.given[stage.label]
             parameters |= {"file": str(thin.path), "sha256": thin.sha256}
@@ -588,96 +548,6 @@ class _Builder:
             inputs={} if self.given is not None else {"trajectory": stage},
             core_seconds=cost,
         )
-
-    def _references(self) -> None:
-        """AIMD trajectories to compare with; a user's of one size and start stand in for the project's."""
-        from jobs.deposited import list_sets
-
-        def label_of(found: DepositedSet) -> str:
-            return found.judges_as if found.use == "judge" else "aimd-training"
-
-        own = self._own_trajectories
-        given = {label_of(found) for found in own}
-        theirs = [
-            found
-            for found in list_sets()
-            if found.kind == "trajectory" and label_of(found) not in given and self._is_of_their_level(found)
-        ]
-        for found in [*own, *theirs]:
-            if found.use == "judge":
-                self.judging.add(found.level)
-            for run in found.runs:
-                parameters = self._observe_parameters({})
-                del parameters["skip_fraction"]
-                parameters["skip_frames"] = run.unequilibrated_frames
-                parameters["reference"] = {"set": found.name, "run": run.id, "sha256": found.sha256}
-                if found in own:
-                    parameters |= self._place()
-                self.campaign.labels.setdefault(label_of(found), []).append(
-                    Stage("observe", f"observe AIMD {found.name} {run.id}", parameters, core_seconds=5)
-                )
-
-    @cached_property
-    def _own_trajectories(self) -> list[DepositedSet]:
-        """AIMD of the user's own deposit."""
-        from jobs.deposited import DEPOSIT, deposit_root, list_sets
-
-        root = deposit_root(self.about)
-        return [] if root == DEPOSIT else [s for s in list_sets(root=root) if s.kind == "trajectory"]
-
-    def _is_of_their_level(self, found: DepositedSet) -> bool:
-        """Whether a set may judge beside a user's AIMD of its size: levels differ by more than starts."""
-        from jobs.deposited import READ_REFERENCES
-
-        own = {
-            s.level
-            for s in self._own_trajectories
-            if s.use == "judge" and s.n_atoms == found.n_atoms and s.judges_as in READ_REFERENCES
-        }
-        return found.use != "judge" or not own or found.level in own
-
-    def _reweighted(self) -> None:
-        """Single points of a sampler, reweighted: a reference whose start cannot decide, one for each N."""
-        from jobs.deposited import list_sets
-        from jobs.models import deposited_model
-
-        reasons = ["no single points of a fixed sampler are deposited (python -m jobs deposit --sampler)"]
-        for found in list_sets():
-            if found.sampler is None:
-                continue
-            if not self._is_of_their_level(found):
-                reasons.append(f"{found.name} is not of the level of theory of the tier's own AIMD")
-                continue
-            try:
-                path, record = deposited_model(found.sampler["model"])
-            except SuiteError as error:
-                reasons.append(str(error))
-                continue
-            if record["sha256"] != found.sampler["sha256"]:
-                reasons.append(
-                    f"{path}: no longer the sampler of {found.name}; keep a sampler under its own name"
-                )
-                continue
-            observe = self._observe_parameters({})
-            parameters = {
-                "reference": {"set": found.name, "sha256": found.sha256},
-                **{
-                    key: observe[key]
-                    for key in ("rdf_bin_angstrom", "angle_bin_degree", "angle_cutoffs_angstrom")
-                },
-            }
-            sampler = imported_potential(path, f"sampler {found.sampler['model']}")
-            stage = Stage(
-                "reweight",
-                f"reweight {found.name}",
-                parameters,
-                inputs={"potential": sampler},
-                core_seconds=20,
-            )
-            self.campaign.labels.setdefault(f"reference-{found.n_atoms}-reweighted", []).append(stage)
-        for size in (96, 216):
-            if (label := f"reference-{size}-reweighted") not in self.campaign.labels:
-                self.campaign.unavailable[label] = reasons[-1]
 
     def _cost(self) -> None:
         """The tier's small cost measurement, alone on the machine; absolute times mean nothing otherwise."""
@@ -703,19 +573,3 @@ def _departures(share: float, settings: Mapping[str, Any]) -> list[str]:
     words = [f"{share:.3g} of the frames"] if share < 1 else []
     words += [str(settings["precision"])] if "precision" in settings else []
     return words + ([f"{settings['steps']} steps"] if "steps" in settings else [])
-
-
-def files_named_in(commands: Path) -> dict[str, str]:
-    """The sha256 of every file beside a file of LAMMPS commands that these name (parameters, tables)."""
-    lines = read_text(commands, expected=A_POTENTIAL).splitlines()
-    words = {word for line in lines for word in line.split("#")[0].split()}
-    beside = {word: commands.parent / word for word in sorted(words)}
-    # Not pathlib's is_file, which raises where a word is too long for a file's name.
-    return {word: file_sha256(file) for word, file in beside.items() if os.path.isfile(file)}
-
-
-@cache
-def angle_cutoffs_angstrom() -> dict[str, float]:
-    """Neighbour cut-offs per pair for angles: AIMD's first minima, recorded once, used for all models."""
-    content: dict[str, dict[str, float]] = parse_yaml(ANGLE_CUTOFFS.read_text())
-    return content["cutoffs_angstrom"]

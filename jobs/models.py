@@ -1,4 +1,4 @@
-"""Deposited potentials: `reference/models/<name>/` holds a frozen model and what it came from."""
+"""Given potentials: deposited ones, in `reference/models/<name>/` with what they came from, and others."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import SuiteError
-from jobs.files import parse_yaml
+from jobs.files import parse_yaml, read_text
 from jobs.stage import Stage
 from jobs.store import Store, file_sha256
 
 MODELS = Path(__file__).parent.parent / "reference" / "models"
 MODEL, INPUT, RECORD = "model.pb", "input.json", "model.yml"
+A_POTENTIAL = "a TensorFlow .pb model (dp convert-backend makes one) or a file of LAMMPS commands"
 
 
 def deposited_model(name: str, *, root: Path = MODELS) -> tuple[Path, dict[str, Any]]:
@@ -92,3 +93,24 @@ def _prepare(stage: Stage, store: Store, *, tier: str, target: Path) -> Path:
     }
     (target / f"{RECORD}.tmp").write_text(yaml.safe_dump(record, sort_keys=False))
     return target
+
+
+def imported_potential(path: Path, name: str) -> Stage:
+    """The stage that makes a given potential, a DeePMD model or a file of commands, ready for LAMMPS."""
+    parameters = {
+        "name": name,
+        "file": str(path.resolve()),
+        "sha256": file_sha256(path),
+        "family": "deepmd" if path.suffix == ".pb" else "lammps",
+        "beside": {} if path.suffix == ".pb" else files_named_in(path),
+    }
+    return Stage("potential", f"potential {name}", parameters, core_seconds=40)
+
+
+def files_named_in(commands: Path) -> dict[str, str]:
+    """The sha256 of every file beside a file of LAMMPS commands that these name (parameters, tables)."""
+    lines = read_text(commands, expected=A_POTENTIAL).splitlines()
+    words = {word for line in lines for word in line.split("#")[0].split()}
+    beside = {word: commands.parent / word for word in sorted(words)}
+    # Not pathlib's is_file, which raises where a word is too long for a file's name.
+    return {word: file_sha256(file) for word, file in beside.items() if os.path.isfile(file)}

@@ -202,8 +202,7 @@ def potential_stage(potential: Path | None) -> Stage:
     Raises:
         SuiteError: it is not there, or was changed.
     """
-    from jobs.campaign import imported_potential
-    from jobs.models import deposited_model
+    from jobs.models import deposited_model, imported_potential
 
     path = deposited_model("deepmd-96")[0] if potential is None else potential
     if not path.is_file() or path.suffix != ".pb":
