@@ -111,7 +111,8 @@ def read(library: str, name: str, folder: Path) -> None:
     if library == "suite":
         from ase.data import atomic_masses  # noqa: F401  the report's masses: imported, not timed
 
-        from jobs.importing import look, open_sources
+        from jobs.sources import open_sources
+        from jobs.survey import look
 
         began = time.process_time()
         frames = sum(look(source).frames for source in open_sources([path]))

@@ -27,7 +27,9 @@ from jobs.engines import cp2k
 from jobs.errors import SuiteError
 from jobs.frames import VELOCITIES, Frame
 from jobs.readers import Batch, Source
+from jobs.sources import open_sources
 from jobs.stages import dataset
+from jobs.survey import look
 from jobs.units import BOHR_ANGSTROM, HARTREE_EV
 from jobs.workspace import Workspace
 from tests.test_cp2k import MOLECULE, NVE, SETTINGS, needs_cp2k, settings
@@ -53,7 +55,7 @@ def vasp_run(first: int = 0, **changes: object) -> VaspRun:
 
 def read(path: Path) -> tuple[Source, Batch]:
     """The only source at a path, and its frames, which fit into one batch."""
-    (source,) = importing.open_sources([path])
+    (source,) = open_sources([path])
     (batch,) = source.batches
     return source, batch
 
@@ -394,7 +396,7 @@ class TestCp2k:
         np.testing.assert_allclose(batch.forces[0], trajectory.forces[0], atol=1e-6)
         np.testing.assert_allclose(batch.positions[0], trajectory.positions[0], atol=1e-9)
         run_cp2k(tmp_path / "bad", USER_DECK.format(run_type="ENERGY_FORCE", max_scf=2))
-        (source,) = importing.open_sources([tmp_path / "bad" / "user.out"])
+        (source,) = open_sources([tmp_path / "bad" / "user.out"])
         assert list(source.batches) == []
         assert source.refused == Counter({"SCF not converged": 1})
 
@@ -407,9 +409,9 @@ class TestCp2k:
             shutil.copytree(users, tmp_path / "run")
             (tmp_path / "run" / missing).unlink()
             with pytest.raises(SuiteError, match=message):
-                importing.open_sources([tmp_path / "run"])
+                open_sources([tmp_path / "run"])
         with pytest.raises(SuiteError, match=r"log of molecular dynamics, expected its liquid-pos-1\.xyz"):
-            importing.open_sources([users / "user.out"])
+            open_sources([users / "user.out"])
         shutil.copytree(users, tmp_path / "tilted")
         log = tmp_path / "tilted" / "user.out"
         log.write_text(
@@ -422,7 +424,7 @@ class TestCp2k:
         assert len(read(tmp_path / "tilted")[1]) == 4  # the cell is in the restart file
         (tmp_path / "tilted" / "liquid-1.restart").unlink()
         with pytest.raises(SuiteError, match=r"liquid-1\.cell: found no such file"):
-            importing.open_sources([tmp_path / "tilted"])
+            open_sources([tmp_path / "tilted"])
 
     def test_a_run_that_went_on_after_it_was_killed_loses_what_was_cut(self, users, tmp_path):
         """A block that is cut in the middle of a file costs its steps, and no more."""
@@ -444,7 +446,7 @@ class TestCp2k:
         end = text.index("&END FORCES", motion)
         restart.write_text(text[:end] + "UNIT  eV*angstrom^-1\n     " + text[end:])
         with pytest.raises(SuiteError, match=r"found FORCES with UNIT eV\*angstrom\^-1, expected hartree"):
-            importing.open_sources([tmp_path / "run"])
+            open_sources([tmp_path / "run"])
 
     def test_a_log_cut_anywhere_ends_in_a_line(self, users, tmp_path):
         run_cp2k(tmp_path / "good", USER_DECK.format(run_type="ENERGY_FORCE", max_scf=60))
@@ -453,7 +455,7 @@ class TestCp2k:
         for end in np.random.default_rng(1).integers(9000, len(text), 60):
             cut.write_bytes(text[:end])
             try:
-                for source in importing.open_sources([cut]):
+                for source in open_sources([cut]):
                     assert list(source.batches) == []
                     assert source.refused
             except SuiteError as error:
@@ -467,7 +469,7 @@ class TestCp2k:
         with pytest.raises(
             SuiteError, match="found 2 evaluations of the energy, expected the log of a single"
         ):
-            importing.open_sources([tmp_path / "both.out"])
+            open_sources([tmp_path / "both.out"])
 
 
 # Quantum ESPRESSO ---------------------------------------------------------------------------------
@@ -545,13 +547,13 @@ class TestPwx:
         older = re.sub(r"(!    total energy +)(= +\S+ Ry\n)", r"\1\2     Harris-Foulkes estimate   \2", text)
         assert older != text
         bad.write_text(older)
-        (source,) = importing.open_sources([tmp_path / "bad"])
+        (source,) = open_sources([tmp_path / "bad"])
         assert list(source.batches) == []
 
     def test_joined_runs_are_refused(self, tmp_path):
         path = run_pwx(tmp_path)
         path.write_text(path.read_text() * 2)
-        (source,) = importing.open_sources([path])
+        (source,) = open_sources([path])
         with pytest.raises(SuiteError, match=r"md\.out: found a second run in the file, expected one"):
             list(source.batches)
 
@@ -566,7 +568,7 @@ class TestPwx:
 
     def test_unconverged_and_truncated(self, tmp_path):
         path = run_pwx(tmp_path / "bad", steps=3)
-        (source,) = importing.open_sources([path])
+        (source,) = open_sources([path])
         assert list(source.batches) == []
         assert source.refused["SCF not converged"] > 0
         path = run_pwx(tmp_path / "good")
@@ -633,9 +635,9 @@ class TestExtendedXyz:
         path = tmp_path / "all.extxyz"
         ase.io.write(path, atoms_of(vasp_run()))
         path.write_text(path.read_text().replace("Si ", "Sj "))
-        (source,) = importing.open_sources([path])
+        (source,) = open_sources([path])
         with pytest.raises(SuiteError, match=r"all\.extxyz: found species Sj, expected chemical symbols"):
-            importing.look(source)
+            look(source)
 
     def test_frames_after_an_empty_line_are_read(self, tmp_path):
         path = tmp_path / "all.extxyz"
@@ -657,7 +659,7 @@ class TestExtendedXyz:
         path = tmp_path / "all.extxyz"
         ase.io.write(path, atoms_of(vasp_run())[:1])
         path.write_text(path.read_text().replace("free_energy=", "x=").replace(old, new))
-        (source,) = importing.open_sources([path])
+        (source,) = open_sources([path])
         with pytest.raises(SuiteError, match=message):
             list(source.batches)
 
@@ -687,7 +689,7 @@ class TestDeepmd:
         run = vasp_run()
         path = tmp_path / ("data" if form == "npy" else "data.hdf5")
         deepmd(run).to(f"deepmd/{form}", str(path), set_size=4, comp_prec=np.float64)
-        (source,) = importing.open_sources([path])
+        (source,) = open_sources([path])
         batches = list(source.batches)
         assert [len(batch) for batch in batches] == [4, 2]
         np.testing.assert_array_equal(np.concatenate([b.positions for b in batches]), run.positions)
@@ -700,7 +702,7 @@ class TestDeepmd:
         deepmd(vasp_run()).to("deepmd/npy", str(tmp_path / "data"), comp_prec=np.float32)
         energies = tmp_path / "data/set.000/energy.npy"
         np.save(energies, np.load(energies).astype(np.float32))
-        (source,) = importing.open_sources([tmp_path / "data"])
+        (source,) = open_sources([tmp_path / "data"])
         assert "single precision" in source.remarks[0]
 
     def test_nan_is_refused(self, tmp_path):
@@ -720,36 +722,36 @@ class TestDeepmd:
         whole = force.read_bytes()
         np.save(force, np.load(force)[:-1])
         with pytest.raises(SuiteError, match=r"found force of \(5, 288\), expected \(6, 288\)"):
-            importing.open_sources([data])
+            open_sources([data])
         force.write_bytes(whole[:-100])
         with pytest.raises(SuiteError, match="found a cut or unreadable array"):
-            importing.open_sources([data])
+            open_sources([data])
         force.unlink()
         with pytest.raises(SuiteError, match=r"force\.npy: found no such file"):
-            importing.open_sources([data])
+            open_sources([data])
         force.write_bytes(whole)
         (data / "set.000/real_atom_types.npy").write_bytes(whole)
         with pytest.raises(SuiteError, match="found mixed types, expected one composition"):
-            importing.open_sources([data])
+            open_sources([data])
         for words in ("0 Si", "0 -1"):
             types = (data / "type.raw").read_text()
             (data / "type.raw").write_text(words)
             with pytest.raises(SuiteError, match=r"type\.raw: found \S+, expected the numbers of types"):
-                importing.open_sources([data])
+                open_sources([data])
             (data / "type.raw").write_text(types)
         (data / "type_map.raw").unlink()
         with pytest.raises(SuiteError, match=r"found no type_map\.raw, expected one"):
-            importing.open_sources([data])
+            open_sources([data])
         (data / "type_map.raw").write_text("Si\n")
         with pytest.raises(SuiteError, match="found types up to 1, expected 1 names"):
-            importing.open_sources([data])
+            open_sources([data])
         (data / "type_map.raw").write_text("Si\nO\n")
         shutil.rmtree(data / "set.000")
         with pytest.raises(SuiteError, match=r"found no set\.\*, expected at least set\.000"):
-            importing.open_sources([data])
+            open_sources([data])
         (tmp_path / "cut.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"0" * 50)
         with pytest.raises(SuiteError, match="found a cut or unreadable file"):
-            importing.open_sources([tmp_path / "cut.hdf5"])
+            open_sources([tmp_path / "cut.hdf5"])
 
 
 # Depositing ---------------------------------------------------------------------------------------
@@ -791,7 +793,7 @@ def test_a_file_given_twice_is_no_second_melt(outcars, tmp_path):
     with pytest.raises(
         SuiteError, match=r"run-0: found .*run-0/OUTCAR a second time, expected each file once"
     ):
-        importing.open_sources([*outcars, outcars[0].parent])
+        open_sources([*outcars, outcars[0].parent])
 
 
 def test_systems_of_one_file_are_numbered_within_it(outcars, tmp_path):
@@ -802,9 +804,9 @@ def test_systems_of_one_file_are_numbered_within_it(outcars, tmp_path):
         for name in "ab":
             with h5py.File(tmp_path / f"{name}.hdf5") as one:
                 one.copy(one, both, name)
-    alone = importing.digests_of(importing.open_sources([tmp_path / "both.hdf5"]))
+    alone = importing.digests_of(open_sources([tmp_path / "both.hdf5"]))
     assert alone[1] == f"{alone[0]}.g1"
-    among = importing.digests_of(importing.open_sources([*outcars, tmp_path / "both.hdf5"]))
+    among = importing.digests_of(open_sources([*outcars, tmp_path / "both.hdf5"]))
     assert among[3:] == alone
 
 
@@ -1081,7 +1083,7 @@ def test_joined_vasp_runs_are_refused(tmp_path, name):
         (write_outcar if name == "OUTCAR" else write_vasprun)(tmp_path / "one", run)
         with path.open("a") as joined:
             joined.write((tmp_path / "one").read_text())
-    (source,) = importing.open_sources([path])
+    (source,) = open_sources([path])
     with pytest.raises(SuiteError, match="found a second run in the file, expected one"):
         list(source.batches)
 
@@ -1142,9 +1144,9 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
             out.write(outcar_head(run))
             for _ in range(repeats):
                 out.writelines(steps)
-        (source,) = importing.open_sources([tmp_path / "OUTCAR"])
+        (source,) = open_sources([tmp_path / "OUTCAR"])
         tracemalloc.start()
-        survey = importing.look(source)
+        survey = look(source)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert survey.frames == repeats * FRAMES
