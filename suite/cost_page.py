@@ -32,7 +32,7 @@ def write_cost_page(
     record: Mapping[str, Any], target: Path, *, nights: Sequence[Mapping[str, Any]] = ()
 ) -> Path:
     """Write the page of a record; AIMD is taken from the deposited records where it has none of its own."""
-    from suite.figures import draw_cost
+    from suite.cost_figure import draw_cost
     from suite.plotting import INKS, METHODS
 
     points = [point for point in record["points"] if point["us_per_step_atom"]]

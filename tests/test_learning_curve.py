@@ -13,9 +13,9 @@ from jobs import dispatch
 from jobs.campaign import build_campaign
 from jobs.graph import in_order
 from jobs.store import Store
+from suite.accuracy_figures import learning_curve
 from suite.claims import evaluate, load_claims
 from suite.evidence import Evidence
-from suite.figures import learning_curve
 from suite.test_method import test_small_data as judge_small_data
 from suite.verdict import Verdict
 

@@ -14,20 +14,16 @@ from synthetic_evidence import cost_point, write_cost
 from synthetic_evidence import write_heldout as write_melts
 
 from jobs.errors import SuiteError
+from suite.accuracy_figures import by_temperature, frame_errors, parity, root_mean, spread
 from suite.evidence import Evidence, Observation
-from suite.figures import (
+from suite.paper_figures import (
     PAIRS,
     TRAINING_TEXT,
     TRIPLETS,
     angle_distributions,
-    by_temperature,
     displacements,
-    frame_errors,
     glass,
-    parity,
     radial_distributions,
-    root_mean,
-    spread,
 )
 from suite.plotting import INKS, METHODS, PANEL_INCHES, mean_curve, room_for_inset
 from suite.report import band_text, bar, headline, interval_text, number, write_report
