@@ -43,7 +43,7 @@ DESCRIPTION = (
 )
 EPILOG = (
     "Examples: python -m jobs aimd starts.xyz --per-stage 5 | python -m jobs aimd starts.xyz --mode short "
-    "--temperature-K 3000 --steps 160 --ensemble nve --timestep-fs 1 | python -m jobs aimd melts.xyz --mode "
+    "--temperature-K 3000 --settings md --steps 160 --timestep-fs 2 | python -m jobs aimd melts.xyz --mode "
     "stepwise --temperature-K 5000 4500 4000 --relaxation-steps 100 --steps 200. "
     "See docs/first-principles.md"
 )
@@ -109,7 +109,8 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         "--settings",
         default="default",
         metavar="NAME",
-        help="a name in jobs/engines/settings.yml (default, tight; CP2K also md, tzvp) or your own .yml file",
+        help="a name in jobs/engines/settings.yml (default: `default`, for labels; tight; CP2K also has "
+        "md, for trajectories, and tzvp) or your own .yml file",
     )
     parser.add_argument(
         "--cores", type=count, default=None, help="stages side by side, one core each (default: all cores)"

@@ -19,19 +19,25 @@ STARTS = ("trajectories", "potentials", "frames", "nothing")
 DEFAULT_TIER = "laptop"
 
 
-def add_campaign_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say which campaign is meant, and where its products are."""
+def add_campaign_options(
+    parser: argparse.ArgumentParser, *, site: bool = False, potential: bool = True
+) -> None:
+    """The options that say which campaign is meant, and where its products are; `site` where jobs are."""
     parser.add_argument(
         "--tier",
         default=None,
-        help="how much: smoke, laptop (default), overnight, paper (default with --site), or a tier file",
+        help=f"how much: smoke, laptop (default), overnight, paper{' (default with --site)' * site}, "
+        "reference (what is deposited), or a tier file",
     )
-    parser.add_argument(
-        "--site",
-        default=None,
-        metavar="NAME",
-        help="run as batch jobs of this cluster: a name in jobs/sites, a site file, or DP-GEN's machine file",
-    )
+    if site:
+        parser.add_argument(
+            "--site",
+            default=None,
+            metavar="NAME",
+            help="batch jobs of this cluster: a name in jobs/sites, a site file, or DP-GEN's machine file",
+        )
+    else:
+        parser.set_defaults(site=None)
     parser.add_argument(
         "--start-from",
         choices=STARTS,
@@ -39,14 +45,17 @@ def add_campaign_options(parser: argparse.ArgumentParser) -> None:
         help="what is taken as given: deposited trajectories (2 minutes), potentials, or frames, or nothing; "
         "default: what the tier says",
     )
-    parser.add_argument(
-        "--potential",
-        type=Path,
-        default=None,
-        metavar="PATH",
-        help="judge this LAMMPS-ready potential (a DeePMD .pb, or a file with pair_style and pair_coeff) "
-        "in place of both DeePMD potentials",
-    )
+    if potential:
+        parser.add_argument(
+            "--potential",
+            type=Path,
+            default=None,
+            metavar="PATH",
+            help="judge this LAMMPS-ready potential (a DeePMD .pb, or a file with pair_style and pair_coeff) "
+            "in place of both DeePMD potentials",
+        )
+    else:
+        parser.set_defaults(potential=None)
     parser.add_argument(
         "--engine",
         default=None,
@@ -82,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="make everything a tier needs that is not there yet")
-    add_campaign_options(run)
+    add_campaign_options(run, site=True)
     run.add_argument(
         "--only",
         action="append",
@@ -116,13 +125,13 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument("--dot", action="store_true", help="as a Graphviz graph")
 
     status = commands.add_parser("status", help="which stages are done, stale, begun or missing")
-    add_campaign_options(status)
+    add_campaign_options(status, site=True)
 
     check = commands.add_parser("check", help="hash every product again and name what was changed")
     add_store_option(check)
 
     cancel = commands.add_parser("cancel", help="with --site: take this tier's jobs out of the queue")
-    add_campaign_options(cancel)
+    add_campaign_options(cancel, site=True)
 
     gc = commands.add_parser(
         "gc",
@@ -184,12 +193,13 @@ def _parser() -> argparse.ArgumentParser:
         "promote",
         help="deposit the potentials that a tier trained, or its trajectories",
         description="Puts the potentials that a tier trained under reference/models/, for --start-from "
-        "potentials; or, with --trajectories, the MD that it observes, thinned, under "
-        "reference/trajectories/, for --start-from trajectories.",
+        "potentials (it started from frames, or from nothing); or, with --trajectories and --start-from "
+        "potentials, the MD that it observes, thinned, under reference/trajectories/, for --start-from "
+        "trajectories.",
         epilog="Examples: python -m jobs promote --tier reference --start-from frames | python -m jobs "
         "promote --tier laptop --start-from potentials --trajectories",
     )
-    add_campaign_options(promote)
+    add_campaign_options(promote, potential=False)
     promote.add_argument(
         "--replace", action="store_true", help="also potentials that were trained for more steps than these"
     )
@@ -307,6 +317,7 @@ def _make(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from jobs.deposited import list_sets, verify_set
+    from jobs.models import changed_models
     from jobs.store import Store
     from jobs.thin_trajectories import changed_trajectories
 
@@ -320,6 +331,7 @@ def _check(arguments: argparse.Namespace) -> int:
             verify_set(deposited)
         except SuiteError as error:
             problems.append(str(error))
+    problems += changed_models()
     problems += changed_trajectories()
     for line in problems:
         print(line)
@@ -358,11 +370,8 @@ def _promote(arguments: argparse.Namespace, campaign: Campaign, store: Store) ->
     from jobs.thin_trajectories import deposit_trajectories
 
     if arguments.trajectories:
-        if arguments.replace or arguments.potential is not None:
-            raise SuiteError(
-                "--trajectories: found --replace or --potential beside it, expected neither: trajectories of "
-                "the tier's own potentials replace what is there"
-            )
+        if arguments.replace:
+            raise SuiteError("--trajectories: found --replace beside it, expected it alone: they always do")
         print(deposit_trajectories(campaign, store))
         return
     trained = {f"deepmd-{size}": campaign.select([f"train-{size}"])[0] for size in (96, 216)}

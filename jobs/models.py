@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,15 @@ def deposited_model(name: str, *, root: Path = MODELS) -> tuple[Path, dict[str, 
             f"{path}: found sha256 {found[:12]}..., expected {record['sha256'][:12]}... of {RECORD}"
         )
     return path, record
+
+
+def changed_models(*, root: Path = MODELS) -> Iterator[str]:
+    """A line for each deposited potential that is not what its record says."""
+    for record in sorted(root.glob(f"*/{RECORD}")):
+        try:
+            deposited_model(record.parent.name, root=root)
+        except SuiteError as error:
+            yield str(error)
 
 
 def deposit_models(

@@ -25,7 +25,8 @@ DESCRIPTION = (
 )
 EPILOG = (
     "Example: python -m jobs run --tier reference --only nnp-3000 && python -m jobs starts --run nnp-3000 "
-    "--first-replica 3001 --output starts.xyz && python -m jobs aimd starts.xyz. See docs/first-principles.md"
+    "--first-replica 53001 --output starts.xyz && python -m jobs aimd starts.xyz. "
+    "See docs/first-principles.md"
 )
 DEFAULT_TIER = "reference"
 

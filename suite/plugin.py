@@ -43,7 +43,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--tier",
         default=None,
-        help="smoke, laptop (default), overnight, paper (default with --hpc), or a tier file",
+        help="smoke, laptop (default), overnight, paper (default with --hpc), "
+        "reference (what is deposited), or a tier file",
     )
     group.addoption("--hpc", action="store_true", help="run stages as batch jobs of a cluster; see --site")
     group.addoption(

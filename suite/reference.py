@@ -14,7 +14,7 @@ from suite.evidence import Evidence, Observation
 from suite.statistics import REPLICA_UNITS, Array, Estimate, Groups, estimate
 from suite.verdict import Band, NotTested, Verdict, decide
 
-SAMPLE_FRACTION = 0.1  # a reweighted reference with fewer effective samples decides nothing (DESIGN.md)
+SAMPLE_FRACTION = 0.1  # a reweighted reference with fewer effective samples decides nothing
 SAMPLE_MELTS = 10  # the delta-method errors of a weighted mean cover 95 % only with about that many units
 MELT_GROUPS = 8
 SEEDS = 4
@@ -105,7 +105,7 @@ def beyond_a_third(
 ) -> Estimate:
     """The distance of two sets of curves less a third of that of `far` from the reference, all systems alike.
 
-    At most 0 is "almost the same" (DESIGN.md).
+    At most 0 is "almost the same".
     """
     return estimate(
         lambda s: distance(s["first"], s["second"]) - distance(s["far"], s["reference"]) / 3,
