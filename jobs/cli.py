@@ -42,7 +42,7 @@ def add_campaign_options(
         "--start-from",
         choices=STARTS,
         default=None,
-        help="what is taken as given: deposited trajectories (2 minutes), potentials, or frames, or nothing; "
+        help="what is taken as given: deposited trajectories (a minute), potentials, or frames, or nothing; "
         "default: what the tier says",
     )
     if potential:
