@@ -48,6 +48,11 @@ class Campaign:
     unavailable: dict[str, str] = field(default_factory=dict)
     deviations: list[str] = field(default_factory=list)
 
+    @property
+    def potentials_given(self) -> bool:
+        """Whether the deposited potentials are taken as they are: nothing is trained."""
+        return self.start_from in ("potentials", "trajectories")
+
     def select(self, labels: list[str] | None = None) -> list[Stage]:
         """The stages behind some labels or runs, or behind all labels.
 
@@ -160,10 +165,9 @@ class _Builder:
     @property
     def _given_potentials(self) -> str | None:
         """Why nothing is trained, where potentials are taken as given."""
-        start = self.campaign.start_from
-        if start not in ("potentials", "trajectories"):
+        if not self.campaign.potentials_given:
             return None
-        return f"the deposited potential was taken as given (--start-from {start})"
+        return f"the deposited potential was taken as given (--start-from {self.campaign.start_from})"
 
     def _plan_potential(self, nnp: str) -> list[Stage]:
         label = f"train-{nnp.removeprefix('deepmd-')}"
@@ -537,15 +541,16 @@ class _Builder:
     def _observed(self, label: str, stage: Stage, run: Mapping[str, Any]) -> Stage:
         frames = production_steps(stage) / stage.parameters["dump_every"]
         cost = 3 + 2e-5 * frames * stage.parameters["n_atoms"]
-        parameters = observe_parameters(run.get("observables", {}))
+        parameters, inputs = observe_parameters(run.get("observables", {})), {"trajectory": stage}
         if self.given is not None:
             thin = self.given[stage.label]
             parameters |= {"file": str(thin.path), "sha256": thin.sha256}
+            inputs = {}
         return Stage(
             "observe",
             f"observe {label} ({stage.label})" if "again" in run else f"observe {stage.label}",
             parameters,
-            inputs={} if self.given is not None else {"trajectory": stage},
+            inputs=inputs,
             core_seconds=cost,
         )
 

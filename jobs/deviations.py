@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.estimates import production_steps
+from jobs.models import deposited_model
 from jobs.reference import Stated
 from jobs.thin_trajectories import SPACING_FS, ThinTrajectory
 from jobs.tier import DEFAULT_ENGINE, DISPLAY_NAMES, NNPS
@@ -49,7 +50,7 @@ def deviations(
     """
     if user_potential is not None:
         yield f"{user_potential.name} stands in the place of both potentials"
-    elif campaign.start_from in ("potentials", "trajectories"):
+    elif campaign.potentials_given:
         yield from _of_deposited_potentials(frames, datasets)
     else:
         yield from _of_training(campaign, frames)
@@ -83,8 +84,6 @@ def deviations(
 
 
 def _of_deposited_potentials(frames: Frames, datasets: Mapping[str, str]) -> Iterator[str]:
-    from jobs.models import deposited_model
-
     for nnp in NNPS:
         _, record = deposited_model(nnp)
         known = record["dataset"] == datasets[nnp]
@@ -101,8 +100,6 @@ def _of_given_trajectories(given: Mapping[str, ThinTrajectory]) -> Iterator[str]
         f"MD is deposited, of {' to '.join(sorted({days[0], days[-1]}))}, thinned to a frame every "
         f"{SPACING_FS:g} fs where it had more"
     )
-    from jobs.models import deposited_model
-
     deposited = {record["name"]: record["sha256"] for _, record in map(deposited_model, NNPS)}
     moved_by = {model for thin in given.values() for model in thin.models.items()}
     for name in sorted({name for name, sha256 in moved_by if deposited.get(name) != sha256}):

@@ -34,13 +34,13 @@ def plan_judges(about: Mapping[str, Any]) -> Judges:
     root = deposit_root(about)
     own = [] if root == DEPOSIT else [found for found in list_sets(root=root) if found.kind == "trajectory"]
     given = {_label(found) for found in own}
-    theirs = [found for found in list_sets() if _is_of_the_level(found, own)]
+    theirs = list_sets()
     for found in own:
         _add_trajectories(judges, found, deposit_parameter(about))
     for found in theirs:
-        if found.kind == "trajectory" and _label(found) not in given:
+        if found.kind == "trajectory" and _label(found) not in given and _is_of_the_level(found, own):
             _add_trajectories(judges, found, {})
-    _add_reweighted(judges, own)
+    _add_reweighted(judges, [found for found in theirs if found.sampler is not None], own)
     return judges
 
 
@@ -71,12 +71,11 @@ def _add_trajectories(judges: Judges, found: DepositedSet, place: dict[str, str]
         )
 
 
-def _add_reweighted(judges: Judges, own: list[DepositedSet]) -> None:
+def _add_reweighted(judges: Judges, drawn: list[DepositedSet], own: list[DepositedSet]) -> None:
     """Single points of a sampler, reweighted: a reference whose start cannot decide, one for each N."""
     reasons = ["no single points of a fixed sampler are deposited (python -m jobs deposit --sampler)"]
-    for found in list_sets():
-        if found.sampler is None:
-            continue
+    for found in drawn:
+        assert found.sampler is not None
         if not _is_of_the_level(found, own):
             reasons.append(f"{found.name} is not of the level of theory of the tier's own AIMD")
             continue

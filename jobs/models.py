@@ -12,7 +12,7 @@ from typing import Any
 from jobs.errors import SuiteError
 from jobs.files import parse_yaml, read_text
 from jobs.stage import Stage
-from jobs.store import Store, file_sha256
+from jobs.store import Store, file_sha256, require_sha256
 
 MODELS = Path(__file__).parent.parent / "reference" / "models"
 MODEL, INPUT, RECORD = "model.pb", "input.json", "model.yml"
@@ -29,10 +29,7 @@ def deposited_model(name: str, *, root: Path = MODELS) -> tuple[Path, dict[str, 
     if not path.is_file():
         raise SuiteError(f"{path}: not found; --start-from potentials needs a deposited {name}")
     record: dict[str, Any] = parse_yaml((root / name / RECORD).read_text())
-    if (found := file_sha256(path)) != record["sha256"]:
-        raise SuiteError(
-            f"{path}: found sha256 {found[:12]}..., expected {record['sha256'][:12]}... of {RECORD}"
-        )
+    require_sha256(path, record["sha256"], record=RECORD)
     return path, record
 
 

@@ -99,6 +99,16 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def require_sha256(path: Path, expected: str, *, record: str) -> None:
+    """Compare a deposited file with its record (the name of that file).
+
+    Raises:
+        SuiteError: it was changed.
+    """
+    if (found := file_sha256(path)) != expected:
+        raise SuiteError(f"{path}: found sha256 {found[:12]}..., expected {expected[:12]}... of {record}")
+
+
 def _seal(manifest: dict[str, Any]) -> str:
     body = {key: value for key, value in manifest.items() if key != "seal"}
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from jobs.errors import SuiteError
 from jobs.files import parse_yaml
 from jobs.stage import Stage
-from jobs.store import Store, file_sha256
+from jobs.store import Store, file_sha256, require_sha256
 from jobs.trajectory import (
     THERMO_READ,
     ArrayTrajectory,
@@ -45,7 +45,11 @@ QUANTA = {"positions_A": 1e-3, "velocities_A_fs": 5e-5}
 MAX_BYTES = 60_000_000
 # What moves no atom: how a run is written, which of a melt's configurations it starts from, what it counts.
 _NO_PROTOCOL = {
-    *("thermo_every", "checkpoint_every", "ranks", "configuration", "configurations"),
+    "thermo_every",
+    "checkpoint_every",
+    "ranks",
+    "configuration",
+    "configurations",
     "coordination_cutoff_angstrom",
 }
 
@@ -78,11 +82,7 @@ class ThinTrajectory:
     @property
     def models(self) -> dict[str, str]:
         """The sha256 of the networks that moved the atoms, by their name."""
-        return _models(self.protocol)
-
-
-def _models(protocol: list[dict[str, Any]]) -> dict[str, str]:
-    return {step["potential"]: step["model"] for step in protocol if "model" in step}
+        return {step["potential"]: step["model"] for step in self.protocol if "model" in step}
 
 
 def protocol_of(stage: Stage) -> list[dict[str, Any]]:
@@ -135,8 +135,7 @@ def changed_trajectories(*, root: Path = TRAJECTORIES) -> Iterator[str]:
 def _require_unchanged(path: Path, sha256: str) -> None:
     if not path.is_file():
         raise SuiteError(f"{path}: not found, expected a deposited trajectory")
-    if (found := file_sha256(path)) != sha256:
-        raise SuiteError(f"{path}: found sha256 {found[:12]}..., expected {sha256[:12]}... of {RECORD}")
+    require_sha256(path, sha256, record=RECORD)
 
 
 class _Opened(ArrayTrajectory):
