@@ -24,7 +24,7 @@ _SLOWER = "about 20 times"
 
 @dataclass(frozen=True)
 class Choice:
-    """A potential as it will run, by which kernel (None: a classical potential), and why not the native one."""
+    """A potential as it will run, by which kernel (None: classical), and why not the native one."""
 
     potential: Potential
     kernel: str | None
