@@ -143,6 +143,7 @@ class _Builder:
         for label, run in self.about["runs"].items():
             self._run(label, run)
         self._parity()
+        self._kernels()
         self._learning_curve()
         judges = plan_judges(self.about)
         self.campaign.labels |= judges.labels
@@ -371,6 +372,29 @@ class _Builder:
                 )
                 for stage in potentials
             ]
+
+    def _kernels(self) -> None:
+        """The native kernel beside DeePMD-kit, for every network whose MD it runs."""
+        for nnp in NNPS:
+            label = f"kernel-{nnp.removeprefix('deepmd-')}"
+            if self.given is not None:
+                self.campaign.unavailable[label] = "trajectories are given, no MD runs"
+                continue
+            self.campaign.labels[label] = [
+                Stage(
+                    "kernel",
+                    f"native kernel of {stage.label} beside DeePMD-kit",
+                    {},
+                    seed=1,
+                    inputs={"potential": stage, "dataset": self._dataset(nnp)},
+                    core_seconds=40,
+                )
+                for stage in self._potential(nnp)
+                if stage.parameters.get("family", "deepmd") == "deepmd"
+            ]
+            if not self.campaign.labels[label]:
+                del self.campaign.labels[label]
+                self.campaign.unavailable[label] = "the potential is no deep potential"
 
     def _learning_curve(self) -> None:
         """DeePMD-96's held-out error against frames, and against precision and steps; one point, one seed.

@@ -148,6 +148,10 @@ class Evidence:
         """Held-out frames as a potential sees them, one per training seed."""
         return self._read(label, PARITY)
 
+    def kernel(self, label: str) -> list[dict[str, Any]]:
+        """The native kernel beside DeePMD-kit (kernel.json), one per seed."""
+        return [_read_json(path / "kernel.json") for path in self.directories(label)]
+
     def train(self, label: str) -> list[Training]:
         """Trainings of a label, one per seed."""
         return [Training(path) for path in self.directories(label)]

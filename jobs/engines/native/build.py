@@ -193,3 +193,8 @@ def _run(command: list[str]) -> None:
         lines = result.stderr.splitlines()
         reason = next((line for line in lines if "error" in line), lines[-1] if lines else "no output")
         raise NativeUnavailableError(f"{command[0]}: failed to compile the native kernel: {reason.strip()}")
+
+
+if __name__ == "__main__":  # when an image is built: FOLDER LEVEL...
+    for wanted in map(int, sys.argv[2:]):
+        print(build_plugin(Path(sys.argv[1]), level=wanted))
