@@ -16,6 +16,7 @@ from jobs.estimates import (
     CORE_SECONDS_PER_TRAINING_STEP,
     TENSORFLOW_START_S,
     aimd_core_seconds,
+    network_md_core_seconds,
     production_steps,
 )
 from jobs.judging import plan_judges
@@ -548,8 +549,11 @@ class _Builder:
                 ],
             }
             steps = sum(count for _, count in run["schedule"])
-        rate = CORE_SECONDS_PER_ATOM_STEP.get(name, CORE_SECONDS_PER_ATOM_STEP["nnp"])
-        cost = (0 if name in CLASSICAL else TENSORFLOW_START_S) + atoms * steps * rate
+        kernel = None if name in CLASSICAL else self.about.get("md", {}).get("kernel")
+        if name in CLASSICAL:
+            cost = atoms * steps * CORE_SECONDS_PER_ATOM_STEP[name]
+        else:
+            cost = network_md_core_seconds(atoms * steps, kernel=kernel)
         return Stage(
             kind,
             f"{label} #{replica + 1}",
@@ -558,7 +562,7 @@ class _Builder:
             inputs=inputs,
             cores=parameters["ranks"],
             core_seconds=cost,
-            kernel=None if name in CLASSICAL else self.about.get("md", {}).get("kernel"),
+            kernel=kernel,
         )
 
     # -- observations ---------------------------------------------------------------------------
