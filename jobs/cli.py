@@ -81,7 +81,7 @@ def add_store_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, only_make: bool = False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jobs",
         description="What produces: the stages behind the claims. `pytest suite/` calls `run` for you.",
@@ -89,6 +89,16 @@ def _parser() -> argparse.ArgumentParser:
         "python -m jobs status",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    make = commands.add_parser("make", help="make one planned stage (what a slot or a batch job runs)")
+    make.add_argument("name")
+    make.add_argument(
+        "--job", type=Path, default=None, metavar="DIR", help="folder of the batch job it runs in"
+    )
+    add_store_option(make)
+    if only_make:
+        # A campaign starts dozens of these, and the other commands' options take half a second to import.
+        return parser
 
     run = commands.add_parser("run", help="make everything a tier needs that is not there yet")
     add_campaign_options(run, site=True)
@@ -229,13 +239,6 @@ def _parser() -> argparse.ArgumentParser:
             help="find the fastest ranks, threads, skin, precision and compression for this machine",
         )
     )
-
-    make = commands.add_parser("make", help="make one planned stage (what a slot or a batch job runs)")
-    make.add_argument("name")
-    make.add_argument(
-        "--job", type=Path, default=None, metavar="DIR", help="folder of the batch job it runs in"
-    )
-    add_store_option(make)
     return parser
 
 
@@ -402,7 +405,8 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; one line and exit code 2 for wrong input."""
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser(only_make=words[:1] == ["make"]).parse_args(words)
     try:
         match arguments.command:
             case "run":
