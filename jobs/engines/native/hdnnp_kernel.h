@@ -7,7 +7,7 @@
 // cosine only, so sums over triples are moments of the cosine, and their derivatives come from one polynomial in
 // the cosine for each shape. exp(-eta s) and fc are polynomials in s = r^2 (fc is even in r), so that a(r_jk)
 // takes no root, no table and no gathering. What depends on one distance is a table (cubic Hermite, whose slope
-// is the derivative of the very value). Neighbours k are as many lanes as the processor has.
+// is the derivative of the very value). Lanes are neighbours k.
 // Arithmetic of triples is in Real (float or double), sums of functions and the networks are double.
 #pragma once
 
@@ -20,12 +20,13 @@
 
 namespace silica {
 
+// Eight at most: neighbours of one element are few, and more lanes would stand idle.
 #if defined(__AVX512F__)
-constexpr int HDNNP_BYTES = 64;
+template <class Real> constexpr int HDNNP_LANES = 8;
 #elif defined(__AVX__)
-constexpr int HDNNP_BYTES = 32;
+template <class Real> constexpr int HDNNP_LANES = 32 / sizeof(Real);
 #else
-constexpr int HDNNP_BYTES = 16;
+template <class Real> constexpr int HDNNP_LANES = 16 / sizeof(Real);
 #endif
 
 // Numbers on a boundary of whole vectors, zero at first.
@@ -52,9 +53,10 @@ template <class Real> class Aligned {
 
 template <class Real> class HdnnpKernel {
  public:
-  static constexpr int LANES = HDNNP_BYTES / sizeof(Real);
+  static constexpr int LANES = HDNNP_LANES<Real>;
+  static constexpr int FC_DEGREE = sizeof(Real) == 4 ? 6 : 11;
   static constexpr int MOST_SHAPES = 3;  // in one pass over the triples
-  typedef Real Vector __attribute__((vector_size(HDNNP_BYTES), may_alias));
+  typedef Real Vector __attribute__((vector_size(LANES * sizeof(Real)), may_alias));
 
   explicit HdnnpKernel(const HdnnpModel &model);
 
@@ -86,9 +88,8 @@ template <class Real> class HdnnpKernel {
     double cutoff;
     std::vector<int> channel;       // of each shape among those of the centre
     std::vector<double> eta;
-    int degree;                     // of these, in 2 s / rc^2 - 1, from the highest power on:
-    std::vector<Real> exponentials; // exp(-eta s), shape by shape
-    std::vector<Real> switching;    // fc, and behind it dfc/ds
+    int degree;                     // of exp(-eta s) in 2 s / rc^2 - 1
+    std::vector<Real> exponentials; // its coefficients from the highest power on, shape by shape
     std::vector<Term> terms;
     std::size_t start = 0;          // of what is kept of its triples
   };
@@ -124,6 +125,8 @@ template <class Real> class HdnnpKernel {
   int nodes_;
   std::vector<Atom> atoms_;
   Vector after_[LANES];  // 1 in the lanes after one
+  // cos(pi r / (2 rc)), whose square is fc, and its derivative by t = 2 r^2 / rc^2 - 1.
+  Real root_[FC_DEGREE + 1], root_slope_[FC_DEGREE + 1];
 
   // Of the atom at work; a neighbour has its place in each array of `room_`.
   std::size_t room_ = 0;
@@ -185,6 +188,18 @@ template <class Real> HdnnpKernel<Real>::HdnnpKernel(const HdnnpModel &model) : 
   spacing_ = cutoff_ / nodes_;
   for (int lane = 0; lane < LANES; lane++)
     for (int l = 0; l < LANES; l++) after_[lane][l] = l > lane;
+  const double half_pi = std::acos(0.0);
+  const auto root = powers(chebyshev([&](double s) { return std::cos(half_pi * std::sqrt(s)); }, 1), FC_DEGREE);
+  const auto root_slope = powers(
+      chebyshev(
+          [&](double s) {
+            const double angle = half_pi * std::sqrt(s);
+            return -0.25 * half_pi * half_pi * std::sin(angle) / angle;
+          },
+          1),
+      FC_DEGREE);
+  std::copy(root.begin(), root.end(), root_);
+  std::copy(root_slope.begin(), root_slope.end(), root_slope_);
   std::size_t layers = 0, widest = 0;
   for (const HdnnpElement &element : model_.elements) {
     Atom atom;
@@ -269,7 +284,7 @@ template <class Real> void HdnnpKernel<Real>::plan(Atom &atom, const std::vector
 {
   const auto &functions = atom.element->functions;
   const int elements = model_.elements.size();
-  const double tolerance = sizeof(Real) == 4 ? 2e-8 : 1e-14, pi = std::acos(-1.0);
+  const double tolerance = sizeof(Real) == 4 ? 2e-8 : 1e-14;
   for (int first = 0; first < elements; first++)
     for (int second = first; second < elements; second++) {
       std::vector<Pass> passes;
@@ -299,16 +314,9 @@ template <class Real> void HdnnpKernel<Real>::plan(Atom &atom, const std::vector
         pass.shapes++;
       }
       for (Pass &pass : passes) {
-        const double rc = pass.cutoff, top = rc * rc;
-        const auto fc = chebyshev([&](double s) { return 0.5 * (std::cos(pi * std::sqrt(s) / rc) + 1); }, top);
-        const auto dfc = chebyshev(
-            [&](double s) {
-              const double angle = pi * std::sqrt(s) / rc;
-              return -0.25 * pi * pi / top * std::sin(angle) / angle;
-            },
-            top);
+        const double top = pass.cutoff * pass.cutoff;
         std::vector<std::vector<double>> decays;
-        pass.degree = degree_for(fc, tolerance);
+        pass.degree = 1;
         for (double eta : pass.eta) {
           decays.push_back(chebyshev([&](double s) { return std::exp(-eta * s); }, top));
           pass.degree = std::max(pass.degree, degree_for(decays.back(), tolerance));
@@ -316,12 +324,8 @@ template <class Real> void HdnnpKernel<Real>::plan(Atom &atom, const std::vector
         if (pass.degree > 40)
           throw std::runtime_error("symmetry functions: found an angular eta times rc^2 of " +
                                    std::to_string(pass.eta.back() * top) + ", expected at most 50");
-        const auto append = [&](const std::vector<double> &coefficients, std::vector<Real> &to) {
-          for (double c : powers(coefficients, pass.degree)) to.push_back(c);
-        };
-        append(fc, pass.switching);
-        append(dfc, pass.switching);
-        for (const auto &decay : decays) append(decay, pass.exponentials);
+        for (const auto &decay : decays)
+          for (double c : powers(decay, pass.degree)) pass.exponentials.push_back(c);
         atom.passes.push_back(pass);
       }
     }
@@ -395,7 +399,7 @@ void HdnnpKernel<Real>::moments(const Neighbours &n, const Pass &pass)
   const int k_begin = n.begin[pass.second], k_end = k_begin + n.count[pass.second];
   const Real top = pass.cutoff * pass.cutoff, per_top = 2 / top;
   const int degree = pass.degree;
-  const Real *fc_of = pass.switching.data(), *dfc_of = fc_of + degree + 1, *decay_of = pass.exponentials.data();
+  const Real *decay_of = pass.exponentials.data();
   const Real *shape[SHAPES];
   for (int s = 0; s < SHAPES; s++) shape[s] = shape_.data() + pass.channel[s] * room_;
   Vector total[SHAPES][HIGHEST + 1] = {};
@@ -410,27 +414,27 @@ void HdnnpKernel<Real>::moments(const Neighbours &n, const Pass &pass)
       Vector inside = apart2 < top ? all(1) : all(0);
       if (k <= j) inside *= after_[j - k];
       const Vector t = (apart2 < top ? apart2 : all(top)) * per_top - 1;
-      Vector fc = all(fc_of[0]), dfc = all(dfc_of[0]), decay[SHAPES];
-      for (int s = 0; s < SHAPES; s++) decay[s] = all(decay_of[s * (degree + 1)]);
-      for (int p = 1; p <= degree; p++) {
-        fc = fc * t + fc_of[p];
-        dfc = dfc * t + dfc_of[p];
-        for (int s = 0; s < SHAPES; s++) decay[s] = decay[s] * t + decay_of[s * (degree + 1) + p];
+      Vector root = all(root_[0]), root_slope = all(root_slope_[0]), decay[SHAPES];
+      for (int p = 1; p <= FC_DEGREE; p++) {
+        root = root * t + root_[p];
+        root_slope = root_slope * t + root_slope_[p];
       }
-      fc *= inside;
+      for (int s = 0; s < SHAPES; s++) decay[s] = all(decay_of[s * (degree + 1)]);
+      for (int p = 1; p <= degree; p++)
+        for (int s = 0; s < SHAPES; s++) decay[s] = decay[s] * t + decay_of[s * (degree + 1) + p];
+      root *= inside;
+      const Vector fc = root * root;
       kept[0] = cosine;
       kept[1] = fc;
-      kept[2] = dfc * inside;
-      Vector power[SHAPES];
+      kept[2] = (2 * per_top) * root * root_slope;
+      Vector weight[SHAPES], power = cosine;
       for (int s = 0; s < SHAPES; s++) {
         kept[3 + s] = decay[s];
-        power[s] = fc * decay[s] * at(shape[s], k);
+        weight[s] = fc * decay[s] * at(shape[s], k);
+        found[s][0] += weight[s];
       }
-      for (int p = 0; p <= HIGHEST; p++)
-        for (int s = 0; s < SHAPES; s++) {
-          found[s][p] += power[s];
-          power[s] *= cosine;
-        }
+      for (int p = 1; p <= HIGHEST; p++, power *= cosine)
+        for (int s = 0; s < SHAPES; s++) found[s][p] += weight[s] * power;
     }
     for (int s = 0; s < SHAPES; s++)
       for (int p = 0; p <= HIGHEST; p++) total[s][p] += shape[s][j] * found[s][p];
