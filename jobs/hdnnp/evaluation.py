@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from jobs.engines.deepmd import Frames, Prediction
+from jobs.engines.lammps import SPECIES
 from jobs.hdnnp.kernels import Descriptors, FunctionTables, describe
+from jobs.hdnnp.n2p2_files import read_network
 from jobs.hdnnp.network import Array, Network
 from jobs.units import BOHR_ANGSTROM, HARTREE_EV
 
@@ -37,7 +41,9 @@ class Evaluator:
             symbols: element of each atom.
         """
         elements = np.array([self.network.symbols.index(symbol) for symbol in symbols])
-        found = describe(self.tables, positions_angstrom / BOHR_ANGSTROM, cell_angstrom / BOHR_ANGSTROM, elements)
+        found = describe(
+            self.tables, positions_angstrom / BOHR_ANGSTROM, cell_angstrom / BOHR_ANGSTROM, elements
+        )
         return self.of_descriptors(found, elements)
 
     def of_descriptors(self, found: Descriptors, elements: Array) -> Result:
@@ -54,3 +60,23 @@ class Evaluator:
         by_row = np.einsum("raf,rf->ra", found.slopes, gradient[found.row_centre])
         np.subtract.at(forces, found.row_atom, by_row)
         return Result(float(energy) * HARTREE_EV, forces * HARTREE_EV / BOHR_ANGSTROM, warnings)
+
+
+def predict(folder: Path, systems: Sequence[Frames]) -> list[Prediction]:
+    """What the potential in a folder says of the frames of each system.
+
+    Raises:
+        SuiteError: the folder holds none that this project can do.
+    """
+    evaluator = Evaluator(read_network(folder))
+    predictions = []
+    for system in systems:
+        symbols = [SPECIES[index] for index in system.types]
+        found = [evaluator(x, cell, symbols) for x, cell in zip(system.positions, system.cells, strict=True)]
+        predictions.append(
+            Prediction(
+                np.array([one.energy_eV for one in found]),
+                np.array([one.forces_eV_A for one in found]).reshape(system.forces.shape),
+            )
+        )
+    return predictions

@@ -1,7 +1,7 @@
 """The multistream extended Kalman filter that n2p2 trains with.
 
-Singraber, Morawietz, Behler and Dellago, J. Chem. Theory Comput. 15, 3075 (2019): with the weights' covariance
-P, the derivatives H (weights by observations) of what is predicted, and observations of noise 1/eta,
+Singraber, Morawietz, Behler and Dellago, J. Chem. Theory Comput. 15, 3075 (2019). With the covariance P of
+the weights, derivatives H (weights by observations) of what is predicted and noise 1/eta of the observations,
 
     X = P H,  A = H^T X + 1/eta,  K = X A^-1,  w += K (observed - predicted),  P -= K X^T,  P += q
 """

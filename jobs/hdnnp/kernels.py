@@ -24,7 +24,7 @@ class Descriptors:
 
     Attributes:
         values: (N, F); columns beyond an element's own functions are zero.
-        slopes: (R, 3, F) derivatives of the functions of atom `row_centre` by the position of atom `row_atom`.
+        slopes: (R, 3, F) derivatives of the functions of atom `row_centre` by the position of `row_atom`.
         row_centre: (R,) in rising order.
         row_atom: (R,).
     """
@@ -44,7 +44,9 @@ class FunctionTables:
         self.width = max(map(len, functions.values()))
         number = {symbol: n for n, symbol in enumerate(self.symbols)}
         # What angular functions share: exp(-eta r^2) fc(r) of one eta and cut-off.
-        shapes = sorted({(f.eta, f.cutoff) for one in functions.values() for f in one if isinstance(f, Angular)})
+        shapes = sorted(
+            {(f.eta, f.cutoff) for one in functions.values() for f in one if isinstance(f, Angular)}
+        )
         self.shapes = np.array(shapes, dtype=float).reshape(-1, 2)
         n_elements = len(functions)
         # Functions of a centre with a neighbour, and with a pair of neighbours: how many, and which.
@@ -69,7 +71,9 @@ class FunctionTables:
                         self.angular_count[place] += 1
 
 
-def describe(tables: FunctionTables, positions: Array, cell: Array, elements: NDArray[np.intp]) -> Descriptors:
+def describe(
+    tables: FunctionTables, positions: Array, cell: Array, elements: NDArray[np.intp]
+) -> Descriptors:
     """Symmetry functions of a frame.
 
     Args:
@@ -104,7 +108,7 @@ def describe(tables: FunctionTables, positions: Array, cell: Array, elements: ND
     return Descriptors(values, slopes, rows // n_atoms, rows % n_atoms)
 
 
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True)
 def _describe(
     starts: Any,
     vector: Any,
@@ -178,7 +182,7 @@ def _describe(
                         slopes[own, a, f] -= on_j + on_k
 
 
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True)
 def _shape(r: float, shift: float, eta: float, cutoff: float) -> Any:
     """exp(-eta (r - shift)^2) fc(r) and its derivative."""
     if r >= cutoff:

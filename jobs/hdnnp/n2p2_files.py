@@ -6,6 +6,7 @@ Read are those keywords of `input.nn` that change energies; what stands for some
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from jobs.hdnnp.network import (
     in_order,
 )
 
+FOLDER = "n2p2"  # of the files in a potential's product
 INPUT_FILE, SCALING_FILE = "input.nn", "scaling.data"
 LETTERS = {"tanh": "t", "softplus": "p"}
 # Keywords that change energies in a way that is not written here.
@@ -100,8 +102,9 @@ def read_network(folder: Path) -> Network:
     elements = {}
     for symbol in symbols:
         weights, biases = _read_weights(folder / weights_file(symbol), [len(ordered[symbol]), *nodes, 1])
+        minimum, maximum, mean, sigma = table[symbol].T
         elements[symbol] = ElementNetwork(
-            ordered[symbol], *table[symbol].T, weights, biases, activation, scaling
+            ordered[symbol], minimum, maximum, mean, sigma, weights, biases, activation, scaling
         )
     return Network(elements, atom_energies)
 
@@ -190,9 +193,7 @@ def _function(
     if kind == "2" and len(words) == 7:
         return centre, Radial(_symbol(path, number, words, 3, symbols), value(4), value(5), value(6))
     if kind == "3" and len(words) in (9, 10):
-        pair = sorted(
-            (_symbol(path, number, words, index, symbols) for index in (3, 4)), key=symbols.index
-        )
+        pair = sorted((_symbol(path, number, words, index, symbols) for index in (3, 4)), key=symbols.index)
         sign, zeta, shift = value(6), value(7), value(9) if len(words) == 10 else 0.0
         if abs(sign) != 1 or zeta != round(zeta) or not 1 <= zeta <= 16 or shift != 0:
             raise SuiteError(
@@ -231,7 +232,7 @@ def _read_scaling(path: Path, functions: Mapping[str, int]) -> dict[str, Array]:
 
 def _read_weights(path: Path, nodes: Sequence[int]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     values = [_number(path, number, words, 0) for number, words in _keywords(path)]
-    expected = sum((inputs + 1) * outputs for inputs, outputs in zip(nodes, nodes[1:], strict=False))
+    expected = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(nodes))
     if len(values) != expected:
         raise SuiteError(
             f"{path}: found {len(values)} weights, expected {expected} for a network of "
@@ -246,7 +247,7 @@ def unflatten(values: Array, nodes: Sequence[int]) -> tuple[tuple[Array, ...], t
     That order: layer by layer, the weights input by input, then the biases.
     """
     weights, biases, start = [], [], 0
-    for inputs, outputs in zip(nodes, nodes[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(nodes):
         weights.append(values[start : start + inputs * outputs].reshape(inputs, outputs))
         start += inputs * outputs
         biases.append(values[start : start + outputs])
@@ -276,7 +277,7 @@ def _input_text(network: Network, comment: str) -> str:
     hidden = [len(bias) for bias in first.biases[:-1]]
     lines = [
         f"# {comment}",
-        "# Lengths are bohr, energies hartree (LAMMPS, units metal: cflength 1.8897261246 cfenergy 0.0367493222).",
+        "# Lengths are bohr, energies hartree (LAMMPS: cflength 1.8897261246 cfenergy 0.0367493222).",
         f"number_of_elements {len(network.symbols)}",
         f"elements {' '.join(network.symbols)}",
         # CP2K adds the atoms' energies only where remove_atom_energies stands.

@@ -1,7 +1,7 @@
 """Energies and forces in plain numpy: slow, and the reference that the fast ones are compared with.
 
 Every function is written in distances alone (the angle too, by the law of cosines), one function after the
-other, so that it shares neither its algebra nor its loops with `jobs.hdnnp.kernels` and the LAMMPS pair style.
+other, so that it shares neither its algebra nor its loops with `jobs.hdnnp.kernels` and the pair style.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def energy_and_forces(
     centre, other, vector = periodic_pairs(positions, cell, cutoff=network.cutoff)
     distance = np.linalg.norm(vector, axis=1)
     element = np.array(symbols)
-    energy, warnings, forces = 0.0, 0, np.zeros_like(positions)
+    warnings, forces = 0, np.zeros_like(positions)
+    energy = 0.0
     for k, symbol in enumerate(symbols):
         mine = centre == k
         j, r, x = other[mine], distance[mine], vector[mine]
@@ -41,8 +42,8 @@ def energy_and_forces(
         values, by_r, by_apart = [], [], []
         for function in one.functions:
             if isinstance(function, Radial):
-                value, slope = _radial(function, r, element[j])
-                values.append(value.sum())
+                of_each, slope = _radial(function, r, element[j])
+                values.append(float(of_each.sum()))
                 by_r.append(slope)
                 by_apart.append(np.zeros_like(apart))
             else:
@@ -51,7 +52,7 @@ def energy_and_forces(
                 by_r.append(slope)
                 by_apart.append(slope_apart)
         energies, gradient = one.energies(np.array([values]))
-        energy += energies[0] + network.atom_energies[symbol]
+        energy += float(energies[0]) + network.atom_energies[symbol]
         warnings += one.extrapolations(np.array([values]))
         along = (np.tensordot(gradient[0], np.array(by_r), 1) / r)[:, None] * x
         safe = np.where(apart > 0, apart, 1.0)
@@ -80,7 +81,7 @@ def _radial(function: Radial, r: Array, element: NDArray[np.str_]) -> tuple[Arra
 def _angular(
     function: Angular, r: Array, apart: Array, element: NDArray[np.str_]
 ) -> tuple[float, Array, Array]:
-    """An angular function, its derivatives (n,) by the distances from the centre and (n, n) between neighbours.
+    """An angular function, its derivatives by the distances r (n,) from the centre and those between (n, n).
 
     Each triple stands in the arrays twice, as (j, k) and (k, j): half of it is taken each time.
     """
@@ -96,11 +97,17 @@ def _angular(
     gauss *= 0.5 * 2.0 ** (1 - function.zeta)
     (fa, da), (fb, _), (fab, dab) = (_cutoff(x, function.cutoff) for x in (a, b, apart))
     value = power * gauss * fa * fb * fab
-    by_a = gauss * fb * fab * (
-        power_slope * (1 / b - cosine / a) * fa + power * (da - 2 * function.eta * a * fa)
+    by_a = (
+        gauss
+        * fb
+        * fab
+        * (power_slope * (1 / b - cosine / a) * fa + power * (da - 2 * function.eta * a * fa))
     )
-    by_apart = gauss * fa * fb * (
-        -power_slope * apart / (a * b) * fab + power * (dab - 2 * function.eta * apart * fab)
+    by_apart = (
+        gauss
+        * fa
+        * fb
+        * (-power_slope * apart / (a * b) * fab + power * (dab - 2 * function.eta * apart * fab))
     )
     # By symmetry the derivative by the second distance, summed over the first, is the same again.
     return float(value.sum()), 2 * by_a.sum(axis=1), by_apart

@@ -9,6 +9,7 @@ was killed goes on from its checkpoint as if nothing had happened.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Labelled:
-    """One labelled frame: `elements` (N,) number the network's symbols; A, eV, eV/A; the cell's rows (3, 3)."""
+    """One labelled frame, A, eV and eV/A; `elements` (N,) number the symbols, `cell` (3, 3) has its rows."""
 
     positions: Array
     cell: Array
@@ -103,7 +104,11 @@ class _Statistics:
 
 
 class Trainer:
-    """Networks in training; their energies are eV and their weights one vector, element by element."""
+    """Networks in training; their energies are eV and their weights one vector, element by element.
+
+    Raises:
+        SuiteError: a function has one value in all frames, or an update's frames have too few forces.
+    """
 
     def __init__(
         self,
@@ -123,11 +128,19 @@ class Trainer:
             slopes = self.data[-1].kept
             kept += 0 if slopes is None else slopes.nbytes
             watch(0.0, f"symmetry functions of {number} of {len(frames)} frames")
+        fewest = min(len(frame.elements) for frame in frames) * min(settings.frames_per_update, len(frames))
+        if settings.forces_per_update > 3 * fewest:
+            raise SuiteError(
+                f"forces_per_update: found {settings.forces_per_update}, expected at most {3 * fewest}: "
+                "that many are in an update's frames"
+            )
         self.statistics = [self._statistics(e, len(of_one)) for e, of_one in enumerate(functions.values())]
         self.atom_energy = float(np.mean([frame.energy_eV / len(frame.elements) for frame in frames]))
         self.nodes = [(len(of_one), *settings.nodes, 1) for of_one in functions.values()]
-        self.sizes = [sum((i + 1) * o for i, o in zip(n, n[1:], strict=False)) for n in self.nodes]
+        self.sizes = [sum((i + 1) * o for i, o in itertools.pairwise(n)) for n in self.nodes]
         self.done = 0
+        # What each update found: rms errors of the energies per atom (eV) and of the forces (eV/A).
+        self.errors = np.zeros((settings.updates, 2))
         self.weights = self._first_weights()
         self.covariance = first_covariance(sum(self.sizes), settings.schedule)
 
@@ -137,17 +150,17 @@ class Trainer:
         if not (found.sigma > 0).all():
             symbol, worst = list(self.functions)[element], int(found.sigma.argmin())
             raise SuiteError(
-                f"symmetry function {worst + 1} of {symbol}: found one value in all training frames, expected "
-                "different ones"
+                f"symmetry function {worst + 1} of {symbol}: found one value in all training frames, "
+                "expected different ones"
             )
         return found
 
     def _first_weights(self) -> Array:
-        """Nguyen and Widrow's first weights would do as well: normal, so that every layer's outputs are."""
+        """Normal, of a width at which every layer's sums have about the width of its inputs; biases zero."""
         random = np.random.default_rng([self.seed, 0])
         parts = []
         for nodes in self.nodes:
-            for inputs, outputs in zip(nodes, nodes[1:], strict=False):
+            for inputs, outputs in itertools.pairwise(nodes):
                 parts += [random.normal(scale=inputs**-0.5, size=inputs * outputs), np.zeros(outputs)]
         return np.concatenate(parts)
 
@@ -160,24 +173,28 @@ class Trainer:
             return None
         with np.load(path) as found:
             self.done = int(found["done"])
-            self.weights[:] = found["weights"]
-            self.covariance[:] = found["covariance"]
+            for name, array in self._state().items():
+                array[:] = found[name]
         return self.done
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint, whole or not at all."""
         temporary = folder / "kalman.tmp.npz"
-        np.savez(temporary, done=self.done, weights=self.weights, covariance=self.covariance)
+        np.savez(temporary, allow_pickle=False, done=np.array(self.done), **self._state())
         os.replace(temporary, folder / CHECKPOINT_FILE)
 
-    def run(self, folder: Path, watch: Callable[[int, float, float], None]) -> None:
-        """Train to the last update; `watch` gets its number and the rms energy (eV) and force (eV/A) errors."""
+    def _state(self) -> dict[str, Array]:
+        return {"weights": self.weights, "covariance": self.covariance, "errors": self.errors}
+
+    def run(self, folder: Path, watch: Callable[[int], None]) -> None:
+        """Train to the last update, with checkpoints in a folder; `watch` gets the number of updates done."""
         settings = self.settings
         while self.done < settings.updates:
             derivatives, residuals = self.observe(self.draw(self.done))
             share = self.done / settings.updates
-            n = settings.frames_per_update
-            rms = [float(np.sqrt(np.mean(part**2))) for part in (residuals[:n], residuals[n:])]
+            n = len(residuals) - settings.forces_per_update
+            energies, forces = (np.sqrt(np.mean(part**2)) for part in (residuals[:n], residuals[n:]))
+            self.errors[self.done] = energies / settings.energy_weight, forces
             update(
                 self.weights,
                 self.covariance,
@@ -187,7 +204,7 @@ class Trainer:
                 q=settings.schedule.q_at(share),
             )
             self.done += 1
-            watch(self.done, rms[0] / settings.energy_weight, rms[1])
+            watch(self.done)
             if self.done % settings.checkpoint_every == 0:
                 self.save(folder)
 
@@ -200,7 +217,7 @@ class Trainer:
         frames = random.choice(len(self.data), count, replace=False)
         atoms = np.array([len(self.data[frame].frame.elements) for frame in frames])
         starts = np.concatenate([[0], np.cumsum(3 * atoms)])
-        picked = random.choice(starts[-1], min(self.settings.forces_per_update, starts[-1]), replace=False)
+        picked = random.choice(starts[-1], self.settings.forces_per_update, replace=False)
         place = np.searchsorted(starts, picked, side="right") - 1
         within = picked - starts[place]
         components = np.stack([place, within // 3, within % 3], axis=1)
@@ -320,7 +337,7 @@ class _Forward:
         on_u1 = d1 * on_s1
         on_z1 = -2 * a1 * s1 * on_s1 + d1 * (on_z2 @ self.w2.T)
         shares = s2 @ self.w3
-        for n, (first, last) in enumerate(zip(counts, counts[1:], strict=False)):
+        for n, (first, last) in enumerate(itertools.pairwise(counts)):
             part = slice(first, last)
             predictions[n] = shares[part].sum()
             derivatives[:, n] = flatten(
