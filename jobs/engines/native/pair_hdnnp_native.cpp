@@ -15,6 +15,8 @@
 
 using namespace LAMMPS_NS;
 
+void *create_hdnnp_native(void *lmp) { return static_cast<Pair *>(new PairHdnnpNative(static_cast<LAMMPS *>(lmp))); }
+
 PairHdnnpNative::PairHdnnpNative(LAMMPS *lmp) : Pair(lmp), reach_(0), warnings_(0), reported_(0)
 {
   single_enable = 0;
@@ -164,6 +166,5 @@ void PairHdnnpNative::finish()
   long long mine = warnings_ - reported_, all = 0;
   MPI_Allreduce(&mine, &all, 1, MPI_LONG_LONG, MPI_SUM, world);
   reported_ = warnings_;
-  if (comm->me == 0)
-    utils::logmesg(lmp, "hdnnp/native: {} extrapolation warnings\n", all);
+  if (comm->me == 0) utils::logmesg(lmp, "hdnnp/native: {} extrapolation warnings\n", all);
 }
