@@ -294,9 +294,9 @@ def _input_text(network: Network, comment: str) -> str:
     for symbol, one in network.elements.items():
         for f in one.functions:
             if isinstance(f, Radial):
-                words = f"2 {f.neighbour} {f.eta:.10g} {f.shift:.10g} {f.cutoff:.10f}"
+                words = f"2 {f.neighbour} {f.eta:.15g} {f.shift:.15g} {f.cutoff:.15g}"
             else:
-                words = f"3 {' '.join(f.neighbours)} {f.eta:.10g} {f.sign} {f.zeta} {f.cutoff:.10f}"
+                words = f"3 {' '.join(f.neighbours)} {f.eta:.15g} {f.sign} {f.zeta} {f.cutoff:.15g}"
             lines.append(f"symfunction_short {symbol} {words}")
     return "\n".join(lines) + "\n"
 
