@@ -534,6 +534,7 @@ class _Builder:
             inputs=inputs,
             cores=parameters["ranks"],
             core_seconds=cost,
+            kernel=None if name in CLASSICAL else self.about.get("md", {}).get("kernel"),
         )
 
     # -- observations ---------------------------------------------------------------------------

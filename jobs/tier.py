@@ -9,6 +9,7 @@ from typing import Any
 from jobs.cli import STARTS
 from jobs.cost_record import AIMD
 from jobs.engines.first_principles import ENGINES, load_engine
+from jobs.engines.kernel import KERNELS
 from jobs.engines.precision import PRECISIONS
 from jobs.errors import SuiteError
 from jobs.keys import ANYTHING, COUNT, FLAG, POSITIVE, TEXT, Table, Value, list_of, one_of, or_null, read_keys
@@ -124,6 +125,7 @@ _TIER: Table = {
         "precisions": list_of(one_of(*PRECISIONS), f"some of {', '.join(PRECISIONS)}", least=1),
         "steps": list_of(COUNT, "positive integers", least=1),
     },
+    "md?": {"kernel": one_of(*KERNELS)},  # demanded; without it the fastest that can run
     "melt": {
         "duration_ps": POSITIVE,
         "configurations": COUNT,

@@ -25,13 +25,13 @@ class Tuning:
     threads: int = 1
     skin_angstrom: float = SKIN_ANGSTROM
 
-    def split(self, cores: int, family: str) -> tuple[int, int]:
-        """Ranks and threads for a run of a family of potentials on so many cores; their product is `cores`.
+    def split(self, cores: int, kernel: str | None) -> tuple[int, int]:
+        """Ranks and threads for a run by a kernel on so many cores; their product is `cores`.
 
-        Only DeePMD uses threads. With others, or where they do not divide the cores, some would be idle:
+        Only DeePMD-kit uses threads. With others, or where they do not divide the cores, some would be idle:
         then each core is a rank.
         """
-        threads = self.threads if family == "deepmd" and cores % self.threads == 0 else 1
+        threads = self.threads if kernel == "deepmd" and cores % self.threads == 0 else 1
         return cores // threads, threads
 
 

@@ -70,6 +70,7 @@ def make_stage(store: Store, name: str) -> bool:
                 directory=directory,
                 cores=recipe.cores,
                 ranks=recipe.ranks,
+                kernel=recipe.kernel,
                 tuning=_tuning(store),
             )
             write_json(workspace.checkpoints / ATTEMPTS_FILE, [*attempts, (began, began)])

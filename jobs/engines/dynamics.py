@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from jobs.engines.kernel import choose_kernel
 from jobs.engines.lammps import SKIN_ANGSTROM, SPECIES, Potential, interaction_commands, read_log, run_lammps
 from jobs.errors import EngineError, SuiteError
 from jobs.files import finite
@@ -170,13 +171,16 @@ def run_dynamics(
     """
     warning = check_cell_width(np.diag(start.cell), potential.cutoff_angstrom)
     folder = workspace.checkpoints
+    choice = choose_kernel(
+        potential, workspace.inputs.get("potential"), wanted=workspace.kernel, scratch=folder
+    )
     chunks = protocol.chunks()
     ranks = workspace.ranks or ranks
     threads, skin_angstrom = max(1, workspace.cores // ranks), SKIN_ANGSTROM
     if workspace.tuning is not None:
         skin_angstrom = workspace.tuning.skin_angstrom
         if workspace.ranks is None:
-            ranks, threads = workspace.tuning.split(workspace.cores, potential.family)
+            ranks, threads = workspace.tuning.split(workspace.cores, choice.kernel)
     done = _resume_step(folder)
     if done < protocol.total_steps:
         left = [chunk for chunk in chunks if chunk.start >= done]
@@ -186,7 +190,7 @@ def run_dynamics(
         if done == 0:
             write_data(folder / "start.data", start)
         script = _script(
-            potential,
+            choice.potential,
             protocol,
             left,
             resume=done,
@@ -206,9 +210,10 @@ def run_dynamics(
     lost = start.n_atoms - final.n_atoms
     if lost:
         raise EngineError(f"lmp: {lost} of {start.n_atoms} atoms were lost, expected none")
-    warnings = [text for text in (warning, *facts.pop("log_warnings")) if text]
+    warnings = [text for text in (warning, choice.warning, *facts.pop("log_warnings")) if text]
     return {
         "potential": potential.name,
+        "kernel": choice.kernel,
         "n_atoms": start.n_atoms,
         "n_si": int((start.types == 0).sum()),
         "n_o": int((start.types == 1).sum()),

@@ -66,7 +66,7 @@ def run(workspace: Workspace) -> None:
         "temperature_K": given["schedule"][-1]["temperature_K"],
     }
     write_json(workspace.directory / "md.json", facts, indent=1)
-    workspace.record(loop_seconds=facts["loop_seconds"], warnings=facts["warnings"])
+    workspace.record(loop_seconds=facts["loop_seconds"], kernel=facts["kernel"], warnings=facts["warnings"])
 
 
 def check_schedule(steps: Sequence[int], *, ensemble: str, dump_every: int, thermo_every: int) -> None:

@@ -86,7 +86,7 @@ def run(workspace: Workspace) -> None:
         },
     }
     write_json(workspace.directory / "md.json", facts, indent=1)
-    workspace.record(loop_seconds=facts["loop_seconds"], warnings=facts["warnings"])
+    workspace.record(loop_seconds=facts["loop_seconds"], kernel=facts["kernel"], warnings=facts["warnings"])
 
 
 def check_quench(given: Mapping[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""Pair styles of our own for LAMMPS, compiled where they run: docs/fast-md.md says how and how far to trust them."""
+"""Pair styles of our own for LAMMPS, compiled where they run (docs/fast-md.md)."""

@@ -1,9 +1,9 @@
 """The LAMMPS plugin of this folder: compiled at first use, once for each kind of processor, and kept.
 
-It is compiled for a level of the x86-64 instruction set (v4 has AVX-512, v3 AVX2, v2 neither), so that the nodes
-of a cluster that share a home share it where they can; other processors get one for themselves. Images bring their
-own, in the folder that `SILICA_NATIVE_PLUGINS` names. A plugin is known by its level and by a hash of the sources,
-the LAMMPS it was compiled for and the compiler's flags: another one is never loaded.
+It is compiled for a level of the x86-64 instruction set (v4 has AVX-512, v3 AVX2, v2 neither), so that nodes
+of a cluster that share a home share it where they can; other processors get one of their own. Images bring
+theirs, in the folder that `SILICA_NATIVE_PLUGINS` names. A plugin is known by its level and by a hash of the
+sources, of the LAMMPS it was compiled for and of the compiler's flags: another one is never loaded.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ The file is words and numbers, in this order (`deepmd_model.h` reads it):
 
 A net is `net LAYERS`, then for each `layer INPUTS OUTPUTS TIMESTEPS`, weights input by input, biases, and the
 factors of its output (`resnet_dt`; TIMESTEPS is their number, or 0). All layers but a fitting net's last are
-tanh; an embedding layer that keeps or doubles the width adds its input, and so does a fitting layer, after the
-first, that keeps it.
+tanh. An embedding layer that keeps or doubles the width adds its input; so does a fitting layer that keeps
+it, but for the first.
 """
 
 from __future__ import annotations
