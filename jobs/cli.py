@@ -51,8 +51,8 @@ def add_campaign_options(
             type=Path,
             default=None,
             metavar="PATH",
-            help="judge this LAMMPS-ready potential (a DeePMD .pb, or a file with pair_style and pair_coeff) "
-            "in place of both DeePMD potentials",
+            help="judge this LAMMPS-ready potential (a DeePMD .pb, a folder of n2p2's files, or a file with "
+            "pair_style and pair_coeff) in place of both DeePMD potentials",
         )
     else:
         parser.set_defaults(potential=None)
@@ -375,6 +375,8 @@ def _promote(arguments: argparse.Namespace, campaign: Campaign, store: Store) ->
         print(deposit_trajectories(campaign, store))
         return
     trained = {f"deepmd-{size}": campaign.select([f"train-{size}"])[0] for size in (96, 216)}
+    if "train-hdnnp-96" in campaign.labels:
+        trained["hdnnp-96"] = campaign.select(["train-hdnnp-96"])[0]
     print(*deposit_models(trained, store, tier=campaign.tier, replace=arguments.replace), sep="\n")
 
 

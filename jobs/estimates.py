@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from jobs.stage import Stage
 
-CORE_SECONDS_PER_ATOM_STEP = {"bks": 1.0e-5, "tersoff": 2.0e-6, "nnp": 1.6e-4}
+CORE_SECONDS_PER_ATOM_STEP = {"bks": 1.0e-5, "tersoff": 2.0e-6, "nnp": 1.6e-4, "hdnnp-96": 1.5e-5}
 CORE_SECONDS_PER_TRAINING_STEP = {"float32": 0.035, "float64": 0.09}
+CORE_SECONDS_PER_HDNNP_UPDATE = 0.1
 TENSORFLOW_START_S = 12.0
 # CP2K, 96 atoms: a step with its settings md, a single point with default (docs/first-principles.md).
 AIMD_STEP_S, LABEL_S = 15.0, 52.0
