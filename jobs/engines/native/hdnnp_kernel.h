@@ -88,8 +88,8 @@ template <class Real> class HdnnpKernel {
     double cutoff;
     std::vector<int> channel;       // of each shape among those of the centre
     std::vector<double> eta;
-    int degree;                     // of exp(-eta s) in 2 s / rc^2 - 1
-    std::vector<Real> exponentials; // its coefficients from the highest power on, shape by shape
+    // Of each shape exp(-eta s) in powers of 2 s / rc^2 - 1, from the highest on.
+    std::vector<std::vector<Real>> decays;
     std::vector<Term> terms;
     std::size_t start = 0;          // of what is kept of its triples
   };
@@ -315,17 +315,15 @@ template <class Real> void HdnnpKernel<Real>::plan(Atom &atom, const std::vector
       }
       for (Pass &pass : passes) {
         const double top = pass.cutoff * pass.cutoff;
-        std::vector<std::vector<double>> decays;
-        pass.degree = 1;
         for (double eta : pass.eta) {
-          decays.push_back(chebyshev([&](double s) { return std::exp(-eta * s); }, top));
-          pass.degree = std::max(pass.degree, degree_for(decays.back(), tolerance));
+          const auto decay = chebyshev([&](double s) { return std::exp(-eta * s); }, top);
+          const int degree = degree_for(decay, tolerance);
+          if (degree > 40)
+            throw std::runtime_error("symmetry functions: found an angular eta times rc^2 of " +
+                                     std::to_string(eta * top) + ", expected at most 50");
+          pass.decays.emplace_back();
+          for (double c : powers(decay, degree)) pass.decays.back().push_back(c);
         }
-        if (pass.degree > 40)
-          throw std::runtime_error("symmetry functions: found an angular eta times rc^2 of " +
-                                   std::to_string(pass.eta.back() * top) + ", expected at most 50");
-        for (const auto &decay : decays)
-          for (double c : powers(decay, pass.degree)) pass.exponentials.push_back(c);
         atom.passes.push_back(pass);
       }
     }
@@ -398,10 +396,13 @@ void HdnnpKernel<Real>::moments(const Neighbours &n, const Pass &pass)
   const int j_end = n.begin[pass.first] + n.count[pass.first];
   const int k_begin = n.begin[pass.second], k_end = k_begin + n.count[pass.second];
   const Real top = pass.cutoff * pass.cutoff, per_top = 2 / top;
-  const int degree = pass.degree;
-  const Real *decay_of = pass.exponentials.data();
-  const Real *shape[SHAPES];
-  for (int s = 0; s < SHAPES; s++) shape[s] = shape_.data() + pass.channel[s] * room_;
+  const Real *shape[SHAPES], *decay_of[SHAPES];
+  int degree[SHAPES];
+  for (int s = 0; s < SHAPES; s++) {
+    shape[s] = shape_.data() + pass.channel[s] * room_;
+    decay_of[s] = pass.decays[s].data();
+    degree[s] = pass.decays[s].size() - 1;
+  }
   Vector total[SHAPES][HIGHEST + 1] = {};
   Vector *kept = &at(triples_.data(), pass.start);
   for (int j = n.begin[pass.first]; j < j_end; j++) {
@@ -419,9 +420,10 @@ void HdnnpKernel<Real>::moments(const Neighbours &n, const Pass &pass)
         root = root * t + root_[p];
         root_slope = root_slope * t + root_slope_[p];
       }
-      for (int s = 0; s < SHAPES; s++) decay[s] = all(decay_of[s * (degree + 1)]);
-      for (int p = 1; p <= degree; p++)
-        for (int s = 0; s < SHAPES; s++) decay[s] = decay[s] * t + decay_of[s * (degree + 1) + p];
+      for (int s = 0; s < SHAPES; s++) {
+        decay[s] = all(decay_of[s][0]);
+        for (int p = 1; p <= degree[s]; p++) decay[s] = decay[s] * t + decay_of[s][p];
+      }
       root *= inside;
       const Vector fc = root * root;
       kept[0] = cosine;
