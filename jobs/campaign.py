@@ -37,6 +37,8 @@ from jobs.tier import (
     read_tier,
 )
 
+SAMPLERS = "train-hdnnp-sampler"
+
 
 @dataclass
 class Campaign:
@@ -147,6 +149,7 @@ class _Builder:
         for label, run in self.about["runs"].items():
             self._run(label, run)
         self._parity()
+        self._samplers()
         self._learning_curve()
         judges = plan_judges(self.about)
         self.campaign.labels |= judges.labels
@@ -344,20 +347,39 @@ class _Builder:
 
     def _trained_hdnnp(self, seed: int) -> Stage:
         """One training of the other kind of network, on the dataset of DeePMD-96."""
-        about = self.about["hdnnp"]
+        updates = self.about["hdnnp"]["updates"]
+        return self._kalman(DISPLAY_NAMES[HDNNP], self._dataset(HDNNP_DATA), seed, updates)
+
+    def _kalman(self, name: str, dataset: Stage, seed: int, updates: int, **more: Any) -> Stage:
+        parameters = {
+            "name": name,
+            "updates": updates,
+            "checkpoint_every": self.about["hdnnp"]["checkpoint_every"],
+            **RECIPE,
+            **more,
+        }
         return Stage(
             "train_hdnnp",
-            f"train {DISPLAY_NAMES[HDNNP]} seed {seed}",
-            {
-                "name": DISPLAY_NAMES[HDNNP],
-                "updates": about["updates"],
-                "checkpoint_every": about["checkpoint_every"],
-                **RECIPE,
-            },
+            f"train {name} seed {seed}",
+            parameters,
             seed=seed,
-            inputs={"dataset": self._dataset(HDNNP_DATA)},
-            core_seconds=30 + about["updates"] * CORE_SECONDS_PER_HDNNP_UPDATE,
+            inputs={"dataset": dataset},
+            core_seconds=30 + updates * CORE_SECONDS_PER_HDNNP_UPDATE,
         )
+
+    def _samplers(self) -> None:
+        """Networks of the other kind for drawing configurations: nothing is held out from them."""
+        updates = self.about.get("hdnnp", {}).get("sampler_updates")
+        if updates is None:
+            return
+        if reason := self._given_potentials:
+            self.campaign.unavailable[SAMPLERS] = reason
+            return
+        dataset = self._dataset("deepmd-216")
+        self.campaign.labels[SAMPLERS] = [
+            self._kalman("HDNNP-sampler", dataset, seed, updates, all_frames=True)
+            for seed in self.about["hdnnp"]["seeds"]
+        ]
 
     def _deviations(self, *, judging: list[tuple[str, ...]]) -> Iterator[str]:
         rebuilt = self.campaign.start_from == "nothing"

@@ -204,6 +204,12 @@ def _parser() -> argparse.ArgumentParser:
         "--replace", action="store_true", help="also potentials that were trained for more steps than these"
     )
     promote.add_argument("--trajectories", action="store_true", help="trajectories in place of potentials")
+    promote.add_argument(
+        "--only",
+        action="append",
+        metavar="MODEL",
+        help="only this potential, as deepmd-96; may be repeated",
+    )
 
     compare = commands.add_parser(
         "compare", help="two claims.json, or two stores, side by side: what moved by more than its error"
@@ -366,6 +372,7 @@ def _look(arguments: argparse.Namespace) -> int:
 
 
 def _promote(arguments: argparse.Namespace, campaign: Campaign, store: Store) -> None:
+    from jobs.campaign import SAMPLERS
     from jobs.models import deposit_models
     from jobs.thin_trajectories import deposit_trajectories
 
@@ -377,6 +384,14 @@ def _promote(arguments: argparse.Namespace, campaign: Campaign, store: Store) ->
     trained = {f"deepmd-{size}": campaign.select([f"train-{size}"])[0] for size in (96, 216)}
     if "train-hdnnp-96" in campaign.labels:
         trained["hdnnp-96"] = campaign.select(["train-hdnnp-96"])[0]
+    for stage in campaign.labels.get(SAMPLERS, ()):
+        trained[f"hdnnp-sampler-{stage.seed}"] = stage
+    if arguments.only:
+        if unknown := set(arguments.only) - set(trained):
+            raise SuiteError(
+                f"--only: found {', '.join(sorted(unknown))}, expected some of {', '.join(trained)}"
+            )
+        trained = {name: stage for name, stage in trained.items() if name in arguments.only}
     print(*deposit_models(trained, store, tier=campaign.tier, replace=arguments.replace), sep="\n")
 
 

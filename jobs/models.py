@@ -119,7 +119,7 @@ def _prepare(stage: Stage, store: Store, *, tier: str, target: Path) -> Path:
         "steps": training["steps"],
         "precision": training["precision"],
         "train_frames": training["train_frames"],
-        "heldout": training["heldout"]["all"],
+        "heldout": (training["heldout"] or {}).get("all"),
         "software": manifest["software"],
         "finished": manifest["finished"],
     }

@@ -121,7 +121,13 @@ _TIER: Table = {
         "axis_neuron?": COUNT,
         "type_one_side?": FLAG,
     },
-    "hdnnp?": {"seeds": _SEEDS, "updates": COUNT, "checkpoint_every": COUNT},
+    "hdnnp?": {
+        "seeds": _SEEDS,
+        "updates": COUNT,
+        "checkpoint_every": COUNT,
+        # Of further networks, one for each seed: from every frame of deepmd-216, held-out ones too.
+        "sampler_updates?": COUNT,
+    },
     "learning_curve?": {
         "seeds": _SEEDS,
         "shares": list_of(_SHARE, "numbers above 0, up to 1", least=1),
