@@ -28,7 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jobs import dispatch
-from jobs.cost import DENSITY_G_CM3, TEMPERATURE_K, TIMESTEP_FS, Plan, plain, tuned
+from jobs.cost import DENSITY_G_CM3, TEMPERATURE_K, TIMESTEP_FS, Plan, native, plain, program, tuned
 from jobs.cost_record import machine
 from jobs.errors import ERROR_EXIT, SuiteError
 from jobs.files import write_json
@@ -140,6 +140,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for engine in arguments.engines:
         for size in SIZES[engine][: 1 if arguments.quick else None]:
             plan.points.append(tuned(engine, size, precision="float32", gpus=arguments.gpus))
+        plan.points += [native(size) for size in SIZES[engine] if engine == "deepmd"]
     if "deepmd" in arguments.engines and not arguments.quick:
         plan.points.append(plain(PLAIN_SIZE, gpus=arguments.gpus))
     print(
@@ -166,7 +167,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     cost_stage.run(workspace)
     record = json.loads((work / cost_stage.COST_FILE).read_text())
     series = {
-        f"{point['engine']}-{point['setting']}-{point['n_atoms']}": watched(point)
+        f"{program(point)}-{point['setting']}-{point['n_atoms']}": watched(point)
         for point in record["points"]
         if len(point["us_per_step_atom"]) >= 2
     }

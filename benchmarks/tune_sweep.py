@@ -110,7 +110,7 @@ def main() -> None:
 def setting_of(recorded: dict) -> Setting:
     """A setting as `Setting.as_json` wrote it."""
     layout = {key: recorded[key] for key in ("replicas", "ranks", "threads", "gpus", "skin_angstrom")}
-    return Setting(recorded["precision"], recorded["compressed"], Layout(**layout))
+    return Setting(recorded["kernel"], recorded["precision"], recorded["compressed"], Layout(**layout))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from jobs.estimates import (
     CORE_SECONDS_PER_TRAINING_STEP,
     TENSORFLOW_START_S,
     aimd_core_seconds,
+    network_md_core_seconds,
     production_steps,
 )
 from jobs.hdnnp.recipe import RECIPE
@@ -150,6 +151,7 @@ class _Builder:
             self._run(label, run)
         self._parity()
         self._samplers()
+        self._kernels()
         self._learning_curve()
         judges = plan_judges(self.about)
         self.campaign.labels |= judges.labels
@@ -424,6 +426,29 @@ class _Builder:
             for stage in potentials
         ]
 
+    def _kernels(self) -> None:
+        """The native kernel beside DeePMD-kit, for every network whose MD it runs."""
+        for nnp in NNPS:
+            label = f"kernel-{nnp.removeprefix('deepmd-')}"
+            if self.given is not None:
+                self.campaign.unavailable[label] = "trajectories are given, no MD runs"
+                continue
+            self.campaign.labels[label] = [
+                Stage(
+                    "kernel",
+                    f"native kernel of {stage.label} beside DeePMD-kit",
+                    {},
+                    seed=1,
+                    inputs={"potential": stage, "dataset": self._dataset(nnp)},
+                    core_seconds=40,
+                )
+                for stage in self._potential(nnp)
+                if stage.parameters.get("family", "deepmd") == "deepmd"
+            ]
+            if not self.campaign.labels[label]:
+                del self.campaign.labels[label]
+                self.campaign.unavailable[label] = "the potential is no deep potential"
+
     def _learning_curve(self) -> None:
         """DeePMD-96's held-out error against frames, and against precision and steps; one point, one seed.
 
@@ -579,8 +604,11 @@ class _Builder:
                 ],
             }
             steps = sum(count for _, count in run["schedule"])
-        rate = CORE_SECONDS_PER_ATOM_STEP.get(name, CORE_SECONDS_PER_ATOM_STEP["nnp"])
-        cost = (0 if name in CLASSICAL else TENSORFLOW_START_S) + atoms * steps * rate
+        kernel = self.about.get("md", {}).get("kernel") if name in NNPS else None
+        if name not in NNPS:
+            cost = atoms * steps * CORE_SECONDS_PER_ATOM_STEP[name]
+        else:
+            cost = network_md_core_seconds(atoms * steps, kernel=kernel)
         return Stage(
             kind,
             f"{label} #{replica + 1}",
@@ -589,7 +617,7 @@ class _Builder:
             inputs=inputs,
             cores=parameters["ranks"],
             core_seconds=cost,
-            kernel=None if name in CLASSICAL else self.about.get("md", {}).get("kernel"),
+            kernel=kernel,
         )
 
     # -- observations ---------------------------------------------------------------------------

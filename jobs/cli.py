@@ -254,6 +254,10 @@ def _site(arguments: argparse.Namespace) -> Site | None:
 def _campaign(arguments: argparse.Namespace) -> Campaign:
     from jobs.campaign import build_campaign
 
+    if arguments.site is None:
+        from jobs.engines.speed import measure_speed
+
+        print(measure_speed(), file=sys.stderr)  # estimates rest on it
     return build_campaign(
         arguments.tier or default_tier(batch=arguments.site is not None),
         start_from=arguments.start_from,

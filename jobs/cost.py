@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.cost_record import AIMD
+from jobs.cost_record import AIMD, is_native
+from jobs.engines.kernel import DEEPMD, NATIVE
 from jobs.errors import SuiteError
 from jobs.files import write_json
 from jobs.stage import Stage
@@ -31,8 +32,8 @@ TEMPERATURE_K, DENSITY_G_CM3, TIMESTEP_FS = 3000.0, 2.20, 1.0
 AIMD_SETTINGS = {"cp2k": "md"}
 AIMD_TIMESTEP_FS = 2.0
 # Rough seconds on two idle cores of a 2020s server: core-seconds per atom and step, start of a process.
-ATOM_STEP_S = {NNP: 1.3e-4, "plain": 5.0e-4, "bks": 1.0e-5, "tersoff": 2.0e-6}
-START_S = {NNP: 2.5, "bks": 0.5, "tersoff": 0.4}
+ATOM_STEP_S = {NNP: 1.3e-4, NATIVE: 5.0e-6, "plain": 5.0e-4, "bks": 1.0e-5, "tersoff": 2.0e-6}
+START_S = {NNP: 2.5, NATIVE: 0.5, "bks": 0.5, "tersoff": 0.4}
 WARM_UP_SHARE = 1.3
 LIQUIDS_S, MODELS_S = 30.0, 90.0
 
@@ -58,10 +59,19 @@ class Plan:
 
 def point_seconds(point: Point, launches: int, cores: int) -> float:
     """Rough wall time of all launches of a point."""
-    rate = ATOM_STEP_S["plain" if point.setting == "plain" else point.engine] / (point.ranks or cores)
+    kind = NATIVE if point.kernel == NATIVE else "plain" if point.setting == "plain" else point.engine
+    rate = ATOM_STEP_S[kind] / (point.ranks or cores)
     if point.gpus:
         rate = 3e-6 / point.gpus
-    return launches * (START_S[point.engine] + WARM_UP_SHARE * point.steps * point.n_atoms * rate)
+    return launches * (
+        START_S[NATIVE if kind == NATIVE else point.engine]
+        + WARM_UP_SHARE * point.steps * point.n_atoms * rate
+    )
+
+
+def program(point: Mapping[str, Any]) -> str:
+    """What runs a point, of a plan or a record."""
+    return f"{point['engine']}-native" if is_native(point) else str(point["engine"])
 
 
 def aimd_seconds(n_atoms: int, steps: int) -> float:
@@ -74,8 +84,15 @@ def aimd_seconds(n_atoms: int, steps: int) -> float:
 def tuned(engine: str, n_atoms: int, *, precision: str, gpus: int = 0, **options: Any) -> Point:
     """A point with the suite's settings; `options` are other fields of it."""
     if engine == NNP:
-        options |= {"precision": precision, "compressed": True, "gpus": gpus}
+        options |= {"precision": precision, "compressed": True, "gpus": gpus, "kernel": DEEPMD}
     return Point(engine=engine, n_atoms=n_atoms, **{"setting": "tuned", **options})
+
+
+def native(n_atoms: int, **options: Any) -> Point:
+    """The network by the native kernel, on cores."""
+    return Point(
+        NNP, n_atoms=n_atoms, precision=PRECISION, **{"setting": "tuned", "kernel": NATIVE, **options}
+    )
 
 
 def tier_plan(about: Mapping[str, Any], *, precision: str) -> Plan:
@@ -84,6 +101,7 @@ def tier_plan(about: Mapping[str, Any], *, precision: str) -> Plan:
     plan.points = [
         tuned(engine, size, precision=precision) for engine, sizes in about["sizes"].items() for size in sizes
     ]
+    plan.points += [native(size) for size in about["sizes"].get(NNP, ())]
     plan.points += [plain(size) for size in about.get("plain", ())]
     plan.aimd = {
         engine: _aimd(engine, given["sizes"], given["steps"])
@@ -94,7 +112,7 @@ def tier_plan(about: Mapping[str, Any], *, precision: str) -> Plan:
 
 def plain(n_atoms: int, *, gpus: int = 0) -> Point:
     """DeePMD's plain default."""
-    return Point(NNP, "plain", n_atoms, "float64", compressed=False, gpus=min(gpus, 1))
+    return Point(NNP, "plain", n_atoms, "float64", compressed=False, gpus=min(gpus, 1), kernel=DEEPMD)
 
 
 def _aimd(engine: str, sizes: Iterable[int], steps: int) -> dict[str, Any]:
@@ -137,15 +155,16 @@ def full_plan(
     md = [engine for engine in (NNP, *CLASSICAL) if engine in engines]
     aimd = [engine for engine in AIMD if engine in engines]
     curve = sorted(size for size in sizes if size <= 5832)
-    wanted: list[Point | tuple[str, int]] = [
-        tuned(engine, size, precision=PRECISION, gpus=gpus) for size in curve for engine in md
-    ]
+    wanted: list[Point | tuple[str, int]] = []
+    for size in curve:
+        wanted += [tuned(engine, size, precision=PRECISION, gpus=gpus) for engine in md]
+        wanted += [native(size)] * (NNP in md)
     wanted += [(engine, size) for engine in aimd for size in AIMD_SIZES if size <= 96]
     if NNP in md:
         wanted += [plain(size, gpus=gpus) for size in PLAIN_SIZES if size in sizes]
-    wanted += [
-        tuned(engine, size, precision=PRECISION, gpus=gpus) for size in sizes if size > 5832 for engine in md
-    ]
+    for size in (size for size in sizes if size > 5832):
+        wanted += [tuned(engine, size, precision=PRECISION, gpus=gpus) for engine in md]
+        wanted += [native(size)] * (NNP in md)
     if NNP in md:
         wanted.append(tuned(NNP, DUMPED_SIZE, precision=PRECISION, gpus=gpus, setting="dumps"))
         wanted += _scaling(cores, gpus)
@@ -157,7 +176,7 @@ def full_plan(
         if isinstance(one, Point):
             cost, what = (
                 point_seconds(one, launches, cores),
-                f"{one.engine} ({one.setting}) of {one.n_atoms} atoms",
+                f"{program(vars(one))} ({one.setting}) of {one.n_atoms} atoms",
             )
         else:
             cost, what = aimd_seconds(one[1], AIMD_STEPS), f"{one[0]} of {one[1]} atoms"
@@ -191,7 +210,11 @@ def _scaling(cores: int, gpus: int) -> list[Point]:
         )
 
     strong = [one("strong", STRONG_SIZE, ranks) for ranks in counts]
-    return strong + [one("weak", WEAK_SIZE_PER_RANK * ranks, ranks) for ranks in counts]
+    weak = [one("weak", WEAK_SIZE_PER_RANK * ranks, ranks) for ranks in counts]
+    if gpus:
+        return strong + weak
+    ours = [native(STRONG_SIZE, setting="strong", ranks=ranks) for ranks in counts]
+    return strong + weak + ours
 
 
 def cost_stage(plan: Plan, potential: Stage, *, label: str, cores: int, machine_type: str | None) -> Stage:
@@ -263,7 +286,7 @@ def describe(plan: Plan, cores: int) -> str:
     """What a plan measures, how long it takes, and what it leaves out."""
     by_curve: dict[str, list[str]] = {}
     for point in plan.points:
-        by_curve.setdefault(f"{point.engine} ({point.setting})", []).append(str(point.n_atoms))
+        by_curve.setdefault(f"{program(vars(point))} ({point.setting})", []).append(str(point.n_atoms))
     for engine, about in plan.aimd.items():
         by_curve[f"{engine} ({about['steps']} steps)"] = [str(size) for size in about["sizes"]]
     lines = [f"  {name}: N = {', '.join(sizes)}" for name, sizes in by_curve.items()]
@@ -278,16 +301,15 @@ def describe(plan: Plan, cores: int) -> str:
 
 def summary(record: Mapping[str, Any]) -> str:
     """A table of points and the fits, for a terminal."""
-    lines = [f"{'engine':9s} {'setting':7s} {'atoms':>6s}  us/step/atom [95% interval]        launches"]
+    lines = [f"{'engine':13s} {'setting':7s} {'atoms':>6s}  us/step/atom [95% interval]        launches"]
     for point in record["points"]:
+        runs = program(point)
         if point["median"] is None:
-            lines.append(
-                f"{point['engine']:9s} {point['setting']:7s} {point['n_atoms']:6d}  {point['failed'][0]}"
-            )
+            lines.append(f"{runs:13s} {point['setting']:7s} {point['n_atoms']:6d}  {point['failed'][0]}")
             continue
         interval = f"[{point['ci_low']:.4g}, {point['ci_high']:.4g}]" if point["ci_low"] is not None else ""
         lines.append(
-            f"{point['engine']:9s} {point['setting']:7s} {point['n_atoms']:6d}  {point['median']:10.4g} "
+            f"{runs:13s} {point['setting']:7s} {point['n_atoms']:6d}  {point['median']:10.4g} "
             f"{interval:24s} {len(point['us_per_step_atom'])} {point['samples_are']}"
         )
     for fit in record["fits"]:
@@ -298,7 +320,8 @@ def summary(record: Mapping[str, Any]) -> str:
     for row in record["speed_ups"]:
         value, (fast, slow) = row["ratio"], (row["fast"], row["slow"])
         lines.append(
-            f"{row['n_atoms']} atoms: {fast['engine']} ({fast['setting']}) {fast['cost']:.3g} "
+            f"{row['n_atoms']} atoms: {program(fast)} ({fast['setting']}) "
+            f"{fast['cost']:.3g} "
             f"{row['resource']}, {slow['engine']} ({slow['setting']}) {slow['cost']:.3g}: "
             f"ratio {value['value']:.3g} [{value['ci_low']:.3g}, {value['ci_high']:.3g}]"
             f"{', extrapolated' if row['extrapolated_from'] else ''}"

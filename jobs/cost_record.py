@@ -1,8 +1,9 @@
 """The cost record: measured points with their provenance, the fits through them, and what they mean.
 
 `cost.json` has `points` (one object each), `fits`, `speed_ups`, `aimd_year`, `nanosecond_a_day`,
-`not_measured`, and the `machine`. A point's `us_per_step_atom` are its samples: wall microseconds of all the
-cores it uses, per MD step and atom; times `cores` they are core-seconds.
+`not_measured`, and the `machine`. A network's point says its `kernel`: `deepmd` (DeePMD-kit) or `native`. A
+point's `us_per_step_atom` are its samples: wall microseconds of all the cores it uses, per MD step and atom;
+times `cores` they are core-seconds.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ SCHEMA = 1
 DEPOSITED = Path(__file__).parent.parent / "reference" / "cost"
 AIMD = ("cp2k", "espresso")
 CURVES = ("tuned", "plain")  # settings of a point that lie on a curve of their engine
+NATIVE_CURVE = ", native kernel"
 SECONDS_PER_YEAR = 365.25 * 86_400
 SECONDS_PER_DAY = 86_400
 FS_PER_NS = 1_000_000
@@ -142,6 +144,11 @@ def deposited_aimd() -> list[tuple[dict[str, Any], str]]:
     ]
 
 
+def is_native(point: Mapping[str, Any]) -> bool:
+    """Whether a network's point was run by the native kernel; records of before it ran DeePMD-kit."""
+    return point.get("kernel") == "native"
+
+
 def core_seconds(point: Mapping[str, Any]) -> list[float]:
     """Core-seconds of one step of one system, a value per sample: what a step costs who pays for cores."""
     return [1e-6 * us * point["n_atoms"] * point["cores"] for us in point["us_per_step_atom"]]
@@ -153,11 +160,12 @@ def wall_seconds(point: Mapping[str, Any]) -> list[float]:
 
 
 def curves(points: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[int, Mapping[str, Any]]]:
-    """Points on a curve: (engine, setting) -> size -> point, without GPUs apart from those with."""
+    """Points on a curve: (engine, setting) -> size -> point; GPUs and the native kernel have their own."""
     found: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
     for point in points:
         if point["setting"] in (*CURVES, "aimd") and point["us_per_step_atom"]:
             setting = point["setting"] + (f", {point['gpus']} GPU" if point["gpus"] else "")
+            setting += NATIVE_CURVE if is_native(point) else ""
             found.setdefault((point["engine"], setting), {})[point["n_atoms"]] = point
     return {key: dict(sorted(sizes.items())) for key, sizes in found.items()}
 
@@ -191,7 +199,11 @@ def speed_ups(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for (slow, slow_setting), slow_sizes in by_curve.items():
         for (fast, fast_setting), fast_sizes in by_curve.items():
             tuned = fast == "deepmd" and fast_setting.startswith("tuned")
-            if not tuned or (slow, slow_setting) == (fast, fast_setting):
+            if (
+                not tuned
+                or (slow, slow_setting) == (fast, fast_setting)
+                or slow_setting.endswith(NATIVE_CURVE)
+            ):
                 continue
             largest = slow_sizes[max(slow_sizes)]
             both_gpu = bool(largest["gpus"])
@@ -230,6 +242,7 @@ def _per_fs(point: Mapping[str, Any], *, gpus: bool) -> list[float]:
 def _side(point: Mapping[str, Any], cost: float) -> dict[str, Any]:
     return {
         **{key: point[key] for key in ("engine", "setting", "precision", "cores", "gpus", "timestep_fs")},
+        "kernel": point.get("kernel"),
         "machine": point["provenance"]["type"],
         "cost": cost,
     }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from jobs.engines.kernel import NATIVE
+from jobs.engines.speed import core_seconds_per_atom_step, kernel_here
 from jobs.stage import Stage
 
-CORE_SECONDS_PER_ATOM_STEP = {"bks": 1.0e-5, "tersoff": 2.0e-6, "nnp": 1.6e-4, "hdnnp-96": 1.5e-5}
+CORE_SECONDS_PER_ATOM_STEP = {"bks": 1.0e-5, "tersoff": 2.0e-6, "hdnnp-96": 1.5e-5}
 CORE_SECONDS_PER_TRAINING_STEP = {"float32": 0.035, "float64": 0.09}
 CORE_SECONDS_PER_HDNNP_UPDATE = 0.1
 TENSORFLOW_START_S = 12.0
+LAMMPS_START_S = 2.0
 # CP2K, 96 atoms: a step with its settings md, a single point with default (docs/first-principles.md).
 AIMD_STEP_S, LABEL_S = 15.0, 52.0
 
@@ -19,6 +22,13 @@ def production_steps(stage: Stage) -> float:
     if stage.kind == "quench":
         return float(stage.parameters["anneal_steps"])
     return float(stage.parameters["schedule"][-1]["steps"])
+
+
+def network_md_core_seconds(atom_steps: float, *, kernel: str | None) -> float:
+    """Rough cost of MD of a network on one core, by the kernel that will run it (None: the fastest)."""
+    kernel = kernel or kernel_here()
+    start_s = LAMMPS_START_S if kernel == NATIVE else TENSORFLOW_START_S
+    return start_s + atom_steps * core_seconds_per_atom_step(kernel)
 
 
 def disk_bytes(stage: Stage) -> float:

@@ -255,11 +255,18 @@ def definition_path(name: str) -> Path:
 def definition_hash(name: str) -> str:
     """SHA-256 over a definition and every file of this repository that it names, the lock aside."""
     text = definition_path(name).read_text()
-    named = sorted(set(re.findall(r"\b(?:containers/parts|reference)/[\w./-]+", text)))
+    named = set(re.findall(r"\b(?:containers/parts|reference|jobs)/[\w./-]+", text))
     total = hashlib.sha256(text.encode())
-    for path in named:
-        total.update(path.encode() + (ROOT / path).read_bytes())
+    for path in sorted(file for name in named for file in _files(ROOT / name)):
+        total.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return total.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    """A file, or the sources in a folder."""
+    if path.is_file():
+        return [path]
+    return [file for suffix in ("py", "h", "cpp") for file in path.glob(f"*.{suffix}")]
 
 
 def lock_hash(name: str) -> str:

@@ -32,7 +32,7 @@ BATCH_TYPES = ("Slurm", "PBS", "Torque", "LSF", "SGE")
 LAUNCHERS = ("mpirun", "srun")
 # DP-GEN's three kinds of work, and ours.
 _DPGEN = {
-    "train": ("dataset", "potential", "train", "parity"),
+    "train": ("dataset", "kernel", "potential", "train", "parity"),
     "model_devi": ("default", "melt", "md", "quench", "observe", "cost", "probe"),
     "fp": ("aimd",),
 }

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cost_record import machine
+from jobs.engines.kernel import DEEPMD, NATIVE
+from jobs.engines.native.build import why_unavailable
 from jobs.engines.timing import LAMMPS_SKIN_ANGSTROM, Layout, time_launch
 from jobs.errors import SuiteError
 from jobs.files import write_json
@@ -28,18 +30,26 @@ from jobs.tuning import FOLDER, tuning_file
 from jobs.workspace import Workspace
 
 N_ATOMS = 216
-STEPS = 100
+STEPS, NATIVE_STEPS = 100, 1500  # about two seconds each
 LAUNCHES = 3
 FINALISTS = 3
 TEMPERATURE_K, DENSITY_G_CM3, TIMESTEP_FS = 3000.0, 2.20, 1.0
 SKINS_ANGSTROM = (0.5, 1.0, 1.5, 2.0)
-MODELS = (("float32", True), ("float32", False), ("float64", True), ("float64", False))
+# Kernel, precision, compressed: the native kernel has one of each.
+MODELS = (
+    (NATIVE, "float32", False),
+    (DEEPMD, "float32", True),
+    (DEEPMD, "float32", False),
+    (DEEPMD, "float64", True),
+    (DEEPMD, "float64", False),
+)
 
 
 @dataclass(frozen=True)
 class Setting:
     """One way to run the network."""
 
+    kernel: str
     precision: str
     compressed: bool
     layout: Layout
@@ -47,24 +57,31 @@ class Setting:
     @property
     def text(self) -> str:
         """For people."""
+        if self.kernel == NATIVE:
+            return f"native kernel, {self.layout.text}"
         return f"{self.precision}{', compressed' * self.compressed}, {self.layout.text}"
 
     def as_json(self) -> dict[str, Any]:
         """For a record."""
-        return {"precision": self.precision, "compressed": self.compressed, **asdict(self.layout)}
+        return {
+            "kernel": self.kernel,
+            "precision": self.precision,
+            "compressed": self.compressed,
+            **asdict(self.layout),
+        }
 
 
 def plain_default(cores: int, gpus: int = 0) -> Setting:
     """DeePMD-kit as it comes: one process with all cores as threads, float64, uncompressed, LAMMPS' skin."""
     layout = Layout(threads=cores, gpus=min(gpus, 1), skin_angstrom=LAMMPS_SKIN_ANGSTROM)
-    return Setting("float64", False, layout)
+    return Setting(DEEPMD, "float64", False, layout)
 
 
 def suite_default(cores: int, gpus: int = 0) -> Setting:
-    """What an untuned machine uses."""
+    """What an untuned machine uses, where the native kernel cannot run."""
     if gpus:
-        return Setting("float32", True, Layout(threads=cores, gpus=1))
-    return Setting("float32", True, Layout(replicas=cores))
+        return Setting(DEEPMD, "float32", True, Layout(threads=cores, gpus=1))
+    return Setting(DEEPMD, "float32", True, Layout(replicas=cores))
 
 
 def layouts(cores: int, gpus: int = 0) -> list[Layout]:
@@ -87,10 +104,19 @@ def _with_skin(setting: Setting, skin_angstrom: float) -> Setting:
     return replace(setting, layout=replace(setting.layout, skin_angstrom=skin_angstrom))
 
 
+def models(gpus: int = 0) -> list[tuple[str, str, bool]]:
+    """What can run here: on a GPU only DeePMD-kit computes."""
+    without = gpus or why_unavailable() is not None
+    return [model for model in MODELS if not (without and model[0] == NATIVE)]
+
+
 def axes(cores: int, gpus: int = 0) -> list[list[Callable[[Setting], Setting]]]:
     """What may be changed, an axis each: every function puts one alternative into a setting."""
     return [
-        [partial(replace, precision=precision, compressed=compressed) for precision, compressed in MODELS],
+        [
+            partial(replace, kernel=kernel, precision=precision, compressed=compressed)
+            for kernel, precision, compressed in models(gpus)
+        ],
         [partial(_with_layout, layout=layout) for layout in layouts(cores, gpus)],
         [partial(_with_skin, skin_angstrom=skin) for skin in SKINS_ANGSTROM],
     ]
@@ -99,8 +125,8 @@ def axes(cores: int, gpus: int = 0) -> list[list[Callable[[Setting], Setting]]]:
 def every_setting(cores: int, gpus: int = 0) -> list[Setting]:
     """All combinations, for the exhaustive sweep."""
     return [
-        Setting(precision, compressed, replace(layout, skin_angstrom=skin))
-        for (precision, compressed), layout, skin in product(MODELS, layouts(cores, gpus), SKINS_ANGSTROM)
+        Setting(*model, replace(layout, skin_angstrom=skin))
+        for model, layout, skin in product(models(gpus), layouts(cores, gpus), SKINS_ANGSTROM)
     ]
 
 
@@ -170,12 +196,12 @@ class Meter:
 
     def prepare(self) -> None:
         """Make models and the starting liquid, so that no measurement waits for them."""
-        for precision, compressed in MODELS:
-            self.bench.potential(self._point(precision, compressed))
+        for model in models():
+            self.bench.potential(self._point(*model))
         self.bench.liquid(NNP, self.n_atoms)
 
-    def _point(self, precision: str, compressed: bool) -> Point:
-        return Point(NNP, "tuned", self.n_atoms, precision, compressed)
+    def _point(self, kernel: str, precision: str, compressed: bool) -> Point:
+        return Point(NNP, "tuned", self.n_atoms, precision, compressed, kernel=kernel)
 
     def measure(self, setting: Setting) -> float:
         """us/step/atom of one launch.
@@ -185,10 +211,10 @@ class Meter:
         """
         self.launches += 1
         return time_launch(
-            self.bench.potential(self._point(setting.precision, setting.compressed)),
+            self.bench.potential(self._point(setting.kernel, setting.precision, setting.compressed)),
             self.bench.liquid(NNP, self.n_atoms),
             setting.layout,
-            steps=STEPS,
+            steps=NATIVE_STEPS if setting.kernel == NATIVE else STEPS,
             timestep_fs=TIMESTEP_FS,
             temperature_K=TEMPERATURE_K,
             seed=self.launches,

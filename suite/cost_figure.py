@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jobs.cost_record import AIMD, curves
+from jobs.cost_record import AIMD, NATIVE_CURVE, curves
 from jobs.observables import scaling
 from suite.evidence import Evidence
 from suite.plotting import (
@@ -31,7 +31,8 @@ COST_CURVES: Mapping[tuple[str, str], tuple[str, str]] = {
     ("cp2k", "aimd"): ("aimd", "AIMD (CP2K)"),
     ("espresso", "aimd"): ("aimd-bks", "AIMD (Quantum ESPRESSO)"),
     ("deepmd", "plain"): ("deepmd-96", "DeePMD, plain default"),
-    ("deepmd", "tuned"): ("deepmd-216", "DeePMD, tuned"),
+    ("deepmd", "tuned"): ("deepmd-96-nve", "DeePMD, tuned"),
+    ("deepmd", "tuned" + NATIVE_CURVE): ("deepmd-96-large", "DeePMD, native kernel"),
     ("bks", "tuned"): ("bks", "BKS"),
     ("tersoff", "tuned"): ("experiment", "Tersoff"),
 }

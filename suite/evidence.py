@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from jobs.cost_record import AIMD, core_seconds, deposited_aimd, read_cost
+from jobs.cost_record import AIMD, core_seconds, deposited_aimd, is_native, read_cost
 from jobs.errors import SuiteError
 from suite.verdict import NotTested, Pending
 
@@ -148,6 +148,10 @@ class Evidence:
         """Held-out frames as a potential sees them, one per training seed."""
         return self._read(label, PARITY)
 
+    def kernel(self, label: str) -> list[dict[str, Any]]:
+        """The native kernel beside DeePMD-kit (kernel.json), one per seed."""
+        return [_read_json(path / "kernel.json") for path in self.directories(label)]
+
     def train(self, label: str) -> list[Training]:
         """Trainings of a label, one per seed."""
         return [Training(path) for path in self.directories(label)]
@@ -180,7 +184,9 @@ class Evidence:
         )
 
     def core_seconds_per_fs(self, method: str) -> dict[int, Array]:
-        """What a femtosecond costs by number of atoms, shape (samples,); method `aimd`, `nnp` or `bks`.
+        """What a femtosecond costs by number of atoms, shape (samples,).
+
+        `method` is `aimd`, `nnp` (by DeePMD-kit), `nnp-native` or `bks`.
 
         Of several first-principles programs or machines at one size, the cheapest.
 
@@ -242,11 +248,16 @@ class Evidence:
 
 
 def _method(point: Mapping[str, Any]) -> str | None:
-    """What a point counts as: plain defaults, dumps and scaling rows count as nothing."""
+    """What a point counts as: plain defaults, dumps and scaling rows count as nothing.
+
+    The network is judged by DeePMD-kit, the paper's program; our own kernel is a method of its own.
+    """
     if point["engine"] in AIMD:
         return "aimd"
     if point["setting"] != "tuned":
         return None
+    if is_native(point):
+        return "nnp-native"
     return str(point["engine"]) if point["engine"] in CLASSICAL else "nnp"
 
 

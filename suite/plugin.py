@@ -183,10 +183,13 @@ class ClaimSession:
         """
         from jobs import dispatch, overview
         from jobs.campaign import build_campaign
+        from jobs.engines.speed import measure_speed
         from jobs.store import Store
         from suite.evidence import Evidence
 
         site = _site(option)
+        if site is None:
+            print(f"\n{measure_speed()}", file=sys.stderr)  # estimates rest on it
         campaign = build_campaign(
             option.tier or default_tier(batch=option.hpc),
             start_from=option.start_from,

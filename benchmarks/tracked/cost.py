@@ -25,6 +25,7 @@ def samples_of(engine, n_atoms, precision):
         if point["setting"] not in ("tuned", "plain", "aimd"):
             continue
         name = point["engine"] + ("-plain" if point["setting"] == "plain" else "")
+        name += "-native" if point.get("kernel") == "native" else ""
         key = (name, point["n_atoms"], point["precision"] or "float64")
         if key == (engine, n_atoms, precision) and point["us_per_step_atom"]:
             return point["us_per_step_atom"]
@@ -48,6 +49,10 @@ class Cost:
 # asv starts a process for every combination, so those that cannot be are not among the parameters.
 class PlainCost(Cost):
     params = [["deepmd-plain"], [96, 216, 2592], ["float64"]]  # noqa: RUF012
+
+
+class NativeCost(Cost):
+    params = [["deepmd-native"], SIZES, ["float32"]]  # noqa: RUF012
 
 
 class ClassicalCost(Cost):

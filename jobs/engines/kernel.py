@@ -19,7 +19,7 @@ NATIVE, DEEPMD = "native", "deepmd"
 KERNELS = (NATIVE, DEEPMD)
 MODEL_FILE = "model.pb"
 # What it costs to do without, measured side by side (docs/fast-md.md).
-_SLOWER = "about 20 times"
+SLOWER = "about 20 times"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Choice:
         """A line for people, where MD is slower than it need be."""
         if self.reason is None:
             return None
-        return f"MD of {self.potential.name} runs on DeePMD-kit, {_SLOWER} slower: {self.reason}"
+        return f"MD of {self.potential.name} runs on DeePMD-kit, {SLOWER} slower: {self.reason}"
 
 
 def choose_kernel(potential: Potential, product: Path | None, *, wanted: str | None, scratch: Path) -> Choice:

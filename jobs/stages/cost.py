@@ -19,6 +19,7 @@ import numpy as np
 from jobs.cost_record import AIMD, cost_record, machine
 from jobs.engines import deepmd
 from jobs.engines.first_principles import Dynamics, Start, load_engine
+from jobs.engines.kernel import DEEPMD, MODEL_FILE, NATIVE, native_potential
 from jobs.engines.lammps import (
     DAMPING_FS,
     Potential,
@@ -45,12 +46,12 @@ from jobs.tuning import Tuning
 from jobs.units import FS_PER_PS
 from jobs.workspace import Workspace
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 COST_FILE = "cost.json"
 NNP, CLASSICAL = "deepmd", ("bks", "tersoff")
 # Atoms times steps of one launch: a second or two on two cores of a 2020s server, ten steps at least.
-ATOM_STEPS = {NNP: 30_000, "bks": 200_000, "tersoff": 1_000_000}
+ATOM_STEPS = {NNP: 30_000, NATIVE: 600_000, "bks": 200_000, "tersoff": 1_000_000}
 GPU_SPEED = 30
 LEAST_STEPS = 10
 DUMP_EVERY = 10
@@ -69,6 +70,7 @@ class Point:
     `setting` says what for: `tuned` (the suite's settings, which claims read), `plain` (DeePMD's plain
     default: one process with all cores as threads, float64, uncompressed, LAMMPS' own skin), `dumps` (tuned,
     writing a trajectory), `strong` and `weak` (scaling with ranks), `ranks` None takes what was tuned.
+    `kernel` says what runs a network: `deepmd` or `native`, of which precision and compression say nothing.
     """
 
     engine: str
@@ -78,22 +80,28 @@ class Point:
     compressed: bool | None = None
     ranks: int | None = None
     gpus: int = 0
+    kernel: str | None = None
 
     @property
     def key(self) -> str:
         """File name of its launches."""
         ranks = f"-{self.ranks}" if self.ranks else ""
-        return f"{self.engine}-{self.setting}-{self.n_atoms}{ranks}" + (f"-{self.gpus}gpu" * bool(self.gpus))
+        program = self.engine + "-native" * (self.kernel == NATIVE)
+        return f"{program}-{self.setting}-{self.n_atoms}{ranks}" + (f"-{self.gpus}gpu" * bool(self.gpus))
 
     @property
     def model(self) -> str:
         """Name of the model variant it runs."""
+        if self.kernel == NATIVE:
+            return f"{self.engine}-native"
         return f"{self.engine}-{self.precision}{'-compressed' * bool(self.compressed)}"
 
     @property
     def steps(self) -> int:
         """Timed steps of one launch."""
-        budget = ATOM_STEPS[self.engine] * (GPU_SPEED if self.gpus else 1)
+        budget = ATOM_STEPS[NATIVE if self.kernel == NATIVE else self.engine] * (
+            GPU_SPEED if self.gpus else 1
+        )
         return max(LEAST_STEPS, budget // self.n_atoms)
 
 
@@ -115,7 +123,7 @@ def run(workspace: Workspace) -> None:
             raise SuiteError(f"cost: found engine {point.engine!r}, expected one of {NNP}, bks, tersoff")
     bench = Bench(workspace)
     rounds, left_out = given["launches"], list(given["not_measured"])
-    points = [bench.as_it_can_be(point, left_out) for point in points]
+    points = [found for point in points if (found := bench.as_it_can_be(point, left_out)) is not None]
     models = {point.model: bench.potential(point) for point in points}
     aimd = [(engine, size) for engine, about in given["aimd"].items() for size in about["sizes"]]
     for engine, size in [*((point.engine, point.n_atoms) for point in points), *aimd]:
@@ -178,6 +186,8 @@ class Bench:
         if self.product is None:
             raise SuiteError("cost: found no potential, expected one as input for deepmd")
         given = read_potential(self.product)
+        if given.family == "deepmd" and point.kernel == NATIVE:
+            return native_potential(given, self.product / MODEL_FILE, scratch=self.folder)
         if given.family != "deepmd" or point.precision is None:
             return given
         model = self._model(point)
@@ -189,21 +199,31 @@ class Bench:
             deepmd.CUTOFF_ANGSTROM,
         )
 
-    def as_it_can_be(self, point: Point, left_out: list[dict[str, str]]) -> Point:
-        """A point, or, of a model without that precision or a tabulated form, the model as MD runs it."""
+    def as_it_can_be(self, point: Point, left_out: list[dict[str, str]]) -> Point | None:
+        """A point, or, of a model without that precision or a tabulated form, the model as MD runs it.
+
+        None where the native kernel cannot run it.
+        """
         if point.model not in self.lacking:
             try:
                 self.potential(point)
                 return point
-            except EngineError as error:
+            except (SuiteError, EngineError) as error:
+                if isinstance(error, SuiteError) and point.kernel != NATIVE:
+                    raise
                 self.lacking[point.model] = str(error)
         why = self.lacking[point.model]
+        if point.kernel == NATIVE:
+            left_out.append({"what": f"{point.key}", "why": why})
+            return None
         left_out.append({"what": f"{point.key} as {point.model}, timed as given", "why": why})
         return replace(point, precision=None, compressed=None)
 
     def _model(self, point: Point) -> Path:
         """The potential's model in a point's precision, compressed or not, made once; or as given."""
         assert self.product is not None
+        if point.kernel == NATIVE:
+            return self.product / MODEL_FILE
         if point.precision is None:
             quick = self.product / "compressed.pb"
             return quick if quick.is_file() else self.product / "model.pb"
@@ -230,7 +250,7 @@ class Bench:
         path = self.folder / f"{point.model}.error"
         if not path.is_file():
             liquid = read_data(self.liquid(NNP, 216))
-            full = Point(NNP, point.setting, 216, point.precision, compressed=False)
+            full = replace(point, n_atoms=216, compressed=False)
             forces = [
                 evaluate(liquid, self.potential(one), directory=self.folder).forces for one in (point, full)
             ]
@@ -276,8 +296,10 @@ class Bench:
             self._relax(engine, start, path.stem, self.given["temperature_K"], LIQUID_STEPS)
 
     def _relax(self, engine: str, start: str, end: str, kelvin: float, steps: int) -> None:
-        precision = "float32" if engine == NNP else None
-        potential = self.potential(Point(engine, "tuned", LIQUIDS[-1], precision, compressed=False))
+        precision, kernel = ("float32", DEEPMD) if engine == NNP else (None, None)
+        potential = self.potential(
+            Point(engine, "tuned", LIQUIDS[-1], precision, compressed=False, kernel=kernel)
+        )
         # Relaxed first: a state of another potential has pairs so close that this one throws atoms about.
         script = f"""units metal
 atom_style charge
@@ -316,7 +338,7 @@ write_data {end}.tmp nocoeff
         elif point.gpus:
             ranks, threads = point.gpus, max(1, cores // point.gpus)
         else:
-            ranks, threads = self.tuning.split(cores, point.engine)
+            ranks, threads = self.tuning.split(cores, point.kernel)
         skin = self.tuning.skin_angstrom
         layout = Layout(ranks=ranks, threads=threads, gpus=point.gpus, skin_angstrom=skin)
         layout.check(cores)
@@ -363,14 +385,16 @@ write_data {end}.tmp nocoeff
             failed.append(f"found {error:.2e} eV/A rms between compressed and full forces")
             good = []
         layout = self.layout(point)
+        by_deepmd = potential.family == "deepmd" and point.kernel != NATIVE
         return {
             "engine": point.engine if potential.family in (NNP, *CLASSICAL) else potential.family,
             "setting": point.setting,
+            "kernel": point.kernel if potential.family == "deepmd" else None,
             "model": potential.name,
             "model_sha256": self._sha256(point) if potential.family == "deepmd" else None,
             "precision": point.precision,
             "compressed": point.compressed,
-            "sel": self._sel(point) if potential.family == "deepmd" else None,
+            "sel": self._sel(point) if by_deepmd else None,
             "n_atoms": point.n_atoms,
             "timestep_fs": self.timestep_fs(point.engine),
             "cores": layout.cores,

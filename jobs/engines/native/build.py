@@ -98,6 +98,9 @@ def build_plugin(folder: Path, *, level: int) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock")):
             if not target.is_file():
+                print(
+                    f"compiling the native kernel for {_level_name(level)}, once", file=sys.stderr, flush=True
+                )
                 with tempfile.TemporaryDirectory(dir=folder) as scratch:
                     made = _compile(compiler, includes, level, Path(scratch))
                     made.replace(target)
@@ -129,17 +132,18 @@ def _find() -> Path | None:
     best = processor_level()
     image = os.environ.get(IMAGE_FOLDER)
     for level in range(best, 1, -1) if best else (0,):
-        for folder in [*([Path(image)] if image else []), _cache_folder()]:
+        for folder in [*([Path(image)] if image else []), cache_folder()]:
             if (folder / plugin_name(level)).is_file():
                 return folder / plugin_name(level)
     return None
 
 
 def _build() -> Path:
-    return build_plugin(_cache_folder(), level=processor_level())
+    return build_plugin(cache_folder(), level=processor_level())
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where plugins are kept, and what is known of them."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "silica-nnp-suite"
 
@@ -193,3 +197,8 @@ def _run(command: list[str]) -> None:
         lines = result.stderr.splitlines()
         reason = next((line for line in lines if "error" in line), lines[-1] if lines else "no output")
         raise NativeUnavailableError(f"{command[0]}: failed to compile the native kernel: {reason.strip()}")
+
+
+if __name__ == "__main__":  # when an image is built: FOLDER LEVEL...
+    for wanted in map(int, sys.argv[2:]):
+        print(build_plugin(Path(sys.argv[1]), level=wanted))
