@@ -13,24 +13,32 @@ from jobs.engines.lammps import DAMPING_FS
 from jobs.errors import SuiteError
 from jobs.estimates import (
     CORE_SECONDS_PER_ATOM_STEP,
+    CORE_SECONDS_PER_HDNNP_UPDATE,
     CORE_SECONDS_PER_TRAINING_STEP,
     TENSORFLOW_START_S,
     aimd_core_seconds,
     network_md_core_seconds,
     production_steps,
 )
+from jobs.hdnnp.recipe import RECIPE
 from jobs.judging import plan_judges
-from jobs.models import A_POTENTIAL, deposited_model, imported_potential
+from jobs.models import deposited_model, imported_potential, potential_sha256
 from jobs.observing import angle_cutoffs_angstrom, observe_parameters
 from jobs.stage import Stage
-from jobs.store import file_sha256
 from jobs.thin_trajectories import ThinTrajectory, thin_trajectories
-from jobs.tier import CLASSICAL, DEFAULT_ENGINE, DISPLAY_NAMES, DUMP_EVERY, NNPS, THERMO_EVERY, read_tier
+from jobs.tier import (
+    CLASSICAL,
+    DEFAULT_ENGINE,
+    DISPLAY_NAMES,
+    DUMP_EVERY,
+    HDNNP,
+    HDNNP_DATA,
+    NNPS,
+    THERMO_EVERY,
+    read_tier,
+)
 
-# Labels that claims name and that no stage makes so far.
-NOT_BUILT = {
-    "liquid-96-n2p2": "training with n2p2 is not built yet",
-}
+SAMPLERS = "train-hdnnp-sampler"
 
 
 @dataclass
@@ -106,9 +114,7 @@ def build_campaign(
     if start == "nothing" and about is not own:
         name.append(about["aimd"]["engine"])
     if potential is not None:
-        if not potential.is_file():
-            raise SuiteError(f"{potential}: not found, expected {A_POTENTIAL}")
-        name += [potential.stem, file_sha256(potential)[:6]]
+        name += [potential.stem, potential_sha256(potential)[:6]]
     return _Builder(Campaign(about["name"], start, about, "-".join(name)), potential).build()
 
 
@@ -144,6 +150,7 @@ class _Builder:
         for label, run in self.about["runs"].items():
             self._run(label, run)
         self._parity()
+        self._samplers()
         self._kernels()
         self._learning_curve()
         judges = plan_judges(self.about)
@@ -151,7 +158,6 @@ class _Builder:
         self.campaign.unavailable |= judges.unavailable
         self._cost()
         self.campaign.deviations.extend(self._deviations(judging=sorted(judges.levels)))
-        self.campaign.unavailable |= NOT_BUILT
         if self.given is not None:
             self.runs.clear()  # planned only to be compared with what is given
         return self.campaign
@@ -165,6 +171,10 @@ class _Builder:
         return self.potentials[nnp]
 
     @property
+    def _judged_instead(self) -> str:
+        return f"{self.user_potential} is judged in place of the paper's potentials"
+
+    @property
     def _given_potentials(self) -> str | None:
         """Why nothing is trained, where potentials are taken as given."""
         if not self.campaign.potentials_given:
@@ -174,20 +184,21 @@ class _Builder:
     def _plan_potential(self, nnp: str) -> list[Stage]:
         label = f"train-{nnp.removeprefix('deepmd-')}"
         if self.user_potential is not None:
-            self.campaign.unavailable[label] = (
-                f"{self.user_potential} is judged in place of the paper's potentials"
-            )
+            self.campaign.unavailable[label] = self._judged_instead
             return [imported_potential(self.user_potential, self.user_potential.stem)]
         if given := self._given_potentials:
             self.campaign.unavailable[label] = given
             path, record = deposited_model(nnp)
-            if record["dataset"] != self._dataset(nnp).name:
+            if record["dataset"] != self._dataset(HDNNP_DATA if nnp == HDNNP else nnp).name:
                 self.campaign.unavailable[f"parity-{nnp.removeprefix('deepmd-')}"] = (
                     f"the deposited {DISPLAY_NAMES[nnp]} learned from another split of the frames: "
                     "it may have trained on what is held out now"
                 )
             return [imported_potential(path, DISPLAY_NAMES[nnp])]
-        stages = [self._trained(nnp, seed) for seed in self.about["seeds"]]
+        if nnp == HDNNP:
+            stages = [self._trained_hdnnp(seed) for seed in self.about["hdnnp"]["seeds"]]
+        else:
+            stages = [self._trained(nnp, seed) for seed in self.about["seeds"]]
         self.campaign.labels[label] = stages
         return stages
 
@@ -336,6 +347,42 @@ class _Builder:
             core_seconds=cost,
         )
 
+    def _trained_hdnnp(self, seed: int) -> Stage:
+        """One training of the other kind of network, on the dataset of DeePMD-96."""
+        updates = self.about["hdnnp"]["updates"]
+        return self._kalman(DISPLAY_NAMES[HDNNP], self._dataset(HDNNP_DATA), seed, updates)
+
+    def _kalman(self, name: str, dataset: Stage, seed: int, updates: int, **more: Any) -> Stage:
+        parameters = {
+            "name": name,
+            "updates": updates,
+            "checkpoint_every": self.about["hdnnp"]["checkpoint_every"],
+            **RECIPE,
+            **more,
+        }
+        return Stage(
+            "train_hdnnp",
+            f"train {name} seed {seed}",
+            parameters,
+            seed=seed,
+            inputs={"dataset": dataset},
+            core_seconds=30 + updates * CORE_SECONDS_PER_HDNNP_UPDATE,
+        )
+
+    def _samplers(self) -> None:
+        """Networks of the other kind for drawing configurations: nothing is held out from them."""
+        updates = self.about.get("hdnnp", {}).get("sampler_updates")
+        if updates is None:
+            return
+        if reason := self._given_potentials:
+            self.campaign.unavailable[SAMPLERS] = reason
+            return
+        dataset = self._dataset("deepmd-216")
+        self.campaign.labels[SAMPLERS] = [
+            self._kalman("HDNNP-sampler", dataset, seed, updates, all_frames=True)
+            for seed in self.about["hdnnp"]["seeds"]
+        ]
+
     def _deviations(self, *, judging: list[tuple[str, ...]]) -> Iterator[str]:
         rebuilt = self.campaign.start_from == "nothing"
         return deviations(
@@ -349,10 +396,11 @@ class _Builder:
         )
 
     def _parity(self) -> None:
+        if "hdnnp" in self.about and self.user_potential is None:
+            self._parity_of(HDNNP, self._dataset(HDNNP_DATA))
         dataset = {nnp: self._dataset(nnp) for nnp in NNPS}
         for nnp in NNPS:
-            potentials, label = self._potential(nnp), f"parity-{nnp.removeprefix('deepmd-')}"
-            self.campaign.labels[f"{label}-bks"] = [
+            self.campaign.labels[f"parity-{nnp.removeprefix('deepmd-')}-bks"] = [
                 Stage(
                     "parity",
                     f"held-out errors of BKS on frames of {DISPLAY_NAMES[nnp]}",
@@ -361,18 +409,22 @@ class _Builder:
                     core_seconds=5,
                 )
             ]
-            if label in self.campaign.unavailable:
-                continue
-            self.campaign.labels[label] = [
-                Stage(
-                    "parity",
-                    f"held-out errors of {stage.parameters['name']}",
-                    {},
-                    inputs={"dataset": dataset[nnp], "potential": stage},
-                    core_seconds=20,
-                )
-                for stage in potentials
-            ]
+            self._parity_of(nnp, dataset[nnp])
+
+    def _parity_of(self, nnp: str, dataset: Stage) -> None:
+        potentials, label = self._potential(nnp), f"parity-{nnp.removeprefix('deepmd-')}"
+        if label in self.campaign.unavailable:
+            return
+        self.campaign.labels[label] = [
+            Stage(
+                "parity",
+                f"held-out errors of {stage.parameters['name']}",
+                {},
+                inputs={"dataset": dataset, "potential": stage},
+                core_seconds=20,
+            )
+            for stage in potentials
+        ]
 
     def _kernels(self) -> None:
         """The native kernel beside DeePMD-kit, for every network whose MD it runs."""
@@ -412,7 +464,7 @@ class _Builder:
                 f"the {self.campaign.tier} tier trains no learning curve; reference, overnight and paper do"
             )
         elif self.user_potential is not None:
-            reason = f"{self.user_potential} is judged in place of the paper's potentials"
+            reason = self._judged_instead
         else:
             reason = self._given_potentials
         if about is None or reason is not None:
@@ -460,6 +512,9 @@ class _Builder:
         return self.melts[atoms]
 
     def _run(self, label: str, run: Mapping[str, Any]) -> None:
+        if run.get("potential") == HDNNP and self.user_potential is not None:
+            self.campaign.unavailable[label] = self._judged_instead
+            return
         if run.get("start") == "melt" and "atoms" not in run:
             raise SuiteError(
                 f"tier {self.campaign.tier}: run {label}: found no atoms, expected their number for a start "
@@ -549,8 +604,8 @@ class _Builder:
                 ],
             }
             steps = sum(count for _, count in run["schedule"])
-        kernel = None if name in CLASSICAL else self.about.get("md", {}).get("kernel")
-        if name in CLASSICAL:
+        kernel = self.about.get("md", {}).get("kernel") if name in NNPS else None
+        if name not in NNPS:
             cost = atoms * steps * CORE_SECONDS_PER_ATOM_STEP[name]
         else:
             cost = network_md_core_seconds(atoms * steps, kernel=kernel)

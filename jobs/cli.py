@@ -51,8 +51,8 @@ def add_campaign_options(
             type=Path,
             default=None,
             metavar="PATH",
-            help="judge this LAMMPS-ready potential (a DeePMD .pb, or a file with pair_style and pair_coeff) "
-            "in place of both DeePMD potentials",
+            help="judge this LAMMPS-ready potential (a DeePMD .pb, a folder of n2p2's files, or a file with "
+            "pair_style and pair_coeff) in place of both DeePMD potentials",
         )
     else:
         parser.set_defaults(potential=None)
@@ -214,6 +214,12 @@ def _parser(*, only_make: bool = False) -> argparse.ArgumentParser:
         "--replace", action="store_true", help="also potentials that were trained for more steps than these"
     )
     promote.add_argument("--trajectories", action="store_true", help="trajectories in place of potentials")
+    promote.add_argument(
+        "--only",
+        action="append",
+        metavar="MODEL",
+        help="only this potential, as deepmd-96; may be repeated",
+    )
 
     compare = commands.add_parser(
         "compare", help="two claims.json, or two stores, side by side: what moved by more than its error"
@@ -373,6 +379,7 @@ def _look(arguments: argparse.Namespace) -> int:
 
 
 def _promote(arguments: argparse.Namespace, campaign: Campaign, store: Store) -> None:
+    from jobs.campaign import SAMPLERS
     from jobs.models import deposit_models
     from jobs.thin_trajectories import deposit_trajectories
 
@@ -382,6 +389,16 @@ def _promote(arguments: argparse.Namespace, campaign: Campaign, store: Store) ->
         print(deposit_trajectories(campaign, store))
         return
     trained = {f"deepmd-{size}": campaign.select([f"train-{size}"])[0] for size in (96, 216)}
+    if "train-hdnnp-96" in campaign.labels:
+        trained["hdnnp-96"] = campaign.select(["train-hdnnp-96"])[0]
+    for stage in campaign.labels.get(SAMPLERS, ()):
+        trained[f"hdnnp-sampler-{stage.seed}"] = stage
+    if arguments.only:
+        if unknown := set(arguments.only) - set(trained):
+            raise SuiteError(
+                f"--only: found {', '.join(sorted(unknown))}, expected some of {', '.join(trained)}"
+            )
+        trained = {name: stage for name, stage in trained.items() if name in arguments.only}
     print(*deposit_models(trained, store, tier=campaign.tier, replace=arguments.replace), sep="\n")
 
 

@@ -8,8 +8,9 @@ from jobs.engines.kernel import NATIVE
 from jobs.engines.speed import core_seconds_per_atom_step, kernel_here
 from jobs.stage import Stage
 
-CORE_SECONDS_PER_ATOM_STEP = {"bks": 1.0e-5, "tersoff": 2.0e-6}
+CORE_SECONDS_PER_ATOM_STEP = {"bks": 1.0e-5, "tersoff": 2.0e-6, "hdnnp-96": 1.5e-5}
 CORE_SECONDS_PER_TRAINING_STEP = {"float32": 0.035, "float64": 0.09}
+CORE_SECONDS_PER_HDNNP_UPDATE = 0.1
 TENSORFLOW_START_S = 12.0
 LAMMPS_START_S = 2.0
 # CP2K, 96 atoms: a step with its settings md, a single point with default (docs/first-principles.md).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,12 +12,16 @@ from typing import Any
 
 from jobs.errors import SuiteError
 from jobs.files import parse_yaml, read_text
+from jobs.hdnnp.n2p2_files import FOLDER, is_n2p2_folder, potential_files
 from jobs.stage import Stage
-from jobs.store import Store, file_sha256, require_sha256
+from jobs.store import Store, file_sha256
 
 MODELS = Path(__file__).parent.parent / "reference" / "models"
 MODEL, INPUT, RECORD = "model.pb", "input.json", "model.yml"
-A_POTENTIAL = "a TensorFlow .pb model (dp convert-backend makes one) or a file of LAMMPS commands"
+A_POTENTIAL = (
+    "a TensorFlow .pb model (dp convert-backend makes one), a folder with n2p2's input.nn "
+    "or a file of LAMMPS commands"
+)
 
 
 def deposited_model(name: str, *, root: Path = MODELS) -> tuple[Path, dict[str, Any]]:
@@ -25,12 +30,29 @@ def deposited_model(name: str, *, root: Path = MODELS) -> tuple[Path, dict[str, 
     Raises:
         SuiteError: none was deposited, or the file was changed.
     """
-    path = root / name / MODEL
-    if not path.is_file():
+    folder = root / name
+    path = folder if is_n2p2_folder(folder) else folder / MODEL
+    if not path.exists():
         raise SuiteError(f"{path}: not found; --start-from potentials needs a deposited {name}")
-    record: dict[str, Any] = parse_yaml((root / name / RECORD).read_text())
-    require_sha256(path, record["sha256"], record=RECORD)
+    record: dict[str, Any] = parse_yaml((folder / RECORD).read_text())
+    if (found := potential_sha256(path)) != record["sha256"]:
+        expected = record["sha256"][:12]
+        raise SuiteError(f"{path}: found sha256 {found[:12]}..., expected {expected}... of {RECORD}")
     return path, record
+
+
+def potential_sha256(path: Path) -> str:
+    """The sha256 of a given potential; of a folder of n2p2's, of a list of its files' names and sha256.
+
+    Raises:
+        SuiteError: it is neither a file nor such a folder.
+    """
+    if is_n2p2_folder(path):
+        lines = [f"{file.name} {file_sha256(file)}\n" for file in potential_files(path)]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    if not path.is_file():
+        raise SuiteError(f"{path}: not found, expected {A_POTENTIAL}")
+    return file_sha256(path)
 
 
 def changed_models(*, root: Path = MODELS) -> Iterator[str]:
@@ -57,7 +79,7 @@ def deposit_models(
             raise SuiteError(f"{store.path(stage.name)}: not found; run the tier that trains {name} first")
     store.verify(stage.name for stage in trained.values())
     for name, stage in trained.items():
-        if not (root / name / MODEL).is_file() or replace:
+        if not (root / name / RECORD).is_file() or replace:
             continue
         _, there = deposited_model(name, root=root)
         steps = json.loads((store.path(stage.name) / "train.json").read_text())["steps"]
@@ -68,8 +90,8 @@ def deposit_models(
             )
     targets = [_prepare(stage, store, tier=tier, target=root / name) for name, stage in trained.items()]
     for target in targets:
-        for file in (MODEL, INPUT, RECORD):
-            os.replace(target / f"{file}.tmp", target / file)
+        for file in sorted(target.glob("*.tmp")):
+            os.replace(file, file.with_suffix(""))
     return targets
 
 
@@ -80,11 +102,15 @@ def _prepare(stage: Stage, store: Store, *, tier: str, target: Path) -> Path:
     product, manifest = store.path(stage.name), store.manifest(stage.name)
     training: dict[str, Any] = json.loads((product / "train.json").read_text())
     target.mkdir(parents=True, exist_ok=True)
-    for file in (MODEL, INPUT):
-        shutil.copyfile(product / file, target / f"{file}.tmp")
+    if is_n2p2_folder(product / FOLDER):
+        potential, files = product / FOLDER, potential_files(product / FOLDER)
+    else:
+        potential, files = product / MODEL, [product / MODEL, product / INPUT]
+    for file in files:
+        shutil.copyfile(file, target / f"{file.name}.tmp")
     record = {
         "name": training["name"],
-        "sha256": file_sha256(product / MODEL),
+        "sha256": potential_sha256(potential),
         "licence": "CC0-1.0",
         "tier": tier,
         "stage": stage.name,
@@ -93,7 +119,7 @@ def _prepare(stage: Stage, store: Store, *, tier: str, target: Path) -> Path:
         "steps": training["steps"],
         "precision": training["precision"],
         "train_frames": training["train_frames"],
-        "heldout": training["heldout"]["all"],
+        "heldout": (training["heldout"] or {}).get("all"),
         "software": manifest["software"],
         "finished": manifest["finished"],
     }
@@ -102,13 +128,14 @@ def _prepare(stage: Stage, store: Store, *, tier: str, target: Path) -> Path:
 
 
 def imported_potential(path: Path, name: str) -> Stage:
-    """The stage that makes a given potential, a DeePMD model or a file of commands, ready for LAMMPS."""
+    """The stage that makes a given potential (`A_POTENTIAL`) ready for LAMMPS."""
+    family = "hdnnp" if is_n2p2_folder(path) else "deepmd" if path.suffix == ".pb" else "lammps"
     parameters = {
         "name": name,
         "file": str(path.resolve()),
-        "sha256": file_sha256(path),
-        "family": "deepmd" if path.suffix == ".pb" else "lammps",
-        "beside": {} if path.suffix == ".pb" else files_named_in(path),
+        "sha256": potential_sha256(path),
+        "family": family,
+        "beside": files_named_in(path) if family == "lammps" else {},
     }
     return Stage("potential", f"potential {name}", parameters, core_seconds=40)
 

@@ -19,7 +19,9 @@ from jobs.stages.quench import check_quench
 
 TIERS = Path(__file__).parent / "tiers"
 NNPS = ("deepmd-96", "deepmd-216")
-DISPLAY_NAMES = {"deepmd-96": "DeePMD-96", "deepmd-216": "DeePMD-216"}
+# The other kind of network (Sec. II B), n2p2's, on the frames of the first.
+HDNNP, HDNNP_DATA = "hdnnp-96", "deepmd-96"
+DISPLAY_NAMES = {"deepmd-96": "DeePMD-96", "deepmd-216": "DeePMD-216", HDNNP: "HDNNP-96"}
 CLASSICAL = ("bks", "tersoff")
 DEFAULT_ENGINE = "cp2k"
 DUMP_EVERY = THERMO_EVERY = 10  # steps, of a run that does not say
@@ -48,7 +50,7 @@ _OBSERVABLES: Table = {
     "stretch?": POSITIVE,
 }
 _RUN: Table = {
-    "potential": one_of(*CLASSICAL, *NNPS),
+    "potential": one_of(*CLASSICAL, *NNPS, HDNNP),
     "start": TEXT,
     "replicas": COUNT,
     "atoms?": _ATOMS,
@@ -119,6 +121,13 @@ _TIER: Table = {
         "axis_neuron?": COUNT,
         "type_one_side?": FLAG,
     },
+    "hdnnp?": {
+        "seeds": _SEEDS,
+        "updates": COUNT,
+        "checkpoint_every": COUNT,
+        # Of further networks, one for each seed: from every frame of deepmd-216, held-out ones too.
+        "sampler_updates?": COUNT,
+    },
     "learning_curve?": {
         "seeds": _SEEDS,
         "shares": list_of(_SHARE, "numbers above 0, up to 1", least=1),
@@ -161,6 +170,8 @@ def read_tier(tier: str) -> dict[str, Any]:
     content = read_keys(path, _TIER)
     for label, run in content["runs"].items():
         _check_run(f"{path}: runs.{label}", run)
+        if run.get("potential") == HDNNP and "hdnnp" not in content:
+            raise SuiteError(f"{path}: runs.{label}: found {HDNNP}, expected a section hdnnp that trains it")
     if "aimd" in content:
         _check_aimd(path, content)
     if "deposit" in content:

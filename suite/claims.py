@@ -17,7 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from jobs.campaign import NOT_BUILT
 from jobs.errors import SuiteError
 from jobs.files import parse_yaml
 from suite.verdict import Band, NotTested, Pending, Result, Verdict, decide, p_value
@@ -237,9 +236,6 @@ def _out_of_reach(atom: Atom, tier: str, labels: Collection[str]) -> str | None:
 
 def _nowhere(atom: Atom, labels: Collection[str]) -> str | None:
     """What an atom needs and no tier has today, or None."""
-    for label in atom.needs:
-        if label in NOT_BUILT:
-            return NOT_BUILT[label]
     missing = [label for label in atom.needs if label.startswith("reference-") and label not in labels]
     aimd = [label for label in missing if not label.endswith(REWEIGHTED)]
     if not aimd or any(label.endswith(REWEIGHTED) and label in labels for label in atom.needs):

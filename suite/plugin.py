@@ -65,7 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--potential",
         type=Path,
         default=None,
-        help="judge this potential (.pb or LAMMPS commands) in place of both",
+        help="judge this potential (.pb, n2p2's folder or LAMMPS commands) in place of both",
     )
     group.addoption(
         "--engine",

@@ -138,6 +138,32 @@ def estimate_mean(groups: Groups, *, counted: bool = False) -> Estimate:
     return estimate(lambda samples: float(mean_of(samples["all"])), {"all": groups}, counted=counted)
 
 
+def difference_of_shares(first: Sequence[bool], second: Sequence[bool]) -> Estimate:
+    """Share of the first that is true less that of the second, each an independent run.
+
+    The interval is Newcombe's (Stat. Med. 17, 873 (1998), method 10), from Wilson's of either share: none of
+    a few runs is no proof that there are none.
+
+    Raises:
+        NotTested: fewer than two of either.
+    """
+    if (fewest := min(len(first), len(second))) < 2:
+        raise NotTested(f"{fewest} runs: two of either kind are needed")
+    z = student(math.inf)
+    (p, low_p, high_p), (q, low_q, high_q) = (_wilson(sum(runs), len(runs), z) for runs in (first, second))
+    low = p - q - math.hypot(p - low_p, high_q - q)
+    high = p - q + math.hypot(high_p - p, q - low_q)
+    return Estimate(p - q, (high - low) / (2 * z), fewest, low, high)
+
+
+def _wilson(count: int, n: int, z: float) -> tuple[float, float, float]:
+    """A share and the ends of Wilson's score interval."""
+    share = count / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return share, centre - half, centre + half
+
+
 def mean_interval(groups: Groups) -> tuple[Array, Array]:
     """Mean of curves and its pointwise 95% half width, groups of shape (blocks, points).
 

@@ -11,7 +11,7 @@ from suite import test_fig1_rdf, test_fig3_glass
 from suite.claims import Atom, Judge, claim
 from suite.evidence import Evidence, Observation
 from suite.reference import beyond_a_third, common, difference, require_runs
-from suite.statistics import Array, Groups, estimate, mean_of
+from suite.statistics import Array, Groups, difference_of_shares, estimate, estimate_mean, mean_of
 from suite.test_fig1_rdf import rdf_distance, rdf_reader
 from suite.test_preconditions import has_fused_atoms
 from suite.verdict import NotTested
@@ -115,17 +115,23 @@ def test_iterate(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 def test_n2p2_same(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """A symmetry-function potential's liquid against DeePMD-96's."""
     pair = atom["pair"]
-    labels = ("liquid-96-n2p2", "liquid-96-nvt")
+    labels = ("liquid-96-hdnnp", "liquid-96-nvt")
     other, ours = common(*(rdf_reader(pair)(evidence.observables(label)) for label in labels))
     judge(difference(rdf_distance(ours.x), other, ours))
 
 
 @claim("n2p2-stability")
 def test_n2p2_stability(atom: Atom, evidence: Evidence, judge: Judge) -> None:
-    """Share of runs in which atoms fused, the other's less ours."""
-
-    def broken(label: str) -> list[Array]:
-        return [np.array([float(has_fused_atoms(run))]) for run in evidence.observables(label)]
-
-    samples = {"n2p2": broken("liquid-96-n2p2"), "deepmd": broken("liquid-96-nvt")}
-    judge(estimate(lambda s: float(mean_of(s["n2p2"]) - mean_of(s["deepmd"])), samples, counted=True))
+    """How many more runs broke than of ours, and how often runs that did not break left the training data."""
+    kelvin = atom["kelvin"]
+    theirs = evidence.observables(f"stability-hdnnp@{kelvin}")
+    if atom.measure == "warnings":
+        whole = [run.facts["extrapolation_warnings_per_step"] for run in theirs if not has_fused_atoms(run)]
+        if len(whole) < 2:
+            raise NotTested(f"in {len(theirs) - len(whole)} of {len(theirs)} runs atoms fused")
+        judge(estimate_mean([np.array([warnings]) for warnings in whole], counted=True))
+        return
+    ours = evidence.observables(f"stability-deepmd@{kelvin}")
+    judge(
+        difference_of_shares([has_fused_atoms(run) for run in theirs], [has_fused_atoms(run) for run in ours])
+    )

@@ -191,7 +191,6 @@ def atom_of(identity):
 @pytest.mark.parametrize(
     ("identity", "labels", "reason"),
     [
-        ("n2p2-stability/broken-runs", (), "n2p2 is not built yet"),
         (
             "vaf-nnp-aimd/Si",
             (),

@@ -55,7 +55,6 @@ def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path):
     assert result.returncode == 0
     assert "python -m jobs make train-" in result.stdout
     assert re.search(r"cannot be tested: \d+ of \d+ claims, because", result.stdout)
-    assert "training with n2p2 is not built yet" in result.stdout
     assert not (tmp_path / "store").exists()
 
 

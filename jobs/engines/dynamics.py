@@ -314,6 +314,7 @@ def _assemble(
     joined.replace(product / TRAJECTORY_FILE)
     tables = []
     loop_seconds, steps_timed, dangerous = 0.0, 0, 0
+    extrapolations: int | None = None
     warnings: list[str] = []
     elapsed_fs = 0.0
     for chunk in chunks:
@@ -335,6 +336,8 @@ def _assemble(
         if chunk.last == protocol.total_steps:
             loop_seconds += log.loops[0].seconds
             steps_timed += log.loops[0].steps
+            if log.extrapolation_warnings is not None:
+                extrapolations = (extrapolations or 0) + log.extrapolation_warnings
     thermo = pd.concat(tables, ignore_index=True)
     thermo.to_csv(product / THERMO_FILE, index=False, float_format="%.12g")
     last = thermo[thermo["step"] > protocol.total_steps - protocol.segments[-1].steps]
@@ -348,5 +351,11 @@ def _assemble(
         "dangerous_builds": dangerous,
         "loop_seconds": loop_seconds,
         "steps_timed": steps_timed,
+        # Function values outside the training data, at each step of the last segment.
+        **(
+            {}
+            if extrapolations is None
+            else {"extrapolation_warnings_per_step": extrapolations / steps_timed}
+        ),
         "log_warnings": [re.sub(r"\s*\(src/.*\)$", "", text) for text in warnings],
     }

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jobs.engines.native.build import native_plugin
 from jobs.engines.process import executable, log_tail, run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
 from jobs.files import write_json
@@ -168,6 +169,8 @@ def potential_of(workspace: Workspace) -> Potential:
 def interaction_commands(potential: Potential, *, skin_angstrom: float = SKIN_ANGSTROM) -> str:
     """Script lines, for after the box is made: pair style, coefficients, charges, masses, neighbour list."""
     lines = [*potential.commands]
+    if potential.family == "hdnnp":
+        lines.insert(0, f'plugin load "{native_plugin()}"')
     lines += [f"mass {index} {mass}" for index, mass in enumerate(MASSES_AMU, start=1)]
     if potential.charges is not None:
         lines += [
@@ -196,6 +199,8 @@ class LammpsLog:
     thermo: tuple[dict[str, np.ndarray], ...]
     dangerous_builds: int
     warnings: tuple[str, ...]
+    extrapolation_warnings: int | None
+    """Of `hdnnp/native`, all runs together: function values outside the training data, each at each step."""
     neighbour_cutoff_angstrom: float | None
 
 
@@ -207,6 +212,7 @@ def read_log(path: Path) -> LammpsLog:
     rows: list[list[float]] = []
     dangerous = 0
     warnings: list[str] = []
+    extrapolations: int | None = None
     cutoff = None
 
     def close() -> None:
@@ -235,10 +241,13 @@ def read_log(path: Path) -> LammpsLog:
             dangerous += int(words[-1])
         elif words[0] == "WARNING:":
             warnings.append(line.strip())
+        elif words[0] == "hdnnp/native:":
+            extrapolations = (extrapolations or 0) + int(words[1])
         elif "master list distance cutoff" in line:
             cutoff = float(words[-1])
     close()
-    return LammpsLog(path, tuple(loops), tuple(tables), dangerous, tuple(dict.fromkeys(warnings)), cutoff)
+    distinct = tuple(dict.fromkeys(warnings))
+    return LammpsLog(path, tuple(loops), tuple(tables), dangerous, distinct, extrapolations, cutoff)
 
 
 def _is_number(word: str) -> bool:

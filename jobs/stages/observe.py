@@ -170,6 +170,8 @@ def _facts(workspace: Workspace, selection: _Selection) -> dict[str, Any]:
     known = selection.trajectory.facts
     n_si, n_o = (len(atoms) for atoms in selection.indices)
     reference = "reference" in workspace.parameters
+    # Of hdnnp/native only: what other potentials' observations say stays as it was.
+    extrapolations = "extrapolation_warnings_per_step"
     return {
         "n_atoms": selection.trajectory.n_atoms,
         "n_si": n_si,
@@ -195,6 +197,7 @@ def _facts(workspace: Workspace, selection: _Selection) -> dict[str, Any]:
         "structure_factor_convention": "Faber-Ziman",
         "tr_q_max_per_angstrom": Q_MAX_GRIMLEY,
         "warnings": list(known.get("warnings", [])),
+        **({extrapolations: known[extrapolations]} if extrapolations in known else {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""Held-out frames through LAMMPS `rerun`: any potential, one route."""
+"""Held-out frames through LAMMPS `rerun`; a symmetry-function potential needs no LAMMPS."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from jobs.engines.lammps import POTENTIAL_FILE, Potential, interaction_commands,
 from jobs.errors import EngineError, SuiteError
 from jobs.files import write_json
 from jobs.frames import TILT_ANGSTROM, tilts_angstrom
+from jobs.hdnnp.evaluation import predict
+from jobs.hdnnp.n2p2_files import FOLDER
 from jobs.stages.train import TRAIN_FILE, heldout_errors, heldout_systems
 from jobs.structures import Configuration, write_data
 from jobs.workspace import Workspace
@@ -44,7 +46,10 @@ def run(workspace: Workspace) -> None:
     listed = heldout_systems(about)
     systems = [dataset / path for _, path in listed]
     frames = [_orthorhombic(path) for path in systems]
-    predictions = rerun(potential, frames, directory=workspace.checkpoints)
+    if potential.family == "hdnnp":
+        predictions = predict(workspace.inputs["potential"] / FOLDER, frames)
+    else:
+        predictions = rerun(potential, frames, directory=workspace.checkpoints)
 
     offset = 0.0
     if not _trained(workspace):

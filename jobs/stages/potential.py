@@ -17,8 +17,11 @@ from jobs.engines.lammps import (
     write_potential,
 )
 from jobs.errors import EngineError, SuiteError
-from jobs.store import file_sha256
+from jobs.hdnnp.n2p2_files import FOLDER, potential_files, read_network
+from jobs.models import potential_sha256
+from jobs.stages.train_hdnnp import COMMANDS
 from jobs.structures import cristobalite, write_data
+from jobs.units import BOHR_ANGSTROM
 from jobs.workspace import Workspace
 
 CODE_VERSION = 1
@@ -31,7 +34,7 @@ TRIAL_STEPS = 10
 
 
 def run(workspace: Workspace) -> None:
-    """Take a DeePMD model (`.pb`) or a file of LAMMPS commands and write `potential.json`.
+    """Take a DeePMD model (`.pb`), a folder of n2p2's files or LAMMPS commands and write `potential.json`.
 
     A snippet holds pair_style, pair_coeff, pair_modify and kspace lines for types 1 = Si and 2 = O in metal
     units; files that it names are looked for beside it and copied in; `# charges q1 q2` sets charges.
@@ -42,12 +45,12 @@ def run(workspace: Workspace) -> None:
     """
     given = workspace.parameters
     source = Path(given["file"])
-    if not source.is_file():
-        raise SuiteError(f"{source}: not found, expected a DeePMD model (.pb) or a file of LAMMPS commands")
-    digest = file_sha256(source)
+    digest = potential_sha256(source)
     if digest != given["sha256"]:
         raise SuiteError(f"{source}: found sha256 {digest}, expected {given['sha256']}")
-    if source.suffix == ".pb":
+    if source.is_dir():
+        _take_n2p2(workspace, source)
+    elif source.suffix == ".pb":
         _take_model(workspace, source)
     else:
         _take_snippet(workspace, source)
@@ -97,6 +100,24 @@ def _describe_deepmd(workspace: Workspace, model: str, *, cutoff_angstrom: float
         cutoff_angstrom=cutoff_angstrom,
         training=None,
     )
+
+
+def _take_n2p2(workspace: Workspace, source: Path) -> None:
+    """A folder of n2p2's files, in bohr and hartree: copied, once all of it was understood."""
+    network = read_network(source)
+    (workspace.directory / FOLDER).mkdir(exist_ok=True)
+    for file in potential_files(source):
+        shutil.copyfile(file, workspace.directory / FOLDER / file.name)
+    write_potential(
+        workspace.directory,
+        name=workspace.parameters["name"],
+        family="hdnnp",
+        commands=COMMANDS,
+        charges=None,
+        cutoff_angstrom=network.cutoff * BOHR_ANGSTROM,
+        training=None,
+    )
+    prove(read_potential(workspace.directory), workspace.checkpoints)
 
 
 def _take_snippet(workspace: Workspace, source: Path) -> None:

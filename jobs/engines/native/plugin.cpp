@@ -8,6 +8,7 @@
 using namespace LAMMPS_NS;
 
 void *create_deepmd_native(void *);
+void *create_hdnnp_native(void *);
 
 static bool processor_fits()
 {
@@ -42,5 +43,10 @@ extern "C" void lammpsplugin_init(void *lmp, void *handle, void *regfunc)
   plugin.name = "deepmd/native";
   plugin.info = "deep potentials, tabulated";
   plugin.creator.v1 = &create_deepmd_native;
+  add(&plugin, lmp);
+
+  plugin.name = "hdnnp/native";
+  plugin.info = "symmetry-function networks of n2p2";
+  plugin.creator.v1 = &create_hdnnp_native;
   add(&plugin, lmp);
 }

@@ -1,0 +1,65 @@
+"""How well a fixed potential could sample for PBE: the spread of E_PBE - E over configurations.
+
+    python -m jobs.hdnnp.spread FOLDER [FOLDER...]
+
+of n2p2's files; of several the mean is taken. Where a potential draws configurations itself, the weights
+exp(-(E_PBE - E)/kT) leave a share of about exp(-s^2) of them, with s in kT. Here they are PBE's own (each
+tenth frame of the deposited trajectories at 3000 K), another sampler's (its 60 labels) and the frames of 216
+atoms at 3000 K: s says how good the energy is, and not yet how good the draws are. Of these, only the frames of
+216 atoms ever train.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jobs.deposited import find_set, iter_runs
+from jobs.engines.lammps import SPECIES
+from jobs.hdnnp.evaluation import Evaluator
+from jobs.hdnnp.n2p2_files import read_network
+from jobs.units import BOLTZMANN_EV_K
+
+TEMPERATURE_K = 3000.0
+# What is looked at: set, and every how many frames beyond those that are not equilibrated.
+SETS = {
+    "pbe-96-sampler-3000K": 1,
+    "pbe-96-md-nnp-3000K": 10,
+    "pbe-96-md-bks-3000K": 10,
+    "pbe-216-nnp-2.20": 1,
+}
+
+
+def frames(name: str, every: int) -> Iterator[tuple[np.ndarray, np.ndarray, list[str], float, np.ndarray]]:
+    """Positions, cell, symbols, energy and forces of the frames of a set at 3000 K."""
+    for run, part in iter_runs(find_set(name, {})):
+        for k in range(len(part)):
+            index = part.first + k - run.unequilibrated_frames
+            if index < 0 or index % every or part.temperatures_K[k] != TEMPERATURE_K:
+                continue
+            symbols = [SPECIES[index] for index in part.types]
+            yield part.positions[k], part.cells[k], symbols, float(part.energies_eV[k]), part.forces[k]
+
+
+def main(folders: Sequence[str]) -> None:
+    """Print a line for each set: frames, rms force error, and s in kT and meV/atom."""
+    evaluators = [Evaluator(read_network(Path(folder))) for folder in folders]
+    for name, every in SETS.items():
+        differences, squares, atoms = [], [], 1
+        for positions, cell, symbols, energy, forces in frames(name, every):
+            found = [evaluator(positions, cell, symbols) for evaluator in evaluators]
+            differences.append(energy - np.mean([one.energy_eV for one in found]))
+            squares.append(np.mean((np.mean([one.forces_eV_A for one in found], axis=0) - forces) ** 2))
+            atoms = len(symbols)
+        spread = float(np.std(differences, ddof=1))
+        print(
+            f"{name}: {len(differences)} frames, force error {np.sqrt(np.mean(squares)):.3f} eV/A, "
+            f"s {spread / (BOLTZMANN_EV_K * TEMPERATURE_K):.2f} kT = {1000 * spread / atoms:.1f} meV/atom"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
