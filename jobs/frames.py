@@ -21,6 +21,7 @@ TYPE_MAP = ("Si", "O")
 
 # Values that a code or a converter writes in a frame's comment line to say that the SCF failed.
 UNCONVERGED = "SCF not converged"
+NOT_KNOWN = "SCF convergence not known"
 CONVERGED_KEYS = ("converged", "scf_converged")
 _FALSE = {"f", "false", "0", "no"}
 VELOCITIES = "velocities_A_per_fs"

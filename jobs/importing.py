@@ -137,7 +137,8 @@ def _level(sources: Sequence[Source], arguments: argparse.Namespace) -> dict[str
             missing.append(f"--{name.replace('_', '-')}")
         else:
             level[name] = value
-    grids = {", ".join(f"{key} {value}" for key, value in source.settings.items()) for source in sources}
+    settings = [source.level.settings for source in sources]
+    grids = {", ".join(f"{key} {value}" for key, value in found.items()) for found in settings}
     if len(grids) > 1:
         raise SuiteError(
             f"import: found {' and '.join(sorted(grid or 'no settings' for grid in grids))}, expected one "
@@ -219,7 +220,7 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
         kind=kind,
         use=arguments.use,
         settings={
-            **sources[0].settings,
+            **sources[0].level.settings,
             "every": str(choices.every),
             "stretch": "none" if choices.stretch is None else f"{choices.stretch} frames count as a melt",
         },

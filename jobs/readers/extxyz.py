@@ -43,7 +43,7 @@ def recognises(path: Path) -> bool:
 def open_source(path: Path) -> Source:
     """Frames of an extended XYZ file."""
     source = Source(path, "extended XYZ", files=[path], convergence_known=False)
-    source.batches = collect(_frames(path, source), source.refused)
+    source.batches = collect(_frames(path, source), source)
     return source
 
 
