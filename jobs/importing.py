@@ -244,6 +244,7 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
         f"deposited {made.frames} frames of {made.n_atoms} atoms, {melts_made} melts, to {made.use} in "
         f"{made.directory}, sha256 {made.sha256[:12]}"
     )
+    print(f"its level of theory: {made.level_line}")
     if made.use == "judge" and made.kind == "singlepoints":
         print("no claim reads it: single points judge only with their sampler (jobs deposit --sampler)")
     elif made.use == "judge":
