@@ -25,6 +25,7 @@ def deck(
 ) -> str:
     """Two atoms in a skewed cell with few plane waves: a fraction of a second a step."""
     moves = calculation != "scf"
+    barostat = ", cell_dynamics='pr'" if calculation == "vc-md" else ""
     start = "ion_temperature='initial', tempw=1500" if calculation.endswith("md") else ""
     return f"""
 &control
@@ -38,7 +39,7 @@ def deck(
  conv_thr=1e-8, {electrons}
 /
 {f"&ions{chr(10)} {start}{chr(10)}/" if moves else ""}
-{f"&cell{chr(10)} press=10.0{chr(10)}/" if calculation.startswith("vc") else ""}
+{f"&cell{chr(10)} press=10.0 {barostat}{chr(10)}/" if calculation.startswith("vc") else ""}
 ATOMIC_SPECIES
 {species}
 CELL_PARAMETERS angstrom

@@ -193,10 +193,8 @@ class TestPwx:
         ],
     )  # fmt: skip
     def test_spin_charge_and_hubbard(self, tmp_path, system, kind, settings):
-        system = system.replace(", electron_maxstep=20", "")
-        source = opened(
-            run_pwx(tmp_path, deck("scf", system=system, electrons="electron_maxstep=40", **kind))
-        )
+        text = deck("scf", system=system, electrons="electron_maxstep=40", **kind)
+        source = opened(run_pwx(tmp_path, text))
         found = dict(source.level.settings)
         assert "UPF" in found.pop("pseudopotentials")
         assert found == settings

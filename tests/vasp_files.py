@@ -480,6 +480,19 @@ def vasprun_head(run: VaspRun) -> str:
 """ + _structure(run.cells[0], run.positions[0], ' name="initialpos"', indent=" ")
 
 
+def vasprun_learned_step(run: VaspRun, step: int) -> str:
+    """A step that the machine-learned force field of VASP 6 made: no <calculation>, the same elements."""
+    kinetic = 1.5 * (len(run.species) - 1) * BOLTZMANN_EV_K * run.kelvin(step)
+    return (
+        _structure(run.cells[step - 1], run.positions[step - 1], "", indent=" ")
+        + _varray("forces", run.forces[step - 1] * 1.1, " ")
+        + " <energy>\n"
+        + _energies(run.energies[step - 1] + 0.1, 0.0, " ")
+        + f'  <i name="kinetic">{kinetic:16.8f} </i>\n </energy>\n'
+        + ' <time name="totalsc">    0.04    0.04</time>\n'
+    )
+
+
 def _energies(energy: float, entropy: float, indent: str) -> str:
     return (
         f'{indent} <i name="e_fr_energy">{energy:16.8f} </i>\n'

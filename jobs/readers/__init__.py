@@ -31,6 +31,7 @@ ATOMS_PER_BATCH = 100_000
 HALF = "half written"
 UNREADABLE = "numbers that cannot be read or are not finite"
 WITHOUT_FORCES = "without forces"
+NOT_PERIODIC = "not periodic"
 
 _CHUNK_BYTES = 1 << 22
 _LONGEST_BLOCK_BYTES = 1 << 29

@@ -102,6 +102,7 @@ def _settings(header: str, first_step: str) -> Settings:
         ediff_eV=ediff_eV,
         ibrion=whole(tag("IBRION"), -1),
         nsw=whole(tag("NSW"), 0),
+        isif=whole(tag("ISIF"), 2),
         potim_fs=number(tag("POTIM"), float("nan")),
         tebeg_K=number(ramp.group(1), float("nan")) if ramp else float("nan"),
         teend_K=number(ramp.group(2), float("nan")) if ramp else float("nan"),
@@ -165,7 +166,7 @@ def _frames(
                     cell = text, np.array(vectors)
             values = _rows(block, table, n_atoms)
             energy = float(block[block.rfind(_END) :].split()[4])
-            if cell is None or cell[1].shape != (3, 3):
+            if cell is None or cell[1].shape != (3, 3) or (where < 0 and settings.cell_moves):
                 raise ValueError
         except (ValueError, IndexError):
             source.refused[UNREADABLE] += 1

@@ -164,11 +164,17 @@ class Settings:
     ediff_eV: float | None
     ibrion: int
     nsw: int
+    isif: int
     potim_fs: float
     tebeg_K: float
     teend_K: float
     smass: float
     mdalgo: int
+
+    @property
+    def cell_moves(self) -> bool:
+        """Whether steps have cells of their own."""
+        return self.isif >= 3 and self.nsw > 0
 
     @property
     def thermostat(self) -> str:

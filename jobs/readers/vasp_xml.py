@@ -118,6 +118,7 @@ def _settings(root: ElementTree.Element, tags: dict[str, str]) -> Settings:
         ediff_eV=number(tags.get("EDIFF"), 0.0) or None,
         ibrion=whole(tags.get("IBRION"), -1),
         nsw=whole(tags.get("NSW"), 0),
+        isif=whole(tags.get("ISIF"), 2),
         potim_fs=number(tags.get("POTIM"), float("nan")),
         tebeg_K=number(tags.get("TEBEG"), float("nan")),
         teend_K=number(tags.get("TEEND"), number(tags.get("TEBEG"), float("nan"))),
