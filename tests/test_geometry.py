@@ -13,11 +13,10 @@ import pytest
 from ase.units import create_units
 
 from jobs.deposited import read_run, read_set
-from jobs.engines.espresso import RYDBERG_EV, RYDBERG_PER_BOHR_EV_ANGSTROM
 from jobs.errors import SuiteError
 from jobs.frames import read_extxyz
 from jobs.sources import open_sources
-from jobs.units import BOHR_ANGSTROM, HARTREE_EV
+from jobs.units import BOHR_ANGSTROM, HARTREE_EV, RYDBERG_EV, RYDBERG_PER_BOHR_EV_ANGSTROM
 from tests.cp2k_runs import run_md
 from tests.pwx_runs import deck, run_pwx
 from tests.test_cp2k import needs_cp2k

@@ -59,7 +59,6 @@ LOG = "vasp.log"
 _LIBRARIES = ("potpaw_PBE", "potpaw_PBE.54", "potpaw_PBE.52", ".")
 _OUTPUTS = ("vasprun.xml", "OUTCAR")
 
-_ITERATION = re.compile(rb"- Iteration\s+(\d+)\(")
 _TOTEN = b"free  energy   TOTEN"
 
 
@@ -256,9 +255,9 @@ def read_scf(outcar: Path) -> dict[int, tuple[int, bool | None]]:
     for index, (block, _) in enumerate(blocks(outcar, _TOTEN)):
         if index == 0:
             nelm, ediff_eV = vasp_scf.limits(block.partition(b"- Iteration")[0].decode(errors="replace"))
-        if begun := _ITERATION.findall(block):
-            steps, converged = vasp_scf.outcar_step(block, nelm=nelm, ediff_eV=ediff_eV)
-            record[int(begun[-1])] = (steps or 0, converged)
+        scf = vasp_scf.outcar_step(block, nelm=nelm, ediff_eV=ediff_eV)
+        if scf.ionic_step is not None:
+            record[scf.ionic_step] = (scf.steps or 0, scf.converged)
     return record
 
 

@@ -8,16 +8,17 @@ nothing there; VASP 6 writes `EDIFF was not reached` in the second.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 REACHED = b"aborting loop because EDIFF is reached"
 NOT_REACHED = b"EDIFF was not reached"
 # Somebody ended the SCF through a file STOPCAR.
 STOPPED = b"hard stop encountered"
-CHANGE = b"total energy-change (2. order)"
+CHANGE = b"total energy-change (2. order) :"
 ITERATION = b"- Iteration"
 # OUTCAR gives EDIFF with one digit, so it may be half a unit of that above what is printed.
 PRINTED_EDIFF = 1.5
-_CHANGES = re.compile(rb":\s*(\S+?)\s*(?:\(\s*(\S+?)\s*\))?\s*$")
+_NUMBERS = re.compile(rb"- Iteration\s+(\d+)\(\s*(\d+)\)")
 
 
 def converged(
@@ -50,28 +51,33 @@ def limits(header: str) -> tuple[int | None, float | None]:
     )
 
 
-def outcar_step(text: bytes, *, nelm: int | None, ediff_eV: float | None) -> tuple[int | None, bool | None]:
-    """(SCF steps, converged) of the last SCF in a piece of an OUTCAR; None for what it does not tell."""
-    steps = _iteration(text)
-    if NOT_REACHED in text:
-        return steps, False
-    where = text.rfind(CHANGE)
+@dataclass(frozen=True)
+class Scf:
+    """The last SCF in a piece of an OUTCAR; None for what it does not tell."""
+
+    ionic_step: int | None
+    steps: int | None
+    converged: bool | None
+
+
+def outcar_step(text: bytes, *, nelm: int | None, ediff_eV: float | None, end: int | None = None) -> Scf:
+    """The last SCF before `end` in a piece of an OUTCAR."""
+    where = text.rfind(ITERATION, 0, end)
+    tail = text[max(where, 0) : end]
+    found = _NUMBERS.match(tail)
+    ionic_step, steps = (int(found.group(1)), int(found.group(2))) if found else (None, None)
     changes: tuple[float, ...] = ()
-    if where >= 0:
-        end = text.find(b"\n", where)
-        found = _CHANGES.search(text[where : end if end >= 0 else None])
+    place = tail.find(CHANGE) if found else tail.rfind(CHANGE)
+    if place >= 0:
+        line = tail[place + len(CHANGE) : place + len(CHANGE) + 80].split(b"\n", 1)[0]
+        words = line.replace(b"(", b" ").replace(b")", b" ").split()
         try:
-            changes = tuple(float(word) for word in found.groups() if word) if found else ()
+            changes = tuple(float(word) for word in words)
         except ValueError:  # stars, where a number does not fit
-            return steps, False
+            return Scf(ionic_step, steps, False)
     result = converged(steps=steps, nelm=nelm, changes_eV=changes, ediff_eV=ediff_eV)
-    if result and (REACHED not in text or STOPPED in text) and not (changes and ediff_eV):
-        return steps, None
-    return steps, result
-
-
-def _iteration(text: bytes) -> int | None:
-    """The number of the last electronic step."""
-    where = text.rfind(ITERATION)
-    found = re.match(rb"- Iteration\s+\d+\(\s*(\d+)\)", text[where : where + 60]) if where >= 0 else None
-    return int(found.group(1)) if found else None
+    if NOT_REACHED in tail:
+        result = False
+    elif result and not (changes and ediff_eV) and (REACHED not in tail or STOPPED in tail):
+        result = None
+    return Scf(ionic_step, steps, result)

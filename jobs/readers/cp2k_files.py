@@ -69,6 +69,7 @@ class _Log:
     cell: NDArray[np.float64] | None = None
     rounded: bool = False
     orthorhombic: bool = False
+    cell_moved: bool = False
     periodicity: str = "XYZ"
     project: str | None = None
     stress: bool = False
@@ -82,6 +83,8 @@ class _Log:
         """Whether its run moves the cell, or does not say what it does."""
         if self.run_type in ("GEO_OPT", "ENERGY_FORCE", "ENERGY"):
             return False
+        if self.run_type is None and self.ensemble is None:
+            return self.cell_moved
         return self.ensemble is None or self.ensemble.startswith(("NP", "MSST", "HYDRO", "REFTRAJ"))
 
 
@@ -193,6 +196,8 @@ def _read_setting(log: _Log, line: str) -> None:
         # 7.1 says YES of a cell of 95 degrees.
         tilted = log.cell is not None and bool((tilts_angstrom(log.cell[None]) > 0).any())
         log.orthorhombic = words[-1] == "YES" and not tilted
+    elif line.startswith(" MD| Cell lengths"):
+        log.cell_moved = True  # said of runs at constant pressure only
     elif line.startswith(" CELL| Periodicity"):
         log.periodicity = words[-1]
     else:

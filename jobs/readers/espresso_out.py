@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.engines.espresso import RYDBERG_EV, RYDBERG_PER_BOHR_EV_ANGSTROM
 from jobs.errors import SuiteError
 from jobs.frames import UNCONVERGED
 from jobs.level import Level
@@ -33,14 +32,14 @@ from jobs.readers import (
     numbers,
     refuse_second_run,
 )
-from jobs.units import ATOMIC_TIME_FS, BOHR_ANGSTROM
+from jobs.units import ATOMIC_TIME_FS, BOHR_ANGSTROM, RYDBERG_EV, RYDBERG_PER_BOHR_EV_ANGSTROM
 
 # Whole lines, by which the file is cut: what follows the first belongs to the first SCF, and so on.
 _RUN = b"Program PWSCF"
 _SCF = b"     Self-consistent Calculation"
 _ENERGY = re.compile(rb"^!!?\s+total energy\s+=\s+(\S+) Ry", re.MULTILINE)
 # With PAW an all-electron energy stands between the two.
-_ACCURACY = re.compile(rb"estimated scf accuracy\s+<\s+(\S+) Ry")
+_ACCURACY = b"estimated scf accuracy"
 _ACHIEVED = b"convergence has been achieved"
 _REFINE = b"EXX: now go back to refine exchange calculation"
 STOPPED = "SCF stopped before its end"
@@ -269,12 +268,13 @@ def _frames(
 
 def _converged(block: bytes, threshold_Ry: float | None) -> bool | None:
     """Whether the last SCF's estimated accuracy is below the threshold; None if one of the two is missing."""
-    accuracy = _ACCURACY.findall(block)
+    where = block.rfind(_ACCURACY)
+    words = block[where + len(_ACCURACY) : where + len(_ACCURACY) + 60].split()[:3]
+    if threshold_Ry is None or where < 0 or len(words) < 3 or words[0] != b"<" or words[2] != b"Ry":
+        return None
     try:
-        if threshold_Ry is None or not accuracy:
-            return None
         slack = _PRINTED_THRESHOLD if _ACHIEVED in block else 1.0
-        return float(accuracy[-1]) <= threshold_Ry * slack
+        return float(words[1]) <= threshold_Ry * slack
     except ValueError:
         return None
 

@@ -147,13 +147,18 @@ def _frames(
             if b"General timing and accounting" not in block:
                 source.remarks.append("the file ends without VASP's timings: the run was killed or goes on")
             return
-        step = _step(block, after=step)
         table = _force_table(block)
+        scf = vasp_scf.outcar_step(
+            block,
+            nelm=settings.nelm,
+            ediff_eV=settings.ediff_eV,
+            end=None if table is None else table[0],
+        )
+        step = step + 1 if scf.ionic_step is None else scf.ionic_step
         if table is None:
             source.refused[WITHOUT_FORCES] += 1
             continue
-        scf_steps, converged = vasp_scf.outcar_step(block, nelm=settings.nelm, ediff_eV=settings.ediff_eV)
-        if not source.accepts(converged, doubtful=scf_steps is not None and scf_steps == settings.nelm):
+        if not source.accepts(scf.converged, doubtful=scf.steps is not None and scf.steps == settings.nelm):
             continue
         where = block.rfind(_CELL, 0, table[0])
         try:
@@ -179,16 +184,10 @@ def _frames(
             step=step,
             target_K=settings.target_kelvin(step),
             stress=_STRESS in block,
-            proven=converged is not None,
+            proven=scf.converged is not None,
         )
     if waiting is not None:
         yield waiting
-
-
-def _step(block: bytes, *, after: int) -> int:
-    where = block.rfind(b"- " + _ITERATION)
-    number = block[where + 11 : where + 40].partition(b"(")[0].strip()
-    return int(number) if where >= 0 and number.isdigit() else after + 1
 
 
 def _force_table(block: bytes) -> tuple[int, int, int] | None:
