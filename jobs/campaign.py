@@ -19,8 +19,9 @@ from jobs.estimates import (
     production_steps,
 )
 from jobs.judging import plan_judges
-from jobs.models import A_POTENTIAL, deposited_model, imported_potential
+from jobs.models import deposited_model, imported_potential
 from jobs.observing import angle_cutoffs_angstrom, observe_parameters
+from jobs.snippets import EXPECTED
 from jobs.stage import Stage
 from jobs.store import file_sha256
 from jobs.thin_trajectories import ThinTrajectory, thin_trajectories
@@ -106,7 +107,7 @@ def build_campaign(
         name.append(about["aimd"]["engine"])
     if potential is not None:
         if not potential.is_file():
-            raise SuiteError(f"{potential}: not found, expected {A_POTENTIAL}")
+            raise SuiteError(f"{potential}: not found, expected {EXPECTED}")
         name += [potential.stem, file_sha256(potential)[:6]]
     return _Builder(Campaign(about["name"], start, about, "-".join(name)), potential).build()
 

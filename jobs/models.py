@@ -11,12 +11,12 @@ from typing import Any
 
 from jobs.errors import SuiteError
 from jobs.files import parse_yaml, read_text
+from jobs.snippets import EXPECTED, read_snippet
 from jobs.stage import Stage
 from jobs.store import Store, file_sha256, require_sha256
 
 MODELS = Path(__file__).parent.parent / "reference" / "models"
 MODEL, INPUT, RECORD = "model.pb", "input.json", "model.yml"
-A_POTENTIAL = "a TensorFlow .pb model (dp convert-backend makes one) or a file of LAMMPS commands"
 
 
 def deposited_model(name: str, *, root: Path = MODELS) -> tuple[Path, dict[str, Any]]:
@@ -102,7 +102,13 @@ def _prepare(stage: Stage, store: Store, *, tier: str, target: Path) -> Path:
 
 
 def imported_potential(path: Path, name: str) -> Stage:
-    """The stage that makes a given potential, a DeePMD model or a file of commands, ready for LAMMPS."""
+    """The stage that makes a given potential, a DeePMD model or a file of commands, ready for LAMMPS.
+
+    Raises:
+        SuiteError: commands that are refused (see `jobs.snippets`).
+    """
+    if path.suffix != ".pb":
+        read_snippet(path)
     parameters = {
         "name": name,
         "file": str(path.resolve()),
@@ -115,7 +121,7 @@ def imported_potential(path: Path, name: str) -> Stage:
 
 def files_named_in(commands: Path) -> dict[str, str]:
     """The sha256 of every file beside a file of LAMMPS commands that these name (parameters, tables)."""
-    lines = read_text(commands, expected=A_POTENTIAL).splitlines()
+    lines = read_text(commands, expected=EXPECTED).splitlines()
     words = {word for line in lines for word in line.split("#")[0].split()}
     beside = {word: commands.parent / word for word in sorted(words)}
     # Not pathlib's is_file, which raises where a word is too long for a file's name.
