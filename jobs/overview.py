@@ -160,6 +160,8 @@ def _dry_run_jobs(site: Site, store: Store, stages: Sequence[Stage]) -> None:
     jobs: Counter[str] = Counter()
     disk = 0.0
     to_do = [stage for stage in stages if not store.is_done(stage.name)]
+    for note in site.notes:
+        print(f"# {note}")
     waits = {stage.name for stage in to_do}
     for number, stage in enumerate([*batch.planned_probes(site, to_do), *to_do], start=1):
         kind, request = stage.kind, site.request(scheduler.kind_of(stage))
