@@ -204,6 +204,9 @@ def _parser() -> argparse.ArgumentParser:
         "--replace", action="store_true", help="also potentials that were trained for more steps than these"
     )
     promote.add_argument("--trajectories", action="store_true", help="trajectories in place of potentials")
+    promote.add_argument(
+        "--paired", action="store_true", help="with --trajectories: those that start from frames of AIMD"
+    )
 
     compare = commands.add_parser(
         "compare", help="two claims.json, or two stores, side by side: what moved by more than its error"
@@ -372,8 +375,10 @@ def _promote(arguments: argparse.Namespace, campaign: Campaign, store: Store) ->
     if arguments.trajectories:
         if arguments.replace:
             raise SuiteError("--trajectories: found --replace beside it, expected it alone: they always do")
-        print(deposit_trajectories(campaign, store))
+        print(deposit_trajectories(campaign, store, paired=arguments.paired))
         return
+    if arguments.paired:
+        raise SuiteError("--paired: found no --trajectories, expected it beside this option")
     trained = {f"deepmd-{size}": campaign.select([f"train-{size}"])[0] for size in (96, 216)}
     print(*deposit_models(trained, store, tier=campaign.tier, replace=arguments.replace), sep="\n")
 

@@ -33,7 +33,7 @@ LAUNCHERS = ("mpirun", "srun")
 # DP-GEN's three kinds of work, and ours.
 _DPGEN = {
     "train": ("dataset", "potential", "train", "parity"),
-    "model_devi": ("default", "melt", "md", "quench", "observe", "cost", "probe"),
+    "model_devi": ("default", "melt", "md", "quench", "paired", "observe", "observe_pairs", "cost", "probe"),
     "fp": ("aimd",),
 }
 _KINDS = sorted(path.stem for path in (Path(__file__).parent / "stages").glob("[!_]*.py"))

@@ -109,6 +109,8 @@ class Evidence:
     products: Mapping[str, Sequence[Path]]
     tier: str = ""
     deviations: tuple[str, ...] = ()
+    short_training: str = ""
+    """How much shorter than the paper's the training of its networks was, or nothing."""
     absent: Mapping[str, str] = field(default_factory=dict)
     pending: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
@@ -223,6 +225,7 @@ class Evidence:
             },
             tier=self.tier,
             deviations=self.deviations,
+            short_training=self.short_training,
             absent=self.absent,
             broken={label: text for label, text in self.broken.items() if label not in swapped},
             pending={label: text for label, text in self.pending.items() if label not in swapped},
@@ -231,7 +234,9 @@ class Evidence:
 
     def _read(self, label: str, names: tuple[str, str]) -> list[Observation]:
         paths, changes = self.directories(label), self.planted.get(label, {})
-        return self.once((label, names), lambda: [Observation(path, names, changes) for path in paths])
+        # What is observed run by run in one stage has a folder for each run.
+        runs = [run for path in paths for run in (sorted(path.glob("run-*")) or [path])]
+        return self.once((label, names), lambda: [Observation(run, names, changes) for run in runs])
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gives: made when it is first asked for, and kept for every claim over this evidence."""
