@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -109,6 +110,7 @@ def _parameters(about: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[
     steps = run.frames - 1 - first
     if steps < 2 * BLOCKS or deposited.facts["steps_between_frames"] != 1:
         return None
+    csvr = re.fullmatch(r"CSVR ([\d.]+) fs", str(deposited.facts["thermostat"]))
     return {
         "reference": dict(reference),
         "first_frame": first,
@@ -116,6 +118,7 @@ def _parameters(about: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[
         "timestep_fs": float(deposited.facts["timestep_fs"]),
         "temperature_K": run.temperatures_K[0],
         "thermostatted": deposited.facts["thermostat"] != "none",
+        "damping_fs": float(csvr[1]) if csvr else None,
         **deposit_parameter(about),
     }
 

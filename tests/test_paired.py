@@ -15,7 +15,7 @@ from jobs.pairing import FAULTY_RUNS, PAIRED_LABELS
 from jobs.stages import observe_pairs, paired
 from jobs.structures import MASSES_AMU
 from jobs.trajectory import open_trajectory
-from jobs.units import BOLTZMANN_EV_K
+from jobs.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 from jobs.workspace import Workspace
 
 SET, RUN, FRAME = "pbe-96-md-nnp-3000K-nve", "nnp-906-3000K", 40
@@ -29,6 +29,7 @@ def parameters(**changes):
         "timestep_fs": 2.0,
         "temperature_K": 3000.0,
         "thermostatted": False,
+        "damping_fs": None,
         "potential": "bks",
         **changes,
     }
@@ -86,7 +87,7 @@ def test_faults_of_runs_are_what_they_say(tmp_path):
 
 
 def test_heat_is_what_rescaling_gave():
-    """Velocities of free flight, rescaled by known factors: the factors come back."""
+    """Velocities of free flight, rescaled by known factors: the heat comes back."""
     rng = np.random.default_rng(1)
     factors = 1 + 0.02 * rng.normal(size=30)
     velocities = 0.01 * rng.normal(size=(96, 3))
@@ -100,28 +101,38 @@ def test_heat_is_what_rescaling_gave():
         energies_eV=np.full(31, -1000.0),
         positions=np.zeros((31, 96, 3)),
     )
-    np.testing.assert_allclose(paired.heat_factors(frames), factors, rtol=1e-9)
+    before, rise = paired.heat(frames)
+    np.testing.assert_allclose(rise / before, factors - 1, rtol=1e-9)
+    masses = MASSES_AMU[types]
+    kelvin = (
+        (course[:-1] ** 2 * masses[:, None]).sum(axis=(1, 2)) * EV_PER_AMU_A2_FS2 / (285 * BOLTZMANN_EV_K)
+    )
+    np.testing.assert_allclose(before, kelvin, rtol=1e-9)
 
 
 def test_without_a_thermostat_there_is_hardly_any_heat():
     def scatter(name, one):
-        return np.std(paired.heat_factors(read_run(read_set(name), one))[40:])
+        return np.std(paired.heat(read_run(read_set(name), one))[1][40:])
 
     ripple = scatter(SET, RUN)
     assert ripple < 0.1 * scatter("pbe-96-md-nnp-3000K", "nnp-907-3000K")
 
 
 @pytest.mark.engine
-def test_the_thermostats_heat_is_replayed(tmp_path):
+@pytest.mark.parametrize("damping_fs", [None, 100.0])
+def test_the_thermostats_heat_is_replayed(tmp_path, damping_fs):
     name, one = "pbe-96-md-nnp-3000K", "nnp-907-3000K"
     reference = {"set": name, "run": one, "sha256": read_set(name).sha256}
-    trajectory = run(tmp_path / "md", reference=reference, thermostatted=True, steps=60)
+    trajectory = run(
+        tmp_path / "md", reference=reference, thermostatted=True, damping_fs=damping_fs, steps=60
+    )
     thermo = trajectory.thermo(0)
-    kinetic = thermo["temperature_K"] * 1.5 * 95 * BOLTZMANN_EV_K
-    given = kinetic[1:] / (kinetic[1:] - np.diff(thermo["total_eV"]))
-    wanted = paired.heat_factors(read_run(read_set(name), one))[FRAME : FRAME + 60]
-    assert np.corrcoef(given, wanted)[0, 1] > 0.98
-    np.testing.assert_allclose(given, wanted, atol=0.01)
+    given = np.diff(thermo["total_eV"]) / (1.5 * 95 * BOLTZMANN_EV_K)
+    now = thermo["temperature_K"][1:] - given
+    before, rise = (part[FRAME : FRAME + 60] for part in paired.heat(read_run(read_set(name), one)))
+    back = 2.0 / damping_fs if damping_fs else 0.0
+    np.testing.assert_allclose(given, rise + back * (before - now), atol=25)  # K; the heat scatters by 50
+    assert np.corrcoef(given, rise + back * (before - now))[0, 1] > 0.97
 
 
 @pytest.mark.parametrize(

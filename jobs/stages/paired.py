@@ -2,9 +2,10 @@
 
 Both go through the same bonds from the same instant: what a comparison at equilibrium scatters by, the
 network that a viscous liquid is caught in, is the same on both sides and cancels from their difference.
-The heat that the AIMD's thermostat gave is replayed: a thermostat that rescales velocities (CSVR,
-Nose-Hoover) does so by one factor for all atoms, which the energies of the run tell step by step. Both sides
-then have one thermostat with one noise, and what differs is the forces.
+Both have one thermostat with one noise. A thermostat that rescales velocities (CSVR, Nose-Hoover) does so by
+one factor for all atoms, which the energies of the AIMD tell step by step; its heat is replayed. CSVR also
+draws the kinetic energy back to its mean, by a share of the distance at each step: the MD side is drawn
+towards what the AIMD side had. What differs then is the forces.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from jobs.errors import SuiteError
 from jobs.files import write_json
 from jobs.observables.msd import remove_drift
 from jobs.structures import MASSES_AMU, Configuration
-from jobs.units import EV_PER_AMU_A2_FS2
+from jobs.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 from jobs.workspace import Workspace
 
 CODE_VERSION = 1
@@ -32,8 +33,8 @@ CODE_VERSION = 1
 class Fault:
     """What a planted fault does to a run. All are factors, and all are undeclared.
 
-    `temperature` is of the start's kinetic energy; `masses` of Si and O; `timestep`; `volume`. Forces scaled
-    by f move atoms as masses over f do.
+    `temperature` is of the start and the thermostat; `masses` of Si and O; `timestep`; `volume`. Forces
+    scaled by f move atoms as masses over f do, with a thermostat at T / f for these masses.
     """
 
     temperature: float = 1.0
@@ -109,8 +110,8 @@ def frames_of(workspace: Workspace) -> Frames:
     return frames.select(slice(first, first + given["steps"] + 1))
 
 
-def heat_factors(frames: Frames) -> NDArray[np.float64]:
-    """Factors (F - 1,) by which a thermostat changed the kinetic energy at each step.
+def heat(frames: Frames) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a thermostat did at each step (F - 1,): kinetic temperature before, and by how much it rose; in K.
 
     Between two frames the total energy changes by what the rescaling at the end of the step gave, and by the
     discretisation's own ripple (a fifteenth of it at 2 fs, measured without a thermostat).
@@ -119,9 +120,9 @@ def heat_factors(frames: Frames) -> NDArray[np.float64]:
     masses = MASSES_AMU[frames.types]
     moving = remove_drift(frames.velocities, masses)
     kinetic = 0.5 * np.einsum("fnx,fnx,n->f", moving, moving, masses) * EV_PER_AMU_A2_FS2
-    heat = np.diff(kinetic + frames.energies_eV)
-    factors: NDArray[np.float64] = kinetic[1:] / (kinetic[1:] - heat)
-    return factors
+    given = np.diff(kinetic + frames.energies_eV)
+    to_kelvin = 1 / (1.5 * (len(masses) - 1) * BOLTZMANN_EV_K)
+    return (kinetic[1:] - given) * to_kelvin, given * to_kelvin
 
 
 def _start(frames: Frames, fault: Fault) -> Configuration:
@@ -145,11 +146,14 @@ def _segment(workspace: Workspace, frames: Frames, fault: Fault) -> Segment:
     integrator: tuple[str, ...] = (*(wrong if fault != Fault() else ()), "fix nve all nve")
     if not given["thermostatted"]:
         return Segment(steps, timestep_fs, integrator, ("nve",), dumped=True)
-    factors = heat_factors(frames)[: steps * fault.timestep].reshape(steps, fault.timestep).prod(axis=1)
+    before, rise = (part[: steps * fault.timestep].reshape(steps, fault.timestep) for part in heat(frames))
+    # CSVR's own share of the way back; another thermostat's heat is replayed as it is.
+    back = timestep_fs / given["damping_fs"] if given["damping_fs"] else 0.0
+    target = (back * before.mean(axis=1) + rise.sum(axis=1)) * fault.temperature / fault.forces
     integrator += (
-        f"variable heat vector [{','.join(f'{factor:.9f}' for factor in factors)}]",
+        f"variable aimd vector [{','.join(f'{kelvin:.6f}' for kelvin in target)}]",
         "variable at equal step",
-        "variable target equal c_thermo_temp*v_heat[v_at]",
+        f"variable target equal {1 - back:.9f}*c_thermo_temp+v_aimd[v_at]",
         "fix heat all temp/rescale 1 v_target 1.0 0.0 1.0",
     )
     return Segment(steps, timestep_fs, integrator, ("nve", "heat"), dumped=True)
