@@ -115,6 +115,8 @@ class Evidence:
     pending: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
     planted: Mapping[str, Mapping[str, Callable[[Observation], Array]]] = field(default_factory=dict)
+    drawn: Mapping[str, Sequence[Observation]] = field(default_factory=dict)
+    """Observations that stand for a label's products, as simulated campaigns have them."""
     borrowed: list[str] = field(default_factory=list)
     """What was read that another machine had measured, a line each: a deviation of the claim that read it."""
     _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False)
@@ -232,7 +234,13 @@ class Evidence:
             planted={**self.planted, **(planted or {})},
         )
 
+    def with_drawn(self, drawn: Mapping[str, Sequence[Observation]]) -> Evidence:
+        """This evidence with other observations of some labels; nothing that was kept is kept."""
+        return replace(self, drawn=drawn, borrowed=[], _kept={})
+
     def _read(self, label: str, names: tuple[str, str]) -> list[Observation]:
+        if label in self.drawn and names == OBSERVE:
+            return list(self.drawn[label])
         paths, changes = self.directories(label), self.planted.get(label, {})
         # What is observed run by run in one stage has a folder for each run.
         runs = [run for path in paths for run in (sorted(path.glob("run-*")) or [path])]
