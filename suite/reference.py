@@ -82,6 +82,8 @@ def common(*curves: Curves) -> list[Curves]:
     """
     if not all(len(part.x) for part in curves):
         raise NotTested("no point of a curve is known")
+    if all(np.array_equal(part.x, curves[0].x) for part in curves[1:]):
+        return list(curves)
     end = min(part.x[-1] for part in curves) * (1 + 1e-9)
     points = min((part.x[part.x <= end] for part in curves), key=len)
     found = []

@@ -88,13 +88,13 @@ def test_the_claim_about_faults_passes(laptop):
     [
         (
             "thermostat",
-            "caught by preconditions: precondition/kinetic-energy/liquid-96-nvt; "
-            "by claims of the paper: none",
+            "caught by the paper's claims: none; supplementary checks: none; "
+            "preconditions: precondition/kinetic-energy/liquid-96-nvt",
         ),
         (
             "soft-silicon",
-            "caught by preconditions: none; "
-            "by claims of the paper: parity/96/force-scale-Si, parity/216/force-scale-Si",
+            "caught by the paper's claims: none; "
+            "supplementary checks: parity/96/force-scale-Si, parity/216/force-scale-Si; preconditions: none",
         ),
     ],
 )
