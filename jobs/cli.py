@@ -220,6 +220,9 @@ def _parser(*, only_make: bool = False) -> argparse.ArgumentParser:
         metavar="MODEL",
         help="only this potential, as deepmd-96; may be repeated",
     )
+    promote.add_argument(
+        "--paired", action="store_true", help="with --trajectories: those that start from frames of AIMD"
+    )
 
     compare = commands.add_parser(
         "compare", help="two claims.json, or two stores, side by side: what moved by more than its error"
@@ -386,8 +389,10 @@ def _promote(arguments: argparse.Namespace, campaign: Campaign, store: Store) ->
     if arguments.trajectories:
         if arguments.replace:
             raise SuiteError("--trajectories: found --replace beside it, expected it alone: they always do")
-        print(deposit_trajectories(campaign, store))
+        print(deposit_trajectories(campaign, store, paired=arguments.paired))
         return
+    if arguments.paired:
+        raise SuiteError("--paired: found no --trajectories, expected it beside this option")
     trained = {f"deepmd-{size}": campaign.select([f"train-{size}"])[0] for size in (96, 216)}
     if "train-hdnnp-96" in campaign.labels:
         trained["hdnnp-96"] = campaign.select(["train-hdnnp-96"])[0]

@@ -18,7 +18,7 @@ from jobs.site import BATCH_TYPES, TEXT_OR_NUMBER, Request, Site
 # DP-GEN's three kinds of work, and ours.
 _PARTS = {
     "train": ("dataset", "kernel", "potential", "train", "train_hdnnp", "parity"),
-    "model_devi": ("default", "melt", "md", "quench", "observe", "cost", "probe"),
+    "model_devi": ("default", "melt", "md", "quench", "paired", "observe", "observe_pairs", "cost", "probe"),
     "fp": ("aimd",),
 }
 _BATCH_TYPES = {known.lower(): known for known in BATCH_TYPES}  # DP-GEN takes either
