@@ -37,6 +37,7 @@ from jobs.tier import (
     NNPS,
     THERMO_EVERY,
     read_tier,
+    wanted_kernel,
 )
 
 SAMPLERS = "train-hdnnp-sampler"
@@ -608,7 +609,7 @@ class _Builder:
                 ],
             }
             steps = sum(count for _, count in run["schedule"])
-        kernel = self.about.get("md", {}).get("kernel") if name in NNPS else None
+        kernel = wanted_kernel(self.about) if name in NNPS else None
         if name not in NNPS:
             cost = atoms * steps * CORE_SECONDS_PER_ATOM_STEP[name]
         else:
@@ -621,7 +622,7 @@ class _Builder:
             inputs=inputs,
             cores=parameters["ranks"],
             core_seconds=cost,
-            kernel=kernel,
+            wanted_kernel=kernel,
         )
 
     # -- observations ---------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from jobs.models import deposited_model, imported_potential
 from jobs.observing import angle_cutoffs_angstrom, observe_parameters
 from jobs.stage import Stage
 from jobs.thin_trajectories import ThinTrajectory
-from jobs.tier import DISPLAY_NAMES, NNPS
+from jobs.tier import DISPLAY_NAMES, NNPS, wanted_kernel
 
 # Blocks of a pair are its two halves: pairs, not stretches of one, are what error bars are made of.
 BLOCKS = 2
@@ -83,7 +83,8 @@ def plan_pairs(
         ) -> None:
             label = f"paired-{size}-{who}"
             runs = tuple(
-                _run(start, label, number, mover, potential) for number, start in enumerate(starts, start=1)
+                _run(start, label, number, mover, potential, kernel=wanted_kernel(about))
+                for number, start in enumerate(starts, start=1)
             )
             found[label] = Pairs(runs, _observe(label, {}, runs))
 
@@ -129,10 +130,12 @@ def _run(
     number: int,
     mover: str,
     potential: Callable[[str], Sequence[Stage]],
+    *,
+    kernel: str | None,
 ) -> Stage:
     inputs: dict[str, Stage] = {}
     given = dict(parameters)
-    cost = network_md_core_seconds(96 * given["steps"], kernel=None)
+    cost = network_md_core_seconds(96 * given["steps"], kernel=kernel)
     if mover in NNPS:
         trainings = potential(mover)
         inputs["potential"] = trainings[(number - 1) % len(trainings)]
@@ -141,7 +144,15 @@ def _run(
     else:
         given["potential"] = mover
         cost = 3.0
-    return Stage("paired", f"{label} #{number}", given, seed=number, inputs=inputs, core_seconds=cost)
+    return Stage(
+        "paired",
+        f"{label} #{number}",
+        given,
+        seed=number,
+        inputs=inputs,
+        core_seconds=cost,
+        wanted_kernel=kernel,
+    )
 
 
 def _observe(label: str, changes: Mapping[str, Any], runs: Sequence[Stage]) -> Stage:
