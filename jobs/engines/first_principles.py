@@ -203,6 +203,11 @@ def read_fields(program: str, kind: type[SettingsT], values: Mapping[str, Any]) 
         # YAML reads 1e-9, without a point, as text.
         if number and not (isinstance(value, int | float) and value > 0):
             raise SuiteError(f"{program} settings: found {name} {value!r}, expected a positive number")
+        if names[name] == "str" and not (isinstance(value, str) and value):
+            raise SuiteError(f"{program} settings: found {name} {value!r}, expected text")
+        texts = value.values() if isinstance(value, Mapping) else ()
+        if not all(isinstance(text, str) and text for text in texts):
+            raise SuiteError(f"{program} settings: found {name} {value!r}, expected texts by species")
     return kind(**values)
 
 
