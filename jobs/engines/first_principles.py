@@ -177,6 +177,10 @@ def named_settings(engine: str, name: str) -> dict[str, Any]:
         if not path.is_file():
             raise SuiteError(f"{path}: found no such file, expected settings of {engine}")
         values = read_keys(path, {"*": ANYTHING})
+        try:
+            load_engine(engine).read_settings(values)
+        except SuiteError as error:
+            raise SuiteError(f"{path}: {error}") from None
     else:
         known = parse_yaml(SETTINGS_FILE.read_text())[engine]
         if name not in known:
@@ -184,7 +188,7 @@ def named_settings(engine: str, name: str) -> dict[str, Any]:
                 f"settings of {engine}: found {name!r}, expected {', '.join(known)} or a .yml file's path"
             )
         values = known[name]
-    load_engine(engine).read_settings(values)
+        load_engine(engine).read_settings(values)
     return dict(values)
 
 
