@@ -350,6 +350,7 @@ def run(
     """
     from filelock import FileLock
     from rich.console import Console
+    from rich.markup import escape
 
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
     wanted = list(wanted)
@@ -373,6 +374,8 @@ def run(
         f"{len(todo.to_do)} stages to make, {len(todo.done)} there already; about "
         f"{todo.core_seconds / 3600:.1f} core-hours at {site.name} ({site.batch_type}, store: {store.root})"
     )
+    for note in site.notes:
+        say(escape(note))
     told: dict[str, State] = {}
     while True:
         try:

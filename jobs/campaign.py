@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from jobs.deposited import DepositedSet, deposit_parameter, find_set
-from jobs.deviations import deviations
+from jobs.deviations import deviations, short_training
 from jobs.engines.lammps import DAMPING_FS
 from jobs.errors import SuiteError
 from jobs.estimates import (
@@ -21,11 +21,12 @@ from jobs.estimates import (
     production_steps,
 )
 from jobs.hdnnp.recipe import RECIPE
-from jobs.judging import plan_judges
+from jobs.judging import Judges, plan_judges
 from jobs.models import deposited_model, imported_potential, potential_sha256
 from jobs.observing import angle_cutoffs_angstrom, observe_parameters
+from jobs.pairing import PAIRED_LABELS, plan_pairs
 from jobs.stage import Stage
-from jobs.thin_trajectories import ThinTrajectory, thin_trajectories
+from jobs.thin_trajectories import PAIRED, ThinTrajectory, thin_trajectories
 from jobs.tier import (
     CLASSICAL,
     DEFAULT_ENGINE,
@@ -56,6 +57,8 @@ class Campaign:
     Those of runs that nobody observes stand behind no label."""
     unavailable: dict[str, str] = field(default_factory=dict)
     deviations: list[str] = field(default_factory=list)
+    short_training: str = ""
+    """How much shorter than the paper's the training of its networks is, or nothing."""
 
     @property
     def potentials_given(self) -> bool:
@@ -156,8 +159,11 @@ class _Builder:
         judges = plan_judges(self.about)
         self.campaign.labels |= judges.labels
         self.campaign.unavailable |= judges.unavailable
+        self._paired(judges)
         self._cost()
         self.campaign.deviations.extend(self._deviations(judging=sorted(judges.levels)))
+        if self.user_potential is None:
+            self.campaign.short_training = short_training(self.campaign)
         if self.given is not None:
             self.runs.clear()  # planned only to be compared with what is given
         return self.campaign
@@ -544,19 +550,17 @@ class _Builder:
         self.runs[label] = stages
         if not run.get("observe", True):
             return
-        if reason := self._not_given(stages):
+        if self.given is not None and (reason := self._not_given(stages, self.given)):
             self.campaign.unavailable[label] = reason
             return
         self.campaign.labels[label] = [self._observed(label, stage, run) for stage in stages]
 
-    def _not_given(self, stages: Sequence[Stage]) -> str | None:
+    def _not_given(self, stages: Sequence[Stage], given: Mapping[str, ThinTrajectory]) -> str | None:
         """Why runs cannot be observed, where trajectories are what is given."""
-        if self.given is None:
-            return None
         for stage in stages:
-            if stage.label not in self.given:
+            if stage.label not in given:
                 return f"no trajectory of {stage.label} is deposited for tier {self.campaign.tier}"
-            if other := self.given[stage.label].other_protocol(stage):
+            if other := given[stage.label].other_protocol(stage):
                 return f"the deposited trajectories are of another protocol: {other}"
         return None
 
@@ -625,18 +629,37 @@ class _Builder:
     def _observed(self, label: str, stage: Stage, run: Mapping[str, Any]) -> Stage:
         frames = production_steps(stage) / stage.parameters["dump_every"]
         cost = 3 + 2e-5 * frames * stage.parameters["n_atoms"]
-        parameters, inputs = observe_parameters(run.get("observables", {})), {"trajectory": stage}
-        if self.given is not None:
-            thin = self.given[stage.label]
-            parameters |= {"file": str(thin.path), "sha256": thin.sha256}
-            inputs = {}
-        return Stage(
+        observed = Stage(
             "observe",
             f"observe {label} ({stage.label})" if "again" in run else f"observe {stage.label}",
-            parameters,
-            inputs=inputs,
+            observe_parameters(run.get("observables", {})),
+            inputs={"trajectory": stage},
             core_seconds=cost,
         )
+        return observed if self.given is None else _of_given(observed, self.given[stage.label])
+
+    def _paired(self, judges: Judges) -> None:
+        """MD from frames of the AIMD that judges, and that AIMD from there on."""
+        if not self.about.get("paired"):
+            reason = f"the {self.campaign.tier} tier starts no MD from frames of AIMD"
+            self.campaign.unavailable |= dict.fromkeys(PAIRED_LABELS, reason)
+            return
+        given = None if self.given is None else thin_trajectories(PAIRED, needed=False)
+        for label, pairs in plan_pairs(self.about, judges, self._potential).items():
+            if given is None:
+                self.campaign.labels[label] = [pairs.observed]
+                if pairs.runs:
+                    self.runs[label] = list(pairs.runs)
+            elif lacks := self._not_given(pairs.runs, given):
+                self.campaign.unavailable[label] = lacks
+            else:
+                self.campaign.labels[label] = [pairs.of_given(given)]
+        for label in PAIRED_LABELS:
+            if label not in self.campaign.labels:
+                size = label.split("-")[1]
+                self.campaign.unavailable.setdefault(
+                    label, f"no AIMD of {size} atoms with velocities is deposited to start from"
+                )
 
     def _cost(self) -> None:
         """The tier's small cost measurement, alone on the machine; absolute times mean nothing otherwise."""
@@ -655,6 +678,12 @@ class _Builder:
         self.campaign.labels["cost"] = [
             cost_stage(plan, potential, label=label, cores=available_cores(), machine_type=None)
         ]
+
+
+def _of_given(observed: Stage, thin: ThinTrajectory) -> Stage:
+    """The observation of a deposited trajectory in the place of a run's."""
+    parameters = {**observed.parameters, "file": str(thin.path), "sha256": thin.sha256}
+    return replace(observed, parameters=parameters, inputs={})
 
 
 def _departures(share: float, settings: Mapping[str, Any]) -> list[str]:

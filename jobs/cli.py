@@ -81,7 +81,7 @@ def add_store_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, only_make: bool = False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jobs",
         description="What produces: the stages behind the claims. `pytest suite/` calls `run` for you.",
@@ -89,6 +89,16 @@ def _parser() -> argparse.ArgumentParser:
         "python -m jobs status",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    make = commands.add_parser("make", help="make one planned stage (what a slot or a batch job runs)")
+    make.add_argument("name")
+    make.add_argument(
+        "--job", type=Path, default=None, metavar="DIR", help="folder of the batch job it runs in"
+    )
+    add_store_option(make)
+    if only_make:
+        # A campaign starts dozens of these, and the other commands' options take half a second to import.
+        return parser
 
     run = commands.add_parser("run", help="make everything a tier needs that is not there yet")
     add_campaign_options(run, site=True)
@@ -210,6 +220,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="only this potential, as deepmd-96; may be repeated",
     )
+    promote.add_argument(
+        "--paired", action="store_true", help="with --trajectories: those that start from frames of AIMD"
+    )
 
     compare = commands.add_parser(
         "compare", help="two claims.json, or two stores, side by side: what moved by more than its error"
@@ -235,13 +248,6 @@ def _parser() -> argparse.ArgumentParser:
             help="find the fastest ranks, threads, skin, precision and compression for this machine",
         )
     )
-
-    make = commands.add_parser("make", help="make one planned stage (what a slot or a batch job runs)")
-    make.add_argument("name")
-    make.add_argument(
-        "--job", type=Path, default=None, metavar="DIR", help="folder of the batch job it runs in"
-    )
-    add_store_option(make)
     return parser
 
 
@@ -383,8 +389,10 @@ def _promote(arguments: argparse.Namespace, campaign: Campaign, store: Store) ->
     if arguments.trajectories:
         if arguments.replace:
             raise SuiteError("--trajectories: found --replace beside it, expected it alone: they always do")
-        print(deposit_trajectories(campaign, store))
+        print(deposit_trajectories(campaign, store, paired=arguments.paired))
         return
+    if arguments.paired:
+        raise SuiteError("--paired: found no --trajectories, expected it beside this option")
     trained = {f"deepmd-{size}": campaign.select([f"train-{size}"])[0] for size in (96, 216)}
     if "train-hdnnp-96" in campaign.labels:
         trained["hdnnp-96"] = campaign.select(["train-hdnnp-96"])[0]
@@ -419,7 +427,8 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; one line and exit code 2 for wrong input."""
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser(only_make=words[:1] == ["make"]).parse_args(words)
     try:
         match arguments.command:
             case "run":

@@ -215,7 +215,7 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
         temperatures, densities = row["temperatures_K"], row["density_g_cm3"]
         step = "" if row["timestep_fs"] is None else f", {row['timestep_fs']:g} fs"
         print(
-            f"{row['name']}: {row['kind']} to {row['use']}, {row['engine']} {row['functional']}, "
+            f"{row['name']}: {row['kind']} to {row['use']}, {row['level']}; "
             f"{row['frames']} frames of {row['atoms']} atoms ({row['decorrelated_frames']} decorrelated, "
             f"{row['runs']} runs, {row['melts']} melts){step}, {span(temperatures)} K, "
             f"{span(densities)} g/cm3, sha256 {row['sha256'][:12]}"

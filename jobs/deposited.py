@@ -36,6 +36,9 @@ DEPOSIT = Path(__file__).resolve().parent.parent / "reference" / "aimd"
 FORMAT = 1
 # Labels of trajectories that claims read (Figs. 1, 2, 4, 5: 3000 K, and a start whose opposite there is too).
 READ_REFERENCES = tuple(f"reference-{size}-{start}" for size in (96, 216) for start in ("nnp", "bks"))
+# Settings of a set that belong to its level of theory.
+GRID = ("method", "cutoff_Ry")
+ELECTRONS = ("potcar", "pseudopotentials", "plus_U", "spin", "charge")
 QUANTA = {"positions": 1e-5, "velocities": 1e-6, "forces": 1e-4}  # A, A/fs, eV/A
 
 
@@ -130,13 +133,22 @@ class DepositedSet:
 
     @property
     def level(self) -> tuple[str, ...]:
-        """Engine, functional and basis, and with CP2K the grid, which moves its energies by meV per atom."""
-        grid = (
-            str(self.facts["settings"][key])
-            for key in ("method", "cutoff_Ry")
-            if key in self.facts["settings"]
-        )
-        return (self.facts["engine"], self.facts["functional"], self.facts["basis"], *grid)
+        """Engine, functional and basis, and what else moves energies, as far as the set says it.
+
+        CP2K's grid does so by meV per atom; pseudopotentials, +U, spin and charge by more.
+        """
+        settings = self.facts["settings"]
+        numbers = (str(settings[key]) for key in GRID if key in settings)
+        rest = (f"{key} {settings[key]}" for key in ELECTRONS if key in settings)
+        return (self.facts["engine"], self.facts["functional"], self.facts["basis"], *numbers, *rest)
+
+    @property
+    def level_line(self) -> str:
+        """The level of theory for a person."""
+        settings = self.facts["settings"]
+        rest = (f"{key} {settings[key]}" for key in (*GRID, *ELECTRONS) if key in settings)
+        said = (f"{self.facts['engine']} {self.facts['engine_version']}: {self.facts['functional']}",)
+        return "; ".join((*said, self.facts["basis"], *rest))
 
     @property
     def judges_as(self) -> str:
@@ -351,6 +363,7 @@ def summary(deposited: DepositedSet) -> dict[str, Any]:
         "name": deposited.name,
         "engine": f"{facts['engine']} {facts['engine_version']}",
         "functional": facts["functional"],
+        "level": deposited.level_line,
         "atoms": deposited.n_atoms,
         "frames": deposited.frames,
         "decorrelated_frames": deposited.decorrelated_frames,

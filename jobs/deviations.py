@@ -162,3 +162,11 @@ def _of_levels(
 
 def _programs(sets: Sequence[DepositedSet]) -> str:
     return ", ".join(sorted({f"{found.facts['engine']} {found.facts['functional']}" for found in sets}))
+
+
+def short_training(campaign: Campaign) -> str:
+    """How many training steps its networks have in place of the paper's, or nothing if no fewer."""
+    steps = campaign.about["training"]["steps"]
+    if campaign.potentials_given:
+        steps = min(deposited_model(nnp)[1]["steps"] for nnp in NNPS)
+    return f"{steps} steps in place of {PAPER_TRAINING_STEPS}" if steps < PAPER_TRAINING_STEPS else ""

@@ -18,6 +18,7 @@ from jobs.errors import ERROR_EXIT, SuiteError
 from jobs.graph import Plan, in_order, plan, urgency
 from jobs.stage import Stage
 from jobs.store import Recipe, Store
+from jobs.workspace import NOTE
 
 POLL_SECONDS = 0.2
 REPORT_SECONDS = 30.0
@@ -192,14 +193,17 @@ def run(
 
 def _close(slot: _Slot, outcome: Outcome, missing: set[str], display: Display) -> None:
     seconds = time.monotonic() - slot.started
+    slot.said.seek(0)
+    said = slot.said.read().decode(errors="replace")
     name, label = slot.stage.name, slot.stage.label
     if slot.process.returncode == 0:
         missing.discard(name)
         outcome.made.append(name)
         display.ended(slot.stage, f"[green]made[/green]     {label} ({seconds:.0f} s)")
+        for line in said.splitlines():
+            if line.startswith(NOTE):
+                display.say(line.replace("[", r"\["))
         return
-    slot.said.seek(0)
-    said = slot.said.read().decode(errors="replace")
     lines = [line for line in said.splitlines() if line.strip()]
     code = slot.process.returncode
     reason = lines[-1] if lines else f"ended with code {code} and said nothing"

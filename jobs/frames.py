@@ -19,10 +19,14 @@ from jobs.structures import GRAMS_PER_CM3, MASSES_AMU
 
 TYPE_MAP = ("Si", "O")
 
-# Values that a code or a converter writes in a frame's comment line to say that the SCF failed.
 UNCONVERGED = "SCF not converged"
-CONVERGED_KEYS = ("converged", "scf_converged")
-_FALSE = {"f", "false", "0", "no"}
+NOT_KNOWN = "SCF convergence not known"
+# Keys by which codes and converters say in a frame's comment line whether the SCF converged.
+_CONVERGED = re.compile(
+    r"(un|not_?|non_?)?((is_scf|is|scf|electronic|elec|dft|qm)_?)?converged(_scf|_electronic)?"
+)
+_FALSE = {"f", "false", ".false.", "0", "0.0", "no", "n"}
+_TRUE = {"t", "true", ".true.", "1", "1.0", "yes", "y"}
 VELOCITIES = "velocities_A_per_fs"
 TILT_ANGSTROM = 1e-8  # beyond it a cell is not orthorhombic
 _WORDS = {"pos": "position", "forces": "force", VELOCITIES: "velocity"}
@@ -53,15 +57,35 @@ def comment_values(comment: str) -> dict[str, str]:
     return {key: value.strip('"') for key, value in _ASSIGNMENT.findall(comment)}
 
 
+def converged_keys(info: Mapping[str, str]) -> dict[str, bool | None]:
+    """Keys that say whether the SCF of a frame converged, and what they say; None if it is not understood."""
+    found: dict[str, bool | None] = {}
+    for key, value in info.items():
+        if match := _CONVERGED.fullmatch(key.lower().replace("-", "_")):
+            word = value.strip().lower()
+            said = True if word in _TRUE else False if word in _FALSE else None
+            found[key] = said if match.group(1) is None or said is None else not said
+    return found
+
+
 def unconverged_key(info: Mapping[str, str]) -> str | None:
-    """Which of `CONVERGED_KEYS` says that the SCF of a frame failed, if one does."""
-    return next((key for key in CONVERGED_KEYS if info.get(key, "").lower() in _FALSE), None)
+    """Which key says that the SCF of a frame failed, if one does."""
+    return next((key for key, said in converged_keys(info).items() if said is False), None)
 
 
 def tilts_angstrom(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     """How far each cell (F, 3, 3) is from orthorhombic: its largest component off the diagonal, in A."""
     largest: NDArray[np.float64] = np.abs(cells * (1 - np.eye(3))).max(axis=(1, 2))
     return largest
+
+
+def turned(cells: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which vectors (F, 3) of orthorhombic cells (F, 3, 3) point against their axes; none of tilted ones.
+
+    Turned round they span the same lattice. As they are, DeePMD-kit takes them for another one.
+    """
+    against: NDArray[np.bool_] = np.diagonal(cells, axis1=1, axis2=2) < 0
+    return against & (tilts_angstrom(cells) <= TILT_ANGSTROM)[:, None]
 
 
 def density_g_cm3(types: NDArray[np.int8], cell: NDArray[np.float64]) -> float:
@@ -140,6 +164,10 @@ def _read_frame(n_line: str, comment: str, rows: list[str], where: str) -> Frame
     if lattice.size != 9 or abs(np.linalg.det(_finite(lattice, "cell", where).reshape(3, 3))) < 1e-6:
         raise SuiteError(
             f"{where}: found Lattice={info['Lattice']!r}, expected nine numbers that span a volume"
+        )
+    if turned(lattice.reshape(1, 3, 3)).any():
+        raise SuiteError(
+            f"{where}: found Lattice={info['Lattice']!r}, expected vectors along the axes, not against them"
         )
     if info.get("pbc", "T T T").split() not in (["T", "T", "T"], ["True", "True", "True"]):
         raise SuiteError(

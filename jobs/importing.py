@@ -14,18 +14,19 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jobs.deposit import KINDS, STARTS, USES, check_cut, deposit
-from jobs.deposited import DEPOSIT, READ_REFERENCES, list_sets
+from jobs.deposited import DEPOSIT, READ_REFERENCES, list_sets, read_set
 from jobs.errors import SuiteError
 from jobs.frames import TILT_ANGSTROM, TYPE_MAP, Frame, tilts_angstrom
 from jobs.options import count, positive, whole
 from jobs.readers import Batch, Source, content_sha256
+from jobs.readers.extxyz_labels import Choice
 from jobs.sources import open_sources
 from jobs.survey import Survey, report, watch
 
@@ -42,6 +43,30 @@ class Choices:
     stretch: int | None
     one_melt: bool
     judged_from: int | None  # frame of a trajectory that judges; before it the start is remembered
+
+
+@dataclass
+class Composition:
+    """Which frames a set takes, by their atoms: as the first frame of more than one has them, or as chosen.
+
+    `left_out` counts the others, by a word for them.
+    """
+
+    n_atoms: int | None
+    species: Counter[str] | None = None
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def takes(self, batch: Batch) -> bool:
+        """Whether a batch is taken; others are counted."""
+        found = Counter(batch.species)
+        wrong = found.total() != self.n_atoms if self.n_atoms is not None else found.total() == 1
+        if self.species is None and not wrong:
+            self.species = found
+        if found == self.species:
+            return True
+        formula = " ".join(f"{number} {name}" for name, number in found.items())
+        self.left_out["isolated atoms" if found.total() == 1 else f"of {formula}"] += len(batch)
+        return False
 
 
 def digests_of(sources: Sequence[Source]) -> list[str]:
@@ -67,7 +92,9 @@ def melts_of(digests: Sequence[str], *, one_melt: bool) -> list[str]:
     return [hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()[:12]] * len(digests)
 
 
-def frames_of(source: Source, batches: Iterable[Batch], *, melt: str, choices: Choices) -> Iterator[Frame]:
+def frames_of(
+    source: Source, batches: Iterable[Batch], *, melt: str, choices: Choices, composition: Composition
+) -> Iterator[Frame]:
     """Frames as the deposit takes them.
 
     Raises:
@@ -76,7 +103,7 @@ def frames_of(source: Source, batches: Iterable[Batch], *, melt: str, choices: C
     """
     seen = taken = 0
     kinetic: list[float] = []
-    for batch in batches:
+    for batch in filter(composition.takes, batches):
         unknown = sorted(set(batch.species) - set(TYPE_MAP))
         if unknown:
             raise SuiteError(
@@ -137,7 +164,8 @@ def _level(sources: Sequence[Source], arguments: argparse.Namespace) -> dict[str
             missing.append(f"--{name.replace('_', '-')}")
         else:
             level[name] = value
-    grids = {", ".join(f"{key} {value}" for key, value in source.settings.items()) for source in sources}
+    settings = [source.level.settings for source in sources]
+    grids = {", ".join(f"{key} {value}" for key, value in found.items()) for found in settings}
     if len(grids) > 1:
         raise SuiteError(
             f"import: found {' and '.join(sorted(grid or 'no settings' for grid in grids))}, expected one "
@@ -201,6 +229,11 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
         arguments.one_melt,
         judged_from=arguments.unequilibrated if trajectory and arguments.use == "judge" else None,
     )
+    composition = Composition(arguments.atoms)
+    if arguments.append:
+        before = read_set(arguments.deposit, root=arguments.root)
+        composition.species = +Counter(dict(before.facts["atoms"]))
+        composition.n_atoms = before.n_atoms
     digests = digests_of(sources)
     melts = melts_of(digests, one_melt=choices.one_melt)
     _refuse_double_use(digests, use=arguments.use, root=arguments.root)
@@ -212,14 +245,16 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
         (
             frame
             for source, survey, melt in zip(sources, surveys, melts, strict=True)
-            for frame in frames_of(source, watch(source, survey), melt=melt, choices=choices)
+            for frame in frames_of(
+                source, watch(source, survey), melt=melt, choices=choices, composition=composition
+            )
         ),
         source=", ".join(str(source.path) for source in sources),
         name=arguments.deposit,
         kind=kind,
         use=arguments.use,
         settings={
-            **sources[0].settings,
+            **sources[0].level.settings,
             "every": str(choices.every),
             "stretch": "none" if choices.stretch is None else f"{choices.stretch} frames count as a melt",
         },
@@ -238,11 +273,15 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
     )
     for survey in surveys:
         print(report(survey.facts()))
+    if composition.left_out:
+        left_out = ", ".join(f"{number} {what}" for what, number in composition.left_out.items())
+        print(f"left out: {left_out}; expected frames as the first one, or as --atoms and the set say")
     melts_made = len({run.melt for run in made.runs})
     print(
         f"deposited {made.frames} frames of {made.n_atoms} atoms, {melts_made} melts, to {made.use} in "
         f"{made.directory}, sha256 {made.sha256[:12]}"
     )
+    print(f"its level of theory: {made.level_line}")
     if made.use == "judge" and made.kind == "singlepoints":
         print("no claim reads it: single points judge only with their sampler (jobs deposit --sampler)")
     elif made.use == "judge":
@@ -264,8 +303,8 @@ def _deposit(sources: Sequence[Source], surveys: Sequence[Survey], arguments: ar
 
 # Options that say nothing of a file, only of the set that is made of it.
 _OF_A_DEPOSIT = (
-    "append", "use", "kind", "start", "one_melt", "stretch", "unequilibrated", "temperature", "timestep_fs",
-    "thermostat", "engine", "engine_version", "functional", "basis", "provenance",
+    "append", "use", "kind", "start", "atoms", "one_melt", "stretch", "unequilibrated", "temperature",
+    "timestep_fs", "thermostat", "engine", "engine_version", "functional", "basis", "provenance",
 )  # fmt: skip
 _DESCRIPTION = """\
 Look at somebody's first-principles data and, with --deposit, take it in.
@@ -295,6 +334,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("path", type=Path, nargs="+", metavar="PATH")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
+    labels = parser.add_argument_group("where extended XYZ has several labels")
+    labels.add_argument(
+        "--energy-key", metavar="NAME", help="the energy in the comment line, for example REF_energy"
+    )
+    labels.add_argument("--force-key", metavar="NAME", help="the property with the forces, as REF_forces")
     into = parser.add_argument_group("to deposit")
     into.add_argument("--deposit", metavar="NAME", help="make (or --append to) the set of this name")
     into.add_argument(
@@ -314,6 +358,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the configurations descend from; claims against AIMD need nnp and bks",
     )
     into.add_argument("--every", type=count, default=1, metavar="N", help="take every N-th frame only")
+    into.add_argument(
+        "--atoms",
+        type=count,
+        metavar="N",
+        help="take frames of N atoms only (default: as the first frame of more than one has them); others "
+        "are counted and left out",
+    )
     into.add_argument(
         "--one-melt",
         action="store_true",
@@ -361,7 +412,7 @@ def main(arguments: argparse.Namespace) -> int:
         )
     if arguments.deposit and not arguments.use:
         raise SuiteError("import: found no --use, expected --use train or --use judge with --deposit")
-    sources = open_sources(arguments.path)
+    sources = open_sources(arguments.path, Choice(arguments.energy_key, arguments.force_key))
     surveys = [Survey(source) for source in sources]
     if arguments.deposit:
         _deposit(sources, surveys, arguments)

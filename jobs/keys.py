@@ -69,11 +69,24 @@ def read_keys(path: Path, table: Table) -> dict[str, Any]:
 
     text = read_text(path, expected="JSON" if path.suffix == ".json" else "YAML")
     try:
-        content: dict[str, Any] = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
-    except (ValueError, yaml.YAMLError) as error:
+        content: dict[str, Any] = (
+            json.loads(text, object_pairs_hook=_once)
+            if path.suffix == ".json"
+            else parse_yaml(text, unique=True)
+        )
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise SuiteError(f"{path}: not readable ({' '.join(str(error).split())})") from None
     check_keys(path, content, table)
     return content
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object none of whose keys is there twice: the first would be forgotten."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"found {next(name for name in names if names.count(name) > 1)} twice")
+    return found
 
 
 def check_keys(path: Path, found: Any, rule: Rule, *, at: str = "") -> None:

@@ -13,15 +13,12 @@ from typing import Any
 from jobs.errors import SuiteError
 from jobs.files import parse_yaml, read_text
 from jobs.hdnnp.n2p2_files import FOLDER, is_n2p2_folder, potential_files
+from jobs.snippets import EXPECTED, read_snippet
 from jobs.stage import Stage
 from jobs.store import Store, file_sha256
 
 MODELS = Path(__file__).parent.parent / "reference" / "models"
 MODEL, INPUT, RECORD = "model.pb", "input.json", "model.yml"
-A_POTENTIAL = (
-    "a TensorFlow .pb model (dp convert-backend makes one), a folder with n2p2's input.nn "
-    "or a file of LAMMPS commands"
-)
 
 
 def deposited_model(name: str, *, root: Path = MODELS) -> tuple[Path, dict[str, Any]]:
@@ -51,7 +48,7 @@ def potential_sha256(path: Path) -> str:
         lines = [f"{file.name} {file_sha256(file)}\n" for file in potential_files(path)]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     if not path.is_file():
-        raise SuiteError(f"{path}: not found, expected {A_POTENTIAL}")
+        raise SuiteError(f"{path}: not found, expected {EXPECTED}")
     return file_sha256(path)
 
 
@@ -128,8 +125,14 @@ def _prepare(stage: Stage, store: Store, *, tier: str, target: Path) -> Path:
 
 
 def imported_potential(path: Path, name: str) -> Stage:
-    """The stage that makes a given potential (`A_POTENTIAL`) ready for LAMMPS."""
+    """The stage that makes a given potential (`jobs.snippets.EXPECTED`) ready for LAMMPS.
+
+    Raises:
+        SuiteError: commands that are refused (see `jobs.snippets`).
+    """
     family = "hdnnp" if is_n2p2_folder(path) else "deepmd" if path.suffix == ".pb" else "lammps"
+    if family == "lammps":
+        read_snippet(path)
     parameters = {
         "name": name,
         "file": str(path.resolve()),
@@ -142,7 +145,7 @@ def imported_potential(path: Path, name: str) -> Stage:
 
 def files_named_in(commands: Path) -> dict[str, str]:
     """The sha256 of every file beside a file of LAMMPS commands that these name (parameters, tables)."""
-    lines = read_text(commands, expected=A_POTENTIAL).splitlines()
+    lines = read_text(commands, expected=EXPECTED).splitlines()
     words = {word for line in lines for word in line.split("#")[0].split()}
     beside = {word: commands.parent / word for word in sorted(words)}
     # Not pathlib's is_file, which raises where a word is too long for a file's name.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # In no plan, and kept by `gc`: first-principles data of `python -m jobs aimd`, which cost hours and little
 # disk, and what sites were found to be like, a kilobyte each.
 KEPT_KINDS = ("aimd-", "probe-")
-_PRODUCT = re.compile(r"[a-z]+-[0-9a-f]{16}(\.part)?")
+_PRODUCT = re.compile(r"[a-z_]+-[0-9a-f]{16}(\.part)?")
 
 
 def _console() -> Any:
@@ -160,6 +160,8 @@ def _dry_run_jobs(site: Site, store: Store, stages: Sequence[Stage]) -> None:
     jobs: Counter[str] = Counter()
     disk = 0.0
     to_do = [stage for stage in stages if not store.is_done(stage.name)]
+    for note in site.notes:
+        print(f"# {note}")
     waits = {stage.name for stage in to_do}
     for number, stage in enumerate([*batch.planned_probes(site, to_do), *to_do], start=1):
         kind, request = stage.kind, site.request(scheduler.kind_of(stage))
@@ -221,9 +223,11 @@ def collect_garbage(
             doomed[path] = "in none of these plans"
     if trajectories:
         for stage in chosen.values():
-            source = stage.inputs.get("trajectory")
-            if source is not None and store.is_done(stage.name) and store.is_done(source.name):
-                doomed[store.path(source.name)] = f"observed in {stage.name}"
+            if not stage.kind.startswith("observe") or not store.is_done(stage.name):
+                continue
+            for source in stage.inputs.values():
+                if store.is_done(source.name):
+                    doomed[store.path(source.name)] = f"observed in {stage.name}"
     freed = 0
     for path, why in doomed.items():
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -140,3 +140,19 @@ def gating_value(row_id: str) -> float:
             f"reference/experiment: {row_id}: found may_gate: false, expected a row that may gate"
         )
     return value
+
+
+@cache
+def shared_noise(path: Path = REFERENCE / "shared_noise.yml") -> dict[str, int]:
+    """The draw of thermostat noise of each AIMD run (`set/run`) that shares one; the others have their own.
+
+    Raises:
+        SuiteError: a run is named twice.
+    """
+    draws: dict[str, int] = {}
+    for number, runs in enumerate(_load(path)["shared"]):
+        for run in runs:
+            if run in draws:
+                raise SuiteError(f"{path}: found {run} twice, expected each run in one draw")
+            draws[run] = number
+    return draws

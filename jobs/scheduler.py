@@ -265,6 +265,8 @@ def write_job(
         custom_flags=_flags(site, request, after_success, after_any),
         envs=_environment(site, stage, image_digest),
         prepend_script=list(request.setup),
+        append_script=list(request.teardown),
+        kwargs=dict(request.backend),
     )
     command = (
         f"{shlex.join(_stage_command(site, store, stage, directory, image_digest))}; code=$?; "

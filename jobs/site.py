@@ -12,7 +12,6 @@ from typing import Any
 
 from jobs.errors import SuiteError
 from jobs.keys import (
-    ANYTHING,
     COUNT,
     FLAG,
     POSITIVE,
@@ -20,7 +19,6 @@ from jobs.keys import (
     WHOLE,
     Table,
     Value,
-    check_keys,
     list_of,
     one_of,
     or_null,
@@ -30,14 +28,9 @@ from jobs.keys import (
 SITES = Path(__file__).parent / "sites"
 BATCH_TYPES = ("Slurm", "PBS", "Torque", "LSF", "SGE")
 LAUNCHERS = ("mpirun", "srun")
-# DP-GEN's three kinds of work, and ours.
-_DPGEN = {
-    "train": ("dataset", "kernel", "potential", "train", "parity"),
-    "model_devi": ("default", "melt", "md", "quench", "observe", "cost", "probe"),
-    "fp": ("aimd",),
-}
 _KINDS = sorted(path.stem for path in (Path(__file__).parent / "stages").glob("[!_]*.py"))
 _LINES = list_of(TEXT, "texts")
+TEXT_OR_NUMBER = Value("text or a number", lambda v: type(v) in (str, int, float))
 _REQUEST: Table = {
     "image?": or_null(TEXT),
     "queue?": TEXT,
@@ -47,7 +40,7 @@ _REQUEST: Table = {
     "walltime_h?": or_null(POSITIVE),
     "flags?": _LINES,
     "setup?": _LINES,
-    "environment?": {"*": Value("text or a number", lambda v: type(v) in (str, int, float))},
+    "environment?": {"*": TEXT_OR_NUMBER},
 }
 _SITE: Table = {
     "name": TEXT,
@@ -65,27 +58,6 @@ _SITE: Table = {
     "max_jobs?": COUNT,
     "kinds": {"default": _REQUEST, **{f"{kind}?": _REQUEST for kind in _KINDS}},
 }
-_BATCH_TYPES = {known.lower(): known for known in BATCH_TYPES}  # DP-GEN takes either
-_DPGEN_ENTRY: Table = {
-    "machine": {
-        "batch_type": Value(f"one of {', '.join(BATCH_TYPES)}", lambda v: str(v).lower() in _BATCH_TYPES),
-        "context_type?": TEXT,
-        "*": ANYTHING,
-    },
-    "resources": {
-        "queue_name?": TEXT,
-        "cpu_per_node?": COUNT,
-        "gpu_per_node?": WHOLE,
-        "custom_flags?": _LINES,
-        "module_unload_list?": _LINES,
-        "module_list?": _LINES,
-        "source_list?": _LINES,
-        "prepend_script?": _LINES,
-        "envs?": {"*": ANYTHING},
-        "*": ANYTHING,
-    },
-    "*": ANYTHING,
-}
 
 
 @dataclass(frozen=True)
@@ -96,7 +68,8 @@ class Request:
     that `srun` starts on as many nodes as that takes, anything else up to those of one node. `image`
     names a file of the site's images folder, null runs the engines of this Python's environment or of the
     loaded modules. `flags` are whole lines of the scheduler (`#SBATCH --account=...`), `setup` shell
-    lines before the work (`module load apptainer`).
+    lines before the work (`module load apptainer`), `teardown` lines after it. `backend` are settings of
+    dpdispatcher's own for this scheduler (its `kwargs`).
     """
 
     image: str | None = None
@@ -108,6 +81,8 @@ class Request:
     flags: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    teardown: tuple[str, ...] = ()
+    backend: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,6 +104,7 @@ class Site:
         gpu_may_be_absent: go on without the GPU that was asked for; for test machines.
         max_jobs: most jobs in the queue at once.
         kinds: request by kind of stage; `default` holds for the others.
+        notes: what its file says that is not kept, a line for each part.
     """
 
     name: str
@@ -144,6 +120,7 @@ class Site:
     gpu_may_be_absent: bool
     max_jobs: int
     kinds: Mapping[str, Request]
+    notes: tuple[str, ...] = ()
 
     def request(self, kind: str) -> Request:
         """What a stage of this kind asks for."""
@@ -172,14 +149,18 @@ def read_site(name: str) -> Site:
     path = given if given.suffix in (".yml", ".yaml", ".json") else SITES / f"{name}.yml"
     if not path.is_file():
         raise SuiteError(f"site {name}: not found, expected one of {', '.join(known_sites())}, or a file")
-    return _from_dpgen(path) if path.suffix == ".json" else _from_yaml(path)
+    if path.suffix == ".json":
+        from jobs.dpgen import read_machine_file
+
+        return checked(read_machine_file(path))
+    return checked(_from_yaml(path))
 
 
 def _from_yaml(path: Path) -> Site:
     content = read_keys(path, _SITE)
     mpi, kinds = content.get("mpi", {}), content["kinds"]
     default = _request(kinds["default"], Request())
-    site = Site(
+    return Site(
         name=content["name"],
         path=path,
         batch_type=content["batch_type"],
@@ -194,7 +175,6 @@ def _from_yaml(path: Path) -> Site:
         max_jobs=content.get("max_jobs", 1000),
         kinds={kind: _request(entry, default) for kind, entry in kinds.items()},
     )
-    return _checked(site)
 
 
 def _folder(value: str | None) -> Path | None:
@@ -209,7 +189,12 @@ def _request(entry: Mapping[str, Any], default: Request) -> Request:
     return replace(default, **values)
 
 
-def _checked(site: Site) -> Site:
+def checked(site: Site) -> Site:
+    """A site whose parts fit together.
+
+    Raises:
+        SuiteError: they do not.
+    """
     if site.launcher == "srun" and site.batch_type != "Slurm":
         raise SuiteError(f"{site.path}: mpi: found launcher srun with {site.batch_type}, expected Slurm")
     if site.images is None:
@@ -220,63 +205,3 @@ def _checked(site: Site) -> Site:
                     "expected images: FOLDER"
                 )
     return site
-
-
-def _from_dpgen(path: Path) -> Site:
-    """A DP-GEN machine file: `train`, `model_devi` and `fp`, or one pair of `machine` and `resources`."""
-    content = read_keys(path, {"*": ANYTHING})
-    parts = {"model_devi": content} if "machine" in content else content
-    kinds: dict[str, Request] = {}
-    batch_type, cores_per_node = "", 1
-    for part, names in _DPGEN.items():
-        entry: Any = parts.get(part)
-        if entry is None:
-            continue
-        entry = entry[0] if isinstance(entry, list) and entry else entry
-        check_keys(path, entry, _DPGEN_ENTRY, at=part)
-        machine, resources = entry["machine"], entry["resources"]
-        batch_type = _BATCH_TYPES[machine["batch_type"].lower()]
-        request = Request(
-            queue=resources.get("queue_name", ""),
-            cores=resources.get("cpu_per_node", 1),
-            gpus=resources.get("gpu_per_node", 0),
-            walltime_h=None,
-            flags=tuple(resources.get("custom_flags", ())),
-            setup=_dpgen_setup(resources),
-            environment={key: str(value) for key, value in resources.get("envs", {}).items()},
-        )
-        context = machine.get("context_type", "LazyLocalContext")
-        if "SSH" in context:
-            raise SuiteError(
-                f"{path}: {part}: found context_type {context}, "
-                "expected a local one: run on the cluster's login node"
-            )
-        cores_per_node = max(cores_per_node, request.cores)
-        kinds |= dict.fromkeys(names, request)
-    if not kinds:
-        raise SuiteError(f"{path}: found none of {', '.join(_DPGEN)}, expected a DP-GEN machine file")
-    kinds.setdefault("default", next(iter(kinds.values())))
-    site = Site(
-        name=path.stem,
-        path=path,
-        batch_type=batch_type,
-        cores_per_node=cores_per_node,
-        images=None,
-        binds=(),
-        launcher="mpirun",
-        launcher_options=(),
-        share_namespaces=False,
-        host_mpi=None,
-        gpu_may_be_absent=False,
-        max_jobs=1000,
-        kinds=kinds,
-    )
-    return _checked(site)
-
-
-def _dpgen_setup(resources: Mapping[str, Any]) -> tuple[str, ...]:
-    lines = ["module purge"] if resources.get("module_purge") else []
-    lines += [f"module unload {name}" for name in resources.get("module_unload_list", ())]
-    lines += [f"module load {name}" for name in resources.get("module_list", ())]
-    lines += [f"source {name}" for name in resources.get("source_list", ())]
-    return (*lines, *resources.get("prepend_script", ()))

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from jobs.errors import SuiteError
-from jobs.readers import Source
+from jobs.frames import turned
+from jobs.readers import Batch, Source
+from jobs.readers.extxyz_labels import Choice
 
 FORMATS = "OUTCAR, vasprun.xml, NAME-pos-1.xyz or log of CP2K, pw.x output, extended XYZ, DeePMD npy or HDF5"
 # In this order in a folder that is given: the first that is there is what the run is read from.
 _IN_A_FOLDER = ("OUTCAR*", "vasprun.xml*", "*-pos-1.xyz*")
 
 
-def open_sources(paths: Sequence[Path]) -> list[Source]:
+def open_sources(paths: Sequence[Path], choice: Choice = Choice()) -> list[Source]:  # noqa: B008 - frozen
     """What lies at some paths: files, folders of a run, DeePMD systems or folders of them.
+
+    `choice` names the labels of extended XYZ where it has several. Cells with vectors against their axes are
+    turned round: they span the same lattice.
 
     Raises:
         SuiteError: a path that is missing or of no known format, or data that are given twice.
@@ -23,17 +31,31 @@ def open_sources(paths: Sequence[Path]) -> list[Source]:
     sources: list[Source] = []
     given: set[Path] = set()
     for path in paths:
-        found = _open(path)
+        found = _open(path, choice)
         # What a source is read from comes first; a log may stand beside several runs.
         firsts = {source.files[0].resolve() for source in found}
         if again := sorted(firsts & given):
             raise SuiteError(f"{path}: found {again[0]} a second time, expected each file once")
         given |= firsts
         sources += found
+    for source in sources:
+        source.batches = _upright(source, source.batches)
     return sources
 
 
-def _open(path: Path) -> list[Source]:
+def _upright(source: Source, batches: Iterator[Batch]) -> Iterator[Batch]:
+    said = False
+    for batch in batches:
+        against = turned(batch.cells)
+        if against.any():
+            if not said:
+                source.remarks.append("vectors of the cell that point against their axes are turned round")
+            said = True
+            batch = replace(batch, cells=np.where(against[:, :, None], 0.0 - batch.cells, batch.cells))
+        yield batch
+
+
+def _open(path: Path, choice: Choice) -> list[Source]:
     from jobs.readers import cp2k_files, deepmd_data, espresso_out, extxyz, vasp_outcar, vasp_xml
 
     if not path.exists():
@@ -41,14 +63,16 @@ def _open(path: Path) -> list[Source]:
     if path.is_dir():
         if systems := sorted(found.parent for found in path.rglob("type.raw")):
             return [deepmd_data.open_source(system) for system in systems]
-        return _open(_only_run_in(path))
+        return _open(_only_run_in(path), choice)
     if path.name == "type.raw":
         return [deepmd_data.open_source(path.parent)]
     if deepmd_data.recognises(path):
         return deepmd_data.open_hdf5(path)
-    for reader in (vasp_outcar, vasp_xml, cp2k_files, espresso_out, extxyz):
+    for reader in (vasp_outcar, vasp_xml, cp2k_files, espresso_out):
         if reader.recognises(path):
             return [reader.open_source(path)]
+    if extxyz.recognises(path):
+        return [extxyz.open_source(path, choice)]
     raise SuiteError(f"{path}: found none of the known formats, expected one of: {FORMATS}")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jobs.errors import SuiteError
+from jobs.units import FS_PER_PS
 
 MASSES_AMU = np.array([28.0855, 15.999])  # Si, O
 GRAMS_PER_CM3 = 1.66053906660  # of 1 amu/A3 (CODATA 2018 atomic mass constant)
@@ -17,12 +18,14 @@ GRAMS_PER_CM3 = 1.66053906660  # of 1 amu/A3 (CODATA 2018 atomic mass constant)
 class Configuration:
     """Atoms in an orthogonal periodic box with a corner at the origin.
 
-    `positions` (N, 3) in A, `types` (N,) with 0 = Si and 1 = O, `cell` (3,) edges in A.
+    `positions` (N, 3) in A, `types` (N,) with 0 = Si and 1 = O, `cell` (3,) edges in A, `velocities`
+    (N, 3) in A/fs where they are known.
     """
 
     positions: np.ndarray
     types: np.ndarray
     cell: np.ndarray
+    velocities: np.ndarray | None = None
 
     @property
     def n_atoms(self) -> int:
@@ -123,7 +126,10 @@ def check_cell_width(cell: np.ndarray, cutoff_angstrom: float) -> str | None:
 
 
 def write_data(path: Path, configuration: Configuration) -> None:
-    """Write a LAMMPS data file (atom_style charge, charges 0), positions wrapped into the box."""
+    """Write a LAMMPS data file (atom_style charge, charges 0), positions wrapped into the box.
+
+    Velocities go in where the configuration has them.
+    """
     lines = ["silica: type 1 Si, type 2 O", "", f"{configuration.n_atoms} atoms", "2 atom types", ""]
     for axis, edge in zip("xyz", configuration.cell, strict=True):
         lines.append(f"0.0 {edge:.12f} {axis}lo {axis}hi")
@@ -132,6 +138,10 @@ def write_data(path: Path, configuration: Configuration) -> None:
     wrapped = configuration.positions % configuration.cell
     for index, (species, (x, y, z)) in enumerate(zip(configuration.types, wrapped, strict=True), start=1):
         lines.append(f"{index} {species + 1} 0.0 {x:.12f} {y:.12f} {z:.12f}")
+    if configuration.velocities is not None:
+        lines += ["", "Velocities", ""]
+        for index, (x, y, z) in enumerate(configuration.velocities * FS_PER_PS, start=1):
+            lines.append(f"{index} {x:.12f} {y:.12f} {z:.12f}")
     path.write_text("\n".join(lines) + "\n")
 
 

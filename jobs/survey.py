@@ -81,10 +81,12 @@ class Survey:
             "engine_version": source.engine_version,
             "functional": source.functional,
             "basis": source.basis,
-            "settings": source.settings,
+            "settings": source.level.settings,
+            "level": source.level.line(),
             "frames": self.frames,
             "refused": dict(source.refused),
             "convergence_known": source.convergence_known,
+            "unproven": source.unproven,
             "compositions": [
                 {"atoms": len(species), "species": dict(Counter(species)), "frames": frames}
                 for species, frames in self.compositions.items()
@@ -162,9 +164,9 @@ def report(facts: dict[str, Any]) -> str:
     if len(facts["target_K"]) > 8:
         targets = _span([float(k) for k in facts["target_K"]], "K")
     lines = [f"{facts['path']}: {facts['format']}, {said(facts['engine_version'])}"]
-    settings = "".join(f"; {key} {value}" for key, value in facts["settings"].items())
-    lines.append(f"  level        {said(facts['functional'])}; {said(facts['basis'])}{settings}")
-    lines.append(f"  frames       {facts['frames']} taken; refused: {refused}{converged}")
+    unproven = f" (of {facts['unproven']}, SCF convergence is not known)" if facts["unproven"] else ""
+    lines.append(f"  level        {facts['level']}")
+    lines.append(f"  frames       {facts['frames']} taken{unproven}; refused: {refused}{converged}")
     for composition in facts["compositions"][:5]:
         formula = " ".join(f"{count} {name}" for name, count in composition["species"].items())
         lines.append(f"  atoms        {composition['atoms']} ({formula}) in {composition['frames']} frames")

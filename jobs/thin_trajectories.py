@@ -1,9 +1,10 @@
 """Deposited trajectories: `reference/trajectories/<tier>/` holds the MD that a tier observes, thinned.
 
 Kept are frames at most 4 fs apart (all, where a run wrote fewer), positions to 1e-3 A (bins of g(r) have
-0.02 A) and velocities to 5e-5 A/fs (0.4 % of their rms at 3000 K), in 16 bits each. Of the positions it is
-what remains when the integral of the velocities is taken off, from frame to frame: a few quanta, which
-compress to a third. Nothing adds up, each position is rounded by itself.
+0.02 A) and velocities to 5e-5 A/fs (0.4 % of their rms at 3000 K), in 16 bits each. Runs that start from
+frames of AIMD keep all of theirs, under `paired`: they serve every tier. Of the positions it is what remains
+when the integral of the velocities is taken off, from frame to frame: a few quanta, which compress to a
+third. Nothing adds up, each position is rounded by itself.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ Floats = NDArray[np.float64]
 
 TRAJECTORIES = Path(__file__).parent.parent / "reference" / "trajectories"
 RECORD = "trajectories.yml"
+PAIRED, OBSERVE_PAIRS = "paired", "observe_pairs"
 SPACING_FS = 4.0  # seven frames in a Si-O stretch
 QUANTA = {"positions_A": 1e-3, "velocities_A_fs": 5e-5}
 MAX_BYTES = 60_000_000
@@ -98,13 +100,18 @@ def protocol_of(stage: Stage) -> list[dict[str, Any]]:
     return [own, *(protocol_of(start) if start else [])]
 
 
-def thin_trajectories(tier: str, *, root: Path = TRAJECTORIES) -> dict[str, ThinTrajectory]:
-    """The deposited trajectories of a tier, by the label of the stage that made them (`liquid-96-nvt #1`).
+def thin_trajectories(
+    tier: str, *, needed: bool = True, root: Path = TRAJECTORIES
+) -> dict[str, ThinTrajectory]:
+    """The deposited trajectories of a tier (or `PAIRED`), by label of their stage (`liquid-96-nvt #1`).
 
     Raises:
-        SuiteError: none are deposited, the record is no such record, or a file is not what it says.
+        SuiteError: none are deposited and some are `needed`, the record is no such record, or a file is not
+            what it says.
     """
     record = root / tier / RECORD
+    if not record.is_file() and not needed:
+        return {}
     if not record.is_file():
         raise SuiteError(
             f"{record}: not found, expected deposited trajectories of tier {tier}; start from potentials"
@@ -175,13 +182,13 @@ def open_thin(path: Path, *, sha256: str) -> Trajectory:
     )
 
 
-def write_thin(path: Path, trajectory: DumpTrajectory) -> None:
-    """Write a trajectory, thinned.
+def write_thin(path: Path, trajectory: DumpTrajectory, *, spacing_fs: float = SPACING_FS) -> None:
+    """Write a trajectory, thinned to frames at most `spacing_fs` apart.
 
     Raises:
         SuiteError: an atom too fast, or too far from where its velocity leads, for 16 bits.
     """
-    every = max(1, int(SPACING_FS / trajectory.time_between_frames_fs + 1e-9))
+    every = max(1, int(spacing_fs / trajectory.time_between_frames_fs + 1e-9))
     positions = trajectory.positions(0, trajectory.n_frames, every)
     facts = {key: value for key, value in trajectory.facts.items() if key != "types"}
     facts |= {
@@ -225,8 +232,12 @@ def _in_16_bits(values: Floats, source: Path) -> NDArray[np.int16]:
     return whole.astype(np.int16)
 
 
-def deposit_trajectories(campaign: Campaign, store: Store, *, root: Path = TRAJECTORIES) -> Path:
+def deposit_trajectories(
+    campaign: Campaign, store: Store, *, paired: bool = False, root: Path = TRAJECTORIES
+) -> Path:
     """Put the MD that a tier observes under `reference/trajectories/`, in the place of what was there.
+
+    That is its own runs, or with `paired` those that start from frames of AIMD, which serve every tier.
 
     Raises:
         SuiteError: the potentials are not the deposited ones, a run is not there or was changed, an atom
@@ -237,7 +248,8 @@ def deposit_trajectories(campaign: Campaign, store: Store, *, root: Path = TRAJE
             f"--trajectories: found a start from {campaign.start_from}, expected --start-from potentials: "
             "trajectories stand beside the potentials that made them"
         )
-    observed = [stage for stages in campaign.labels.values() for stage in stages if stage.kind == "observe"]
+    kind = OBSERVE_PAIRS if paired else "observe"
+    observed = [stage for stages in campaign.labels.values() for stage in stages if stage.kind == kind]
     runs = {run.label: (run, one) for one in observed for run in one.inputs.values()}
     for run, observation in runs.values():
         if not store.is_done(run.name):
@@ -247,7 +259,8 @@ def deposit_trajectories(campaign: Campaign, store: Store, *, root: Path = TRAJE
                 f"{store.path(observation.name)} is deleted)"
             )
     store.verify(run.name for run, _ in runs.values())
-    target, part, old = (root / f"{campaign.tier}{ending}" for ending in ("", ".part", ".old"))
+    name = PAIRED if paired else campaign.tier
+    target, part, old = (root / f"{name}{ending}" for ending in ("", ".part", ".old"))
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
@@ -267,7 +280,8 @@ def _write_all(runs: Mapping[str, Stage], store: Store, directory: Path) -> None
     entries, software, size = {}, [], 0
     for label, run in runs.items():
         path = directory / f"{label.replace(' #', '-')}.npz"
-        write_thin(path, open_trajectory(store.path(run.name)))
+        spacing_fs = 0.0 if run.kind == PAIRED else SPACING_FS
+        write_thin(path, open_trajectory(store.path(run.name)), spacing_fs=spacing_fs)
         manifest = store.manifest(run.name)
         entries[label] = {
             "file": path.name,

@@ -153,6 +153,7 @@ _TIER: Table = {
         "plain?": _SIZES,
         "aimd?": {f"{engine}?": {"sizes": _SIZES, "steps": COUNT} for engine in AIMD},
     },
+    "paired?": FLAG,  # MD from a frame of each AIMD run that judges
     "runs": {"*": _RUNS},
 }
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = "checkpoints"
 PROGRESS_FILE = "progress.json"
+# A line that a stage prints with this before it is shown to whoever waits for it.
+NOTE = "note: "
 
 
 @dataclass

@@ -2,7 +2,9 @@
 
 A claim in the file has a list of atoms; an atom with `each: {pair: [Si-O, O-O]}` stands for one atom per
 combination, and `{pair}` in its text, needs and id is filled in. A band may be one `[low, high]` for all or
-a mapping from the values of one of these names to bands. null is an open end. An atom with
+a mapping from the values of one of these names to bands. null is an open end. `class` (whose claim it is) and
+`comparison_kind` (with what it compares) are of the claim, or of an atom that differs, and may be such a
+mapping too. An entry `changes` is the dated list of changes of bands. An atom with
 `same_as: ID` is the comparison of an atom above it under another claim of the paper: it has its verdict, and
 is not counted a second time.
 """
@@ -10,16 +12,31 @@ is not counted a second time.
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jobs.errors import SuiteError
 from jobs.files import parse_yaml
-from suite.verdict import Band, NotTested, Pending, Result, Verdict, decide, p_value
+from suite.power_table import lacks_power
+from suite.verdict import (
+    CLASSES,
+    COMPARISONS,
+    PAPER,
+    SUPPLEMENTARY,
+    Band,
+    NotTested,
+    Pending,
+    Result,
+    Verdict,
+    decide,
+    p_value,
+)
 
 if TYPE_CHECKING:
     from jobs.campaign import Campaign
@@ -29,10 +46,11 @@ if TYPE_CHECKING:
 CLAIMS_FILE = Path(__file__).parent.parent / "reference" / "claims.yml"
 REWEIGHTED = "-reweighted"  # ends the label that stands for AIMD from both starts, where a claim can use it
 TIERS = ("smoke", "laptop", "overnight", "paper")
-_CLAIM_KEYS = {"id", "where", "paper", "atoms"}
+_CLAIM_KEYS = {"id", "where", "paper", "class", "comparison_kind", "atoms"}
 _ATOM_KEYS = {"id", "statement", "comparison", "distance", "band", "unit", "why_band", "tiers", "needs"}
-_OPTIONAL_KEYS = {"each", "measure"}
+_OPTIONAL_KEYS = {"each", "measure", "class", "comparison_kind"}
 _SAME_KEYS, _OPTIONAL_SAME_KEYS = {"id", "statement", "same_as"}, {"each"}
+_CHANGE_KEYS = {"date", "claims", "change", "known"}
 
 ClaimFunction = TypeVar("ClaimFunction", bound=Callable[..., None])
 REGISTRY: dict[str, Callable[..., None]] = {}
@@ -55,6 +73,8 @@ class Atom:
 
     id: str
     claim: str
+    category: str
+    comparison_kind: str
     where: str
     statement: str
     comparison: str
@@ -91,11 +111,23 @@ def load_claims(path: Path = CLAIMS_FILE) -> tuple[Atom, ...]:
         raise SuiteError(f"{path}: found {type(content).__name__}, expected a list of claims")
     atoms: dict[str, Atom] = {}
     for claim in content:
+        if isinstance(claim, dict) and set(claim) == {"changes"}:
+            _check_changes(claim["changes"], path)
+            continue
         for atom in _claim_atoms(claim, path, atoms):
             if atom.id in atoms:
                 raise SuiteError(f"{path}: found the atom {atom.id} twice, expected each id once")
             atoms[atom.id] = atom
     return tuple(atoms.values())
+
+
+def _check_changes(changes: Any, path: Path) -> None:
+    """The dated list of changes of bands, as `.ci/bands-apart` reads it."""
+    for change in changes if isinstance(changes, list) else [changes]:
+        if not isinstance(change, dict) or set(change) != _CHANGE_KEYS:
+            raise SuiteError(
+                f"{path}: changes: found {change!r}, expected the keys {', '.join(sorted(_CHANGE_KEYS))}"
+            )
 
 
 def atoms_of(claim_id: str) -> list[Atom]:
@@ -156,6 +188,10 @@ def _atom(
         raise SuiteError(
             f"{where}: found the placeholder {error}, expected one of {', '.join(values)}"
         ) from None
+    kinds = {
+        "category": _one_of(_chosen(template, claim, "class", values), tuple(CLASSES), where),
+        "comparison_kind": _one_of(_chosen(template, claim, "comparison_kind", values), COMPARISONS, where),
+    }
     empty = [key for key, content in text.items() if not content and key != "unit"]
     if empty:
         raise SuiteError(f"{where}: found nothing under {', '.join(empty)}, expected words")
@@ -163,13 +199,14 @@ def _atom(
     if same := text.get("same_as"):
         if same not in above:
             raise SuiteError(f"{where}: found same_as {same}, expected the id of an atom of a claim above")
-        about = {"claim": claim["id"], "where": str(claim["where"])}
+        about = {"claim": claim["id"], "where": str(claim["where"]), "category": kinds["category"]}
         return replace(above[same], id=text["id"], statement=text["statement"], same_as=same, **about)
     tiers = tuple(template["tiers"])
     if not tiers or set(tiers) - set(TIERS):
         raise SuiteError(f"{where}: found tiers {list(tiers)}, expected some of {', '.join(TIERS)}")
     return Atom(
         **text,
+        **kinds,
         claim=claim["id"],
         where=str(claim["where"]),
         band=_band(template["band"], values, where),
@@ -178,6 +215,23 @@ def _atom(
         measure=measure,
         values=values,
     )
+
+
+def _chosen(
+    template: Mapping[str, Any], claim: Mapping[str, Any], key: str, values: Mapping[str, Any]
+) -> Any:
+    """What an atom says under a key, or else its claim; of a mapping what belongs to one of its values."""
+    said = template.get(key, claim[key])
+    if isinstance(said, dict):
+        found = [said[value] for value in values.values() if value in said]
+        return found[0] if len(found) == 1 else said
+    return said
+
+
+def _one_of(found: Any, known: tuple[str, ...], where: str) -> str:
+    if found not in known:
+        raise SuiteError(f"{where}: found {found!r}, expected one of {', '.join(known)}")
+    return str(found)
 
 
 def _band(band: Any, values: Mapping[str, Any], where: str) -> Band:
@@ -257,6 +311,74 @@ def foreseen(atom: Atom, campaign: Campaign) -> str | None:
     return None
 
 
+CLAIM_MODULES = (
+    "preconditions",
+    "parity",
+    "fig1_rdf",
+    "fig2_badf",
+    "fig3_glass",
+    "fig4_vaf",
+    "fig5_msd",
+    "pairs",
+    "cost",
+    "method",
+)
+
+
+def import_claims() -> None:
+    """Fill `REGISTRY` with the judges of all claims but the planted faults'."""
+    for module in CLAIM_MODULES:
+        import_module(f"suite.test_{module}")
+
+
+def honest_result(evidence: Evidence, atom: Atom) -> Result:
+    """An atom's outcome on evidence as it is, kept: faults, and what a short training excuses, ask again."""
+    import_claims()
+    return evidence.once(("result", atom.id), lambda: evaluate(REGISTRY[atom.claim], atom, evidence))
+
+
+# Whose forces a label shows, where its name does not end in them.
+_MOVED_BY = {
+    "liquid-216-nvt-96": "96",
+    "glass-96-at-5832": "96",
+    "vdos-2592": "96",
+    "vdos-96": "96",
+    "msd-long": "96",
+    "paired-96-other": "216",
+    "paired-216-other": "96",
+}
+
+
+def _networks(atom: Atom) -> list[str]:
+    """The networks (`96`, `216`) whose MD an atom reads."""
+    found = []
+    for label in atom.needs:
+        own = re.fullmatch(r"(?:liquid|glass|paired)-(96|216)(?:-nvt|-nve|-nnp)?(?:@\d+)?", label)
+        if moved := _MOVED_BY.get(label, own[1] if own else None):
+            found.append(moved)
+    return found
+
+
+def too_short(atom: Atom, evidence: Evidence) -> str:
+    """Why a value outside the band says nothing of the paper, or nothing: the tier's own training was short.
+
+    It is what held-out errors measure. For anything else it counts where these errors show it: the network's
+    forces are not known to be within their band.
+    """
+    if not evidence.short_training or atom.category not in (PAPER, SUPPLEMENTARY):
+        return ""
+    if atom.claim == "parity":
+        return f"this measures the training, which was short: {evidence.short_training}"
+    for network in _networks(atom):
+        force = next(one for one in load_claims() if one.id == f"parity/{network}/force")
+        if force.id != atom.id and (held_out := honest_result(evidence, force)).verdict is not Verdict.PASS:
+            return (
+                f"the training was short ({evidence.short_training}), and {force.id} shows it "
+                f"({held_out.verdict})"
+            )
+    return ""
+
+
 def evaluate(function: Callable[..., None], atom: Atom, evidence: Evidence) -> Result:
     """Judge one atom: call `function(atom=, evidence=, judge=)` and say what came of it.
 
@@ -281,6 +403,10 @@ def evaluate(function: Callable[..., None], atom: Atom, evidence: Evidence) -> R
         if len(estimates) != 1:
             raise SuiteError(f"{atom.id}: found {len(estimates)} judgements, expected one")
         verdict, reason = decide(estimates[0], atom.band)
+        if verdict is Verdict.PASS and (why := lacks_power(atom.id, tier)):
+            verdict, reason = Verdict.INCONCLUSIVE, why
+        elif verdict is Verdict.FAIL and (why := too_short(atom, evidence)):
+            verdict, reason = Verdict.TOO_SHORT, why
         reason = "; ".join(filter(None, (reason, *remarks)))
     except NotTested as missing:
         verdict, reason, estimates = Verdict.NOT_TESTED, str(missing), []
@@ -300,6 +426,8 @@ def evaluate(function: Callable[..., None], atom: Atom, evidence: Evidence) -> R
     return Result(
         id=atom.id,
         claim=atom.claim,
+        category=atom.category,
+        comparison_kind=atom.comparison_kind,
         where=atom.where,
         same_as=atom.same_as,
         statement=atom.statement,

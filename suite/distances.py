@@ -1,9 +1,9 @@
 """Distances between curves that grow with the fault they must catch, and features of a curve.
 
-Both distances are cross-fitted: what a difference is weighted with never comes from the samples the
-difference itself is made of, so noise has mean zero in the result instead of adding to it, and two sets
-drawn from the same distribution are zero apart on average (the estimate may be negative). Folds are
-replicas, or stretches of one replica's blocks where there is only one.
+Squares are cross-fitted: what a difference is multiplied with never comes from the samples the difference
+itself is made of, so noise has mean zero in the result instead of adding to it, and two sets drawn from the
+same distribution are zero apart on average (the estimate may be negative). Folds are replicas, or stretches
+of one replica's blocks where there is only one.
 
 Samples are groups (see `suite.statistics`): one array (blocks, points) per replica.
 """
@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from jobs.observables.peaks import highest_peak
-from suite.statistics import Array, Groups, mean_of
+from suite.statistics import Array, Estimate, Groups, mean_of, student
 from suite.verdict import NotTested
 
 FOLDS = 4
-HALVINGS = 64
 
 
 def _folds(groups: Groups) -> list[Array]:
@@ -39,42 +39,57 @@ def _splits(groups: Groups) -> Iterator[tuple[Array, Array]]:
         yield fold.mean(axis=0), mean_of(folds[:i] + folds[i + 1 :])
 
 
-def _halves(groups: Groups, *, seed: int) -> tuple[Array, Array]:
-    """Cumulative distributions of random halves of the folds, and of the other halves: (2 HALVINGS, points).
+def shares(groups: Groups) -> list[Array]:
+    """Cumulative distributions of densities on one uniform grid, each block's from 0 to 1.
 
-    The seed is fixed, so that the same samples always give the same distance.
+    Raises:
+        NotTested: a block without a single count.
     """
-    folds = _folds(groups)
-    ordered = np.tile(np.arange(len(folds)) < len(folds) // 2, (HALVINGS, 1))
-    chosen = np.random.default_rng(seed).permuted(ordered, axis=1)
-    sums = np.stack([fold.sum(axis=0) for fold in folds])
-    one, other = (_cumulative(half @ sums) for half in (chosen, ~chosen))
-    return np.concatenate([one, other]), np.concatenate([other, one])
+    found = []
+    for group in groups:
+        density = np.asarray(group, dtype=float)
+        total = density.sum(axis=-1, keepdims=True)
+        if np.any(total <= 0):
+            raise NotTested("a distribution without a single count")
+        found.append(np.cumsum(density, axis=-1) / total)
+    return found
 
 
-def _cumulative(density: Array) -> Array:
-    total = density.sum(axis=-1, keepdims=True)
-    if np.any(total <= 0):
-        raise NotTested("a distribution without a single count")
-    return np.cumsum(density, axis=-1) / total
+def cramer_von_mises(first: Groups, second: Groups, featureless: Array, *, biased: bool = False) -> float:
+    """Squared Cramer-von Mises distance of two densities on one uniform grid.
 
-
-def wasserstein(first: Groups, second: Groups, featureless: Array) -> float:
-    """Wasserstein-1 distance of two densities on one uniform grid, in units of `second` to featureless.
-
-    0: the same; 1: as far as a featureless distribution is. Unlike an overlap it does not saturate
-    when peaks no longer meet. `featureless` has shape (points,): 1 for g(r), sin for angles.
-    The sign of the difference of the cumulative distributions is taken from the other half of the folds,
-    over many halvings. Taken from all folds but one it is much the same sign each time, so that the distance
-    is nearly an absolute value, whose kink at zero the jackknife takes for noise.
+    0: the same; 1: as far as `second` is from a featureless distribution. Unbiased (it may be negative): the
+    difference of the cumulative distributions is squared as a product of independent samples' differences. A
+    distance that is linear in it (Wasserstein's) must take its sign from somewhere, and noise in the sign
+    attenuates it. Unlike an overlap it does not saturate when peaks no longer meet. `featureless` has shape
+    (points,): 1 for g(r), sin for angles. `biased` is the plain square, to which noise adds.
     """
-    scale = float(np.abs(_cumulative(mean_of(second)) - _cumulative(featureless)).sum())
-    (one_a, rest_a), (one_b, rest_b) = _halves(first, seed=1), _halves(second, seed=2)
-    return float(np.mean(np.sum(np.sign(rest_a - rest_b) * (one_a - one_b), axis=1))) / scale
+    one, other = shares(first), shares(second)
+    return mean_square_difference(one, other, biased=biased) / _scale(other, featureless)
 
 
-def mean_square_difference(first: Groups, second: Groups) -> float:
-    """Mean over the points of the squared difference of two curves, unbiased (it may be negative)."""
+def paired_cramer_von_mises(
+    first: Groups, second: Groups, featureless: Array, *, biased: bool = False
+) -> float:
+    """The same of two sets whose groups belong together: the square is of their differences by group."""
+    one, other = shares(first), shares(second)
+    return mean_square(paired_differences(one, other), biased=biased) / _scale(other, featureless)
+
+
+def _scale(second: Groups, featureless: Array) -> float:
+    flat = shares([featureless[None, :]])[0][0]
+    return float(np.mean((mean_of(second) - flat) ** 2))
+
+
+def paired_differences(first: Groups, second: Groups) -> list[Array]:
+    """Differences, run by run, of groups that belong together."""
+    return [np.asarray(one) - np.asarray(other) for one, other in zip(first, second, strict=True)]
+
+
+def mean_square_difference(first: Groups, second: Groups, *, biased: bool = False) -> float:
+    """Mean over the points of the squared difference of two curves: unbiased (maybe negative), or plain."""
+    if biased:
+        return float(np.mean((mean_of(first) - mean_of(second)) ** 2))
     splits_b = list(_splits(second))
     terms = [
         np.mean((one_a - one_b) * (rest_a - rest_b))
@@ -84,9 +99,24 @@ def mean_square_difference(first: Groups, second: Groups) -> float:
     return float(np.mean(terms))
 
 
-def mean_square(groups: Groups) -> float:
-    """Mean over the points of the square of a mean curve, unbiased (it may be negative)."""
+def mean_square(groups: Groups, *, biased: bool = False) -> float:
+    """Mean over the points of the square of a mean curve, unbiased (it may be negative) or plain."""
+    if biased:
+        return float(np.mean(mean_of(groups) ** 2))
     return float(np.mean([np.mean(one * rest) for one, rest in _splits(groups)]))
+
+
+def rooted(square: Estimate, norm: Estimate) -> Estimate:
+    """The root of an unbiased square, whose upper end is that of the plain one's root (`norm`).
+
+    Where two curves are hardly farther apart than noise, the error of the unbiased square shrinks with its
+    value: a low one would say too surely that the distance is small. The plain root has the error of a
+    distance, and is too large by the noise.
+    """
+    found = square.through(signed_root)
+    high = max(found.ci_high, norm.ci_high)
+    error = (high - found.value) / student(found.degrees_of_freedom)
+    return replace(found, ci_high=high, standard_error=max(found.standard_error, error))
 
 
 def signed_root(square: float) -> float:

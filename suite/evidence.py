@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -46,8 +46,7 @@ class Observation:
         """Every array of the npz file as it lies there."""
         path = self.directory / self.names[1]
         try:
-            with np.load(path, allow_pickle=False) as content:
-                return {key: content[key] for key in content.files}
+            return _read_npz(path, path.stat().st_mtime_ns)
         except (OSError, ValueError) as error:
             raise SuiteError(
                 f"{path}: found {type(error).__name__} on reading, expected an npz file"
@@ -109,10 +108,14 @@ class Evidence:
     products: Mapping[str, Sequence[Path]]
     tier: str = ""
     deviations: tuple[str, ...] = ()
+    short_training: str = ""
+    """How much shorter than the paper's the training of its networks was, or nothing."""
     absent: Mapping[str, str] = field(default_factory=dict)
     pending: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
     planted: Mapping[str, Mapping[str, Callable[[Observation], Array]]] = field(default_factory=dict)
+    drawn: Mapping[str, Sequence[Observation]] = field(default_factory=dict)
+    """Observations that stand for a label's products, as simulated campaigns have them."""
     borrowed: list[str] = field(default_factory=list)
     """What was read that another machine had measured, a line each: a deviation of the claim that read it."""
     _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False)
@@ -229,15 +232,24 @@ class Evidence:
             },
             tier=self.tier,
             deviations=self.deviations,
+            short_training=self.short_training,
             absent=self.absent,
             broken={label: text for label, text in self.broken.items() if label not in swapped},
             pending={label: text for label, text in self.pending.items() if label not in swapped},
             planted={**self.planted, **(planted or {})},
         )
 
+    def with_drawn(self, drawn: Mapping[str, Sequence[Observation]]) -> Evidence:
+        """This evidence with other observations of some labels; nothing that was kept is kept."""
+        return replace(self, drawn=drawn, borrowed=[], _kept={})
+
     def _read(self, label: str, names: tuple[str, str]) -> list[Observation]:
+        if label in self.drawn and names == OBSERVE:
+            return list(self.drawn[label])
         paths, changes = self.directories(label), self.planted.get(label, {})
-        return self.once((label, names), lambda: [Observation(path, names, changes) for path in paths])
+        # What is observed run by run in one stage has a folder for each run.
+        runs = [run for path in paths for run in (sorted(path.glob("run-*")) or [path])]
+        return self.once((label, names), lambda: [Observation(run, names, changes) for run in runs])
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gives: made when it is first asked for, and kept for every claim over this evidence."""
@@ -259,6 +271,13 @@ def _method(point: Mapping[str, Any]) -> str | None:
     if is_native(point):
         return "nnp-native"
     return str(point["engine"]) if point["engine"] in CLASSICAL else "nnp"
+
+
+@lru_cache(maxsize=512)
+def _read_npz(path: Path, changed_ns: int) -> Mapping[str, Array]:
+    """A file's arrays, read once for all views of it: a dozen planted faults look at the same products."""
+    with np.load(path, allow_pickle=False) as content:
+        return {key: content[key] for key in content.files}
 
 
 def _read_json(path: Path) -> Any:

@@ -10,6 +10,7 @@ from suite.paper_figures import (
     angle_distributions,
     displacements,
     glass,
+    paired,
     radial_distributions,
     velocities,
 )
@@ -21,6 +22,7 @@ def draw_all(evidence: Evidence) -> list[Drawing]:
     return [
         *(radial_distributions(evidence, size) for size in SIZES),
         *(angle_distributions(evidence, size) for size in SIZES),
+        *(paired(evidence, size) for size in SIZES),
         glass(evidence),
         velocities(evidence),
         displacements(evidence),

@@ -10,8 +10,10 @@ from jobs.reference import read_experiment
 from suite.evidence import Evidence
 from suite.plotting import (
     INKS,
+    METHODS,
     Array,
     Drawing,
+    Panel,
     Series,
     Sketch,
     as_panel,
@@ -139,6 +141,102 @@ def angle_distributions(evidence: Evidence, size: int) -> Drawing:
         f"the middle atom is the centre. {OF_SIZE[size]}"
     )
     return sketch.finish(f"fig2-{size}", f"Fig 2. Bond angle distributions, N = {size}", caption, panels)
+
+
+def _sides(size: int) -> tuple[Series, ...]:
+    """Both sides of the paired comparison at one N."""
+    return (
+        Series(f"paired-{size}-aimd", "aimd", "AIMD from its frame 40"),
+        Series(f"paired-{size}-bks", "bks", "BKS from the same frames"),
+        Series(f"paired-{size}-nnp", f"deepmd-{size}", f"DeePMD-{size} from the same frames"),
+    )
+
+
+def _paired_panel(
+    sketch: Sketch,
+    *,
+    size: int,
+    name: str,
+    x_key: str,
+    y_key: str,
+    labels: tuple[str, str],
+    x_range: tuple[float, float],
+    x_scale: float = 1.0,
+) -> Panel | None:
+    """One quantity of all sides, and inset what MD has in excess of AIMD, from the differences by pair."""
+    canvas, axes = new_canvas()
+    outlines = sketch.draw(axes, _sides(size), x_key, y_key, x_range=x_range, x_scale=x_scale)
+    if not outlines:
+        return None
+    axes.set(xlabel=labels[0], ylabel=labels[1], xlim=x_range)
+    fit_y(axes, outlines, floor=0.0 if min(low.min() for _, low, _ in outlines) >= 0 else None)
+    inset = room_for_inset(axes, outlines)
+    excess = []
+    for side, method in (("bks", "bks"), ("nnp", f"deepmd-{size}")):
+        curve = sketch.excess(size, side, x_key, y_key)
+        if curve is None:
+            continue
+        x = curve.x * x_scale
+        keep = (x >= x_range[0]) & (x <= x_range[1])
+        low, high = (curve.mean + sign * curve.half_width for sign in (-1, 1))
+        colour = INKS[METHODS[method].colour].light
+        inset.plot(x[keep], curve.mean[keep], color=colour, linewidth=1.0)
+        inset.fill_between(x[keep], low[keep], high[keep], color=colour, alpha=0.25, linewidth=0)
+        excess.append((x[keep], low[keep], high[keep]))
+    if excess:
+        fit_y(inset, excess, floor=None)
+        inset.set_xlim(*x_range)
+        inset.locator_params(nbins=4)
+    return as_panel(canvas, name, f"{labels[1]} from the same frames, N = {size}")
+
+
+def paired(evidence: Evidence, size: int) -> Drawing:
+    """Figs 1, 2 and 4 at a fixed bond network: all sides from the same frames of AIMD, and differences."""
+    sketch = Sketch(evidence)
+    panels = [
+        _paired_panel(
+            sketch,
+            size=size,
+            name=f"paired-{size}-{pair}",
+            x_key="rdf_r",
+            y_key=f"rdf_{pair}",
+            labels=(DISTANCE_AXIS, f"g(r), {pair}"),
+            x_range=(1.0, 5.6),
+        )
+        for pair in PAIRS
+    ]
+    panels += [
+        _paired_panel(
+            sketch,
+            size=size,
+            name=f"paired-{size}-{triplet}",
+            x_key="angle_deg",
+            y_key=f"badf_{triplet}",
+            labels=(f"angle {triplet} (°)", "density (1/°)"),
+            x_range=(30.0, 180.0),
+        )
+        for triplet in TRIPLETS[:4]
+    ]
+    panels += [
+        _paired_panel(
+            sketch,
+            size=size,
+            name=f"paired-{size}-vaf-{species}",
+            x_key="vaf_time_fs",
+            y_key=f"vaf_{species}",
+            labels=("t (ps)", f"VAF, {species}"),
+            x_range=(0.0, 0.198),
+            x_scale=1 / FEMTOSECONDS_PER_PICOSECOND,
+        )
+        for species in ("Si", "O")
+    ]
+    caption = (
+        f"Figs 1, 2 and 4 at a fixed bond network, N = {size}: the network and BKS from the frame, positions "
+        "and velocities, of each AIMD run at which its own start is forgotten, as long and in the same "
+        "ensemble. Insets: what each has in excess of AIMD, with 95% intervals from the differences pair by "
+        "pair, in which the bonds that both sides share cancel."
+    )
+    return sketch.finish(f"paired-{size}", f"Figs 1, 2, 4 from the same frames, N = {size}", caption, panels)
 
 
 def glass(evidence: Evidence) -> Drawing:

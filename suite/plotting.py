@@ -12,13 +12,16 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from suite.distances import paired_differences
 from suite.evidence import Evidence, Observation
+from suite.pairs import read_pairs
 from suite.reference import read_curves
 from suite.statistics import mean_interval, mean_of
 from suite.verdict import UNAVAILABLE, NotTested
@@ -175,6 +178,16 @@ class Sketch:
             return mean_curve(usable, x_key, y_key)
         except UNAVAILABLE as reason:
             self.missing[series.text] = str(reason)
+            return None
+
+    def excess(self, size: int, side: str, x_key: str, y_key: str) -> Curve | None:
+        """Mean difference of a side of the pairs from AIMD, and half its interval; None without them."""
+        read = partial(read_curves, x_key=x_key, y_key=y_key)
+        try:
+            pairs = read_pairs(self.evidence, size=size, sides=(side,), read=read)
+            apart = paired_differences(pairs.sides[side], pairs.sides["aimd"])
+            return Curve(pairs.x, *mean_interval(apart))
+        except UNAVAILABLE:
             return None
 
     def named(self, series: Series) -> Series:

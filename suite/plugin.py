@@ -31,10 +31,13 @@ COLOURS = {
     "PASS": {"green": True},
     "FAIL": {"red": True},
     "ERROR": {"red": True},
+    "TOO SHORT": {"yellow": True},
     "INCONCLUSIVE": {"yellow": True},
 }
 PLUGIN_NAME = "silica-claims"
-EXIT_DECIDED, EXIT_FAILED, EXIT_ERROR, EXIT_NOTHING_DECIDED = 0, 1, 6, 7
+# Of the paper's claims: some decided and none failed; one failed. Then: something broke; nothing was decided;
+# a check that is not the paper's failed.
+EXIT_DECIDED, EXIT_FAILED, EXIT_ERROR, EXIT_NOTHING_DECIDED, EXIT_OTHER_FAILED = 0, 1, 6, 7, 8
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -239,6 +242,7 @@ class ClaimSession:
             },
             tier=campaign.tier,
             deviations=tuple(campaign.deviations),
+            short_training=campaign.short_training,
             absent=campaign.unavailable,
             broken=broken,
             pending=pending,
@@ -308,7 +312,7 @@ class ClaimSession:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write claims.json and the report; the exit code says what was decided."""
         from suite.claims import load_claims
-        from suite.verdict import NO_CLAIMS_OF_THE_PAPER, Verdict, with_family, with_preconditions
+        from suite.verdict import PAPER, Verdict, with_family, with_preconditions
 
         if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return
@@ -320,11 +324,14 @@ class ClaimSession:
         # Also what no claim reads: runs that only the report draws.
         broke = Verdict.ERROR in verdicts or bool(self.outcome.failed)
         failed_otherwise = session.testsfailed > sum(v in (Verdict.FAIL, Verdict.ERROR) for v in verdicts)
+        papers = [result.verdict for result in self.results if result.category == PAPER]
         if broke or failed_otherwise:
             session.exitstatus = EXIT_ERROR
-        elif Verdict.FAIL in verdicts:
+        elif Verdict.FAIL in papers:
             session.exitstatus = EXIT_FAILED
-        elif any(r.verdict.decided and r.claim not in NO_CLAIMS_OF_THE_PAPER for r in self.results):
+        elif Verdict.FAIL in verdicts:
+            session.exitstatus = EXIT_OTHER_FAILED
+        elif any(verdict.decided for verdict in papers):
             session.exitstatus = EXIT_DECIDED
         else:
             session.exitstatus = EXIT_NOTHING_DECIDED
@@ -347,7 +354,7 @@ class ClaimSession:
             terminalreporter.write_line(f"{Verdict.NOT_TESTED:<13} {name:<48} {reason}")
         for label, reason in self.evidence.broken.items():
             terminalreporter.write_line(f"{'BROKEN':<13} {label:<48} {reason}", red=True)
-        counted = ((result.claim, result.verdict) for result in self.results if not result.same_as)
+        counted = ((result.category, result.verdict) for result in self.results if not result.same_as)
         terminalreporter.write_line(headline(counted))
         terminalreporter.write_line(f"report: {self.directory / 'report.html'}")
 

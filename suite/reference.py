@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
+from jobs.reference import shared_noise
 from suite.claims import Atom, Judge
+from suite.distances import rooted, signed_root
 from suite.evidence import Evidence, Observation
 from suite.statistics import REPLICA_UNITS, Array, Estimate, Groups, estimate
 from suite.verdict import Band, NotTested, Verdict, decide
@@ -18,6 +21,7 @@ SAMPLE_FRACTION = 0.1  # a reweighted reference with fewer effective samples dec
 SAMPLE_MELTS = 10  # the delta-method errors of a weighted mean cover 95 % only with about that many units
 MELT_GROUPS = 8
 SEEDS = 4
+NO_AIMD = "no AIMD of 216 atoms may judge: how far BKS is from DeePMD-216 is the yardstick"
 # A trajectory that was cut too early is still on its way from its start's energy to its temperature. Of 120
 # steps of 2 fs and 96 atoms the mean is good to 2 %; 10 % more is a fault that claims must catch.
 TEMPERATURE_TOLERANCE = 0.05
@@ -25,6 +29,15 @@ DENSITY_TOLERANCE = 0.005  # 0.2 % of the box's length; bonds change by less
 
 Distance = Callable[[Groups, Groups], float]
 Difference = Callable[["Curves", "Curves"], Estimate]
+
+
+class Square(Protocol):
+    """A squared distance of two sets of curves: unbiased, or plain (`biased`)."""
+
+    def __call__(self, first: Groups, second: Groups, *, biased: bool = False) -> float:
+        """The square."""
+
+
 Reader = Callable[[Sequence[Observation]], "Curves"]
 
 
@@ -69,6 +82,8 @@ def common(*curves: Curves) -> list[Curves]:
     """
     if not all(len(part.x) for part in curves):
         raise NotTested("no point of a curve is known")
+    if all(np.array_equal(part.x, curves[0].x) for part in curves[1:]):
+        return list(curves)
     end = min(part.x[-1] for part in curves) * (1 + 1e-9)
     points = min((part.x[part.x <= end] for part in curves), key=len)
     found = []
@@ -91,27 +106,50 @@ def difference(distance: Distance, first: Curves, second: Curves) -> Estimate:
     )
 
 
-def farther(distance: Distance, *, far: Groups, near: Groups, reference: Groups) -> Estimate:
-    """How much farther `far` is from the reference than `near` is; three sets of curves, of systems alike."""
+def root_of(square: Square, first: Curves, second: Curves) -> Estimate:
+    """Root of a squared distance between two independent sets of curves of systems that are alike."""
+    return rooted(
+        difference(square, first, second),
+        difference(lambda a, b: math.sqrt(square(a, b, biased=True)), first, second),
+    )
+
+
+def farther(square: Square, *, far: Groups, near: Groups, reference: Groups) -> Estimate:
+    """How much farther `far` is from the reference than `near` is; three sets of curves, of systems alike.
+
+    The signed root of the difference of the squared distances.
+    """
     return estimate(
-        lambda s: distance(s["far"], s["reference"]) - distance(s["near"], s["reference"]),
+        lambda s: square(s["far"], s["reference"]) - square(s["near"], s["reference"]),
         {"far": far, "near": near, "reference": reference},
         lenders=("far", "near"),
-    )
+    ).through(signed_root)
 
 
 def beyond_a_third(
-    distance: Distance, first: Groups, second: Groups, *, far: Groups, reference: Groups
+    square: Square, first: Groups, second: Groups, *, far: Groups, reference: Groups
 ) -> Estimate:
-    """The distance of two sets of curves less a third of that of `far` from the reference, all systems alike.
+    """Whether two sets of curves are farther apart than a third of what `far` is from the reference.
 
-    At most 0 is "almost the same".
+    The signed root of the difference of the squared distances: at most 0 is "almost the same". All systems
+    are alike; the reference may be one of the two sets.
     """
-    return estimate(
-        lambda s: distance(s["first"], s["second"]) - distance(s["far"], s["reference"]) / 3,
-        {"first": first, "second": second, "far": far, "reference": reference},
-        lenders=("first", "second"),
-    )
+    own = reference is second
+    samples = {"first": first, "second": second, "far": far} | ({} if own else {"reference": reference})
+
+    def excess(s: Mapping[str, Groups]) -> float:
+        return square(s["first"], s["second"]) - square(s["far"], s["second" if own else "reference"]) / 9
+
+    return estimate(excess, samples, lenders=("first", "second")).through(signed_root)
+
+
+def by_draw(groups: Sequence[Array], runs: Sequence[Observation]) -> list[Array]:
+    """Groups, one of each AIMD run, in which runs that share a draw of their thermostat's noise are one."""
+    joined: dict[Any, list[Array]] = {}
+    for number, (group, run) in enumerate(zip(groups, runs, strict=True)):
+        draw = shared_noise().get(run.facts.get("aimd_run") or "")
+        joined.setdefault(("run", number) if draw is None else ("draw", draw), []).append(group)
+    return [np.concatenate(parts) for parts in joined.values()]
 
 
 def aimd_reference(
@@ -130,7 +168,8 @@ def aimd_reference(
     if they overlap (`overlap_lacks`). Otherwise AIMD started from NNP and from BKS configurations must both
     be there, at least four runs of one and two of the other, at their temperature, and agree within `band`
     (the 95% interval of `start_difference` inside it): short AIMD keeps the network it was started from.
-    Both are then the reference together. `unit` is that of the difference, for the message.
+    Both are then the reference together; runs that share a thermostat's noise are one unit. `unit` is that of
+    the difference, for the message.
 
     Raises:
         NotTested: no reference, one of another state or too few runs, or the start decides.
@@ -166,7 +205,10 @@ def aimd_reference(
         if differs := _state_differs(runs[label][0].facts, liquid):
             raise NotTested(f"{label} is not of the liquid's state: {differs}")
         _require_temperature(label, runs[label])
-    from_nnp, from_bks = common(*(read(runs[label]) for label in starts))
+    from_nnp, from_bks = (
+        replace(curves, groups=by_draw(curves.groups, runs[label]))
+        for label, curves in zip(starts, common(*(read(runs[label]) for label in starts)), strict=True)
+    )
     apart = start_difference(from_nnp, from_bks)
     verdict, why = decide(apart, band)
     if verdict is not Verdict.PASS:

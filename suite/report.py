@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from jobs.errors import SuiteError
 from jobs.files import write_whole
 from suite.evidence import Evidence
-from suite.verdict import NO_CLAIMS_OF_THE_PAPER, PRECONDITION, Verdict
+from suite.findings import findings
+from suite.power_table import EFFECTS, Power, read_power
+from suite.verdict import CLASSES, PAPER, PRECONDITION, Verdict
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -23,7 +25,6 @@ SCHEMA = 1
 CLAIMS_FILE = "claims.json"
 REPORT_FILE = "report.html"
 FIGURES_FOLDER = "figures"
-PAPER = "the paper's claims"
 NO_NUMBER = "–"
 
 
@@ -46,6 +47,7 @@ STATES: Mapping[str, State] = {
     for state in (
         State(Verdict.PASS, "✓", "the 95% interval lies inside the band"),
         State(Verdict.FAIL, "✗", "the 95% interval lies outside the band"),
+        State(Verdict.TOO_SHORT, "⧖", "outside the band, but by this tier's own short training"),
         State(Verdict.INCONCLUSIVE, "≈", "the 95% interval straddles an end of the band"),
         State(Verdict.NOT_TESTED, "○", "this tier or these data cannot test it"),
         State(Verdict.ERROR, "!", "something broke before a number came out"),
@@ -81,10 +83,10 @@ def number(value: float | None, half_width: float | None = None) -> str:
 
 
 def tally(outcomes: Iterable[tuple[str, str]]) -> dict[str, Counter[str]]:
-    """Verdicts by what they are about, the paper's claims first; outcomes are (claim, verdict) of atoms."""
-    counts: dict[str, Counter[str]] = {kind: Counter() for kind in (PAPER, *NO_CLAIMS_OF_THE_PAPER.values())}
-    for claim, verdict in outcomes:
-        counts[NO_CLAIMS_OF_THE_PAPER.get(claim, PAPER)][verdict] += 1
+    """Verdicts by class, the paper's claims first; outcomes are (class, verdict) of atoms."""
+    counts: dict[str, Counter[str]] = {category: Counter() for category in CLASSES}
+    for category, verdict in outcomes:
+        counts[category][verdict] += 1
     return counts
 
 
@@ -95,7 +97,9 @@ def counts_text(counts: Counter[str]) -> str:
 
 def headline(outcomes: Iterable[tuple[str, str]]) -> str:
     """The counts in one line, apart: a precondition or a caught fault is no claim of the paper that holds."""
-    return "; ".join(f"{kind}: {counts_text(found)}" for kind, found in tally(outcomes).items() if found)
+    return "; ".join(
+        f"{CLASSES[category]}: {counts_text(found)}" for category, found in tally(outcomes).items() if found
+    )
 
 
 def page_template(name: str) -> Template:
@@ -195,7 +199,7 @@ def _doubts(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], Counte
     """Preconditions that failed, each with the PASSes whose reason names it, counted by claim, and marked."""
     found = []
     for row in rows:
-        if row["claim"] != PRECONDITION or row["verdict"] != Verdict.FAIL:
+        if row["class"] != PRECONDITION or row["verdict"] != Verdict.FAIL:
             continue
         named = re.compile(re.escape(row["id"]) + r"(?![\w/-])")
         rests = [
@@ -208,13 +212,14 @@ def _doubts(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], Counte
 
 
 def _groups(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows under their claim: preconditions first, since the others rest on them, then as in the file."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: row["claim"] != PRECONDITION):
-        groups.setdefault(row["claim"], []).append(row)
+    """Rows by class and claim, as in the file: the paper's, supplementary, preconditions, faults."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: list(CLASSES).index(row["class"])):
+        groups.setdefault((row["class"], row["claim"]), []).append(row)
     return [
         {
             "name": name,
+            "class": CLASSES[category],
             "where": members[0]["where"],
             "rows": members,
             "counts": [
@@ -223,7 +228,7 @@ def _groups(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
                 if any(row["shown"] is state for row in members)
             ],
         }
-        for name, members in groups.items()
+        for (category, name), members in groups.items()
     ]
 
 
@@ -241,7 +246,7 @@ def _conclusions(
     rows: Sequence[Mapping[str, Any]], *, tier: str, deviations: Sequence[str], doubted: bool
 ) -> dict[str, list[str]]:
     """What the verdicts on the paper's claims allow a reader to say, and what they do not."""
-    rows = [row for row in rows if row["claim"] not in NO_CLAIMS_OF_THE_PAPER]
+    rows = [row for row in rows if row["class"] == PAPER]
     comparisons = Counter(str(row["claim"]) for row in rows)
     found = {
         word: Counter(str(row["claim"]) for row in rows if row["verdict"] == word)
@@ -294,6 +299,21 @@ def _fault_matrix(faults: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[st
     return {"faults": faults, "lines": lines, "silent": silent}
 
 
+def _power_rows(rows: Sequence[Mapping[str, Any]], tier: str) -> list[tuple[str, ...]]:
+    """What each check of this run sees, by simulation: a row for each that has an entry in the table."""
+    table = read_power().get(tier, {})
+
+    def cells(found: Power) -> tuple[str, ...]:
+        rates = [found.false_fail, found.false_pass, found.passes]
+        seen = [found.sees.get(effect) for effect in EFFECTS]
+        return (
+            *(NO_NUMBER if rate is None else f"{100 * rate:.1f}%" for rate in rates),
+            *(NO_NUMBER if value is None else f"{value:g}" for value in seen),
+        )
+
+    return [(row["id"], *cells(table[row["id"]])) for row in rows if row["id"] in table]
+
+
 def _flat(value: Any) -> str:
     """A provenance entry as text."""
     if isinstance(value, Mapping):
@@ -321,7 +341,7 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
     rows = [_row(claim, results["deviations"]) for claim in results["claims"]]
     counted = [row for row in rows if not row.get("same_as")]
     counts = Counter(row["verdict"] for row in counted)
-    kinds = tally((row["claim"], row["verdict"]) for row in counted)
+    kinds = tally((row["class"], row["verdict"]) for row in counted)
     doubts = _doubts(counted)
     drawings = draw_all(evidence)
     folder = results_directory / FIGURES_FOLDER
@@ -339,8 +359,14 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
         machine=", ".join(f"{key} {value}" for key, value in provenance["hardware"].items()),
         verdicts=[(state, counts[word]) for word, state in STATES.items()],
         paper=[(state, kinds[PAPER][word]) for word, state in STATES.items()],
-        apart=[(kind, counts_text(kinds[kind])) for kind in NO_CLAIMS_OF_THE_PAPER.values() if kinds[kind]],
-        totals=[(kind, found.total()) for kind, found in kinds.items() if found],
+        apart=[
+            (name, counts_text(kinds[category]))
+            for category, name in CLASSES.items()
+            if kinds[category] and category != PAPER
+        ],
+        totals=[(CLASSES[category], found.total()) for category, found in kinds.items() if found],
+        findings=findings(results["claims"]),
+        power=_power_rows(counted, results["tier"]),
         doubts=doubts,
         conclusions=_conclusions(
             counted, tier=results["tier"], deviations=results["deviations"], doubted=bool(doubts)

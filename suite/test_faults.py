@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from suite.claims import Atom, Judge, claim
+from suite.claims import Atom, Judge, claim, load_claims
 from suite.evidence import Evidence
 from suite.faults import report_faults
 from suite.statistics import Estimate
-from suite.verdict import PRECONDITION
+from suite.verdict import CLASSES, FAULT
 
 
 @claim("fault")
@@ -15,10 +15,11 @@ def test_fault_is_caught(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     found = next(report for report in report_faults(evidence) if report.fault == atom["fault"])
     if found.missing is not None:
         raise found.missing
-    preconditions = [atom_id for atom_id in found.caught_by if atom_id.startswith(f"{PRECONDITION}/")]
-    claims = [atom_id for atom_id in found.caught_by if atom_id not in preconditions]
-    judge(
-        Estimate.exact(len(found.caught_by), n_eff=len(found.verdicts)),
-        f"caught by preconditions: {', '.join(preconditions) or 'none'}; "
-        f"by claims of the paper: {', '.join(claims) or 'none'}",
-    )
+    category = {one.id: one.category for one in load_claims()}
+    caught = {
+        name: [atom_id for atom_id in found.caught_by if category[atom_id] == key]
+        for key, name in CLASSES.items()
+        if key != FAULT
+    }
+    said = "; ".join(f"{name}: {', '.join(ids) or 'none'}" for name, ids in caught.items())
+    judge(Estimate.exact(len(found.caught_by), n_eff=len(found.verdicts)), f"caught by {said}")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from suite.claims import Atom, Judge, band_of, claim
-from suite.distances import peak, wasserstein
+from suite.distances import cramer_von_mises, peak, signed_root
 from suite.evidence import Evidence, Observation
 from suite.reference import (
+    NO_AIMD,
     Curves,
+    Difference,
     Distance,
+    Square,
     aimd_reference,
     beyond_a_third,
     common,
@@ -21,9 +25,10 @@ from suite.reference import (
     read_curves,
     require_pair,
     require_seeds,
+    root_of,
 )
 from suite.statistics import Array, Groups, estimate, mean_of
-from suite.verdict import Band
+from suite.verdict import Band, NotTested
 
 PAIRS = ("Si-Si", "Si-O", "O-O")
 # Where each first peak is looked for: between the shortest contact and the second shell. Si-Si starts
@@ -37,9 +42,9 @@ def rdf_reader(pair: str) -> Callable[[Sequence[Observation]], Curves]:
     return lambda observations: read_curves(observations, "rdf_r", f"rdf_{pair}")
 
 
-def rdf_distance(x: Array) -> Distance:
-    """Wasserstein distance of two g(r), 1 being as far as g = 1 everywhere."""
-    return lambda first, second: wasserstein(first, second, np.ones_like(x))
+def rdf_square(x: Array) -> Square:
+    """Squared Cramer-von Mises distance of two g(r), 1 being as far as g = 1 everywhere."""
+    return partial(cramer_von_mises, featureless=np.ones_like(x))
 
 
 def peak_feature(pair: str, x: Array, groups: Groups) -> tuple[float, float]:
@@ -47,13 +52,18 @@ def peak_feature(pair: str, x: Array, groups: Groups) -> tuple[float, float]:
     return peak(x, mean_of(groups), window=PEAK_WINDOW[pair], half_width=PEAK_HALF_WIDTH[pair])
 
 
-def measured(measure: str, pair: str, x: Array) -> Distance:
-    """The distance that an atom's `measure` names."""
+def feature_difference(measure: str, pair: str, x: Array) -> Distance:
+    """How far apart two sets have the position, or relatively the height, of their first peak."""
     if measure == "first-peak-position":
         return lambda first, second: peak_feature(pair, x, first)[0] - peak_feature(pair, x, second)[0]
-    if measure == "first-peak-height":
-        return lambda first, second: peak_feature(pair, x, first)[1] / peak_feature(pair, x, second)[1] - 1
-    return rdf_distance(x)
+    return lambda first, second: peak_feature(pair, x, first)[1] / peak_feature(pair, x, second)[1] - 1
+
+
+def apart(measure: str, pair: str) -> Difference:
+    """The difference of two sets of curves that an atom's `measure` names."""
+    if measure == "curve":
+        return lambda first, second: root_of(rdf_square(first.x), first, second)
+    return lambda first, second: difference(feature_difference(measure, pair, first.x), first, second)
 
 
 def rdf_reference(
@@ -65,7 +75,7 @@ def rdf_reference(
         size=size,
         unit="A" if measure == "first-peak-position" else "",
         read=rdf_reader(pair),
-        start_difference=lambda a, b: difference(measured(measure, pair, a.x), a, b),
+        start_difference=apart(measure, pair),
         band=band or band_of(f"rdf-nnp-aimd/{size}/{pair}/{measure}"),
         static=True,
     )
@@ -81,7 +91,7 @@ def test_rdf_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         evidence,
         size=size,
         read=rdf_reader(pair),
-        apart=lambda model, aimd: difference(measured(atom.measure, pair, aimd.x), model, aimd),
+        apart=apart(atom.measure, pair),
         aimd=rdf_reference(evidence, size=size, pair=pair, measure=atom.measure),
     )
 
@@ -94,12 +104,11 @@ def test_rdf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     bks = read(evidence.observables(f"liquid-{size}-bks"))
     if atom.measure == "first-peak-position":
         aimd = rdf_reference(evidence, size=size, pair=pair, measure=atom.measure, band=atom.band)
-        bks, aimd = common(bks, aimd)
-        judge(difference(measured(atom.measure, pair, bks.x), bks, aimd))
+        judge(apart(atom.measure, pair)(*common(bks, aimd)))
         return
     aimd = rdf_reference(evidence, size=size, pair=pair)
     nnp, bks, aimd = common(read(evidence.observables(f"liquid-{size}-nvt")), bks, aimd)
-    judge(farther(rdf_distance(bks.x), far=bks.groups, near=nnp.groups, reference=aimd.groups))
+    judge(farther(rdf_square(bks.x), far=bks.groups, near=nnp.groups, reference=aimd.groups))
 
 
 @claim("rdf-96-216")
@@ -110,18 +119,22 @@ def test_rdf_96_216(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         require_seeds(evidence, "train-96", "train-216")
     labels = {"96": "liquid-216-nvt-96", "216": "liquid-216-nvt", "bks": "liquid-216-bks"}
     samples: dict[str, dict[str, list[Array]]] = {}
-    distances: dict[str, Distance] = {}
+    squares: dict[str, Square] = {}
+    remark = ""
     for pair in (atom["pair"],) if "pair" in atom.values else PAIRS:
-        aimd = rdf_reference(evidence, size=216, pair=pair)
-        *models, aimd = common(
-            *(rdf_reader(pair)(evidence.observables(name)) for name in labels.values()), aimd
-        )
-        curves = dict(zip(labels, models, strict=True)) | {"aimd": aimd}
-        samples[pair] = {name: part.groups for name, part in curves.items()}
-        distances[pair] = rdf_distance(aimd.x)
+        models = [rdf_reader(pair)(evidence.observables(name)) for name in labels.values()]
+        try:
+            models.append(rdf_reference(evidence, size=216, pair=pair))
+        except NotTested:
+            if atom.measure != "same":
+                raise
+            remark = NO_AIMD
+        models = common(*models)
+        samples[pair] = {name: part.groups for name, part in zip((*labels, "aimd"), models, strict=False)}
+        squares[pair] = rdf_square(models[0].x)
 
     def gain(pair: str, s: dict[str, Groups]) -> float:
-        return distances[pair](s["96"], s["aimd"]) - distances[pair](s["216"], s["aimd"])
+        return squares[pair](s["96"], s["aimd"]) - squares[pair](s["216"], s["aimd"])
 
     if atom.measure == "most-for-si-si":
         # The three curves of a run are one sample: side by side, so that they are thinned together.
@@ -139,16 +152,33 @@ def test_rdf_96_216(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             }
             return gains["Si-Si"] - max(gains["Si-O"], gains["O-O"])
 
-        judge(estimate(lambda s: advantage(dict(s)), joined, lenders=("96", "216")))
+        judge(estimate(lambda s: advantage(dict(s)), joined, lenders=("96", "216")).through(signed_root))
         return
-    pair = atom["pair"]
+    groups = samples[atom["pair"]]
+    square = squares[atom["pair"]]
     if atom.measure == "closer":
-        groups = samples[pair]
-        judge(farther(distances[pair], far=groups["96"], near=groups["216"], reference=groups["aimd"]))
+        judge(farther(square, far=groups["96"], near=groups["216"], reference=groups["aimd"]))
         return
-    groups = samples[pair]
-    judge(
-        beyond_a_third(
-            distances[pair], groups["96"], groups["216"], far=groups["bks"], reference=groups["aimd"]
-        )
-    )
+    reference = groups.get("aimd", groups["216"])
+    judge(beyond_a_third(square, groups["96"], groups["216"], far=groups["bks"], reference=reference), remark)
+
+
+@claim("strong-interaction")
+def test_strong_interaction(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """How high the first Si-O peak is, by itself and beside the others."""
+    liquid = evidence.observables("liquid-216-nvt")
+    curves = dict(zip(PAIRS, common(*(rdf_reader(pair)(liquid) for pair in PAIRS)), strict=True))
+    joined = [np.hstack(parts) for parts in zip(*(curves[pair].groups for pair in PAIRS), strict=True)]
+    x, width = curves["Si-O"].x, len(curves["Si-O"].x)
+
+    def height(pair: str, groups: Groups) -> float:
+        start = PAIRS.index(pair) * width
+        return peak_feature(pair, x, [group[:, start : start + width] for group in groups])[1]
+
+    def measured(s: Mapping[str, Groups]) -> float:
+        found = height("Si-O", s["runs"])
+        if atom.measure == "si-o-ratio":
+            return found / max(height(pair, s["runs"]) for pair in ("Si-Si", "O-O"))
+        return found
+
+    judge(estimate(measured, {"runs": joined}))

@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 
 from suite.claims import Atom, Judge, band_of, claim
-from suite.distances import mean_square, mean_square_difference, signed_root
+from suite.distances import mean_square, mean_square_difference, rooted
 from suite.evidence import Evidence, Observation
 from suite.reference import (
     Curves,
@@ -20,6 +20,7 @@ from suite.reference import (
     farther,
     judge_network,
     read_curves,
+    root_of,
 )
 from suite.statistics import Array, Estimate, Groups, estimate, mean_of
 from suite.verdict import Band, NotTested
@@ -36,7 +37,7 @@ def vaf_reader(species: str) -> Callable[[Sequence[Observation]], Curves]:
 
 def rms_difference(first: Curves, second: Curves) -> Estimate:
     """Root mean square difference of two curves, noise removed."""
-    return difference(mean_square_difference, first, second).through(signed_root)
+    return root_of(mean_square_difference, first, second)
 
 
 def vaf_reference(
@@ -96,8 +97,7 @@ def test_vaf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         return
     aimd = vaf_reference(evidence, species)
     nnp, bks, aimd = common(read(evidence.observables("liquid-96-nvt")), bks, aimd)
-    square = farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups)
-    judge(square.through(signed_root))
+    judge(farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups))
 
 
 @claim("vaf-nve-nvt")
@@ -115,7 +115,13 @@ def test_vaf_nve_nvt(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         without.mean(axis=0, keepdims=True) - with_one.mean(axis=0, keepdims=True)
         for without, with_one in zip(nve.groups, nvt.groups, strict=True)
     ]
-    judge(estimate(lambda s: mean_square(s["pairs"]), {"pairs": pairs}).through(signed_root))
+    samples = {"pairs": pairs}
+    judge(
+        rooted(
+            estimate(lambda s: mean_square(s["pairs"]), samples),
+            estimate(lambda s: math.sqrt(mean_square(s["pairs"], biased=True)), samples),
+        )
+    )
 
 
 def _noise(groups: Groups) -> float:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jobs.frames import TYPE_MAP
+from jobs.observables.msd import diffusion
 from jobs.structures import MASSES_AMU
 from jobs.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 from suite.claims import Atom, Judge, band_of, claim
-from suite.distances import mean_square_difference, signed_root
+from suite.distances import mean_square_difference
 from suite.evidence import Evidence, Observation
-from suite.reference import Curves, aimd_reference, common, farther, judge_network, read_curves
-from suite.statistics import Array, Groups, estimate, mean_of
+from suite.reference import Curves, aimd_reference, by_draw, common, farther, judge_network, read_curves
+from suite.statistics import REPLICA_UNITS, Array, Groups, estimate, mean_of
 from suite.test_fig4_vaf import rms_difference
 from suite.verdict import Band, NotTested
 
@@ -35,11 +36,13 @@ def msd_reader(species: str) -> Callable[[Sequence[Observation]], Curves]:
     return lambda observations: read_curves(observations, "msd_time_fs", f"msd_{species}")
 
 
-def log_msd_reader(species: str) -> Callable[[Sequence[Observation]], Curves]:
+def log_msd_reader(
+    species: str, *, between_fs: tuple[float, float] = COMPARED_FS
+) -> Callable[[Sequence[Observation]], Curves]:
     """Reads ln MSD over the times on which models are compared: equal factors count equally."""
 
     def read(observations: Sequence[Observation]) -> Curves:
-        curves = msd_reader(species)(observations).between_fs(*COMPARED_FS)
+        curves = msd_reader(species)(observations).between_fs(*between_fs)
         return Curves(curves.x, [np.log(group) for group in curves.groups])
 
     return read
@@ -78,8 +81,7 @@ def test_msd_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         return
     aimd = msd_reference(evidence, species)
     nnp, bks, aimd = common(read(evidence.observables("liquid-96-nvt")), bks, aimd)
-    square = farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups)
-    judge(square.through(signed_root))
+    judge(farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups))
 
 
 def window_slope(x: Array, y: Array, window: tuple[float, float]) -> float:
@@ -188,9 +190,42 @@ def onset_decades(x: Array, y: Array, *, slope: float) -> float:
     return float(np.interp(slope, slopes[last : last + 2], np.log10(middles[last : last + 2])))
 
 
+@claim("transport-accuracy")
+def test_transport_accuracy(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """How well D is known, where motion is diffusive: its error over replicas has the error of a spread."""
+    curves = msd_reader(atom["species"])(evidence.observables("msd-long"))
+    last = float(curves.x[-1])
+    replicas = np.array([np.mean(group, axis=0) for group in curves.groups])
+    if len(replicas) < REPLICA_UNITS:
+        raise NotTested(f"{len(replicas)} replicas: how well D is known needs at least {REPLICA_UNITS}")
+    found = diffusion(curves.x, replicas, from_fs=last / 3)
+    if found.coefficient_cm2_s is None or found.coefficient_se is None:
+        raise NotTested(f"the slope of ln MSD is {found.slope:.2f} up to {last / 1000:.4g} ps: there is no D")
+    coefficients = np.array(
+        [np.polyfit(curves.x[curves.x >= last / 3], row[curves.x >= last / 3], 1)[0] for row in replicas]
+    )
+    judge(
+        estimate(
+            lambda s: float(
+                np.std(np.concatenate(s["d"]), ddof=1)
+                / math.sqrt(len(replicas))
+                / np.mean(np.concatenate(s["d"]))
+            ),
+            {"d": [np.array([value]) for value in coefficients]},
+        )
+    )
+
+
 @claim("msd-reach")
 def test_msd_reach(atom: Atom, evidence: Evidence, judge: Judge) -> None:
-    """When diffusion begins, in units of an AIMD run."""
+    """When diffusion begins, in units of an AIMD run; and whether AIMD gets as far as the plateau."""
+    if atom.measure == "aimd-covers":
+        started = [evidence.observables(f"reference-96-{start}") for start in ("nnp", "bks")]
+        aimd = [*started[0], *started[1]]
+        known = msd_reader(atom["species"])(aimd).between_fs(*PLATEAU_FS)
+        groups = by_draw(known.groups, aimd)
+        judge(estimate(lambda s: window_slope(known.x, mean_of(s["aimd"]), PLATEAU_FS), {"aimd": groups}))
+        return
     curves = msd_reader(atom["species"])(evidence.observables("msd-long"))
     late = curves.x > PLATEAU_FS[1]
     x, runs = curves.x[late], [group[:, late] for group in curves.groups]

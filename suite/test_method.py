@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from suite import test_fig1_rdf, test_fig3_glass
+from suite import test_fig1_rdf, test_fig2_badf, test_fig3_glass, test_pairs
 from suite.claims import Atom, Judge, claim
 from suite.evidence import Evidence, Observation
-from suite.reference import beyond_a_third, common, difference, require_runs
+from suite.reference import beyond_a_third, common, difference, require_runs, root_of
 from suite.statistics import Array, Groups, difference_of_shares, estimate, estimate_mean, mean_of
-from suite.test_fig1_rdf import rdf_distance, rdf_reader
+from suite.test_fig1_rdf import rdf_reader, rdf_square
 from suite.test_preconditions import has_fused_atoms
 from suite.verdict import NotTested
 
@@ -32,10 +32,10 @@ def test_inherited(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     from_nnp, from_bks, nnp, bks = common(
         *(rdf_reader(pair)(runs) for runs in (*starts.values(), *made_by.values()))
     )
-    distance = rdf_distance(nnp.x)
-    if difference(distance, nnp, bks).ci_low <= 0:
+    square = rdf_square(nnp.x)
+    if difference(square, nnp, bks).ci_low <= 0:
         raise NotTested("the two potentials' g(r) are not known to differ: AIMD may have nothing to forget")
-    judge(beyond_a_third(distance, from_nnp.groups, from_bks.groups, far=nnp.groups, reference=bks.groups))
+    judge(beyond_a_third(square, from_nnp.groups, from_bks.groups, far=nnp.groups, reference=bks.groups))
 
 
 @claim("small-data")
@@ -105,10 +105,16 @@ def _last_doubling(
 
 @claim("iterate")
 def test_iterate(atom: Atom, evidence: Evidence, judge: Judge) -> None:
-    """The child against its parent: they are DeePMD-216 and DeePMD-96, compared under Figs. 1 and 3."""
-    glass = atom.same_as.startswith("glass")
-    compare = test_fig3_glass.test_glass_216_better if glass else test_fig1_rdf.test_rdf_96_216
-    compare(atom=atom, evidence=evidence, judge=judge)
+    """The child against its parent: they are DeePMD-216 and DeePMD-96, compared under Figs. 1, 2 and 3."""
+    if atom.measure == "paired-vaf":
+        test_pairs.vaf_almost_the_same(atom["species"], evidence, judge)
+        return
+    shared = {
+        "glass-216-better": test_fig3_glass.test_glass_216_better,
+        "rdf-96-216": test_fig1_rdf.test_rdf_96_216,
+        "badf-96-216": test_fig2_badf.test_badf_96_216,
+    }
+    shared[atom.same_as.split("/")[0]](atom=atom, evidence=evidence, judge=judge)
 
 
 @claim("n2p2-same")
@@ -117,7 +123,7 @@ def test_n2p2_same(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     pair = atom["pair"]
     labels = ("liquid-96-hdnnp", "liquid-96-nvt")
     other, ours = common(*(rdf_reader(pair)(evidence.observables(label)) for label in labels))
-    judge(difference(rdf_distance(ours.x), other, ours))
+    judge(root_of(rdf_square(ours.x), other, ours))
 
 
 @claim("n2p2-stability")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 import numpy as np
 
 from jobs.engines.first_principles import FUSED_ANGSTROM
 from jobs.units import BOLTZMANN_EV_K
 from suite.claims import Atom, Judge, claim
 from suite.evidence import Evidence, Observation
+from suite.pairs import read_pairs, scalars
+from suite.reference import by_draw
 from suite.statistics import (
     Array,
     Estimate,
@@ -22,6 +27,7 @@ from suite.test_fig1_rdf import PAIRS, peak_feature, rdf_reader
 from suite.verdict import NotTested
 
 LIQUID_K, GLASS_K = 3000.0, 300.0  # every liquid of Figs. 1, 2, 4 and 5; every glass of Fig. 3
+DENSITY_G_CM3 = 2.20  # of the glass, and of every liquid of every tier
 BLOCKS = 8
 # Measure -> what kernel.json calls it.
 KERNEL_DIFFERENCES = {
@@ -53,9 +59,47 @@ def has_fused_atoms(run: Observation) -> bool:
     return min(_closest_angstrom(run, pair) for pair in PAIRS) < FUSED_ANGSTROM
 
 
+def _halves(blocks: Array) -> float:
+    """Mean of the second half of a series less that of the first."""
+    first, second = np.array_split(np.asarray(blocks, dtype=float), 2)
+    return float(second.mean() - first.mean())
+
+
+def _energy_change_meV(run: Observation) -> float:  # noqa: N802 - the unit
+    """By how much the potential energy per atom changes from the first half of a run to the second."""
+    n_atoms = run.facts["n_atoms"]
+    kinetic = 1.5 * (n_atoms - 1) * BOLTZMANN_EV_K * run["thermo_temperature_K"]
+    return 1000 * _halves(run["thermo_total_eV"] - kinetic) / n_atoms
+
+
+def _count_change_percent(key: str, run: Observation) -> float:
+    """The same of shares of silicon without four oxygens, or of pairs of silicon that share two oxygens."""
+    if "counts" not in run.facts:
+        raise NotTested("bonds were not counted in this run")
+    silicon = run.facts["n_si"] if key == "two_rings" else 1
+    return 100 * _halves(np.array(run.facts["counts"][key]["blocks"])) / silicon
+
+
+CHANGES: Mapping[str, Callable[[Observation], float]] = {
+    "stationary-energy": _energy_change_meV,
+    "stationary-defects": partial(_count_change_percent, "defects_si"),
+    "stationary-rings": partial(_count_change_percent, "two_rings"),
+}
+
+
+def _density_ratio(run: Observation) -> float:
+    # A stretch of observed distances is a fault of them, not another state.
+    return float(run.facts["density_g_cm3"] * run.facts["stretch"] ** 3 / DENSITY_G_CM3)
+
+
 @claim("precondition")
 def test_precondition(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """One physical precondition for one label."""
+    if atom.measure == "pair-temperature":
+        read = scalars(lambda run: np.atleast_2d(run["temperature_K"]).T)
+        pairs = read_pairs(evidence, size=atom["size"], sides=("nnp",), read=read)
+        judge(pairs.estimate(lambda s: float(mean_of(s["nnp"])[0] / mean_of(s["aimd"])[0])))
+        return
     label = atom["label"]
     if atom.measure in KERNEL_DIFFERENCES:
         checks = evidence.kernel(f"kernel-{label}")
@@ -63,6 +107,11 @@ def test_precondition(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             raise NotTested(f"MD ran on DeePMD-kit: {reason}")
         worst = max(check["worst"][KERNEL_DIFFERENCES[atom.measure]] for check in checks)
         judge(Estimate.exact(worst, n_eff=len(checks)))
+        return
+    if atom.measure in CHANGES:
+        changes = [np.array([CHANGES[atom.measure](run)]) for run in evidence.observables(label)]
+        units = by_draw(changes, evidence.observables(label))
+        judge(estimate_mean(units, counted=True))
         return
     if atom.measure in ("compressed-against-full", "training-range"):
         trainings = evidence.train(f"train-{label}")
@@ -82,7 +131,10 @@ def test_precondition(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         judge(Estimate.exact(min(beyond), n_eff=len(runs)))
         return
     runs = evidence.observables(label)
-    if atom.measure == "dangerous_builds":
+    if atom.measure == "density":
+        worst = max((_density_ratio(run) for run in runs), key=lambda ratio: abs(ratio - 1))
+        judge(Estimate.exact(worst, n_eff=len(runs)))
+    elif atom.measure == "dangerous_builds":
         judge(Estimate.exact(sum(run.facts["dangerous_builds"] for run in runs), n_eff=len(runs)))
     elif atom.measure == "fused_atoms":
         judge(Estimate.exact(sum(has_fused_atoms(run) for run in runs), n_eff=len(runs)))

@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     from suite.statistics import Estimate
 
 Band: TypeAlias = tuple[float | None, float | None]
-PRECONDITION = "precondition"  # the claim that judges the runs themselves
-NO_CLAIMS_OF_THE_PAPER = {PRECONDITION: "preconditions", "fault": "planted faults"}
+PAPER, SUPPLEMENTARY, PRECONDITION, FAULT = "paper", "supplementary", "precondition", "fault"
+CLASSES = {
+    PAPER: "the paper's claims",
+    SUPPLEMENTARY: "supplementary checks",
+    PRECONDITION: "preconditions",
+    FAULT: "planted faults",
+}
+COMPARISONS = ("paired", "equilibrium", "alone")
+"""With AIMD from the same frame on; with AIMD at equilibrium; with a number or with nothing computed."""
 
 
 class Verdict(StrEnum):
@@ -23,6 +30,7 @@ class Verdict(StrEnum):
 
     PASS = "PASS"
     FAIL = "FAIL"
+    TOO_SHORT = "TOO SHORT"
     INCONCLUSIVE = "INCONCLUSIVE"
     NOT_TESTED = "NOT TESTED"
     PENDING = "PENDING"
@@ -32,6 +40,11 @@ class Verdict(StrEnum):
     def decided(self) -> bool:
         """Whether it says yes or no."""
         return self in (Verdict.PASS, Verdict.FAIL)
+
+    @property
+    def outside(self) -> bool:
+        """Whether the whole interval lies outside the band, whoever is to blame."""
+        return self in (Verdict.FAIL, Verdict.TOO_SHORT)
 
 
 class NotTested(Exception):  # noqa: N818
@@ -52,10 +65,13 @@ class Result:
     `p` is the chance, under the t distribution of the estimate, that the true value lies on the other
     side of the nearest edge of the band; `p_family` the same after Holm's correction over a whole run.
     `same_as` names the atom whose verdict it shares: that one is counted, this one is not.
+    `category` is a key of `CLASSES` (`class` in the file), `comparison_kind` one of `COMPARISONS`.
     """
 
     id: str
     claim: str
+    category: str
+    comparison_kind: str
     where: str
     statement: str
     comparison: str
@@ -87,7 +103,8 @@ class Result:
                 return None
             return list(value) if isinstance(value, tuple) else value
 
-        return {key: plain(value) for key, value in asdict(self).items()} | {"verdict": str(self.verdict)}
+        content = {key: plain(value) for key, value in asdict(self).items()}
+        return content | {"class": content.pop("category"), "verdict": str(self.verdict)}
 
 
 def decide(estimate: Estimate, band: Band) -> tuple[Verdict, str]:
@@ -136,12 +153,12 @@ def with_family(results: Sequence[Result]) -> list[Result]:
 def with_preconditions(
     results: Sequence[Result], behind: Callable[[tuple[str, ...]], Set[str]]
 ) -> list[Result]:
-    """The results, each PASS of a claim of the paper with the preconditions that its runs do not meet.
+    """The results, each PASS that says something of a network with the preconditions its runs do not meet.
 
     `behind` gives some labels with those whose products went into them. Verdicts stay as they are.
     """
     unmet = {
-        says: [r for r in results if r.claim == PRECONDITION and r.verdict is verdict]
+        says: [r for r in results if r.category == PRECONDITION and r.verdict is verdict]
         for verdict, says in (
             (Verdict.FAIL, "reads a run that fails"),
             (Verdict.ERROR, "reads a run whose precondition broke:"),
@@ -153,7 +170,7 @@ def with_preconditions(
         if (
             not any(unmet.values())
             or result.verdict is not Verdict.PASS
-            or result.claim in NO_CLAIMS_OF_THE_PAPER
+            or result.category not in (PAPER, SUPPLEMENTARY)
         ):
             return result
         read = behind(result.needs)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 BLOCKS = 8
-PEAKS = {"Si-O": (1.625, 0.09, 9.0), "O-O": (2.66, 0.16, 2.6), "Si-Si": (3.14, 0.18, 2.8)}
+PEAKS = {"Si-O": (1.637, 0.09, 9.0), "O-O": (2.66, 0.16, 2.6), "Si-Si": (3.14, 0.18, 2.8)}
 CLOSEST = {"Si-O": 1.3, "O-O": 2.1, "Si-Si": 2.4}
 ANGLES = {"O-Si-O": (109.0, 9.0), "O-O-O": (60.0, 6.0), "Si-O-Si": (140.0, 14.0), "Si-Si-Si": (105.0, 18.0)}
 

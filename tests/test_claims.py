@@ -21,9 +21,8 @@ from jobs.campaign import build_campaign
 from jobs.cost_record import deposited_costs
 from jobs.errors import SuiteError
 from jobs.observables import msd
-from suite.claims import CLAIMS_FILE, REGISTRY, Atom, evaluate, foreseen, load_claims
+from suite.claims import CLAIM_MODULES, CLAIMS_FILE, REGISTRY, Atom, evaluate, foreseen, load_claims
 from suite.evidence import Evidence, NotTested, Pending
-from suite.faults import CLAIM_MODULES
 from suite.statistics import Estimate
 from suite.test_fig5_msd import bump_height
 from suite.verdict import Verdict
@@ -46,7 +45,9 @@ def test_every_claim_of_the_design_has_atoms_and_a_judge():
         parity rdf-nnp-aimd rdf-bks rdf-96-216 badf-nnp-aimd badf-bks badf-tetrahedron badf-96-216 inherited
         glass-neutron glass-partials glass-216-better network-kept vaf-nnp-aimd vaf-bks vaf-nve-nvt vdos-size
         msd-nnp-aimd msd-bks msd-regimes msd-reach cost-ratio cost-scaling small-data iterate n2p2-same
-        n2p2-stability precondition fault
+        n2p2-stability precondition fault strong-interaction transport-accuracy vdos-nnp-aimd rdf-paired
+        rdf-bks-paired rdf-96-216-paired badf-paired badf-bks-paired coordination-paired vaf-paired
+        vaf-bks-paired msd-paired
     """
     assert {atom.claim for atom in atoms} == set(named.split()) == set(REGISTRY)
     assert len({atom.id for atom in atoms}) == len(atoms)
@@ -54,6 +55,9 @@ def test_every_claim_of_the_design_has_atoms_and_a_judge():
         assert "{" not in f"{atom.id}{atom.statement}{atom.comparison}{atom.needs}{atom.measure}"
         assert len(atom.why_band) > 10
         assert "paper" in atom.tiers
+
+
+ABOUT = {"where": "Fig. 1", "paper": "p", "class": "paper", "comparison_kind": "alone"}
 
 
 def template(**changes):
@@ -70,9 +74,7 @@ def template(**changes):
         "needs": ["liquid-{pair}"],
     }
     atom |= changes
-    return [
-        {"id": "rdf", "where": "Fig. 1", "paper": "p", "atoms": [{k: v for k, v in atom.items() if v != ...}]}
-    ]
+    return [{"id": "rdf", **ABOUT, "atoms": [{k: v for k, v in atom.items() if v != ...}]}]
 
 
 def read(tmp_path: Path, content) -> tuple[Atom, ...]:
@@ -90,9 +92,14 @@ def test_each_unfolds_into_atoms_with_bands_of_their_own(tmp_path):
     assert atoms[0]["pair"] == "Si-O"
 
 
+def test_a_class_may_be_of_one_value(tmp_path):
+    atoms = read(tmp_path, template(**{"class": {"Si-O": "paper", "O-O": "supplementary"}}))
+    assert [atom.category for atom in atoms] == ["paper", "supplementary"]
+
+
 def twin(same_as, **changes):
     same = {"id": "{pair}", "each": {"pair": ["O-O"]}, "statement": "the child's", "same_as": same_as}
-    return [*template(), {"id": "child", "where": "Sec. IV", "paper": "p", "atoms": [same | changes]}]
+    return [*template(), {"id": "child", **ABOUT, "where": "Sec. IV", "atoms": [same | changes]}]
 
 
 def test_an_atom_may_be_the_same_as_one_above(tmp_path):
@@ -122,6 +129,9 @@ def test_an_atom_may_be_the_same_as_one_above(tmp_path):
         (template(band=["a", 1]), "numbers or null"),
         (template(band={"Si-Si": [0, 1]}), "expected one for"),
         (template(tiers=["desktop"]), "found tiers"),
+        (template(**{"class": "ours"}), "found 'ours', expected one of paper, supplementary"),
+        (template(comparison_kind="other"), "found 'other', expected one of paired"),
+        ([*template(), {"changes": [{"date": "today"}]}], "changes: found .*, expected the keys"),
         (template(id="same"), "twice"),
     ],
 )

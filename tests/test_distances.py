@@ -1,8 +1,18 @@
+import math
+
 import numpy as np
 import pytest
-from scipy.stats import wasserstein_distance
+from scipy.integrate import trapezoid
 
-from suite.distances import mean_square_difference, moments, peak, signed_root, wasserstein
+from suite.distances import (
+    cramer_von_mises,
+    mean_square_difference,
+    moments,
+    paired_cramer_von_mises,
+    peak,
+    rooted,
+    signed_root,
+)
 from suite.statistics import estimate
 from suite.verdict import NotTested
 
@@ -25,41 +35,76 @@ def exact(curve):
     return [np.stack([curve, curve])] * 2
 
 
-def test_wasserstein_is_the_textbook_distance():
+def distance(first, second):
+    return signed_root(cramer_von_mises(first, second, FLAT))
+
+
+def test_cramer_von_mises_is_the_textbook_distance():
+    def textbook(one, other):
+        shares = [np.cumsum(curve) / curve.sum() for curve in (one, other)]
+        return trapezoid((shares[0] - shares[1]) ** 2, R)
+
     a, b = g(1.63), g(1.75)
-    expected = wasserstein_distance(R, R, a, b) / wasserstein_distance(R, R, b, FLAT)
-    assert wasserstein(exact(a), exact(b), FLAT) == pytest.approx(expected, rel=1e-6)
-    assert wasserstein(exact(FLAT), exact(b), FLAT) == pytest.approx(1)
+    expected = textbook(a, b) / textbook(b, FLAT)
+    assert cramer_von_mises(exact(a), exact(b), FLAT) == pytest.approx(expected, rel=1e-3)
+    assert cramer_von_mises(exact(FLAT), exact(b), FLAT) == pytest.approx(1)
+    assert paired_cramer_von_mises(exact(a), exact(b), FLAT) == pytest.approx(expected, rel=1e-3)
 
 
-def test_wasserstein_grows_with_the_fault_and_does_not_saturate():
+def test_it_grows_with_the_fault_and_does_not_saturate():
     shifts = [0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 0.8, 1.5]
-    moved = [wasserstein(exact(g(1.63 + shift)), exact(g()), FLAT) for shift in shifts]
+    moved = [distance(exact(g(1.63 + shift)), exact(g())) for shift in shifts]
     assert moved[0] == pytest.approx(0, abs=1e-12)
     assert np.all(np.diff(moved) > 0)
-    stretched = [
-        wasserstein(exact(np.interp(R / s, R, g())), exact(g()), FLAT) for s in (1.0, 1.01, 1.02, 1.03)
-    ]
+    stretched = [distance(exact(np.interp(R / s, R, g())), exact(g())) for s in (1.0, 1.01, 1.02, 1.03)]
     assert np.all(np.diff(stretched) > 0)
-    widened = [wasserstein(exact(g(width=w)), exact(g()), FLAT) for w in (0.1, 0.11, 0.13, 0.16)]
+    widened = [distance(exact(g(width=w)), exact(g())) for w in (0.1, 0.11, 0.13, 0.16)]
     assert np.all(np.diff(widened) > 0)
 
 
-def test_wasserstein_grows_under_noise_too():
+@pytest.mark.parametrize("shift", [0.0, 0.01, 0.02, 0.05])
+def test_noise_does_not_attenuate_it(shift):
+    """The mean of the squares is the noise-free square, near and far, independent and paired."""
     rng = np.random.default_rng(0)
-    means = [
-        np.mean([wasserstein(noisy(rng, g(1.63 + s)), noisy(rng, g()), FLAT) for _ in range(20)])
-        for s in (0, 0.02, 0.05, 0.1)
-    ]
-    assert np.all(np.diff(means) > 0)
+    truth = cramer_von_mises(exact(g(1.63 + shift)), exact(g()), FLAT)
+    for square in (cramer_von_mises, paired_cramer_von_mises):
+        values = [
+            square(noisy(rng, g(1.63 + shift), amount=0.3), noisy(rng, g(), amount=0.3), FLAT)
+            for _ in range(200)
+        ]
+        assert abs(np.mean(values) - truth) < 4 * np.std(values) / np.sqrt(len(values)) + 0.01 * truth
+
+
+def test_what_pairs_share_cancels():
+    """Runs scatter by 0.05 A, a pair's sides by 0.002: the shift of 0.01 is seen only pair by pair."""
+    rng = np.random.default_rng(5)
+    found = {"paired": [], "independent": []}
+    for _ in range(40):
+        places = 1.63 + 0.05 * rng.normal(size=8)
+        near = [exact(g(place + 0.002 * rng.normal()))[0] for place in places]
+        far = [exact(g(place + 0.01))[0] for place in places]
+        samples = {"a": far, "b": near}
+        joined = {"pairs": [np.hstack(pair) for pair in zip(far, near, strict=True)]}
+        found["independent"].append(estimate(lambda s: cramer_von_mises(s["a"], s["b"], FLAT), samples))
+        found["paired"].append(
+            estimate(
+                lambda s: paired_cramer_von_mises(
+                    [p[:, : len(R)] for p in s["pairs"]], [p[:, len(R) :] for p in s["pairs"]], FLAT
+                ),
+                joined,
+            )
+        )
+    seen = {kind: sum(one.ci_low > 0 for one in estimates) for kind, estimates in found.items()}
+    assert seen["paired"] >= 36
+    assert seen["independent"] <= 8
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
-def test_noise_has_mean_zero_in_both_distances(replicas):
+def test_noise_has_mean_zero_in_both_squares(replicas):
     rng = np.random.default_rng(1)
     draws = [[noisy(rng, g(), replicas=replicas, amount=0.3) for _ in range(2)] for _ in range(150)]
-    for distance in (lambda a, b: wasserstein(a, b, FLAT), mean_square_difference):
-        values = np.array([distance(a, b) for a, b in draws])
+    for square in (lambda a, b: cramer_von_mises(a, b, FLAT), mean_square_difference):
+        values = np.array([square(a, b) for a, b in draws])
         assert abs(values.mean()) < 3.5 * values.std(ddof=1) / np.sqrt(len(values))
         assert (values < 0).any()  # a biased distance is never negative
 
@@ -79,18 +124,18 @@ def test_mean_square_difference_is_unbiased_for_a_known_difference():
 
 def test_interval_of_a_distance_covers_it():
     rng = np.random.default_rng(3)
-    truth = wasserstein(exact(g(1.70)), exact(g()), FLAT)
+    truth = cramer_von_mises(exact(g(1.70)), exact(g()), FLAT)
     covered = 0
     for _ in range(100):
         samples = {"a": noisy(rng, g(1.70), replicas=2), "b": noisy(rng, g(), replicas=4)}
-        found = estimate(lambda s: wasserstein(s["a"], s["b"], FLAT), samples)
+        found = estimate(lambda s: cramer_von_mises(s["a"], s["b"], FLAT), samples)
         covered += found.ci_low <= truth <= found.ci_high
     assert covered >= 85
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.01])
-def test_intervals_of_near_and_zero_distances_cover_and_shrink(shift):
-    """Peaks scattered by replica: 95 % intervals, which sixteen replicas make narrower than four by half."""
+@pytest.mark.parametrize("shift", [0.0, 0.005, 0.01])
+def test_a_distance_near_noise_is_not_known_to_be_smaller_than_it_is(shift):
+    """Peaks scattered by replica: neither end lies beyond the truth more often than a 95 % interval may."""
     rng = np.random.default_rng(4)
 
     def replicas(count, position):
@@ -99,21 +144,19 @@ def test_intervals_of_near_and_zero_distances_cover_and_shrink(shift):
             np.abs(g(position + off) + 0.05 * np.sqrt(g()) * rng.normal(size=(4, len(R)))) for off in scatter
         ]
 
-    truth = wasserstein(exact(g(1.63 + shift)), exact(g()), FLAT)
+    truth = distance(exact(g(1.63 + shift)), exact(g()))
     widths = {}
     for count in (4, 16):
-        found = [
-            estimate(
-                lambda s: wasserstein(s["a"], s["b"], FLAT),
-                {"a": replicas(count, 1.63 + shift), "b": replicas(count, 1.63)},
-            )
-            for _ in range(100)
-        ]
-        widths[count] = np.mean([one.ci_high - one.ci_low for one in found])
-        assert sum(one.ci_low <= truth <= one.ci_high for one in found) >= 90, count
-        spread = np.std([one.value for one in found])
-        assert widths[count] < 2 * 2.0 * 1.96 * spread, "intervals twice as wide as the values scatter"
-    assert widths[16] < 0.5 * widths[4]
+        found = []
+        for _ in range(100):
+            sets = {"a": replicas(count, 1.63 + shift), "b": replicas(count, 1.63)}
+            square = estimate(lambda s: cramer_von_mises(s["a"], s["b"], FLAT), sets)
+            norm = estimate(lambda s: math.sqrt(cramer_von_mises(s["a"], s["b"], FLAT, biased=True)), sets)
+            found.append(rooted(square, norm))
+        assert sum(one.ci_high < truth for one in found) <= 6, count
+        assert sum(one.ci_low > truth for one in found) <= 6, count
+        widths[count] = np.mean([one.ci_high for one in found]) - truth
+    assert widths[16] < 0.6 * widths[4], "sixteen replicas know it better than four, nearly by half"
 
 
 def test_one_block_cannot_tell_noise_from_difference():

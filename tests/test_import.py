@@ -332,7 +332,9 @@ class TestCp2k:
         np.testing.assert_allclose(batch.kinetic_K, run.temperatures_K, atol=1e-6)
         np.testing.assert_allclose(batch.cells[0], MOLECULE.cell, atol=1e-6)
         assert (source.functional, source.basis) == ("PBE", SETTINGS["basis"])
-        assert source.settings == {"method": settings().method, "cutoff_Ry": "120"}, "of the restart file"
+        assert source.level.settings == {"method": settings().method, "cutoff_Ry": "120"}, (
+            "of the restart file"
+        )
         assert (source.engine_version, source.timestep_fs, source.thermostat) == ("2023.1", 1.0, "none")
 
     def test_a_number_that_did_not_fit_costs_only_itself(self, own, tmp_path):
@@ -362,7 +364,7 @@ class TestCp2k:
         np.testing.assert_allclose(batch.forces, expected, atol=1e-12)
         assert batch.velocities is None or batch.velocities.shape == batch.forces.shape
         assert batch.target_K.tolist() == [3000.0] * 4
-        assert source.settings == {"method": "GPW", "cutoff_Ry": "120"}, "of the log"
+        assert source.level.settings == {"method": "GPW", "cutoff_Ry": "120"}, "of the log"
         assert not source.refused
 
     def test_unconverged_and_truncated(self, users, tmp_path):
@@ -1058,8 +1060,8 @@ def test_one_level_of_theory(outcars, tmp_path, capsys):
     ("old", "new", "found"),
     [
         ("PAW_PBE Si 05Jan2001", "PAW_PBE Si_sv_GW 31Mar2010", "potcar PAW_PBE Si_sv_GW"),
-        (" INCAR:\n", " INCAR:\n   LHFCALC = .TRUE.\n", "functional PBE and hybrid of PBE"),
-        (" INCAR:\n", " INCAR:\n   IVDW = 12\n", "functional PBE and PBE, IVDW 12"),
+        (" INCAR:\n", " INCAR:\n   LHFCALC = .TRUE.\n", "functional PBE and PBE + exact exchange"),
+        (" INCAR:\n", " INCAR:\n   IVDW = 12\n", "functional PBE and PBE + D3(BJ)"),
     ],
 )
 def test_what_moves_energies_is_of_the_level_of_theory(outcars, tmp_path, capsys, old, new, found):

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from suite.distances import mean_square_difference, wasserstein
+from suite.distances import cramer_von_mises, mean_square_difference, signed_root
 from suite.statistics import (
     Estimate,
     equilibrated,
@@ -156,7 +156,7 @@ def test_two_short_runs_borrow_what_is_frozen_in_a_run_from_four():
         return list(1.0 * (r > 3.6) + 2.6 * np.exp(-0.5 * ((r - peaks) / 0.16) ** 2))
 
     def distance(samples):
-        return wasserstein(samples["four"], samples["two"], np.ones_like(r))
+        return signed_root(cramer_von_mises(samples["four"], samples["two"], np.ones_like(r)))
 
     def still(at):
         return [(1.0 * (r > 3.6) + 2.6 * np.exp(-0.5 * ((r - at) / 0.16) ** 2))[None]] * 2
@@ -284,7 +284,7 @@ def test_p_agrees_with_the_interval():
 
 
 def result(p):
-    return Result("c/a", "c", "w", "s", "c", "d", 0, 1, "", "laptop", (), Verdict.PASS, p=p)
+    return Result("c/a", "c", "paper", "alone", "w", "s", "c", "d", 0, 1, "", "laptop", (), Verdict.PASS, p=p)
 
 
 def test_family_p_is_holm_and_changes_no_verdict():
@@ -303,7 +303,9 @@ def test_family_p_is_holm_and_changes_no_verdict():
 def test_what_rests_on_a_run_whose_precondition_failed_says_so():
     def row(identity, *needs, verdict=Verdict.PASS, reason=""):
         claim = identity.split("/")[0]
-        return replace(result(None), id=identity, claim=claim, needs=needs, verdict=verdict, reason=reason)
+        category = claim if claim in ("precondition", "fault") else "paper"
+        about = {"id": identity, "claim": claim, "category": category}
+        return replace(result(None), **about, needs=needs, verdict=verdict, reason=reason)
 
     behind = {"liquid": {"liquid", "train"}, "train": {"train"}, "bks": {"bks"}}
     rows = [
@@ -330,7 +332,9 @@ def test_what_rests_on_a_run_whose_precondition_failed_says_so():
 
 def test_json_has_no_infinities():
     assert result(0.1).as_json()["verdict"] == "PASS"
-    infinite = Result("c/a", "c", "w", "s", "c", "d", 0, 1, "", "laptop", (), Verdict.PASS, n_eff=math.inf)
+    infinite = Result(
+        "c/a", "c", "paper", "alone", "w", "s", "c", "d", 0, 1, "", "laptop", (), Verdict.PASS, n_eff=math.inf
+    )
     assert infinite.as_json()["n_eff"] is None
 
 

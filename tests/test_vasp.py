@@ -57,7 +57,10 @@ def write_output(
     xml = '<?xml version="1.0" encoding="ISO-8859-1"?>\n<modeling>\n <generator>\n'
     xml += '  <i name="program" type="string">vasp </i>\n'
     xml += '  <i name="version" type="string">5.4.4.18Apr17  </i>\n </generator>\n'
-    outcar = " vasp.5.4.4.18Apr17\n   NELM   =      8;   NELMIN=  2; NELMDL= -5     # of ELM steps\n"
+    outcar = (
+        " vasp.5.4.4.18Apr17\n   NELM   =      8;   NELMIN=  2; NELMDL= -5     # of ELM steps\n"
+        "   EDIFF  = 0.1E-04   stopping-criterion for ELM\n"
+    )
 
     def table(name: str, rows: np.ndarray) -> str:
         lines = "".join("    <v> " + " ".join(f"{x:16.8f}" for x in row) + " </v>\n" for row in rows)
@@ -67,8 +70,10 @@ def write_output(
         count = nelm if step in unconverged else 5
         for iteration in range(1, count + 1):
             outcar += f"----- Iteration {number:6d}({iteration:4d})  -----\n"
-        if step not in unconverged:
-            outcar += "------------------------ aborting loop because EDIFF is reached -----------\n"
+            change = 10.0 ** (-iteration - (1 if step not in unconverged else -7))
+            outcar += f" total energy-change (2. order) :{-change:14.7E}  ({-change / 9:14.7E})\n"
+        # VASP 5 says so whether or not it is.
+        outcar += "------------------------ aborting loop because EDIFF is reached -----------\n"
         outcar += f"  free  energy   TOTEN  = {energy(step):18.8f} eV\n"
         fractions = state(step)[order] @ np.linalg.inv(SYSTEM.cell) % 1.0
         xml += " <calculation>\n"
@@ -231,8 +236,24 @@ class TestReading:
         assert (label.scf_steps, label.seconds) == (5, 65.10)
         assert vasp.version(tmp_path) == "5.4.4.18Apr17"
 
-    def test_unconverged_is_said(self, tmp_path):
+    def test_unconverged_is_said_of_what_ends_at_nelm_by_its_last_change_of_energy(self, tmp_path):
         write_output(tmp_path, [0], unconverged=[0])
+        assert vasp.read_single_point(SYSTEM, directory=tmp_path).refusal == "SCF not converged"
+
+    def test_what_the_numbers_do_not_tell_is_not_known(self, tmp_path):
+        """Without the changes of energy, an SCF at NELM may have converged or not."""
+        write_output(tmp_path, [0], unconverged=[0])
+        lines = (tmp_path / "OUTCAR").read_text().splitlines(keepends=True)
+        (tmp_path / "OUTCAR").write_text("".join(line for line in lines if "energy-change" not in line))
+        assert vasp.read_single_point(SYSTEM, directory=tmp_path).refusal == "SCF convergence not known"
+        (tmp_path / "OUTCAR").unlink()
+        assert vasp.read_single_point(SYSTEM, directory=tmp_path).refusal == "SCF convergence not known"
+
+    def test_vasp_6_says_that_it_was_not_reached(self, tmp_path):
+        write_output(tmp_path, [0], nelm=8)
+        text = (tmp_path / "OUTCAR").read_text()
+        text = text.replace("loop because EDIFF is reached", "loop EDIFF was not reached (unconverged)")
+        (tmp_path / "OUTCAR").write_text(text)
         assert vasp.read_single_point(SYSTEM, directory=tmp_path).refusal == "SCF not converged"
 
     def test_converged_in_the_last_allowed_step_counts(self, tmp_path):

@@ -22,7 +22,8 @@ KBAR_PER_EV_A3 = 1602.1766
 class VaspRun:
     """F ionic steps: `species` sorted, positions (F, N, 3) A, forces eV/A, energies TOTEN, cells (F, 3, 3).
 
-    Steps in `unconverged` (from 1) use up NELM. `entropy_eV` separates TOTEN, the energy without entropy and
+    Steps in `unconverged` (from 1) use up NELM and end with a change of energy above EDIFF, those in `late`
+    use up NELM and just converge. `entropy_eV` separates TOTEN, the energy without entropy and
     the one at sigma -> 0.
     """
 
@@ -40,6 +41,7 @@ class VaspRun:
     scf_steps: int = 8
     entropy_eV: float = 0.02
     unconverged: frozenset[int] = frozenset()
+    late: frozenset[int] = frozenset()
     stress: bool = True
     ibrion: int = 0
     pstress_kbar: float = 0.0
@@ -56,7 +58,13 @@ class VaspRun:
         return {name: list(self.species).count(name) for name in dict.fromkeys(self.species)}
 
     def scf(self, step: int) -> int:
-        return self.nelm if step in self.unconverged else self.scf_steps
+        return self.nelm if step in self.unconverged | self.late else self.scf_steps
+
+    def off_eV(self, step: int, scf: int) -> float:  # noqa: N802 - the unit
+        """How far the energy is from the last one after an SCF step; EDIFF is 1e-4."""
+        if step in self.unconverged:
+            return 2.4e-3 * (-1) ** scf
+        return 10.0 ** (1 - scf)
 
 
 # OUTCAR -------------------------------------------------------------------------------------------
@@ -199,7 +207,7 @@ def outcar_step(run: VaspRun, step: int) -> str:
     energy, forces, positions = run.energies[step - 1], run.forces[step - 1], run.positions[step - 1]
     lines: list[str] = []
     for scf in range(1, run.scf(step) + 1):
-        off = 10.0 ** (1 - scf)
+        off = run.off_eV(step, scf)
         lines += [
             _dashed(39 if run.six else 41, step, scf, run.six),
             "",
@@ -242,10 +250,11 @@ def outcar_step(run: VaspRun, step: int) -> str:
             "",
             "",
         ]
-    if step not in run.unconverged:
-        lines[-6:] = ["", f"{'-' * 24} aborting loop because EDIFF is reached {'-' * 40}", "", ""]
-    elif run.six:
+    # VASP 5 says so at NELM, too.
+    if run.six and step in run.unconverged:
         lines[-6:] = ["", f"{'-' * 24} aborting loop EDIFF was not reached (unconverged)  {'-' * 28}", "", ""]
+    else:
+        lines[-6:] = ["", f"{'-' * 24} aborting loop because EDIFF is reached {'-' * 40}", "", ""]
     lines += [
         "    FORLOC:  cpu time    2.4384: real time    2.4444",
         "    FORNL :  cpu time    2.1587: real time    2.1640",
@@ -471,6 +480,19 @@ def vasprun_head(run: VaspRun) -> str:
 """ + _structure(run.cells[0], run.positions[0], ' name="initialpos"', indent=" ")
 
 
+def vasprun_learned_step(run: VaspRun, step: int) -> str:
+    """A step that the machine-learned force field of VASP 6 made: no <calculation>, the same elements."""
+    kinetic = 1.5 * (len(run.species) - 1) * BOLTZMANN_EV_K * run.kelvin(step)
+    return (
+        _structure(run.cells[step - 1], run.positions[step - 1], "", indent=" ")
+        + _varray("forces", run.forces[step - 1] * 1.1, " ")
+        + " <energy>\n"
+        + _energies(run.energies[step - 1] + 0.1, 0.0, " ")
+        + f'  <i name="kinetic">{kinetic:16.8f} </i>\n </energy>\n'
+        + ' <time name="totalsc">    0.04    0.04</time>\n'
+    )
+
+
 def _energies(energy: float, entropy: float, indent: str) -> str:
     return (
         f'{indent} <i name="e_fr_energy">{energy:16.8f} </i>\n'
@@ -484,7 +506,7 @@ def vasprun_step(run: VaspRun, step: int) -> str:
     text = " <calculation>\n"
     last = run.scf(step)
     for scf in range(1, last + 1):
-        off = 0.0 if scf == last else 10.0 ** (1 - scf)
+        off = 0.0 if scf == last else run.off_eV(step, scf)
         text += (
             '  <scstep>\n   <time name="dav">    0.01    0.01</time>\n'
             '   <time name="total">    0.01    0.01</time>\n   <energy>\n'

@@ -149,11 +149,13 @@ def run_dynamics(
     potential: Potential,
     start: Configuration,
     protocol: Protocol,
-    first_temperature_K: float,
+    first_temperature_K: float | None,
     relax_first: bool,
     ranks: int,
 ) -> dict[str, Any]:
-    """Run a protocol to its end from fresh velocities, going on from the last restart if there is one.
+    """Run a protocol to its end, going on from the last restart if there is one.
+
+    Velocities are fresh ones of `first_temperature_K`, or with None those that the start has.
 
     `ranks` is how many to start where the job (`Workspace.ranks`) and what was tuned (`Workspace.tuning`)
     do not say otherwise.
@@ -166,9 +168,11 @@ def run_dynamics(
     segment and one every `dump_every` steps after it.
 
     Raises:
-        SuiteError: the cell is narrower than the cut-off.
+        SuiteError: the cell is narrower than the cut-off, or a start without velocities is to keep them.
         EngineError: LAMMPS failed, lost atoms or left finite numbers.
     """
+    if first_temperature_K is None and start.velocities is None:
+        raise SuiteError("start: found no velocities, expected those that the run goes on with")
     warning = check_cell_width(np.diag(start.cell), potential.cutoff_angstrom)
     folder = workspace.checkpoints
     choice = choose_kernel(
@@ -250,7 +254,7 @@ def _script(
     *,
     resume: int,
     seed: int,
-    first_temperature_K: float,
+    first_temperature_K: float | None,
     relax_first: bool,
     skin_angstrom: float,
 ) -> str:
@@ -261,10 +265,9 @@ def _script(
     if not resume:
         if relax_first:
             lines += [f"minimize 0 {RELAXED_FORCE_EV_A} 200 2000", "reset_timestep 0"]
-        # LAMMPS takes positive seeds only.
-        lines.append(
-            f"velocity all create {first_temperature_K} {seed % 900_000_000 + 1} mom yes dist gaussian"
-        )
+        if first_temperature_K is not None:
+            velocities_seed = seed % 900_000_000 + 1  # LAMMPS takes positive ones only
+            lines.append(f"velocity all create {first_temperature_K} {velocities_seed} mom yes dist gaussian")
     lines.append(f"thermo {protocol.thermo_every}")
     columns = "step temp pe ke etotal econserve press vol"
     if protocol.coordination_cutoff_angstrom is not None:

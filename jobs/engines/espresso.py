@@ -38,11 +38,15 @@ from jobs.engines.first_principles import (
 from jobs.engines.process import LogCounter, run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
 from jobs.frames import MASSES_AMU, TYPE_MAP, UNCONVERGED
-from jobs.units import ATOMIC_TIME_FS, BOHR_ANGSTROM, EV_PER_AMU_A2_FS2, HARTREE_EV
+from jobs.units import (
+    ATOMIC_TIME_FS,
+    BOHR_ANGSTROM,
+    EV_PER_AMU_A2_FS2,
+    RYDBERG_EV,
+    RYDBERG_PER_BOHR_EV_ANGSTROM,
+)
 
-RYDBERG_EV = HARTREE_EV / 2
 RYDBERG_TIME_FS = 2 * ATOMIC_TIME_FS
-RYDBERG_PER_BOHR_EV_ANGSTROM = RYDBERG_EV / BOHR_ANGSTROM
 
 THERMOSTATS = ("csvr",)
 DECK = "run.in"

@@ -15,6 +15,8 @@ The paper gives PBE, PAW, 500 eV, Gamma, a Nose-Hoover thermostat and the time s
   Q = g kT t^2 with g = 3N - 3, the same Q as of the NNP runs (t = 100 fs), in VASP's unit amu L^2 with L the
   first edge of the cell. VASP's OUTCAR prints the period that follows, 2 pi t / sqrt(2) = 444 fs.
 
+Whether an SCF converged, the numbers in OUTCAR say (`jobs.engines.vasp_scf`), never one phrase.
+
 Energies are TOTEN (the free energy), which the forces belong to, never the one extrapolated to sigma = 0.
 """
 
@@ -32,6 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.engines import vasp_scf
 from jobs.engines.first_principles import (
     Dynamics,
     Label,
@@ -45,7 +48,8 @@ from jobs.engines.first_principles import (
 )
 from jobs.engines.process import LogCounter, run_program, thread_environment
 from jobs.errors import EngineError, SuiteError
-from jobs.frames import MASSES_AMU, TYPE_MAP, UNCONVERGED
+from jobs.frames import MASSES_AMU, NOT_KNOWN, TYPE_MAP, UNCONVERGED
+from jobs.readers import blocks
 from jobs.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 
 THERMOSTATS = ("nose-hoover",)
@@ -55,8 +59,7 @@ LOG = "vasp.log"
 _LIBRARIES = ("potpaw_PBE", "potpaw_PBE.54", "potpaw_PBE.52", ".")
 _OUTPUTS = ("vasprun.xml", "OUTCAR")
 
-_ITERATION = re.compile(r"Iteration\s+(\d+)\(\s*(\d+)\)")
-_CONVERGED = "aborting loop because EDIFF is reached"
+_TOTEN = b"free  energy   TOTEN"
 
 
 @dataclass(frozen=True)
@@ -239,22 +242,22 @@ class _Step:
     forces: NDArray[np.float64]
     energy_eV: float
     total_eV: float
-    converged: bool
+    converged: bool | None
     scf_steps: int
     seconds: float
 
 
-def read_scf(outcar: Path) -> dict[int, tuple[int, bool]]:
-    """(electronic steps, converged) by ionic step from 1: VASP says so when it stops at EDIFF."""
-    record: dict[int, tuple[int, bool]] = {}
-    step = 0
-    with outcar.open(errors="replace") as handle:
-        for line in handle:
-            if match := _ITERATION.search(line):
-                step = int(match.group(1))
-                record[step] = (int(match.group(2)), False)
-            elif _CONVERGED in line and step:
-                record[step] = (record[step][0], True)
+def read_scf(outcar: Path) -> dict[int, tuple[int, bool | None]]:
+    """(electronic steps, converged) by ionic step from 1; None where the file lacks the numbers that tell."""
+    record: dict[int, tuple[int, bool | None]] = {}
+    nelm: int | None = None
+    ediff_eV: float | None = None
+    for index, (block, _) in enumerate(blocks(outcar, _TOTEN)):
+        if index == 0:
+            nelm, ediff_eV = vasp_scf.limits(block.partition(b"- Iteration")[0].decode(errors="replace"))
+        scf = vasp_scf.outcar_step(block, nelm=nelm, ediff_eV=ediff_eV)
+        if scf.ionic_step is not None:
+            record[scf.ionic_step] = (scf.steps or 0, scf.converged)
     return record
 
 
@@ -265,14 +268,14 @@ def _read_steps(vasprun: Path, outcar: Path) -> list[_Step]:
     try:
         for _, element in ElementTree.iterparse(vasprun):
             if element.tag == "calculation":
-                steps.append(_step(element, *scf.get(len(steps) + 1, (0, False)), vasprun))
+                steps.append(_step(element, *scf.get(len(steps) + 1, (0, None)), vasprun))
                 element.clear()
     except ElementTree.ParseError:
         pass  # killed while it was written: the steps before are whole
     return steps
 
 
-def _step(element: ElementTree.Element, scf_steps: int, converged: bool, vasprun: Path) -> _Step:
+def _step(element: ElementTree.Element, scf_steps: int, converged: bool | None, vasprun: Path) -> _Step:
     def table(path: str) -> NDArray[np.float64]:
         rows = [(row.text or "").split() for row in element.iterfind(f"{path}/v")]
         return np.array(rows, dtype=np.float64)
@@ -329,7 +332,7 @@ def read_single_point(start: Start, *, directory: Path) -> Label:
         )
     step, forces = steps[0], np.empty_like(start.positions)
     forces[_order(start.types)] = step.forces
-    refusal = None if step.converged else UNCONVERGED
+    refusal = None if step.converged else UNCONVERGED if step.converged is False else NOT_KNOWN
     return Label(step.energy_eV, forces, refusal, step.scf_steps, step.seconds)
 
 
@@ -452,7 +455,7 @@ def read_run(start: Start, dynamics: Dynamics, *, directory: Path) -> Run:
         energies_eV=np.array([step.energy_eV for step in steps]),
         conserved_eV=np.array([step.total_eV for step in steps]),
         temperatures_K=kinetic_temperatures_K(start.types, velocities),
-        converged=np.array([step.converged for step in steps], dtype=np.bool_),
+        converged=np.array([bool(step.converged) for step in steps], dtype=np.bool_),
         scf_steps=np.array([step.scf_steps for step in steps], dtype=np.int64),
         seconds=np.array([step.seconds for step in steps]),
     )

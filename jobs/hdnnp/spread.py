@@ -5,8 +5,8 @@
 of n2p2's files; of several the mean is taken. Where a potential draws configurations itself, the weights
 exp(-(E_PBE - E)/kT) leave a share of about exp(-s^2) of them, with s in kT. Here they are PBE's own (each
 tenth frame of the deposited trajectories at 3000 K), another sampler's (its 60 labels) and the frames of 216
-atoms at 3000 K: s says how good the energy is, and not yet how good the draws are. Of these, only the frames of
-216 atoms ever train.
+atoms at 3000 K: s says how good the energy is, and not yet how good the draws are. Of these, only the frames
+of 216 atoms ever train.
 """
 
 from __future__ import annotations

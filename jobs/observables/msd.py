@@ -125,14 +125,14 @@ def diffusion(times_fs: Floats, msd: Floats, *, from_fs: float, tolerance: float
         raise ValueError(
             f"{len(msd)} replicas and {chosen.sum()} times beyond {from_fs} fs, expected 2 and 3"
         )
-    from scipy.stats import t as student
+    from scipy.special import stdtrit  # scipy.stats takes a second to import, in every observe stage
 
     times, curves = times_fs[chosen], msd[:, chosen]
     slopes = np.polyfit(np.log(times), np.log(curves).T, 1)[0]
     # 1 A2/fs is 0.1 cm2/s.
     coefficients = np.polyfit(times, curves.T, 1)[0] / 6 * 0.1
     slope, slope_se = _mean_and_error(slopes)
-    if abs(slope - 1) + student.ppf(0.975, len(msd) - 1) * slope_se > tolerance:
+    if abs(slope - 1) + stdtrit(len(msd) - 1, 0.975) * slope_se > tolerance:
         return Diffusion(None, None, slope, slope_se)
     coefficient, coefficient_se = _mean_and_error(coefficients)
     return Diffusion(coefficient, coefficient_se, slope, slope_se)

@@ -23,12 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.errors import SuiteError
+from jobs.frames import NOT_KNOWN, UNCONVERGED
+from jobs.level import Level
 
 # Frames of a batch: its arrays stay near 10 MB whatever the number of atoms.
 ATOMS_PER_BATCH = 100_000
 HALF = "half written"
 UNREADABLE = "numbers that cannot be read or are not finite"
 WITHOUT_FORCES = "without forces"
+NOT_PERIODIC = "not periodic"
 
 _CHUNK_BYTES = 1 << 22
 _LONGEST_BLOCK_BYTES = 1 << 29
@@ -39,7 +42,8 @@ class Snapshot:
     """One frame of N atoms: `positions`, `forces`, `velocities` (N, 3), `cell` (3, 3) with rows as vectors.
 
     `energy_eV` is the one that the forces are the slope of (VASP: TOTEN). `target_K` is the thermostat's,
-    `kinetic_K` the instantaneous temperature, NaN where the source says none; `step` -1 likewise.
+    `kinetic_K` the instantaneous temperature, NaN where the source says none; `step` -1 likewise. `proven` is
+    False where a number is missing that would tell whether the SCF converged.
     """
 
     positions: NDArray[np.float64]
@@ -51,6 +55,7 @@ class Snapshot:
     target_K: float = float("nan")
     kinetic_K: float = float("nan")
     stress: bool = False
+    proven: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,26 +81,44 @@ class Batch:
 class Source:
     """A run of somebody's: what it says of itself (None: it does not say), and its frames.
 
-    `settings` are those that move its energies beside functional and basis, under the names that
-    `jobs/engines/settings.yml` has for them. `batches` can be gone through once; `refused` (frames by reason)
-    is whole when that has been done. `convergence_known` is False for formats that do not say whether the SCF
-    converged.
+    `batches` can be gone through once; `refused` (frames by reason) and `unproven` (frames that were taken
+    though a number is missing that would tell whether their SCF converged) are whole when that has been done.
+    `convergence_known` is False for formats that do not say whether the SCF converged.
     """
 
     path: Path
     format: str
     engine: str | None = None
     engine_version: str | None = None
-    functional: str | None = None
-    basis: str | None = None
-    settings: dict[str, str] = field(default_factory=dict)
+    level: Level = field(default_factory=Level)
     timestep_fs: float | None = None
     thermostat: str | None = None
     convergence_known: bool = True
     files: list[Path] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
+    unproven: int = 0
     batches: Iterator[Batch] = field(default_factory=lambda: iter(()), repr=False)
+
+    @property
+    def functional(self) -> str | None:
+        """Exchange and correlation of its level of theory."""
+        return self.level.functional
+
+    @property
+    def basis(self) -> str | None:
+        """Basis set or cut-off of its level of theory."""
+        return self.level.basis
+
+    def accepts(self, converged: bool | None, *, doubtful: bool = False) -> bool:
+        """Whether a frame may be taken, by whether its SCF converged; what is refused is counted.
+
+        None, not known, is no reason to refuse, unless it is `doubtful`: the SCF used up its steps.
+        """
+        if converged or (converged is None and not doubtful):
+            return True
+        self.refused[UNCONVERGED if converged is False else NOT_KNOWN] += 1
+        return False
 
 
 def frames_per_batch(n_atoms: int) -> int:
@@ -103,7 +126,7 @@ def frames_per_batch(n_atoms: int) -> int:
     return max(1, ATOMS_PER_BATCH // max(1, n_atoms))
 
 
-def collect(frames: Iterable[tuple[tuple[str, ...], Snapshot]], refused: Counter[str]) -> Iterator[Batch]:
+def collect(frames: Iterable[tuple[tuple[str, ...], Snapshot]], source: Source) -> Iterator[Batch]:
     """Batches of consecutive frames that have the same atoms; frames that are not finite are refused."""
     waiting: list[Snapshot] = []
     species: tuple[str, ...] = ()
@@ -119,8 +142,9 @@ def collect(frames: Iterable[tuple[tuple[str, ...], Snapshot]], refused: Counter
         total = frame.energy_eV + frame.forces.sum() + frame.positions.sum() + frame.cell.sum()
         total += 0.0 if frame.velocities is None else frame.velocities.sum()
         if not np.isfinite(total):
-            refused[UNREADABLE] += 1
+            source.refused[UNREADABLE] += 1
             continue
+        source.unproven += not frame.proven
         species = atoms
         waiting.append(frame)
     if waiting:

@@ -1,9 +1,10 @@
-"""CP2K's own output files, as 2023.1 writes them.
+"""CP2K's own output files, as 7.1 to 2025.1 write them (tried with 2023.1).
 
 Molecular dynamics: `NAME-pos-1.xyz` (A), `NAME-frc-1.xyz` (Hartree/bohr) and, where they are,
 `NAME-vel-1.xyz`, `NAME-1.ener`, `NAME-1.cell` and `NAME-1.restart` (the cell, if it is fixed), with the log
-beside them, which alone tells whether each SCF converged. A single point: the log, if it prints coordinates
-and forces (`FORCE_EVAL/PRINT/FORCES ON`, print level MEDIUM). The energy, `ENERGY| Total FORCE_EVAL`, is the
+beside them, which alone tells whether each SCF converged; geometry and cell optimisations alike. A single
+point: the log, if it prints coordinates and forces (`FORCE_EVAL/PRINT/FORCES ON`, print level MEDIUM). A cell
+that changes is read from `.cell` only. The energy, `ENERGY| Total FORCE_EVAL`, is the
 free energy where electrons are smeared, as the forces are.
 """
 
@@ -13,7 +14,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.errors import SuiteError
-from jobs.frames import UNCONVERGED
+from jobs.frames import tilts_angstrom
 from jobs.readers import (
     HALF,
     UNREADABLE,
@@ -33,10 +34,12 @@ from jobs.readers import (
     lines,
     open_binary,
 )
+from jobs.readers.cp2k_level import LevelOfLog, level_of_input
 from jobs.units import ATOMIC_TIME_FS, BOHR_ANGSTROM, HARTREE_EV
 
 _T = TypeVar("_T")
 NOT_IN_LOG = "SCF not in the log"
+ROUNDED_CELL = "the log gives the cell to 0.001 A"
 REPEATED = "steps that a restart made again"
 _FORCE = HARTREE_EV / BOHR_ANGSTROM
 _VELOCITY = BOHR_ANGSTROM / ATOMIC_TIME_FS
@@ -45,25 +48,44 @@ _TITLE = re.compile(rb"i =\s*(\d+),.*E =\s*(\S+)")
 _LOG_SIGN = b"CP2K| version string"
 
 
+# Units that energies and forces of a log may be in.
+_ENERGY_UNITS = {"a.u.": HARTREE_EV, "hartree": HARTREE_EV, "eV": 1.0}
+_FORCE_UNITS = {"a.u.": _FORCE, "hartree/bohr": _FORCE, "eV/angstrom": 1.0}
+# What each file of a trajectory is in, if its section of MOTION/PRINT says nothing else.
+_UNITS = {"TRAJECTORY": "angstrom", "FORCES": "hartree*bohr^-1", "VELOCITIES": "bohr*au_t^-1"}
+
+
 @dataclass
 class _Log:
-    """What a log says: settings, and for each energy it reports whether its SCF converged."""
+    """What a log says: settings, and for each energy whether its SCF converged (None: not said)."""
 
+    path: Path
     version: str | None = None
-    functional: str | None = None
-    basis: list[str] = field(default_factory=list)
-    method: str | None = None
-    cutoff_Ry: float | None = None
+    level: LevelOfLog = field(default_factory=LevelOfLog)
     timestep_fs: float | None = None
     target_K: float = float("nan")
     ensemble: str | None = None
+    run_type: str | None = None
     cell: NDArray[np.float64] | None = None
+    rounded: bool = False
     orthorhombic: bool = False
+    cell_moved: bool = False
+    periodicity: str = "XYZ"
     project: str | None = None
     stress: bool = False
     ended: bool = False
     evaluations: int = 0
-    converged: dict[str, bool] = field(default_factory=dict)
+    energy_unit: str = "a.u."
+    converged: dict[str, bool | None] = field(default_factory=dict)
+
+    @property
+    def cell_changes(self) -> bool:
+        """Whether its run moves the cell, or does not say what it does."""
+        if self.run_type in ("GEO_OPT", "ENERGY_FORCE", "ENERGY"):
+            return False
+        if self.run_type is None and self.ensemble is None:
+            return self.cell_moved
+        return self.ensemble is None or self.ensemble.startswith(("NP", "MSST", "HYDRO", "REFTRAJ"))
 
 
 def recognises(path: Path) -> bool:
@@ -86,13 +108,15 @@ def energy_key(text: str) -> str:
     return f"{float(text):.10f}"
 
 
-def _describe(source: Source, log: _Log) -> None:
+def _describe(source: Source, log: _Log, restart: str | None) -> None:
     source.engine, source.engine_version = "CP2K", log.version
-    source.functional = log.functional
-    source.basis = ", ".join(dict.fromkeys(log.basis)) or None
-    if log.method is not None and log.cutoff_Ry is not None:
-        source.settings = {"method": log.method, "cutoff_Ry": f"{log.cutoff_Ry:g}"}
-    else:
+    said = log.level.level()
+    if restart is not None:
+        also = level_of_input(restart)
+        whole = also if said.exchange_correlation is None else said
+        said = replace(whole, basis=said.basis or also.basis, grid=said.grid or also.grid)
+    source.level = said
+    if not said.grid:
         source.remarks.append("neither log nor restart file says METHOD and CUTOFF, which move its energies")
 
 
@@ -100,7 +124,7 @@ def _describe(source: Source, log: _Log) -> None:
 
 
 def _read_log(path: Path) -> _Log:
-    log = _Log()
+    log = _Log(path)
     inner: bool | None = None
     outer: bool | None = None
     with open_binary(path) as stream:
@@ -111,19 +135,35 @@ def _read_log(path: Path) -> _Log:
                 elif b"outer SCF loop" in line:
                     outer = b"FAILED" not in line
             elif line.startswith(b" ENERGY| Total FORCE_EVAL"):
-                # The outer loop has the last word; an evaluation that says nothing did not converge.
+                # The outer loop has the last word.
                 with suppress(ValueError):  # cut off, or stars
-                    log.converged[energy_key(line.split()[-1].decode())] = bool(
-                        inner if outer is None else outer
-                    )
+                    log.converged[energy_key(line.split()[-1].decode())] = inner if outer is None else outer
+                log.energy_unit = _unit(line.decode(errors="replace"), _ENERGY_UNITS, path)
                 log.evaluations += 1
                 inner = outer = None
-            elif b"|" in line[:12] or b"Orbital Basis Set" in line:
+            elif b"|" in line[:16] or (line.startswith(b"     ") and any(key in line for key in _OF_A_KIND)):
                 with suppress(ValueError, IndexError):  # cut off: not said
                     _read_setting(log, line.decode(errors="replace"))
             elif b"PROGRAM ENDED" in line:
                 log.ended = True
     return log
+
+
+# What stands in the description of an atomic kind, without a bar.
+_OF_A_KIND = (b"Orbital Basis Set", b"Potential information for", b"momentum number L:", b"U(eff)")
+
+
+def _unit(line: str, known: dict[str, float], path: Path) -> str:
+    """The unit that a line has in brackets.
+
+    Raises:
+        SuiteError: it is none of those known.
+    """
+    found = re.search(r"energy [\[(]([^\])]+)[\])]|in \[([^\]]+)\]|forces \[([^\]]+)\]", line)
+    unit = next((group for group in found.groups() if group), "") if found else ""
+    if unit not in known:
+        raise SuiteError(f"{path}: found {' '.join(line.split())[:60]!r}, expected one of {', '.join(known)}")
+    return unit
 
 
 def _read_setting(log: _Log, line: str) -> None:
@@ -132,19 +172,15 @@ def _read_setting(log: _Log, line: str) -> None:
         log.version = words[-1]
     elif line.startswith(" GLOBAL| Project name"):
         log.project = words[-1]
-    elif line.startswith(" FUNCTIONAL|") and words[-1].endswith(":") and len(words) == 2:
-        log.functional = words[1].rstrip(":")
-    elif line.startswith(" QS| Method:"):
-        log.method = words[-1]
-    elif line.startswith(" QS| Density cutoff [a.u.]:"):
-        log.cutoff_Ry = 2 * float(words[-1])
-    elif "Orbital Basis Set" in line:
-        log.basis.append(words[-1])
-    elif line.startswith(" MD_PAR| Time step [fs]"):
+    elif line.startswith(" GLOBAL| Run type"):
+        log.run_type = words[-1]
+    # Up to 7.1 these lines begin with MD|.
+    elif line.startswith((" MD_PAR| Time step [fs]", " MD| Time Step [fs]")):
         log.timestep_fs = float(words[-1])
-    elif line.startswith(" MD_PAR| Temperature [K]"):
-        log.target_K = float(words[-1])
-    elif line.startswith(" MD_PAR| Ensemble"):
+    elif line.startswith((" MD_PAR| Temperature [K]", " MD| Temperature [K]")):
+        if math.isnan(log.target_K):  # the first; each step has its own under the older name
+            log.target_K = float(words[-1])
+    elif line.startswith((" MD_PAR| Ensemble", " MD| Ensemble")):
         log.ensemble = words[-1]
     elif line.startswith(" STRESS| ") or "| Pressure [bar]" in line:
         log.stress = True
@@ -153,35 +189,50 @@ def _read_setting(log: _Log, line: str) -> None:
         axis = "abc".index(words[2])
         if log.cell is None:
             log.cell = np.zeros((3, 3))
-        # Three decimals for the components, six for the length.
+        # Three decimals for the components; for the length three up to 7.1, then six.
+        log.rounded |= len(words[-1].partition(".")[2]) < 6
         log.cell[axis] = vector * float(words[-1]) / np.linalg.norm(vector)
     elif line.startswith(" CELL| Numerically orthorhombic"):
-        log.orthorhombic = words[-1] == "YES"
+        # 7.1 says YES of a cell of 95 degrees.
+        tilted = log.cell is not None and bool((tilts_angstrom(log.cell[None]) > 0).any())
+        log.orthorhombic = words[-1] == "YES" and not tilted
+    elif line.startswith(" MD| Cell lengths"):
+        log.cell_moved = True  # said of runs at constant pressure only
+    elif line.startswith(" CELL| Periodicity"):
+        log.periodicity = words[-1]
+    else:
+        log.level.read(line)
 
 
-def _read_restart(log: _Log, path: Path) -> None:
-    """Cell and level of theory from a restart file, which is the whole input: a terse log lacks them."""
+def _read_restart(log: _Log, path: Path) -> str:
+    """A restart file, which is the whole input: its cell, its run and its text."""
     text = path.read_text(errors="replace")
-    motion = text.partition("&MOTION")[2].partition("&END MOTION")[0]
+    cell = text.partition("&SUBSYS")[2].partition("&CELL")[2].partition("&END CELL")[0]
     number = r"([-+\d.Ee]+)"
-    vectors = [re.search(rf"^\s*{axis}\s+{number}\s+{number}\s+{number}\s*$", text, re.M) for axis in "ABC"]
-    if all(vectors):
-        log.cell = np.array([[float(word) for word in match.groups()] for match in vectors if match])
-        log.orthorhombic = True  # or not: all digits are there
-    if log.functional is None and (match := re.search(r"&XC_FUNCTIONAL\s+(?:NO_SHORTCUT\s+&)?(\w+)", text)):
-        log.functional = match.group(1)
-    if log.method is None and (match := re.search(r"&QS\s.*?^\s*METHOD\s+(\S+)", text, re.M | re.S)):
-        log.method = match.group(1)
-    if log.cutoff_Ry is None and (match := re.search(rf"^\s*CUTOFF\s+{number}\s*$", text, re.M)):
-        log.cutoff_Ry = float(match.group(1))
-    for printed, usual in (("FORCES", "hartree*bohr^-1"), ("VELOCITIES", "bohr*au_t^-1")):
-        unit = re.search(rf"&{printed}\s(?:(?!&END).)*?^\s*UNIT\s+(\S+)", motion, re.M | re.S)
-        if unit and unit.group(1).lower() != usual:
+    vectors = [re.search(rf"^\s*{axis}\s+{number}\s+{number}\s+{number}\s*$", cell, re.M) for axis in "ABC"]
+    try:
+        if all(vectors):
+            log.cell = np.array([[float(word) for word in match.groups()] for match in vectors if match])
+            log.orthorhombic, log.rounded = True, False  # or not orthorhombic: all digits are there
+    except ValueError:
+        raise SuiteError(f"{path}: found a cell that is no numbers, expected CP2K's restart file") from None
+    if match := re.search(r"^\s*PERIODIC\s+(\w+)", cell, re.M):
+        log.periodicity = match.group(1)
+    if log.ensemble is None and (match := re.search(r"^\s*ENSEMBLE\s+(\S+)", text, re.M)):
+        log.ensemble = match.group(1)
+    _check_units(path, text)
+    return text
+
+
+def _check_units(path: Path, text: str) -> None:
+    """Refuse an input that has a trajectory written in units of its own."""
+    motion = text.partition("&MOTION")[2].partition("&END MOTION")[0]
+    for printed, usual in _UNITS.items():
+        unit = re.search(rf"&{printed}\b(?:(?!&END).)*?^\s*UNIT\s+(\S+)", motion, re.M | re.S | re.I)
+        if unit and unit.group(1).lower().strip("[]") != usual:
             raise SuiteError(
                 f"{path}: found {printed} with UNIT {unit.group(1)}, expected {usual}, which is the default"
             )
-    if not log.basis:
-        log.basis = re.findall(r"^\s*BASIS_SET (?:ORB )?(\S+)\s*$", text, re.M)
 
 
 def _find_log(directory: Path, project: str) -> Path:
@@ -222,13 +273,19 @@ def _trajectory(path: Path, project: str) -> Source:
     velocities, energies = _beside(path, project, "-vel-1.xyz"), _beside(path, project, "-1.ener")
     cells = _beside(path, project, "-1.cell")
     log = _read_log(log_path)
-    restart = path.parent / f"{project}-1.restart"
-    if restart.is_file():
-        _read_restart(log, restart)
-    if cells is None and (log.cell is None or not log.orthorhombic or (log.ensemble or "").startswith("NP")):
+    restart_path = path.parent / f"{project}-1.restart"
+    restart = _read_restart(log, restart_path) if restart_path.is_file() else None
+    for deck in path.parent.glob("*.inp"):
+        text = deck.read_text(errors="replace")
+        if re.search(rf"^\s*PROJECT(?:_NAME)?\s+{re.escape(project)}\s*$", text, re.M | re.I):
+            _check_units(deck, text)
+    if log.periodicity != "XYZ":
+        raise SuiteError(f"{log_path}: found a cell periodic in {log.periodicity}, expected XYZ")
+    if cells is None and (log.cell is None or not log.orthorhombic or log.cell_changes):
+        why = "the cell may change" if log.cell_changes else "the log has three decimals"
         raise SuiteError(
             f"{path.parent / project}-1.cell: found no such file, expected it (MOTION/PRINT/CELL ON) or, "
-            f"for a cell that does not change, {project}-1.restart: the log has three decimals"
+            f"for a cell that does not change, {project}-1.restart: {why}"
         )
     with open_binary(path) as stream:
         first = stream.readline()
@@ -239,12 +296,14 @@ def _trajectory(path: Path, project: str) -> Source:
         species = tuple(line.split()[0].decode() for line in islice(stream, n_atoms))
     source = Source(path, "CP2K trajectory", timestep_fs=log.timestep_fs)
     source.files = [p for p in (path, forces, velocities, energies, cells, log_path) if p is not None]
-    _describe(source, log)
+    _describe(source, log, restart)
+    if cells is None and log.rounded:
+        source.remarks.append(ROUNDED_CELL)
     source.thermostat = "none" if log.ensemble == "NVE" else log.ensemble
     if not log.ended:
         source.remarks.append("the log has no PROGRAM ENDED: the run was killed or goes on")
     frames = _frames(path, forces, velocities, energies, cells, log, n_atoms, source)
-    source.batches = collect(((species, frame) for frame in frames), source.refused)
+    source.batches = collect(((species, frame) for frame in frames), source)
     return source
 
 
@@ -351,8 +410,10 @@ def _frames(
         if found is None:
             continue  # forces were printed less often than positions
         key = energy_key(energy)
-        if not log.converged.get(key, False):
-            source.refused[UNCONVERGED if key in log.converged else NOT_IN_LOG] += 1
+        if key not in log.converged:
+            source.refused[NOT_IN_LOG] += 1
+            continue
+        if not source.accepts(log.converged[key], doubtful=True):
             continue
         try:
             moving, state, box = velocity_rows.at(step), thermo.at(step), boxes.at(step)
@@ -379,31 +440,57 @@ def _frames(
 # Single points ------------------------------------------------------------------------------------
 
 
-def _table(stream: Iterator[bytes], words: int) -> list[list[bytes]]:
-    """Rows of `words` words that begin with a number, up to the first other line after them."""
+def _table(stream: Iterator[bytes], words: int, *, first: int = 0) -> list[list[bytes]]:
+    """Rows of `words` words that have a number as their `first`, up to the first other line after them."""
     rows: list[list[bytes]] = []
     for line in stream:
         split = line.split()
-        if len(split) == words and split[0].isdigit():
-            rows.append(split)
+        if len(split) == words + first and split[first].isdigit():
+            rows.append(split[first:])
         elif rows:
             break
     return rows
 
 
-def _single_point(path: Path) -> Source:
-    log = _read_log(path)
-    coordinates: list[list[bytes]] = []
-    force_rows: list[list[bytes]] = []
+@dataclass
+class _Tables:
+    """Coordinates (A) and forces (eV/A) that a log lists, with the atoms' names; the last of each."""
+
+    species: tuple[str, ...] = ()
+    coordinates: list[list[float]] = field(default_factory=list)
+    forces: list[list[float]] = field(default_factory=list)
+
+
+def _read_tables(path: Path) -> _Tables:
+    found = _Tables()
     with open_binary(path) as stream:
         source_lines = lines(stream)
         for line in source_lines:
             if b"ATOMIC COORDINATES IN" in line.upper():
-                coordinates = _table(source_lines, 9)
-            elif b"ATOMIC FORCES in [a.u.]" in line:
-                force_rows = _table(source_lines, 6)
+                if b"ANGSTROM" not in line.upper():
+                    raise SuiteError(
+                        f"{path}: found {line.strip().decode(errors='replace')!r}, expected angstrom"
+                    )
+                rows = _table(source_lines, 9)
+                found.species = tuple(row[2].decode(errors="replace") for row in rows)
+                found.coordinates = [[_number(word) for word in row[4:7]] for row in rows]
+            elif b"ATOMIC FORCES in [" in line:
+                scale = _FORCE_UNITS[_unit(line.decode(errors="replace"), _FORCE_UNITS, path)]
+                found.forces = [
+                    [_number(word) * scale for word in row[3:6]] for row in _table(source_lines, 6)
+                ]
+            elif line.startswith(b" FORCES| Atomic forces"):  # from 2024 on
+                scale = _FORCE_UNITS[_unit(line.decode(errors="replace"), _FORCE_UNITS, path)]
+                rows = _table(source_lines, 5, first=1)
+                found.forces = [[_number(word) * scale for word in row[1:4]] for row in rows]
+    return found
+
+
+def _single_point(path: Path) -> Source:
+    log = _read_log(path)
+    tables = _read_tables(path)
     source = Source(path, "CP2K single point", files=[path])
-    _describe(source, log)
+    _describe(source, log, None)
     if log.timestep_fs is not None:
         raise SuiteError(
             f"{path}: found the log of molecular dynamics, expected its {log.project}-pos-1.xyz: give that"
@@ -411,32 +498,34 @@ def _single_point(path: Path) -> Source:
     if not log.ended or not log.converged:
         source.refused[HALF] += 1
         return source
-    if not coordinates or len(coordinates) != len(force_rows) or log.cell is None:
+    if not tables.forces or len(tables.coordinates) != len(tables.forces) or log.cell is None:
         raise SuiteError(
-            f"{path}: found {len(coordinates)} coordinates and {len(force_rows)} forces in the log, expected "
-            "both of all atoms (PRINT_LEVEL MEDIUM, FORCE_EVAL/PRINT/FORCES ON without a file name)"
+            f"{path}: found {len(tables.coordinates)} coordinates and {len(tables.forces)} forces in the log,"
+            " expected both of all atoms (PRINT_LEVEL MEDIUM, FORCE_EVAL/PRINT/FORCES ON without a file name)"
         )
-    if not log.orthorhombic:
+    if log.periodicity != "XYZ":
+        raise SuiteError(f"{path}: found a cell periodic in {log.periodicity}, expected XYZ")
+    if not log.orthorhombic and bool((tilts_angstrom(log.cell[None]) > 0).any()):
         raise SuiteError(
             f"{path}: found a cell that is not orthorhombic, expected an orthorhombic one: "
             "the log has three decimals of its vectors"
         )
-    species = tuple(row[2].decode() for row in coordinates)
     if log.evaluations != 1:
         raise SuiteError(
             f"{path}: found {log.evaluations} evaluations of the energy, expected the log of a single point: "
             "others do not say which coordinates belong to which forces"
         )
+    if log.rounded:
+        source.remarks.append(ROUNDED_CELL)
     (energy, converged), *_ = log.converged.items()
-    if not converged:
-        source.refused[UNCONVERGED] += 1
+    if not source.accepts(converged, doubtful=True):
         return source
     frame = Snapshot(
-        positions=np.array([[_number(word) for word in row[4:7]] for row in coordinates]),
+        positions=np.array(tables.coordinates),
         cell=log.cell,
-        energy_eV=float(energy) * HARTREE_EV,
-        forces=np.array([[_number(word) for word in row[3:6]] for row in force_rows]) * _FORCE,
+        energy_eV=float(energy) * _ENERGY_UNITS[log.energy_unit],
+        forces=np.array(tables.forces),
         stress=log.stress,
     )
-    source.batches = collect([(species, frame)], source.refused)
+    source.batches = collect([(tables.species, frame)], source)
     return source

@@ -1,13 +1,14 @@
 """DeePMD-kit's data: a folder (or an HDF5 group) with `type.raw`, `type_map.raw` and `set.*/*.npy`.
 
 Coordinates A, energies eV, forces eV/A. The format has no word on steps, temperatures, functional or
-convergence: who wrote it must have left out what did not converge.
+convergence: who wrote it must have left out what did not converge. A system with a file `nopbc` is not
+periodic: its frames are counted and left out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.errors import SuiteError
-from jobs.readers import UNREADABLE, Batch, Source, frames_per_batch
+from jobs.readers import NOT_PERIODIC, UNREADABLE, Batch, Source, frames_per_batch
 
 _HDF5 = b"\x89HDF"
 _ARRAYS = ("coord", "energy", "force", "box")
@@ -41,22 +42,36 @@ def open_source(path: Path) -> Source:
     types = [int(word) for word in words]
     names = path / "type_map.raw"
     species = _species(types, names.read_text().split() if names.is_file() else None, str(path))
-    sets = sorted(folder for folder in path.glob("set.*") if folder.is_dir())
+    sets = sorted((folder for folder in path.glob("set.*") if folder.is_dir()), key=_number_of_set)
+    if (path / "nopbc").exists():
+        return _not_periodic(path, "DeePMD npy", [_opened(folder, ["coord"])["coord"] for folder in sets])
     arrays = []
     for folder in sets:
         if (folder / "real_atom_types.npy").is_file():
             raise SuiteError(f"{folder}/real_atom_types.npy: found mixed types, expected one composition")
-        files = {name: folder / f"{name}.npy" for name in (*_ARRAYS, "virial")}
-        for name in _ARRAYS:
-            if not files[name].is_file():
-                raise SuiteError(f"{files[name]}: found no such file, expected {', '.join(_ARRAYS)}")
-        try:
-            arrays.append({n: _Npy(f) for n, f in files.items() if f.is_file()})
-        except (ValueError, OSError, EOFError) as error:
-            raise SuiteError(f"{folder}: found a cut or unreadable array ({error}), expected .npy") from None
+        names_here = [*_ARRAYS, *(["virial"] if (folder / "virial.npy").is_file() else [])]
+        arrays.append(_opened(folder, names_here))
     used = [path / "type.raw", *([names] if names.is_file() else [])]
     used += [file for folder in sets for file in sorted(folder.glob("*.npy"))]
     return _source(path, str(path), "DeePMD npy", species, arrays, used)
+
+
+def _opened(folder: Path, names: Sequence[str]) -> dict[str, _Npy]:
+    """Arrays of a set by name.
+
+    Raises:
+        SuiteError: a file is missing, cut, or no array of numbers.
+    """
+    found = {}
+    for name in names:
+        file = folder / f"{name}.npy"
+        if not file.is_file():
+            raise SuiteError(f"{file}: found no such file, expected {', '.join(names)}")
+        try:
+            found[name] = _Npy(file)
+        except (ValueError, OSError, EOFError, KeyError) as error:
+            raise SuiteError(f"{folder}: found a cut or unreadable array ({error}), expected .npy") from None
+    return found
 
 
 def open_hdf5(path: Path) -> list[Source]:
@@ -87,7 +102,12 @@ def open_hdf5(path: Path) -> list[Source]:
         names = [name.decode() for name in group["type_map.raw"][:]] if "type_map.raw" in group else None
         species = _species([int(t) for t in group["type.raw"][:]], names, where)
         arrays = []
-        for key in sorted(key for key in group if key.startswith("set.")):
+        sets = sorted((key for key in group if key.startswith("set.")), key=_number_of_set)
+        if "nopbc" in group:
+            coordinates = [group[key]["coord.npy"] for key in sets]
+            sources.append(_not_periodic(path, "DeePMD HDF5", coordinates))
+            continue
+        for key in sets:
             found = {
                 name: group[key][f"{name}.npy"]
                 for name in (*_ARRAYS, "virial")
@@ -115,8 +135,9 @@ class _Npy:
         self.path = path
         self.size = math.prod(self.shape)
         self.width = math.prod(self.shape[1:])
+        self.columns_first = fortran_order and len(self.shape) > 1
         found, needed = path.stat().st_size - self.offset, self.size * self.dtype.itemsize
-        if fortran_order or not self.shape or found != needed:
+        if not self.shape or found != needed or self.dtype.kind not in "fiu":
             raise ValueError(f"{path.name} has {found} bytes of data for shape {self.shape}")
 
     def __len__(self) -> int:
@@ -124,9 +145,27 @@ class _Npy:
 
     def __getitem__(self, part: slice) -> NDArray[Any]:
         first, last, _ = part.indices(len(self))
+        if self.columns_first:  # rare: rows lie scattered over the file
+            whole = np.memmap(
+                self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape, order="F"
+            )
+            return np.array(whole[first:last], order="C")
         offset = self.offset + first * self.width * self.dtype.itemsize
         rows = np.fromfile(self.path, dtype=self.dtype, count=(last - first) * self.width, offset=offset)
         return rows.reshape(last - first, *self.shape[1:])
+
+
+def _number_of_set(folder: Path | str) -> tuple[int, str]:
+    """Sets in the order of their numbers: set.1000 comes after set.999."""
+    name = folder if isinstance(folder, str) else folder.name
+    number = name.rpartition(".")[2]
+    return (int(number) if number.isdigit() else -1, name)
+
+
+def _not_periodic(path: Path, form: str, coordinates: list[Any]) -> Source:
+    source = Source(path, form, convergence_known=False, files=[path / "type.raw" if path.is_dir() else path])
+    source.refused[NOT_PERIODIC] += sum(len(found) for found in coordinates)
+    return source
 
 
 def _species(types: list[int], names: list[str] | None, where: str) -> tuple[str, ...]:

@@ -1,24 +1,25 @@
-"""pw.x output (Quantum ESPRESSO 6 and 7): scf, relax and md; one frame per SCF with forces.
+"""pw.x output (Quantum ESPRESSO 5, 6 and 7): scf, relax, md, vc-relax, vc-md; one frame per SCF with forces.
 
-The energy marked `!` is the free energy where electrons are smeared, the one that the forces belong to. The
-positions of a step are printed after the step before it; its temperature is printed after its forces. With
-`scf_must_converge=.false.` pw.x writes "convergence has been achieved" also where it has not (seen with 6.7),
-so the estimated accuracy of each step is compared with the threshold.
+The energy marked `!` (`!!` with exact exchange) is the free energy where electrons are smeared, the one that
+the forces belong to. The positions of a step are printed after the step before it; its temperature is printed
+after its forces. With `scf_must_converge=.false.` pw.x writes "convergence has been achieved" also where it
+has not (seen with 6.7), so the estimated accuracy of each step is compared with the threshold.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.engines.espresso import RYDBERG_EV, RYDBERG_PER_BOHR_EV_ANGSTROM
 from jobs.errors import SuiteError
 from jobs.frames import UNCONVERGED
+from jobs.level import Level
 from jobs.readers import (
     HALF,
     UNREADABLE,
@@ -31,17 +32,28 @@ from jobs.readers import (
     numbers,
     refuse_second_run,
 )
-from jobs.units import ATOMIC_TIME_FS, BOHR_ANGSTROM
+from jobs.units import ATOMIC_TIME_FS, BOHR_ANGSTROM, RYDBERG_EV, RYDBERG_PER_BOHR_EV_ANGSTROM
 
 # Whole lines, by which the file is cut: what follows the first belongs to the first SCF, and so on.
 _RUN = b"Program PWSCF"
 _SCF = b"     Self-consistent Calculation"
-_ENERGY = re.compile(
-    rb"^!\s+total energy\s+=\s+(\S+) Ry"
-    rb"(?:\s+Harris-Foulkes estimate\s+=\s+\S+ Ry)?"  # up to 6.5
-    rb"(?:\s+estimated scf accuracy\s+<\s+(\S+) Ry)?",
-    re.MULTILINE,
-)
+_ENERGY = re.compile(rb"^!!?\s+total energy\s+=\s+(\S+) Ry", re.MULTILINE)
+# With PAW an all-electron energy stands between the two.
+_ACCURACY = b"estimated scf accuracy"
+_ACHIEVED = b"convergence has been achieved"
+_REFINE = b"EXX: now go back to refine exchange calculation"
+STOPPED = "SCF stopped before its end"
+# The threshold is printed with two digits.
+_PRINTED_THRESHOLD = 1.05
+# How the energy's terms are called, by the correction that they are of.
+_DISPERSION_TERM = re.compile(rb"^\s+(\S*.*ispersion.*?)\s+=\s+\S+ Ry", re.MULTILINE)
+_DISPERSION = {
+    "Dispersion Correction": "D2",
+    "DFT-D3 Dispersion": "D3 (its damping is not said)",
+    "Dispersion T-S Correction": "TS",
+    "Dispersion XDM Correction": "XDM",
+    "Dispersion MBD Correction": "MBD",
+}
 _SITE = re.compile(rb"^\s+\d+\s+(\w+)\s+tau\(\s*\d+\) = \((.*)\)", re.MULTILINE)
 _AXIS = re.compile(rb"a\(\d\) = \((.*)\)")
 _ATOM_FORCE = re.compile(rb"^\s+atom\s+\d+ type\s+\d+\s+force =(.*)$", re.MULTILINE)
@@ -81,24 +93,52 @@ def open_source(path: Path) -> Source:
     positions = np.array([numbers(where) for _, where in sites]) * alat_A
     source = Source(path, "Quantum ESPRESSO pw.x", engine="Quantum ESPRESSO", files=[path])
     source.engine_version = search(r"Program PWSCF v\.(\S+)")
-    exchange = search(r"Exchange-correlation\s*=\s*(.+)")
-    source.functional = _functional(exchange)
-    cutoff = search(r"kinetic-energy cutoff\s+=\s+(\S+)")
-    source.basis = None if cutoff is None else f"plane waves, {float(cutoff):g} Ry"
-    files = re.findall(rb"PseudoPot\. #\s*\d+ for (\w+)\s+read from file:\s+(\S+)", first)
-    if files:
-        named = {re.sub(r"\d+$", "", name.decode()): Path(file.decode()).name for name, file in files}
-        source.settings = {"pseudopotentials": str(dict(sorted(named.items(), reverse=True)))}
-    threshold = float(search(r"scf convergence threshold\s+=\s+(\S+)") or "inf")
-    frames = _frames(parts, species, positions, cell, alat_A, threshold, source)
+    source.level = _level(first.decode(errors="replace"), species)
+    threshold = search(r"scf convergence threshold\s+=\s+(\S+)")
+    frames = _frames(parts, species, positions, cell, alat_A, float(threshold) if threshold else None, source)
     # The dynamics introduce themselves after the first SCF: look at its frame before anything is said.
-    source.batches = collect(((species, frame) for frame in chain(*_started(frames))), source.refused)
+    source.batches = collect(((species, frame) for frame in chain(*_started(frames))), source)
     return source
 
 
 def _started(frames: Iterator[Snapshot]) -> tuple[list[Snapshot], Iterator[Snapshot]]:
     first = next(frames, None)
     return ([] if first is None else [first]), frames
+
+
+def _level(text: str, species: tuple[str, ...]) -> Level:
+    """The level of theory that stands before the first SCF; of what is printed again, the last."""
+
+    def last(pattern: str) -> str | None:
+        found = re.findall(pattern, text)
+        return str(found[-1]).strip() if found else None
+
+    cutoff_Ry = last(r"kinetic-energy cutoff\s+=\s+(\S+)")
+    files = re.findall(r"PseudoPot\. #\s*\d+ for\s+(\w+)\s+read from file:?\s+(\S+)", text)
+    named = {re.sub(r"\d+$", "", name): Path(file).name for name, file in files}
+    return Level(
+        exchange_correlation=_functional(last(r"Exchange-correlation\s*=\s*(.+)")),
+        exact_exchange=_exact_exchange(
+            last(r"EXX-fraction\s+=\s*(\S+)"), last(r"EXX Screening parameter changed:\s*(\S+)")
+        ),
+        dispersion=next((name for sign, name in _ANNOUNCED.items() if sign in text), None),
+        basis=None if cutoff_Ry is None else f"plane waves, {float(cutoff_Ry):g} Ry",
+        plus_u=_plus_u(text),
+        spin=_spin(text),
+        charge=_charge(text, species),
+        pseudopotentials={"pseudopotentials": str(dict(sorted(named.items(), reverse=True)))}
+        if named
+        else {},
+    )
+
+
+# How a correction introduces itself before the first SCF; XDM and others do so among the energy's terms.
+_ANNOUNCED = {
+    "(Grimme-D2) Correction": "D2",
+    "DFT-D3 Dispersion Correction": "D3 (its damping is not said)",
+    "TS-vdW initialization": "TS",
+    "MBD initialization": "MBD",
+}
 
 
 def _functional(exchange: str | None) -> str | None:
@@ -118,6 +158,40 @@ def _functional(exchange: str | None) -> str | None:
     return names.get(tuple(words), " ".join(words))
 
 
+def _exact_exchange(share: str | None, screening: str | None) -> str | None:
+    if share is None:
+        return None
+    text = f"{100 * float(share):g} % exact exchange"
+    return f"{text} screened at {float(screening) / BOHR_ANGSTROM:.4g}/A" if screening else text
+
+
+def _plus_u(text: str) -> str | None:
+    """The table of Hubbard parameters, in one line."""
+    match = re.search(r"(?:LDA\+U calculation.*:|Hubbard parameters of .*:)[ \t]*\n((?:[ \t]*\S.*\n)+)", text)
+    if match is None:
+        return "of unknown size" if "Hubbard" in text or "LDA+U" in text else None
+    rows = [" ".join(row.split()) for row in match.group(1).splitlines()]
+    return ", ".join(row for row in rows if not row.startswith("atomic species"))
+
+
+def _spin(text: str) -> str | None:
+    if "Noncollinear calculation" in text:
+        return "noncollinear" if "without spin-orbit" in text else "spin-orbit"
+    return "polarised" if "Starting magnetic structure" in text else None
+
+
+def _charge(text: str, species: tuple[str, ...]) -> str | None:
+    """The cell's charge, if it has one: its atoms' valence electrons less the electrons."""
+    electrons = re.search(r"number of electrons\s+=\s+(\d+\.\d+)", text)
+    table = text.partition("atomic species   valence")[2].split("\n\n")[0]
+    rows = re.findall(r"^\s+(\w+)\s+(\d+\.\d+)\s", table, re.MULTILINE)
+    valence = {re.sub(r"\d+$", "", name): float(number) for name, number in rows}
+    if electrons is None or not set(species) <= set(valence):
+        return None
+    charge = sum(valence[name] for name in species) - float(electrons.group(1))
+    return f"{charge:+g}" if abs(charge) > 0.01 else None
+
+
 def _in_angstrom(unit: bytes, alat_A: float) -> float:
     return {b"angstrom": 1.0, b"bohr": BOHR_ANGSTROM, b"alat": alat_A}[unit]
 
@@ -128,7 +202,7 @@ def _frames(
     positions: NDArray[np.float64],
     cell: NDArray[np.float64],
     alat_A: float,
-    threshold_Ry: float,
+    threshold_Ry: float | None,
     source: Source,
 ) -> Iterator[Snapshot]:
     n_atoms, step, target = len(species), 0, float("nan")
@@ -142,30 +216,39 @@ def _frames(
             target = float(match.group(1))
         if match := re.search(rb"temperature is controlled by (.+)", block):
             source.thermostat = match.group(1).decode().strip()
+        if _REFINE in block and more:
+            continue  # within one evaluation, exact exchange takes several SCFs
         energy = _ENERGY.findall(block)
         table = _ATOM_FORCE.findall(block)[:n_atoms]
-        loose = bool(energy) and float(energy[-1][1] or "inf") > threshold_Ry
-        if b"convergence NOT achieved" in block or loose:
+        converged = _converged(block, threshold_Ry)
+        _note_dispersion(block, source)
+        if b"Calculation stopped in scf loop" in block:
+            source.refused[STOPPED] += 1
+        elif b"convergence NOT achieved" in block:
             source.refused[UNCONVERGED] += 1
         elif len(table) == n_atoms and energy and table[-1].count(b".") == 3:
-            kinetic = _TEMPERATURE.findall(block)
-            try:
-                yield Snapshot(
-                    positions=positions,
-                    cell=cell,
-                    energy_eV=float(energy[-1][0]) * RYDBERG_EV,
-                    forces=np.array([numbers(row) for row in table]) * RYDBERG_PER_BOHR_EV_ANGSTROM,
-                    step=step,
-                    target_K=target,
-                    kinetic_K=float(kinetic[-1]) if kinetic else float("nan"),
-                    stress=b"total   stress" in block,
-                )
-            except ValueError:
-                source.refused[UNREADABLE] += 1
+            if source.accepts(converged, doubtful=_ACHIEVED not in block):
+                kinetic = _TEMPERATURE.findall(block)
+                try:
+                    yield Snapshot(
+                        positions=positions,
+                        cell=cell,
+                        energy_eV=float(energy[-1]) * RYDBERG_EV,
+                        forces=np.array([numbers(row) for row in table]) * RYDBERG_PER_BOHR_EV_ANGSTROM,
+                        step=step,
+                        target_K=target,
+                        kinetic_K=float(kinetic[-1]) if kinetic else float("nan"),
+                        stress=b"total   stress" in block,
+                        proven=converged is not None,
+                    )
+                except ValueError:
+                    source.refused[UNREADABLE] += 1
         elif not more and b"JOB DONE" not in block:
             source.refused[HALF] += 1
-        elif energy:
-            source.refused[WITHOUT_FORCES] += 1
+        elif converged is False:
+            source.refused[UNCONVERGED] += 1
+        else:
+            source.refused[WITHOUT_FORCES if energy else STOPPED] += 1
         moved = _POSITIONS.search(block)
         if found := _CELL.search(block):
             unit, own_alat, rows = found.groups()
@@ -181,3 +264,23 @@ def _frames(
                 return
             values = np.array(table, dtype=float)
             positions = values @ cell if unit == b"crystal" else values * _in_angstrom(unit, alat_A)
+
+
+def _converged(block: bytes, threshold_Ry: float | None) -> bool | None:
+    """Whether the last SCF's estimated accuracy is below the threshold; None if one of the two is missing."""
+    where = block.rfind(_ACCURACY)
+    words = block[where + len(_ACCURACY) : where + len(_ACCURACY) + 60].split()[:3]
+    if threshold_Ry is None or where < 0 or len(words) < 3 or words[0] != b"<" or words[2] != b"Ry":
+        return None
+    try:
+        slack = _PRINTED_THRESHOLD if _ACHIEVED in block else 1.0
+        return float(words[1]) <= threshold_Ry * slack
+    except ValueError:
+        return None
+
+
+def _note_dispersion(block: bytes, source: Source) -> None:
+    """A dispersion correction that is seen only among an energy's terms, such as XDM's."""
+    if source.level.dispersion is None and b"ispersion" in block and (term := _DISPERSION_TERM.search(block)):
+        name = " ".join(term.group(1).decode(errors="replace").split())
+        source.level = replace(source.level, dispersion=_DISPERSION.get(name, name))

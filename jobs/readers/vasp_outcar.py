@@ -1,9 +1,9 @@
 """VASP's OUTCAR (5.4 and 6): one frame per ionic step, energies TOTEN.
 
 An ionic step ends with its `free  energy   TOTEN`, the energy that the forces belong to; the one
-extrapolated to sigma -> 0 is not. The SCF converged if and only if the step says `aborting loop because
-EDIFF is reached`: 5.4 says nothing when NELM was used up, 6 says `EDIFF was not reached (unconverged)`.
-Steps that a machine-learned force field made (VASP 6, `ML TOTEN`) are no frames.
+extrapolated to sigma -> 0 is not. Whether its SCF converged, its numbers say (`jobs.engines.vasp_scf`); with
+NWRITE 0 or 1 they are there for the first step only. Steps that a machine-learned force field made (VASP 6,
+`ML TOTEN`) are no frames.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.engines import vasp_scf
 from jobs.errors import SuiteError
-from jobs.frames import UNCONVERGED
 from jobs.readers import (
     HALF,
     UNREADABLE,
@@ -32,13 +32,13 @@ from jobs.readers import (
     refuse_second_run,
     stem,
 )
-from jobs.readers.vasp_settings import Settings
+from jobs.readers.vasp_settings import Settings, level, number, whole
 
 _END = b"free  energy   TOTEN"
 _FORCES = b"TOTAL-FORCE (eV/Angst)"
+_UNIT = b"(eV/Angst)"
 _CELL = b"direct lattice vectors"
 _ITERATION = b"Iteration"
-_CONVERGED = b"aborting loop because EDIFF is reached"
 _STRESS = b"FORCE on cell =-STRESS in cart. coord.  units"
 _RUN = b"\n vasp."
 _KINETIC = re.compile(rb"EKIN(?:_LAT)?\s*=.*\(temperature\s+([\d.]+) K\)")
@@ -59,41 +59,55 @@ def open_source(path: Path) -> Source:
     parts = blocks(path, _END)
     first, complete = next(parts)
     header = first.partition(b"- Iteration")[0].decode(errors="replace")
-    settings = _settings(header)
+    # Dispersion introduces itself after the first SCF.
+    settings = _settings(header, first.decode(errors="replace"))
     species = _species(header, path)
     source = Source(path, "VASP OUTCAR", files=[path])
     settings.describe(source)
     frames = _frames(chain([(first, complete)], parts), len(species), settings, source)
-    source.batches = collect(((species, frame) for frame in frames), source.refused)
+    source.batches = collect(((species, frame) for frame in frames), source)
     return source
 
 
-def _settings(header: str) -> Settings:
-    def tag(name: str, pattern: str = r"\S+") -> str | None:
-        match = re.search(rf"^\s*{name}\s*=\s*({pattern})", header, re.MULTILINE)
-        return match.group(1).rstrip(";") if match else None
+def _settings(header: str, first_step: str) -> Settings:
+    """Settings from what stands before the first SCF, or before the first energy."""
+
+    def tag(name: str) -> str | None:
+        if name == "METAGGA":
+            # An older line of the same name says something else, and false.
+            said = re.findall(r"^\s*METAGGA\s*=\s*([^\s;]+)", header, re.MULTILINE)
+            return next((value for value in reversed(said) if len(value) > 2), None)
+        if name in ("IVDW", "LVDW", "Edisp (eV)"):
+            match = re.search(rf"^\s*{re.escape(name)}\s*=?\s*([^\s;]+)", first_step, re.MULTILINE)
+        elif name.startswith("LDAU"):
+            match = re.search(rf"(?:^|\s){name}\s*=[ \t]*([^;\n]+)", header)
+        else:
+            match = re.search(rf"^\s*{name}\s*=[ \t]*([^\s;]+)", header, re.MULTILINE | re.IGNORECASE)
+        return match.group(1) if match else None
 
     version = re.search(r"vasp\.(\S+)", header)
     # Twice in an OUTCAR: the letters of the POTCAR first, a code number among the settings last.
     exchange = re.search(r"^\s*LEXCH\s*=\s*([A-Z0-9]{2})\s*$", header, re.MULTILINE)
     ramp = re.search(r"TEBEG\s*=\s*([\d.]+);\s*TEEND\s*=\s*([\d.]+)", header)
+    nelm, ediff_eV = vasp_scf.limits(header)
     return Settings(
         version=version.group(1) if version else None,
-        potcar_exchange=exchange.group(1) if exchange else None,
-        gga=tag("GGA"),
-        metagga=tag("METAGGA"),
-        # VASP 6 begins with the user's INCAR, where true is written in many ways; its own list has T or F.
-        hybrid=(tag("LHFCALC") or "F").strip(".").upper().startswith("T"),
-        ivdw=int(tag("IVDW", r"\d+") or 0),
-        encut_eV=float(tag("ENCUT", r"[\d.]+") or "nan"),
-        ibrion=int(tag("IBRION", r"-?\d+") or -1),
-        nsw=int(tag("NSW", r"\d+") or 0),
-        potim_fs=float(tag("POTIM", r"[\d.]+") or "nan"),
-        tebeg_K=float(ramp.group(1)) if ramp else float("nan"),
-        teend_K=float(ramp.group(2)) if ramp else float("nan"),
-        smass=float(tag("SMASS", r"-?[\d.]+") or -3.0),
-        mdalgo=int(tag("MDALGO", r"\d+") or 0),
-        pseudopotentials=tuple(dict.fromkeys(re.findall(r"TITEL\s*=\s*(\S+ \S+)", header))),
+        level=level(
+            # ENMAX is the POTCARs' own here.
+            lambda name: None if name == "ENMAX" else tag(name),
+            potcar_exchange=exchange.group(1) if exchange else None,
+            pseudopotentials=tuple(dict.fromkeys(re.findall(r"TITEL\s*=\s*(\S+ \S+)", header))),
+        ),
+        nelm=nelm,
+        ediff_eV=ediff_eV,
+        ibrion=whole(tag("IBRION"), -1),
+        nsw=whole(tag("NSW"), 0),
+        isif=whole(tag("ISIF"), 2),
+        potim_fs=number(tag("POTIM"), float("nan")),
+        tebeg_K=number(ramp.group(1), float("nan")) if ramp else float("nan"),
+        teend_K=number(ramp.group(2), float("nan")) if ramp else float("nan"),
+        smass=number(tag("SMASS"), -3.0),
+        mdalgo=whole(tag("MDALGO"), 0),
     )
 
 
@@ -120,8 +134,8 @@ def _frames(
     waiting: Snapshot | None = None  # its temperature is printed after its energy
     cell: tuple[bytes, NDArray[np.float64]] | None = None
     step = 0
-    for number, (block, complete) in enumerate(parts):
-        refuse_second_run(source.path, number > 0 and _RUN in block)
+    for index, (block, complete) in enumerate(parts):
+        refuse_second_run(source.path, index > 0 and _RUN in block)
         body = block.find(b"- " + _ITERATION)
         if waiting is not None:
             match = _KINETIC.search(block, 0, body if body >= 0 else len(block))
@@ -133,13 +147,18 @@ def _frames(
             if b"General timing and accounting" not in block:
                 source.remarks.append("the file ends without VASP's timings: the run was killed or goes on")
             return
-        step = _step(block, after=step)
-        if _CONVERGED not in block:
-            source.refused[UNCONVERGED] += 1
-            continue
         table = _force_table(block)
+        scf = vasp_scf.outcar_step(
+            block,
+            nelm=settings.nelm,
+            ediff_eV=settings.ediff_eV,
+            end=None if table is None else table[0],
+        )
+        step = step + 1 if scf.ionic_step is None else scf.ionic_step
         if table is None:
             source.refused[WITHOUT_FORCES] += 1
+            continue
+        if not source.accepts(scf.converged, doubtful=scf.steps is not None and scf.steps == settings.nelm):
             continue
         where = block.rfind(_CELL, 0, table[0])
         try:
@@ -150,9 +169,9 @@ def _frames(
                     # Columns of 13 characters: a minus sign can touch the number before it.
                     vectors = [numbers(row.replace(b"-", b" -"))[:3] for row in rows]
                     cell = text, np.array(vectors)
-            values = numbers(block[table[0] : table[1]]).reshape(n_atoms, 6)
+            values = _rows(block, table, n_atoms)
             energy = float(block[block.rfind(_END) :].split()[4])
-            if cell is None or cell[1].shape != (3, 3):
+            if cell is None or cell[1].shape != (3, 3) or (where < 0 and settings.cell_moves):
                 raise ValueError
         except (ValueError, IndexError):
             source.refused[UNREADABLE] += 1
@@ -165,24 +184,35 @@ def _frames(
             step=step,
             target_K=settings.target_kelvin(step),
             stress=_STRESS in block,
+            proven=scf.converged is not None,
         )
     if waiting is not None:
         yield waiting
 
 
-def _step(block: bytes, *, after: int) -> int:
-    where = block.rfind(b"- " + _ITERATION)
-    number = block[where + 11 : where + 40].partition(b"(")[0].strip()
-    return int(number) if where >= 0 and number.isdigit() else after + 1
-
-
-def _force_table(block: bytes) -> tuple[int, int] | None:
-    """Where the rows of the last table of first-principles forces begin and end."""
+def _force_table(block: bytes) -> tuple[int, int, int] | None:
+    """Where the rows of the last table of first-principles forces begin and end, and its columns."""
     found = block.rfind(_FORCES)
     while found >= 0 and block[found + len(_FORCES) : found + len(_FORCES) + 5] == b" (ML)":
         found = block.rfind(_FORCES, 0, found)
     if found < 0:
         return None
-    begin = block.find(b"\n", block.find(b"\n", found) + 1) + 1
+    title_end = block.find(b"\n", found)
+    begin = block.find(b"\n", title_end + 1) + 1
     end = block.find(b" ---", begin)
-    return (begin, end) if 0 < begin < end else None
+    # Builds that list forces without dispersion beside the total ones have three more columns for each.
+    columns = 3 + 3 * block.count(_UNIT, found, title_end)
+    return (begin, end, columns) if 0 < begin < end else None
+
+
+def _rows(block: bytes, table: tuple[int, int, int], n_atoms: int) -> NDArray[np.float64]:
+    """Positions and total forces (N, 6), which come first in every row.
+
+    Raises:
+        ValueError: another number of them, or text.
+    """
+    begin, end, columns = table
+    if columns == 6:
+        return numbers(block[begin:end]).reshape(n_atoms, 6)
+    rows = [row.split()[:6] for row in block[begin:end].splitlines() if row.strip()]
+    return numbers(b" ".join(b" ".join(row) for row in rows)).reshape(n_atoms, 6)

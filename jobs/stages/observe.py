@@ -172,6 +172,7 @@ def _facts(workspace: Workspace, selection: _Selection) -> dict[str, Any]:
     reference = "reference" in workspace.parameters
     # Of hdnnp/native only: what other potentials' observations say stays as it was.
     extrapolations = "extrapolation_warnings_per_step"
+    given = workspace.parameters.get("reference", {})
     return {
         "n_atoms": selection.trajectory.n_atoms,
         "n_si": n_si,
@@ -186,6 +187,8 @@ def _facts(workspace: Workspace, selection: _Selection) -> dict[str, Any]:
         "skip_frames": selection.start,
         "blocks": selection.blocks,
         "block_frames": selection.length,
+        # Which AIMD run this is, or is paired with; of an equilibrium run nothing.
+        "aimd_run": f"{given['set']}/{given['run']}" if reference else known.get("aimd_run"),
         "potential": known["functional"] if reference else known["potential"],
         "ensemble": ("nve" if known["thermostat"] == "none" else "nvt") if reference else known["ensemble"],
         "quench_rate_K_per_s": known.get("quench", {}).get("rate_K_per_s"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +17,17 @@ from jobs.engines.lammps import (
     write_potential,
 )
 from jobs.errors import EngineError, SuiteError
+from jobs.first_look import first_look
 from jobs.hdnnp.n2p2_files import FOLDER, potential_files, read_network
 from jobs.models import potential_sha256
+from jobs.snippets import read_snippet
 from jobs.stages.train_hdnnp import COMMANDS
 from jobs.structures import cristobalite, write_data
 from jobs.units import BOHR_ANGSTROM
-from jobs.workspace import Workspace
+from jobs.workspace import NOTE, Workspace
 
 CODE_VERSION = 1
 
-SNIPPET_COMMANDS = ("pair_style", "pair_coeff", "pair_modify", "kspace_style", "kspace_modify")
 # The crystal it is tried on: 192 atoms, wide enough for cut-offs to 14 A, hot enough to leave symmetry.
 TRIAL_REPEATS = 2
 TRIAL_DISPLACEMENT_ANGSTROM = 0.1
@@ -65,6 +66,7 @@ def _take_model(workspace: Workspace, source: Path) -> None:
     _describe_deepmd(workspace, "model.pb", cutoff_angstrom=0.0)
     cutoff = prove(read_potential(directory), scratch)
     _describe_deepmd(workspace, "model.pb", cutoff_angstrom=cutoff)
+    _look(workspace)
     if b"TabulateFusion" in source.read_bytes():
         workspace.record(compressed="as given")
         return
@@ -118,32 +120,16 @@ def _take_n2p2(workspace: Workspace, source: Path) -> None:
         training=None,
     )
     prove(read_potential(workspace.directory), workspace.checkpoints)
+    _look(workspace)
 
 
 def _take_snippet(workspace: Workspace, source: Path) -> None:
     """A file of LAMMPS commands."""
-    commands: list[str] = []
-    charges: list[float] | None = None
-    for number, line in enumerate(source.read_text().splitlines(), start=1):
-        if found := re.match(r"\s*#\s*charges\s+(\S+)\s+(\S+)\s*$", line):
-            try:
-                charges = [float(found[1]), float(found[2])]
-            except ValueError:
-                raise SuiteError(f"{source}:{number}: found {line.strip()!r}, expected two numbers") from None
-            continue
-        words = line.split("#")[0].split()
-        if not words:
-            continue
-        if words[0] not in SNIPPET_COMMANDS:
-            raise SuiteError(
-                f"{source}:{number}: found command {words[0]!r}, expected {', '.join(SNIPPET_COMMANDS)}"
-            )
-        words = [_copied(word, source.parent, into=workspace.directory) for word in words]
-        commands.append(" ".join(words))
-    if not any(command.startswith("pair_style") for command in commands):
-        raise SuiteError(
-            f"{source}: found no pair_style line, expected a LAMMPS potential for Si (1) and O (2)"
-        )
+    snippet = read_snippet(source)
+    commands = [
+        " ".join(_copied(word, source.parent, into=workspace.directory) for word in words)
+        for words in snippet.commands
+    ]
 
     def describe(cutoff_angstrom: float) -> None:
         write_potential(
@@ -151,13 +137,21 @@ def _take_snippet(workspace: Workspace, source: Path) -> None:
             name=workspace.parameters["name"],
             family=workspace.parameters["family"],
             commands=commands,
-            charges=charges,
+            charges=snippet.charges,
             cutoff_angstrom=cutoff_angstrom,
             training=None,
         )
 
     describe(0.0)
     describe(prove(read_potential(workspace.directory), workspace.checkpoints))
+    _look(workspace)
+
+
+def _look(workspace: Workspace) -> None:
+    """Say in one line what the potential computes first, and keep it."""
+    found = first_look(read_potential(workspace.directory), directory=workspace.checkpoints)
+    print(f"{NOTE}{found.line(workspace.parameters['name'])}", flush=True)
+    workspace.record(first_look=asdict(found))
 
 
 def _copied(word: str, beside: Path, *, into: Path) -> str:

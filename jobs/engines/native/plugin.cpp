@@ -14,6 +14,9 @@ static bool processor_fits()
 {
 #if defined(__x86_64__)
   __builtin_cpu_init();
+#if SILICA_LEVEL > 4
+  return false;
+#endif
 #if SILICA_LEVEL >= 4
   if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512dq")) return false;
 #endif

@@ -1,0 +1,138 @@
+"""What a run found of the paper, figure by figure: what holds, what does not, what it could not see."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from suite.verdict import PAPER, SUPPLEMENTARY, Verdict
+
+# What each claim is about, in the few words of a sentence; a claim that is not here goes by its id.
+SUBJECTS = {
+    "rdf-nnp-aimd": "the network's g(r) against AIMD's",
+    "rdf-paired": "the network's g(r) against AIMD's from the same frames",
+    "rdf-bks": "BKS's g(r), like AIMD's but farther off than the network's",
+    "rdf-bks-paired": "BKS's g(r) from the same frames, like AIMD's but farther off than the network's",
+    "rdf-96-216": "the two networks' g(r), almost the same and DeePMD-216's closer to AIMD",
+    "rdf-96-216-paired": "the two networks' distributions from the same frames, almost the same",
+    "strong-interaction": "the strong Si-O bond in g(r)",
+    "badf-nnp-aimd": "the network's bond angles against AIMD's",
+    "badf-paired": "the network's bond angles against AIMD's from the same frames",
+    "badf-bks": "BKS's bond angles, farther off than the network's",
+    "badf-bks-paired": "BKS's bond angles from the same frames, farther off than the network's",
+    "badf-tetrahedron": "the tetrahedron's angles",
+    "badf-96-216": "the two networks' bond angles, almost the same",
+    "coordination-paired": "coordination from the same frames",
+    "glass-neutron": "the glass against neutron diffraction",
+    "glass-partials": "the glass against RMC's partials",
+    "glass-216-better": "DeePMD-216's glass, nearer to experiment than DeePMD-96's",
+    "network-kept": "a network that cooling does not change",
+    "vaf-nnp-aimd": "the network's VAF against AIMD's",
+    "vaf-paired": "the network's VAF against AIMD's from the same frames",
+    "vaf-bks": "BKS's VAF, only qualitatively AIMD's",
+    "vaf-bks-paired": "BKS's VAF from the same frames, only qualitatively AIMD's",
+    "vaf-nve-nvt": "a thermostat that does not matter",
+    "vdos-nnp-aimd": "the network's VDOS against AIMD's from the same frames",
+    "vdos-size": "a less noisy VDOS from 2592 atoms",
+    "msd-nnp-aimd": "the network's MSD against AIMD's",
+    "msd-bks": "BKS's MSD, only qualitatively AIMD's",
+    "msd-paired": "MSD to 0.1 ps from the same frames",
+    "msd-regimes": "plateau, bump and diffusion",
+    "msd-reach": "what AIMD's length reaches",
+    "transport-accuracy": "how well D is known",
+    "cost-ratio": "orders of magnitude cheaper than AIMD",
+    "cost-scaling": "thousands of atoms for nanoseconds",
+    "small-data": "a small training set that is enough",
+    "iterate": "a child that leaves the liquid and improves the glass",
+    "n2p2-same": "symmetry-function potentials that give the same",
+    "n2p2-stability": "symmetry-function potentials that break more often",
+    "parity": "held-out forces and energies",
+    "inherited": "what AIMD keeps of its start",
+}
+TITLES = {
+    "Fig. 1": "Fig. 1, radial distribution",
+    "Fig. 2": "Fig. 2, bond angles",
+    "Fig. 3": "Fig. 3, glass",
+    "Fig. 4": "Fig. 4, velocities and vibrations",
+    "Fig. 5": "Fig. 5, displacements",
+}
+ELSEWHERE = "Elsewhere (cost, data, iteration, n2p2)"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A figure in three sentences on the paper's claims, and one on the checks beside it (or nothing)."""
+
+    title: str
+    holds: str
+    fails: str
+    unseen: str
+    beside: str
+
+
+def findings(rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    """Figure by figure from the entries of `claims.json`, shared ones left out.
+
+    What the text says of the liquid (Sec. III A, III B) stands with its figure.
+    """
+    own: dict[str, list[Mapping[str, Any]]] = {title: [] for title in (*TITLES.values(), ELSEWHERE)}
+    for row in rows:
+        if row["class"] in (PAPER, SUPPLEMENTARY) and not row.get("same_as"):
+            own[_title(row)].append(row)
+    return [_finding(title, found) for title, found in own.items() if found]
+
+
+def _title(row: Mapping[str, Any]) -> str:
+    if named := re.search(r"Fig\. \d", row["where"]):
+        return TITLES[named[0]]
+    return {
+        "strong-interaction": TITLES["Fig. 1"],
+        "inherited": TITLES["Fig. 1"],
+        "coordination-paired": TITLES["Fig. 1"],
+        "network-kept": TITLES["Fig. 3"],
+        "msd-reach": TITLES["Fig. 5"],
+        "transport-accuracy": TITLES["Fig. 5"],
+    }.get(row["claim"], ELSEWHERE)
+
+
+def _finding(title: str, rows: Sequence[Mapping[str, Any]]) -> Finding:
+    paper = [row for row in rows if row["class"] == PAPER]
+    beside = [row for row in rows if row["class"] == SUPPLEMENTARY]
+    totals = Counter(row["claim"] for row in paper)
+
+    def named(found: Iterable[Mapping[str, Any]]) -> str:
+        counts = Counter(row["claim"] for row in found)
+        return "; ".join(
+            f"{SUBJECTS.get(claim, claim)} ({count} of {totals[claim]})" for claim, count in counts.items()
+        )
+
+    passed = [row for row in paper if row["verdict"] == Verdict.PASS]
+    failed = [row for row in paper if row["verdict"] == Verdict.FAIL]
+    rest = [row for row in paper if row["verdict"] not in (Verdict.PASS, Verdict.FAIL)]
+    tally = Counter(row["verdict"] for row in beside)
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in tally.most_common())
+    return Finding(
+        title=title,
+        holds=f"{named(passed)}." if passed else "Nothing of the paper was shown to hold.",
+        fails=f"{named(failed)}." if failed else "Nothing of the paper was shown to fail.",
+        unseen=f"{len(rest)} of {len(paper)} comparisons{_why(rest)}." if rest else "Nothing was left open.",
+        beside=f"Our checks beside it, most of them at N = 96: {counted}." if beside else "",
+    )
+
+
+def _why(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The most frequent reasons, without their numbers."""
+    reasons = Counter(_plain(row) for row in rows)
+    return ": " + "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(3))
+
+
+def _plain(row: Mapping[str, Any]) -> str:
+    if row["verdict"] == Verdict.INCONCLUSIVE:
+        return "no power" if "no power" in row["reason"] else "too little data to tell"
+    if row["verdict"] == Verdict.TOO_SHORT:
+        return "this tier's training was too short"
+    reason = re.split(r": |; | \(", row["reason"])[0]
+    return reason or str(row["verdict"])

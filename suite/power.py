@@ -1,0 +1,251 @@
+"""`python -m suite.power`: what each check of a finished run sees, by simulation; writes reference/power.yml.
+
+For every check that gave a number and reads g(r), angles, coordination, VAF or MSD: how often it fails an
+honest potential, how often it passes one that lies on the edge of its band, how often it passes an honest
+one, and the smallest stretch, softness, heat and shift of angles that it fails in 80% of campaigns
+(docs/power.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobs.files import parse_yaml, write_whole
+from suite.claims import REGISTRY, Atom, evaluate, import_claims, load_claims
+from suite.evidence import Evidence
+from suite.power_table import POWER_FILE
+from suite.simulation import (
+    Change,
+    Response,
+    Simulator,
+    difference_of_means,
+    raised,
+    response,
+    slowed,
+    stretched,
+    turned,
+)
+from suite.verdict import PAPER, SUPPLEMENTARY, Verdict
+
+CAMPAIGNS, TRIALS = 500, 60  # of an honest network and of one on the edge; of one with a fault
+SEEN = 0.8
+LADDERS: Mapping[str, tuple[float, ...]] = {
+    "stretch_percent": (0.25, 0.5, 1, 1.5, 2, 3, 5, 10),
+    "force_percent": (2, 5, 10, 20, 30, 50),
+    "temperature_percent": (2, 5, 10, 20, 30, 50),
+    "angle_deg": (0.5, 1, 1.5, 2, 3, 5, 10, 20),
+}
+PLANTED_PERCENT = 10.0  # of the planted runs whose response is scaled
+EDGE_STEPS = 30
+
+
+@dataclass(frozen=True)
+class Faults:
+    """The effects as changes of the network's curves."""
+
+    hot: Response
+    soft: Response
+    towards_bks: Mapping[int, Response]
+
+    def change(self, effect: str, amount: float) -> list[Change]:
+        """The fault of one rung."""
+        share = amount / PLANTED_PERCENT
+        return {
+            "stretch_percent": lambda: [stretched(amount)],
+            "angle_deg": lambda: [turned(amount)],
+            "force_percent": lambda: [self.soft.times(share)],
+            "temperature_percent": lambda: [self.hot.times(share)],
+        }[effect]()
+
+
+def checks_with_numbers(evidence: Evidence) -> list[Atom]:
+    """The paper's and supplementary atoms that read curves and give a number on the evidence as it is."""
+    import_claims()
+    found = []
+    for atom in load_claims():
+        if atom.category not in (PAPER, SUPPLEMENTARY) or atom.same_as or atom.claim == "parity":
+            continue
+        curves = [label for label in atom.needs if label.split("-")[0] in ("liquid", "paired", "reference")]
+        if curves and _judged(atom, evidence).value is not None:
+            found.append(atom)
+    return found
+
+
+def _judged(atom: Atom, evidence: Evidence) -> Any:
+    # A tier of its own: neither a published power nor a short training may stand in the way of the number.
+    return evaluate(
+        REGISTRY[atom.claim], atom, replace(evidence, short_training="", _kept={}, tier="simulated")
+    )
+
+
+def rate(verdicts: Sequence[Verdict], wanted: Verdict) -> float:
+    """Share of campaigns with a verdict."""
+    return round(sum(verdict is wanted for verdict in verdicts) / len(verdicts), 4)
+
+
+def edge_changes(atom: Atom, faults: Faults) -> list[Callable[[float], tuple[list[Change], list[Change]]]]:
+    """Ways to move a check's value, by an amount from 0 on: changes of the network and of the other one."""
+    size = int(str(atom.values.get("size", 96)))
+    towards = faults.towards_bks.get(size, Response({}))
+    ways: list[Callable[[float], tuple[list[Change], list[Change]]]] = [
+        lambda a: ([stretched(10 * a)], []),
+        lambda a: ([turned(20 * a)], []),
+        lambda a: ([slowed(40 * a)], []),
+        lambda a: ([raised(0.5 * a)], []),
+        lambda a: ([faults.hot.times(10 * a)], []),
+        lambda a: ([towards.times(2 * a)], []),
+        lambda a: ([], [towards.times(a)]),
+    ]
+    ranking = atom.measure in ("farther",) or "farther" in atom.id
+    same = atom.claim in ("rdf-96-216-paired", "iterate")
+    return ways[5:6] if ranking else ways[6:7] if same else ways[:5]
+
+
+def on_the_edge(atom: Atom, simulator: Simulator, faults: Faults) -> tuple[list[Change], list[Change]] | None:
+    """The changes that put a check's noise-free value on the edge of its band, or None."""
+
+    def beyond(amount: float, way: Callable[[float], tuple[list[Change], list[Change]]]) -> float | None:
+        network, other = way(amount)
+        value = _judged_value(atom, simulator.campaign(network, other=other, noise=False))
+        if value is None:
+            return None
+        low, high = atom.band
+        return max(value - high if high is not None else -np.inf, low - value if low is not None else -np.inf)
+
+    for way in edge_changes(atom, faults):
+        low, high = 0.0, 1.0
+        first, last = beyond(low, way), beyond(high, way)
+        if first is None or last is None or first > 0 or last <= 0:
+            continue
+        for _ in range(EDGE_STEPS):
+            middle = (low + high) / 2
+            at = beyond(middle, way)
+            if at is None:
+                break
+            low, high = (middle, high) if at <= 0 else (low, middle)
+        return way(low)
+    return None
+
+
+def _judged_value(atom: Atom, evidence: Evidence) -> float | None:
+    """An atom's value without scatter, which no error bar can be given: what was handed over is enough."""
+    found: list[float] = []
+
+    def judge(estimate: Any, remark: str = "") -> None:
+        found.append(estimate.value)
+
+    try:
+        REGISTRY[atom.claim](atom=atom, evidence=evidence, judge=judge)
+    except Exception:
+        return None
+    return found[0] if found else None
+
+
+def simulate(
+    evidence: Evidence, *, campaigns: int, trials: int, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Rows of `reference/power.yml` by atom id."""
+    atoms = checks_with_numbers(evidence)
+    tell(f"{len(atoms)} checks")
+    simulator = Simulator(evidence)
+    faults = Faults(
+        hot=response(evidence, faulty="paired-96-hot", honest="paired-96-nnp"),
+        soft=response(evidence, faulty="paired-96-soft", honest="paired-96-nnp"),
+        towards_bks={size: difference_of_means(evidence, size=size) for size in (96, 216)},
+    )
+    honest: dict[str, list[Verdict]] = {atom.id: [] for atom in atoms}
+    for number in range(campaigns):
+        drawn = simulator.campaign()
+        for atom in atoms:
+            honest[atom.id].append(_judged(atom, drawn).verdict)
+        if number % 50 == 49:
+            tell(f"honest: {number + 1} of {campaigns}")
+    edges: dict[str, float | None] = {}
+    for place, atom in enumerate(atoms):
+        changes = on_the_edge(atom, simulator, faults)
+        if changes is None:
+            edges[atom.id] = None
+            continue
+        network, other = changes
+        verdicts = [_judged(atom, simulator.campaign(network, other=other)).verdict for _ in range(campaigns)]
+        edges[atom.id] = rate(verdicts, Verdict.PASS)
+        tell(f"edge {place + 1} of {len(atoms)}: {atom.id} {edges[atom.id]}")
+    sees: dict[str, dict[str, float | None]] = {atom.id: dict.fromkeys(LADDERS) for atom in atoms}
+    for effect, ladder in LADDERS.items():
+        open_atoms = list(atoms)
+        for amount in ladder:
+            counts: Counter[str] = Counter()
+            for _ in range(trials):
+                drawn = simulator.campaign(faults.change(effect, amount))
+                for atom in open_atoms:
+                    counts[atom.id] += _judged(atom, drawn).verdict is Verdict.FAIL
+            for atom in [one for one in open_atoms if counts[one.id] >= SEEN * trials]:
+                sees[atom.id][effect] = amount
+                open_atoms.remove(atom)
+            tell(f"{effect} {amount}: {len(atoms) - len(open_atoms)} of {len(atoms)} see it")
+    return {
+        atom.id: {
+            "false_fail": rate(honest[atom.id], Verdict.FAIL),
+            "false_pass": edges[atom.id],
+            "passes": rate(honest[atom.id], Verdict.PASS),
+            "sees": sees[atom.id],
+        }
+        for atom in atoms
+    }
+
+
+def evidence_of(tier: str, store_root: Path) -> Evidence:
+    """The products of a tier's deposited trajectories, which must be there."""
+    from jobs.campaign import build_campaign
+    from jobs.store import Store
+
+    campaign, store = build_campaign(tier, start_from="trajectories"), Store(store_root)
+    return Evidence(
+        products={
+            label: [store.path(stage.name) for stage in stages]
+            for label, stages in campaign.labels.items()
+            if all(store.is_done(stage.name) for stage in stages)
+        },
+        tier=tier,
+        absent=campaign.unavailable,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Simulate and write the table."""
+    import yaml
+
+    parser = argparse.ArgumentParser(prog="python -m suite.power", description=__doc__)
+    parser.add_argument(
+        "--tier", default="laptop", help="observed by pytest suite/ --start-from trajectories"
+    )
+    parser.add_argument("--store", type=Path, default=Path("store"))
+    parser.add_argument("--campaigns", type=int, default=CAMPAIGNS)
+    parser.add_argument("--trials", type=int, default=TRIALS, help="campaigns for each size of each fault")
+    given = parser.parse_args(arguments)
+    rows = simulate(
+        evidence_of(given.tier, given.store),
+        campaigns=given.campaigns,
+        trials=given.trials,
+        tell=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    content = parse_yaml(POWER_FILE.read_text()) if POWER_FILE.is_file() else {"tiers": {}}
+    content["tiers"][given.tier] = {"campaigns": given.campaigns, "trials": given.trials, "checks": rows}
+    head = "# Written by python -m suite.power (docs/power.md); what the columns are: suite/power_table.py.\n"
+    write_whole(
+        POWER_FILE, head + yaml.safe_dump(content, sort_keys=False, width=118, default_flow_style=None)
+    )
+    print(POWER_FILE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

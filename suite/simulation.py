@@ -1,0 +1,285 @@
+"""Simulated campaigns: the suite's own runs with their scatter drawn anew, and a known fault put in.
+
+A campaign keeps every number of runs, blocks and points. What a side of a comparison scatters by about its
+mean is kept unit by unit, each unit's deviation with a sign of its own (a wild bootstrap), so that
+correlations along a curve and between what was observed of one run stay. An honest network has AIMD's mean;
+BKS has its own. Faults act on the network's curves: distances and angles are mapped; too hot and too soft
+add what planted runs have in excess of honest ones, in proportion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from jobs.reference import shared_noise
+from suite.evidence import Evidence, Observation
+from suite.reference import common, read_curves
+from suite.statistics import Array
+from suite.verdict import UNAVAILABLE
+
+Change: TypeAlias = Callable[[str, Array, Array], Array]
+"""Of an array's name, its grid and its rows (blocks, points): the rows with a fault."""
+
+GRIDS = {"rdf": "rdf_r", "badf": "angle_deg", "vaf": "vaf_time_fs", "msd": "msd_time_fs"}
+PAIRED_SIZES = (96, 216)
+LIQUIDS = ("liquid-{size}-nvt", "liquid-{size}-bks", "liquid-{size}-nvt-96", "liquid-{size}-nve")
+
+
+def kind_of(key: str) -> str:
+    """`rdf`, `badf`, `vaf`, `msd` or `coordination`; nothing for what campaigns leave as it is."""
+    head = key.split("_")[0]
+    return head if (head in GRIDS and key not in GRIDS.values()) or head == "coordination" else ""
+
+
+def to_linear(key: str, rows: Array) -> Array:
+    """What deviations are added in: the logarithm of an MSD, anything else as it is."""
+    return np.log(rows) if kind_of(key) == "msd" else rows
+
+
+def from_linear(key: str, rows: Array) -> Array:
+    """The reverse of `to_linear`."""
+    return np.exp(rows) if kind_of(key) == "msd" else rows
+
+
+def stretched(percent: float) -> Change:
+    """Every distance too long."""
+    factor = 1 + percent / 100
+
+    def change(key: str, x: Array, rows: Array) -> Array:
+        return _mapped(x / factor, x, rows) if kind_of(key) == "rdf" else rows
+
+    return change
+
+
+def turned(degrees: float) -> Change:
+    """Every angle too large."""
+
+    def change(key: str, x: Array, rows: Array) -> Array:
+        return _mapped(x - degrees, x, rows) if kind_of(key) == "badf" else rows
+
+    return change
+
+
+def slowed(percent: float) -> Change:
+    """Every velocity's correlation too slow in time, as by force constants that are too small."""
+
+    def change(key: str, x: Array, rows: Array) -> Array:
+        return _mapped(x * (1 - percent / 100), x, rows) if kind_of(key) == "vaf" else rows
+
+    return change
+
+
+def raised(amount: float) -> Change:
+    """Ln MSD and the share of four-fold silicon too high by an amount."""
+
+    def change(key: str, x: Array, rows: Array) -> Array:
+        if kind_of(key) == "msd":
+            return rows * np.exp(amount)
+        if key == "coordination_SiO":
+            moved = rows.copy()
+            moved[:, 4] += amount * rows.sum(axis=1)
+            moved[:, 5] -= amount * rows.sum(axis=1)
+            return moved
+        return rows
+
+    return change
+
+
+def _mapped(at: Array, x: Array, rows: Array) -> Array:
+    return np.array([np.interp(at, x, row) for row in rows])
+
+
+@dataclass(frozen=True)
+class Response:
+    """What planted runs have in excess of honest ones, by array name: (grid, curve)."""
+
+    curves: Mapping[str, tuple[Array, Array]]
+
+    def times(self, amount: float) -> Change:
+        """So many times the planted fault."""
+
+        def change(key: str, x: Array, rows: Array) -> Array:
+            if key not in self.curves or not amount:
+                return rows
+            grid, curve = self.curves[key]
+            added = np.interp(x, grid, curve, right=0.0) if len(x) == rows.shape[1] else curve
+            return from_linear(key, to_linear(key, rows) + amount * added)
+
+        return change
+
+
+def response(evidence: Evidence, *, faulty: str, honest: str) -> Response:
+    """Mean of one label's curves less another's; empty where there are no such runs."""
+    try:
+        runs = {name: evidence.observables(name) for name in (faulty, honest)}
+    except UNAVAILABLE:
+        return Response({})
+    curves = {}
+    for key in runs[honest][0].arrays:
+        if not (kind := kind_of(key)):
+            continue
+        if kind == "coordination":
+            means = [
+                np.mean([to_linear(key, run[key]).mean(axis=0) for run in found], axis=0)
+                for found in runs.values()
+            ]
+            curves[key] = (np.arange(float(len(means[0]))), means[0] - means[1])
+            continue
+        wrong, right = common(*(read_curves(found, GRIDS[kind], key) for found in runs.values()))
+        means = [
+            np.mean([to_linear(key, np.mean(group, axis=0)) for group in part.groups], axis=0)
+            for part in (wrong, right)
+        ]
+        curves[key] = (right.x, means[0] - means[1])
+    return Response(curves)
+
+
+def difference_of_means(evidence: Evidence, *, size: int) -> Response:
+    """BKS less AIMD, from the same frames: the direction in which rankings come to a tie."""
+    return response(evidence, faulty=f"paired-{size}-bks", honest=f"paired-{size}-aimd")
+
+
+def _drawn(run: Observation, arrays: Mapping[str, Array]) -> Observation:
+    """A run with other arrays."""
+    made = Observation(Path())
+    vars(made).update(facts=run.facts, arrays={**run.arrays, **arrays})
+    return made
+
+
+@dataclass
+class Simulator:
+    """Draws campaigns from a body of evidence."""
+
+    evidence: Evidence
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(2020))
+
+    def campaign(
+        self,
+        network: Sequence[Change] = (),
+        *,
+        other: Sequence[Change] = (),
+        noise: bool = True,
+    ) -> Evidence:
+        """One campaign with an honest network, its curves then changed.
+
+        Args:
+            network: faults of the network, in every label that it moves.
+            other: faults of the other network of a pair instead.
+            noise: whether units scatter; without, values are those of infinite data.
+        """
+        drawn: dict[str, list[Observation]] = {}
+        for size in PAIRED_SIZES:
+            drawn |= self._pairs(size, network, other, noise)
+            drawn |= self._liquids(size, network, noise)
+        return self.evidence.with_drawn(drawn)
+
+    def _read(self, label: str) -> list[Observation] | None:
+        try:
+            return self.evidence.observables(label)
+        except UNAVAILABLE:
+            return None
+
+    def _sign(self, noise: bool) -> float:
+        return float(self.rng.choice((-1.0, 1.0))) if noise else 0.0
+
+    def _pairs(
+        self, size: int, network: Sequence[Change], other: Sequence[Change], noise: bool
+    ) -> dict[str, list[Observation]]:
+        aimd = self._read(f"paired-{size}-aimd")
+        if aimd is None:
+            return {}
+        sides = {who: self._read(f"paired-{size}-{who}") for who in ("nnp", "other", "bks")}
+        signs = [self._sign(noise) for _ in aimd]
+        drawn: dict[str, list[Observation]] = {}
+        for who, runs in sides.items():
+            if runs is None:
+                continue
+            changes = {"nnp": network, "other": other}.get(who, ())
+            made = []
+            for mine, theirs, sign in zip(runs, aimd, signs, strict=True):
+                arrays = {}
+                for key in filter(kind_of, mine.arrays):
+                    excess = self._excess(size, who, key)
+                    own = to_linear(key, mine[key].mean(axis=0)) - to_linear(key, theirs[key].mean(axis=0))
+                    honest = excess if who == "bks" else 0.0
+                    rows = to_linear(key, theirs[key]) + honest + sign * (own - excess)
+                    arrays[key] = _changed(key, mine, from_linear(key, rows), changes)
+                made.append(_drawn(mine, arrays))
+            drawn[f"paired-{size}-{who}"] = made
+        return drawn
+
+    def _excess(self, size: int, who: str, key: str) -> Array:
+        """Mean excess of a side of the pairs over AIMD."""
+
+        def make() -> Array:
+            means = [
+                np.mean([to_linear(key, run[key].mean(axis=0)) for run in found], axis=0)
+                for found in (self.evidence.observables(f"paired-{size}-{name}") for name in (who, "aimd"))
+            ]
+            return np.asarray(means[0] - means[1])
+
+        return self.evidence.once(("simulated excess", size, who, key), make)
+
+    def _liquids(self, size: int, network: Sequence[Change], noise: bool) -> dict[str, list[Observation]]:
+        references = {name: self._read(f"reference-{size}-{name}") for name in ("nnp", "bks")}
+        known = {f"reference-{size}-{name}": runs for name, runs in references.items() if runs is not None}
+        truth = [run for runs in known.values() for run in runs]
+        drawn: dict[str, list[Observation]] = {}
+        for template in LIQUIDS:
+            label = template.format(size=size)
+            if (runs := self._read(label)) is not None:
+                known[label] = runs
+        for label, runs in known.items():
+            moved = label in (f"liquid-{size}-nvt", "liquid-216-nvt-96" if size == 96 else "")
+            signs: dict[object, float] = {}
+            made = []
+            for number, run in enumerate(runs):
+                draw = shared_noise().get(run.facts.get("aimd_run") or "")
+                sign = signs.setdefault(number if draw is None else ("draw", draw), self._sign(noise))
+                arrays = {}
+                for key in filter(kind_of, run.arrays):
+                    rows = to_linear(key, run[key]) if _positive(key, run) else None
+                    if rows is None:
+                        continue
+                    own = self._mean(label, runs, key)
+                    target = own
+                    if truth and (label.startswith("reference") or label == f"liquid-{size}-nvt"):
+                        target = self._truth(size, truth, key, run, own)
+                    block_scatter = (rows - rows.mean(axis=0)) * (1.0 if noise else 0.0)
+                    new = target + sign * (rows.mean(axis=0) - own) + block_scatter
+                    new = from_linear(key, new)
+                    arrays[key] = _changed(key, run, new, network if moved else ())
+                made.append(_drawn(run, arrays))
+            drawn[label] = made
+        return drawn
+
+    def _mean(self, label: str, runs: Sequence[Observation], key: str) -> Array:
+        def make() -> Array:
+            found: Array = np.mean([to_linear(key, run[key]).mean(axis=0) for run in runs], axis=0)
+            return found
+
+        return self.evidence.once(("simulated mean", label, key), make)
+
+    def _truth(
+        self, size: int, truth: Sequence[Observation], key: str, run: Observation, own: Array
+    ) -> Array:
+        """AIMD's mean where it was observed on the run's grid; else the run's own."""
+        pooled = self._mean(f"AIMD {size}", truth, key)
+        return pooled if pooled.shape == own.shape else own
+
+
+def _positive(key: str, run: Observation) -> bool:
+    return kind_of(key) != "msd" or bool((run[key] > 0).all())
+
+
+def _changed(key: str, run: Observation, rows: Array, changes: Sequence[Change]) -> Array:
+    grid = GRIDS.get(kind_of(key))
+    x = np.asarray(run[grid]) if grid else np.arange(float(rows.shape[1]))
+    for change in changes:
+        rows = change(key, x, rows)
+    return rows

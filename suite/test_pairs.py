@@ -1,0 +1,268 @@
+"""Figs. 1, 2, 4 and 5 at a fixed bond network: MD and AIMD from the same frames on, compared run by run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+
+from suite.claims import Atom, Judge, claim
+from suite.distances import (
+    mean_square,
+    paired_cramer_von_mises,
+    paired_differences,
+    rooted,
+    signed_root,
+)
+from suite.evidence import Evidence
+from suite.pairs import Paired, Sides, read_pairs, scalars
+from suite.reference import Reader, Square
+from suite.statistics import Array, Estimate, Groups, mean_of
+from suite.test_fig1_rdf import PAIRS, feature_difference, rdf_reader
+from suite.test_fig2_badf import badf_reader, moment_difference
+from suite.test_fig4_vaf import first_zero, vaf_reader
+from suite.test_fig5_msd import log_msd_reader
+from suite.verdict import NotTested, Verdict, decide
+
+Measured: TypeAlias = Callable[[Paired, str], Estimate]
+SquareOnGrid: TypeAlias = Callable[[Array, Groups, Groups], float]
+MSD_FS = (20.0, 100.0)  # half of an AIMD run of 240 fs holds lags to 120 fs
+
+
+def _distribution_reader(curve: str) -> Reader:
+    return rdf_reader(curve) if curve in PAIRS else badf_reader(curve)
+
+
+def _featureless(curve: str, x: Array) -> Array:
+    return np.ones_like(x) if curve in PAIRS else np.sin(np.radians(x))
+
+
+def _square(curve: str, x: Array, first: Groups, second: Groups, *, biased: bool = False) -> float:
+    return paired_cramer_von_mises(first, second, _featureless(curve, x), biased=biased)
+
+
+def _curve_square(first: Groups, second: Groups, *, biased: bool = False) -> float:
+    """Mean square difference of two curves as they are."""
+    return mean_square(paired_differences(first, second), biased=biased)
+
+
+def _root(pairs: Paired, side: str, square: Square) -> Estimate:
+    """How far a side is from AIMD."""
+    return rooted(
+        pairs.estimate(lambda s: square(s[side], s["aimd"])),
+        pairs.estimate(lambda s: math.sqrt(square(s[side], s["aimd"], biased=True))),
+    )
+
+
+def _judge_network(
+    judge: Judge, atom: Atom, evidence: Evidence, *, size: int, read: Reader, measured: Measured
+) -> None:
+    """Judge how far the network is from AIMD; a PASS that BKS would have too says so."""
+
+    def of(side: str) -> Estimate:
+        return measured(read_pairs(evidence, size=size, sides=(side,), read=read), side)
+
+    found, remark = of("nnp"), ""
+    with suppress(NotTested):
+        if f"paired-{size}-bks" in evidence and decide(found, atom.band)[0] is Verdict.PASS:
+            bks = of("bks")
+            if decide(bks, atom.band)[0] is Verdict.PASS:
+                remark = (
+                    f"BKS is within the band too ({bks.value:.2g} [{bks.ci_low:.2g}, {bks.ci_high:.2g}]): "
+                    "this does not tell the two apart"
+                )
+    judge(found, remark)
+
+
+def _judge_farther(
+    judge: Judge, evidence: Evidence, *, size: int, read: Reader, square: SquareOnGrid
+) -> None:
+    """Judge how much farther BKS goes from AIMD than the network does."""
+    pairs = read_pairs(evidence, size=size, sides=("nnp", "bks"), read=read)
+    x = pairs.x
+
+    def excess(s: Sides) -> float:
+        return square(x, s["bks"], s["aimd"]) - square(x, s["nnp"], s["aimd"])
+
+    judge(pairs.estimate(excess).through(signed_root))
+
+
+def _judge_almost_the_same(
+    judge: Judge, evidence: Evidence, *, size: int, read: Reader, square: SquareOnGrid
+) -> None:
+    """Judge whether the two networks are farther apart than a third of what BKS is from AIMD."""
+    pairs = read_pairs(evidence, size=size, sides=("nnp", "other", "bks"), read=read)
+    if evidence.directories(f"paired-{size}-nnp") == evidence.directories(f"paired-{size}-other"):
+        raise NotTested("one potential stands for both: there is nothing to compare")
+    x = pairs.x
+
+    def excess(s: Sides) -> float:
+        return square(x, s["nnp"], s["other"]) - square(x, s["bks"], s["aimd"]) / 9
+
+    judge(pairs.estimate(excess).through(signed_root))
+
+
+@claim("rdf-paired")
+def test_rdf_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """The network's g(r) against AIMD's."""
+    pair = atom["pair"]
+
+    def measured(pairs: Paired, side: str) -> Estimate:
+        if atom.measure == "curve":
+            return _root(pairs, side, partial(_square, pair, pairs.x))
+        apart = feature_difference(atom.measure, pair, pairs.x)
+        return pairs.estimate(lambda s: apart(s[side], s["aimd"]))
+
+    _judge_network(judge, atom, evidence, size=atom["size"], read=rdf_reader(pair), measured=measured)
+
+
+@claim("rdf-bks-paired")
+def test_rdf_bks_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """BKS: the same peaks, but farther off than the network."""
+    size, pair = atom["size"], atom["pair"]
+    if atom.measure == "farther":
+        _judge_farther(
+            judge,
+            evidence,
+            size=size,
+            read=rdf_reader(pair),
+            square=lambda x, first, second: _square(pair, x, first, second),
+        )
+        return
+    pairs = read_pairs(evidence, size=size, sides=("bks",), read=rdf_reader(pair))
+    apart = feature_difference(atom.measure, pair, pairs.x)
+    judge(pairs.estimate(lambda s: apart(s["bks"], s["aimd"])))
+
+
+@claim("rdf-96-216-paired")
+def test_96_216_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """The two networks' distributions, in units of what BKS misses."""
+    curve = atom["curve"]
+    _judge_almost_the_same(
+        judge,
+        evidence,
+        size=atom["size"],
+        read=_distribution_reader(curve),
+        square=lambda x, first, second: _square(curve, x, first, second),
+    )
+
+
+@claim("badf-paired")
+def test_badf_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """The network's angles against AIMD's."""
+    angle = atom["angle"]
+
+    def measured(pairs: Paired, side: str) -> Estimate:
+        if atom.measure == "curve":
+            return _root(pairs, side, partial(_square, angle, pairs.x))
+        apart = moment_difference(atom.measure, pairs.x)
+        return pairs.estimate(lambda s: apart(s[side], s["aimd"]))
+
+    _judge_network(judge, atom, evidence, size=atom["size"], read=badf_reader(angle), measured=measured)
+
+
+@claim("badf-bks-paired")
+def test_badf_bks_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """BKS's angles are farther off than the network's."""
+    angle = atom["angle"]
+    _judge_farther(
+        judge,
+        evidence,
+        size=atom["size"],
+        read=badf_reader(angle),
+        square=lambda x, first, second: _square(angle, x, first, second),
+    )
+
+
+@claim("coordination-paired")
+def test_coordination_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """The share of silicon that has not four oxygens."""
+    read = scalars(lambda run: run["coordination_SiO"])
+    pairs = read_pairs(evidence, size=atom["size"], sides=("nnp",), read=read)
+
+    def fourfold(groups: Groups) -> float:
+        shares = mean_of(groups)
+        return float(shares[4] / shares.sum())
+
+    judge(pairs.estimate(lambda s: 100 * (fourfold(s["aimd"]) - fourfold(s["nnp"]))))
+
+
+@claim("vaf-paired")
+def test_vaf_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """The network's VAF against AIMD's."""
+
+    def measured(pairs: Paired, side: str) -> Estimate:
+        if atom.measure == "first-zero":
+            x = pairs.x
+            return pairs.estimate(
+                lambda s: first_zero(x, mean_of(s[side])) / first_zero(x, mean_of(s["aimd"]))
+            )
+        return _root(pairs, side, _curve_square)
+
+    _judge_network(judge, atom, evidence, size=96, read=vaf_reader(atom["species"]), measured=measured)
+
+
+@claim("vaf-bks-paired")
+def test_vaf_bks_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """BKS: the same course, but farther off than the network."""
+    read = vaf_reader(atom["species"])
+    if atom.measure == "farther":
+        _judge_farther(
+            judge, evidence, size=96, read=read, square=lambda _, first, second: _curve_square(first, second)
+        )
+        return
+    pairs = read_pairs(evidence, size=96, sides=("bks",), read=read)
+    x = pairs.x
+    judge(pairs.estimate(lambda s: first_zero(x, mean_of(s["bks"])) / first_zero(x, mean_of(s["aimd"]))))
+
+
+@claim("vdos-nnp-aimd")
+def test_vdos_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """The network's VDOS against AIMD's, relative to AIMD's.
+
+    By Parseval's theorem the mean square over the spectrum is that of the windowed VAF over time, which needs
+    no common frequency grid.
+    """
+
+    def measured(pairs: Paired, side: str) -> Estimate:
+        hann = np.cos(0.5 * np.pi * pairs.x / pairs.x[-1]) ** 2
+
+        def share(first: Groups, second: Groups, *, biased: bool = False) -> float:
+            windowed = ([group * hann for group in groups] for groups in (first, second))
+            square = _curve_square(*windowed, biased=biased)
+            return square / float(np.mean((mean_of(second) * hann) ** 2))
+
+        return _root(pairs, side, share)
+
+    _judge_network(judge, atom, evidence, size=96, read=vaf_reader(atom["species"]), measured=measured)
+
+
+@claim("msd-paired")
+def test_msd_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+    """The network's MSD against AIMD's, as far as the runs reach; BKS's is farther off."""
+    read = log_msd_reader(atom["species"], between_fs=MSD_FS)
+    if atom.measure == "farther":
+        _judge_farther(
+            judge, evidence, size=96, read=read, square=lambda _, first, second: _curve_square(first, second)
+        )
+        return
+
+    def measured(pairs: Paired, side: str) -> Estimate:
+        return _root(pairs, side, _curve_square)
+
+    _judge_network(judge, atom, evidence, size=96, read=read, measured=measured)
+
+
+def vaf_almost_the_same(species: str, evidence: Evidence, judge: Judge) -> None:
+    """Whether DeePMD-96 and DeePMD-216 move a species almost alike (claim `iterate`)."""
+    _judge_almost_the_same(
+        judge,
+        evidence,
+        size=96,
+        read=vaf_reader(species),
+        square=lambda _, first, second: _curve_square(first, second),
+    )
