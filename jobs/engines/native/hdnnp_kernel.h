@@ -54,7 +54,7 @@ template <class Real> class Aligned {
 template <class Real> class HdnnpKernel {
  public:
   static constexpr int LANES = HDNNP_LANES<Real>;
-  static constexpr int FC_DEGREE = sizeof(Real) == 4 ? 6 : 11;
+  static constexpr int FC_DEGREE = sizeof(Real) == 4 ? 5 : 9;
   static constexpr int MOST_SHAPES = 3;  // in one pass over the triples
   typedef Real Vector __attribute__((vector_size(LANES * sizeof(Real)), may_alias));
 
@@ -91,6 +91,7 @@ template <class Real> class HdnnpKernel {
     // Of each shape exp(-eta s) in powers of 2 s / rc^2 - 1, from the highest on.
     std::vector<std::vector<Real>> decays;
     std::vector<Term> terms;
+    int outer = 0, inner = 0;       // the two elements; lanes are of the inner one, which has more neighbours
     std::size_t start = 0;          // of what is kept of its triples
   };
   struct Atom {
@@ -100,12 +101,13 @@ template <class Real> class HdnnpKernel {
     std::vector<Aligned<Real>> tables;
     std::vector<Pass> passes;
     std::vector<double> margin;            // of the range of training
+    std::vector<std::vector<double>> backward;  // weights of each layer, output-major
   };
 
   void tabulate(Atom &atom, const std::vector<std::pair<double, double>> &shapes);
   void plan(Atom &atom, const std::vector<std::pair<double, double>> &shapes);
   void look_up(const Atom &atom, Neighbours &n);
-  double network(const HdnnpElement &element);
+  double network(const Atom &atom);
   template <int SHAPES, int HIGHEST> void moments(const Neighbours &n, const Pass &pass);
   template <int SHAPES, int HIGHEST> void slopes(Neighbours &n, const Pass &pass);
 
@@ -116,6 +118,24 @@ template <class Real> class HdnnpKernel {
     Real total = 0;
     for (int l = 0; l < LANES; l++) total += v[l];
     return total;
+  }
+  // Sums over the lanes of eight vectors; of eight lanes by three rounds of adding halves.
+  static void sums(const Vector (&v)[8], Real (&to)[8])
+  {
+    if constexpr (LANES == 8) {
+      Vector pair[4], quad[2];
+      for (int i = 0; i < 4; i++)
+        pair[i] = __builtin_shufflevector(v[2 * i], v[2 * i + 1], 0, 8, 2, 10, 4, 12, 6, 14) +
+            __builtin_shufflevector(v[2 * i], v[2 * i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+      for (int i = 0; i < 2; i++)
+        quad[i] = __builtin_shufflevector(pair[2 * i], pair[2 * i + 1], 0, 1, 8, 9, 4, 5, 12, 13) +
+            __builtin_shufflevector(pair[2 * i], pair[2 * i + 1], 2, 3, 10, 11, 6, 7, 14, 15);
+      const Vector all_lanes = __builtin_shufflevector(quad[0], quad[1], 0, 1, 2, 3, 8, 9, 10, 11) +
+          __builtin_shufflevector(quad[0], quad[1], 4, 5, 6, 7, 12, 13, 14, 15);
+      std::memcpy(to, &all_lanes, sizeof to);
+    } else {
+      for (int i = 0; i < 8; i++) to[i] = sum(v[i]);
+    }
   }
   static const Vector &at(const Real *p, std::size_t i) { return *reinterpret_cast<const Vector *>(p + i); }
   static Vector &at(Real *p, std::size_t i) { return *reinterpret_cast<Vector *>(p + i); }
@@ -211,6 +231,12 @@ template <class Real> HdnnpKernel<Real>::HdnnpKernel(const HdnnpModel &model) : 
     shapes.erase(std::unique(shapes.begin(), shapes.end()), shapes.end());
     tabulate(atom, shapes);
     plan(atom, shapes);
+    for (std::size_t l = 0; l < element.weights.size(); l++) {
+      const int inputs = element.nodes[l], outputs = element.nodes[l + 1];
+      std::vector<double> turned(inputs * outputs);
+      for (int k = 0; k < inputs * outputs; k++) turned[k % outputs * inputs + k / outputs] = element.weights[l][k];
+      atom.backward.push_back(turned);
+    }
     for (std::size_t f = 0; f < element.functions.size(); f++) {
       const double range = element.maximum[f] - element.minimum[f];
       atom.margin.push_back(sizeof(Real) == 4 ? 1e-6 * range : 1e-9 * range);
@@ -393,8 +419,8 @@ template <int SHAPES, int HIGHEST>
 void HdnnpKernel<Real>::moments(const Neighbours &n, const Pass &pass)
 {
   const Real *x = n.x.data(), *y = n.y.data(), *z = n.z.data(), *per_r = per_r_.data(), *r2 = r2_.data();
-  const int j_end = n.begin[pass.first] + n.count[pass.first];
-  const int k_begin = n.begin[pass.second], k_end = k_begin + n.count[pass.second];
+  const int j_end = n.begin[pass.outer] + n.count[pass.outer];
+  const int k_begin = n.begin[pass.inner], k_end = k_begin + n.count[pass.inner];
   const Real top = pass.cutoff * pass.cutoff, per_top = 2 / top;
   const Real *shape[SHAPES], *decay_of[SHAPES];
   int degree[SHAPES];
@@ -405,15 +431,15 @@ void HdnnpKernel<Real>::moments(const Neighbours &n, const Pass &pass)
   }
   Vector total[SHAPES][HIGHEST + 1] = {};
   Vector *kept = &at(triples_.data(), pass.start);
-  for (int j = n.begin[pass.first]; j < j_end; j++) {
+  for (int j = n.begin[pass.outer]; j < j_end; j++) {
     Vector found[SHAPES][HIGHEST + 1] = {};
-    const int start = pass.first == pass.second ? (j + 1) / LANES * LANES : k_begin;
+    const int start = pass.outer == pass.inner ? (j + 1) / LANES * LANES : k_begin;
     for (int k = start; k < k_end; k += LANES, kept += 3 + SHAPES) {
       const Vector dot = x[j] * at(x, k) + y[j] * at(y, k) + z[j] * at(z, k);
       const Vector cosine = dot * (per_r[j] * at(per_r, k));
       const Vector apart2 = r2[j] + at(r2, k) - 2 * dot;
       Vector inside = apart2 < top ? all(1) : all(0);
-      if (k <= j) inside *= after_[j - k];
+      if (k <= j && j < k + LANES) inside *= after_[j - k];
       const Vector t = (apart2 < top ? apart2 : all(top)) * per_top - 1;
       Vector root = all(root_[0]), root_slope = all(root_slope_[0]), decay[SHAPES];
       for (int p = 1; p <= FC_DEGREE; p++) {
@@ -455,8 +481,8 @@ void HdnnpKernel<Real>::slopes(Neighbours &n, const Pass &pass)
 {
   const Real *x = n.x.data(), *y = n.y.data(), *z = n.z.data(), *per_r = per_r_.data();
   Real *gx = n.gx.data(), *gy = n.gy.data(), *gz = n.gz.data(), *on_self = on_self_.data();
-  const int j_end = n.begin[pass.first] + n.count[pass.first];
-  const int k_begin = n.begin[pass.second], k_end = k_begin + n.count[pass.second];
+  const int j_end = n.begin[pass.outer] + n.count[pass.outer];
+  const int k_begin = n.begin[pass.inner], k_end = k_begin + n.count[pass.inner];
   const Real *shape[SHAPES];
   Real *on_shape[SHAPES];
   // The energy is sum_s a_s(r_j) a_s(r_k) a_s(r_jk) q_s(cosine), q_s with these coefficients.
@@ -473,14 +499,14 @@ void HdnnpKernel<Real>::slopes(Neighbours &n, const Pass &pass)
     }
   }
   const Vector *kept = &at(triples_.data(), pass.start);
-  for (int j = n.begin[pass.first]; j < j_end; j++) {
+  for (int j = n.begin[pass.outer]; j < j_end; j++) {
     Real a[SHAPES], eta_a[SHAPES];
     for (int s = 0; s < SHAPES; s++) {
       a[s] = shape[s][j];
       eta_a[s] = pass.eta[s] * a[s];
     }
-    Vector sum_x = {}, sum_y = {}, sum_z = {}, sum_apart = {}, sum_turn = {}, on_j[SHAPES] = {};
-    const int start = pass.first == pass.second ? (j + 1) / LANES * LANES : k_begin;
+    Vector sum_x = {}, sum_y = {}, sum_z = {}, sum_apart = {}, sum_turn = {}, on_j[3] = {};
+    const int start = pass.outer == pass.inner ? (j + 1) / LANES * LANES : k_begin;
     for (int k = start; k < k_end; k += LANES, kept += 3 + SHAPES) {
       const Vector cosine = kept[0], fc = kept[1], dfc = kept[2];
       Vector plain = {}, decayed = {}, turn = {};
@@ -508,17 +534,20 @@ void HdnnpKernel<Real>::slopes(Neighbours &n, const Pass &pass)
       at(gz, k) += mixed * z[j];
       at(on_self, k) += apart - self * (per_rk * per_rk);
     }
-    gx[j] += sum(sum_x);
-    gy[j] += sum(sum_y);
-    gz[j] += sum(sum_z);
-    on_self[j] += sum(sum_apart) - sum(sum_turn) * per_r[j] * per_r[j];
-    for (int s = 0; s < SHAPES; s++) on_shape[s][j] += sum(on_j[s]);
+    Real of_j[8];
+    sums({sum_x, sum_y, sum_z, sum_apart, sum_turn, on_j[0], on_j[1], on_j[2]}, of_j);
+    gx[j] += of_j[0];
+    gy[j] += of_j[1];
+    gz[j] += of_j[2];
+    on_self[j] += of_j[3] - of_j[4] * per_r[j] * per_r[j];
+    for (int s = 0; s < SHAPES; s++) on_shape[s][j] += of_j[5 + s];
   }
 }
 
 // The energy of the networks for the functions' values, and in gradient_ its derivatives by them.
-template <class Real> double HdnnpKernel<Real>::network(const HdnnpElement &element)
+template <class Real> double HdnnpKernel<Real>::network(const Atom &atom)
 {
+  const HdnnpElement &element = *atom.element;
   const std::vector<int> &nodes = element.nodes;
   const int last = nodes.size() - 1;
   for (int i = 0; i < nodes[0]; i++) outputs_[0][i] = (functions_[i] - element.offset[i]) * element.factor[i];
@@ -543,15 +572,16 @@ template <class Real> double HdnnpKernel<Real>::network(const HdnnpElement &elem
   const double energy = outputs_[last][0] + element.atom_energy;
   bends_[last][0] = 1;
   for (int l = last - 1; l >= 0; l--) {
-    const double *weights = element.weights[l].data(), *above = bends_[l + 1].data();
-    for (int i = 0; i < nodes[l]; i++) {
-      double back = 0;
-      for (int o = 0; o < nodes[l + 1]; o++) back += weights[i * nodes[l + 1] + o] * above[o];
-      if (l > 0)
-        bends_[l][i] *= back;
-      else
-        gradient_[i] = back * element.factor[i];
+    const int inputs = nodes[l];
+    double *back = gradient_.data();
+    std::fill(back, back + inputs, 0.0);
+    for (int o = 0; o < nodes[l + 1]; o++) {
+      const double above = bends_[l + 1][o], *weights = atom.backward[l].data() + o * inputs;
+      for (int i = 0; i < inputs; i++) back[i] += above * weights[i];
     }
+    const double *factor = l > 0 ? bends_[l].data() : element.factor.data();
+    double *result = l > 0 ? bends_[l].data() : back;
+    for (int i = 0; i < inputs; i++) result[i] = back[i] * factor[i];
   }
   return energy;
 }
@@ -566,7 +596,10 @@ template <class Real> double HdnnpKernel<Real>::evaluate(int centre, Neighbours 
   std::size_t kept = 0;
   for (Pass &pass : atom.passes) {
     pass.start = kept;
-    const std::size_t pairs = std::size_t(n.count[pass.first]) * (whole(n.count[pass.second]) / LANES);
+    const bool swapped = n.count[pass.first] > n.count[pass.second];
+    pass.outer = swapped ? pass.second : pass.first;
+    pass.inner = swapped ? pass.first : pass.second;
+    const std::size_t pairs = std::size_t(n.count[pass.outer]) * (whole(n.count[pass.inner]) / LANES);
     kept += pairs * (3 + pass.shapes) * LANES;
   }
   if (triples_.size() < kept) triples_.resize(kept + kept / 4);
@@ -577,7 +610,7 @@ template <class Real> double HdnnpKernel<Real>::evaluate(int centre, Neighbours 
   }
   for (std::size_t f = 0; f < count; f++)
     warnings += functions_[f] + atom.margin[f] < element.minimum[f] || functions_[f] - atom.margin[f] > element.maximum[f];
-  const double energy = network(element);
+  const double energy = network(atom);
   for (Aligned<Real> *b : {&n.gx, &n.gy, &n.gz, &on_self_, &on_shape_}) b->clear();
   for (const Pass &pass : atom.passes) {
     if (pass.shapes == 1) pass.highest <= 4 ? slopes<1, 4>(n, pass) : slopes<1, 16>(n, pass);
