@@ -33,7 +33,7 @@ from suite.simulation import (
     stretched,
     turned,
 )
-from suite.verdict import PAPER, SUPPLEMENTARY, Verdict
+from suite.verdict import COMPARISONS, PAPER, SUPPLEMENTARY, Verdict
 
 CAMPAIGNS, TRIALS = 500, 30  # of an honest network and of one on the edge; of one with a fault
 SEEN = 0.8
@@ -44,7 +44,8 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
     "angle_deg": (0.5, 1, 1.5, 2, 3, 5, 10, 20),
 }
 PLANTED_PERCENT = 10.0  # of the planted runs whose response is scaled
-EDGE_STEPS = 30
+EDGE_STEPS = 20
+QUIET = 1e-3  # of the scatter: next to none, and yet an error bar
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,17 @@ class Faults:
         }[effect]()
 
 
-def checks_with_numbers(evidence: Evidence) -> list[Atom]:
-    """The paper's and supplementary atoms that read curves and give a number on the evidence as it is."""
+def checks_with_numbers(evidence: Evidence, *, kinds: Sequence[str]) -> list[Atom]:
+    """The paper's and supplementary atoms that read curves and give a number on the evidence as it is.
+
+    Of `kinds` of comparison (`suite.verdict.COMPARISONS`).
+    """
     import_claims()
     found = []
     for atom in load_claims():
         if atom.category not in (PAPER, SUPPLEMENTARY) or atom.same_as or atom.claim == "parity":
+            continue
+        if atom.comparison_kind not in kinds:
             continue
         curves = [label for label in atom.needs if label.split("-")[0] in ("liquid", "paired", "reference")]
         if curves and _judged(atom, evidence).value is not None:
@@ -111,11 +117,11 @@ def edge_changes(atom: Atom, faults: Faults) -> list[Callable[[float], tuple[lis
 
 
 def on_the_edge(atom: Atom, simulator: Simulator, faults: Faults) -> tuple[list[Change], list[Change]] | None:
-    """The changes that put a check's noise-free value on the edge of its band, or None."""
+    """The changes that put a check's value without scatter on the edge of its band, or None."""
 
     def beyond(amount: float, way: Callable[[float], tuple[list[Change], list[Change]]]) -> float | None:
         network, other = way(amount)
-        value = _judged_value(atom, simulator.campaign(network, other=other, noise=False))
+        value = _judged(atom, simulator.campaign(network, other=other, noise=QUIET)).value
         if value is None:
             return None
         low, high = atom.band
@@ -136,27 +142,18 @@ def on_the_edge(atom: Atom, simulator: Simulator, faults: Faults) -> tuple[list[
     return None
 
 
-def _judged_value(atom: Atom, evidence: Evidence) -> float | None:
-    """An atom's value without scatter, which no error bar can be given: what was handed over is enough."""
-    found: list[float] = []
-
-    def judge(estimate: Any, remark: str = "") -> None:
-        found.append(estimate.value)
-
-    try:
-        REGISTRY[atom.claim](atom=atom, evidence=evidence, judge=judge)
-    except Exception:
-        return None
-    return found[0] if found else None
-
-
 def simulate(
-    evidence: Evidence, *, campaigns: int, trials: int, tell: Callable[[str], None]
+    evidence: Evidence,
+    *,
+    kinds: Sequence[str],
+    campaigns: int,
+    trials: int,
+    tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Rows of `reference/power.yml` by atom id."""
-    atoms = checks_with_numbers(evidence)
+    atoms = checks_with_numbers(evidence, kinds=kinds)
     tell(f"{len(atoms)} checks")
-    simulator = Simulator(evidence)
+    simulator = Simulator(evidence, labels=frozenset(label for atom in atoms for label in atom.needs))
     faults = Faults(
         hot=response(evidence, faulty="paired-96-hot", honest="paired-96-nnp"),
         soft=response(evidence, faulty="paired-96-soft", honest="paired-96-nnp"),
@@ -229,17 +226,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--tier", default="laptop", help="observed by pytest suite/ --start-from trajectories"
     )
     parser.add_argument("--store", type=Path, default=Path("store"))
+    parser.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=COMPARISONS,
+        default=COMPARISONS,
+        help="only these kinds of comparison; rows of the others stay",
+    )
     parser.add_argument("--campaigns", type=int, default=CAMPAIGNS)
     parser.add_argument("--trials", type=int, default=TRIALS, help="campaigns for each size of each fault")
     given = parser.parse_args(arguments)
     rows = simulate(
         evidence_of(given.tier, given.store),
+        kinds=given.kinds,
         campaigns=given.campaigns,
         trials=given.trials,
         tell=lambda text: print(text, file=sys.stderr, flush=True),
     )
     content = parse_yaml(POWER_FILE.read_text()) if POWER_FILE.is_file() else {"tiers": {}}
-    content["tiers"][given.tier] = {"campaigns": given.campaigns, "trials": given.trials, "checks": rows}
+    there = content["tiers"].get(given.tier, {}).get("checks", {})
+    known = {atom.id for atom in load_claims() if atom.comparison_kind not in given.kinds}
+    kept = {atom_id: row for atom_id, row in there.items() if atom_id in known}
+    content["tiers"][given.tier] = {
+        "campaigns": given.campaigns,
+        "trials": given.trials,
+        "checks": {**kept, **rows},
+    }
     head = "# Written by python -m suite.power (docs/power.md); what the columns are: suite/power_table.py.\n"
     write_whole(
         POWER_FILE, head + yaml.safe_dump(content, sort_keys=False, width=118, default_flow_style=None)

@@ -156,6 +156,8 @@ class Simulator:
     """Draws campaigns from a body of evidence."""
 
     evidence: Evidence
+    labels: frozenset[str]
+    """What the checks read: nothing else is drawn."""
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(2020))
 
     def campaign(
@@ -163,14 +165,14 @@ class Simulator:
         network: Sequence[Change] = (),
         *,
         other: Sequence[Change] = (),
-        noise: bool = True,
+        noise: float = 1.0,
     ) -> Evidence:
         """One campaign with an honest network, its curves then changed.
 
         Args:
             network: faults of the network, in every label that it moves.
             other: faults of the other network of a pair instead.
-            noise: whether units scatter; without, values are those of infinite data.
+            noise: how much units scatter; with a thousandth, values are those of infinite data.
         """
         drawn: dict[str, list[Observation]] = {}
         for size in PAIRED_SIZES:
@@ -179,16 +181,18 @@ class Simulator:
         return self.evidence.with_drawn(drawn)
 
     def _read(self, label: str) -> list[Observation] | None:
+        if label not in self.labels:
+            return None
         try:
             return self.evidence.observables(label)
         except UNAVAILABLE:
             return None
 
-    def _sign(self, noise: bool) -> float:
-        return float(self.rng.choice((-1.0, 1.0))) if noise else 0.0
+    def _sign(self, noise: float) -> float:
+        return noise * float(self.rng.choice((-1.0, 1.0)))
 
     def _pairs(
-        self, size: int, network: Sequence[Change], other: Sequence[Change], noise: bool
+        self, size: int, network: Sequence[Change], other: Sequence[Change], noise: float
     ) -> dict[str, list[Observation]]:
         aimd = self._read(f"paired-{size}-aimd")
         if aimd is None:
@@ -225,7 +229,7 @@ class Simulator:
 
         return self.evidence.once(("simulated excess", size, who, key), make)
 
-    def _liquids(self, size: int, network: Sequence[Change], noise: bool) -> dict[str, list[Observation]]:
+    def _liquids(self, size: int, network: Sequence[Change], noise: float) -> dict[str, list[Observation]]:
         references = {name: self._read(f"reference-{size}-{name}") for name in ("nnp", "bks")}
         known = {f"reference-{size}-{name}": runs for name, runs in references.items() if runs is not None}
         truth = [run for runs in known.values() for run in runs]
@@ -250,7 +254,7 @@ class Simulator:
                     target = own
                     if truth and (label.startswith("reference") or label == f"liquid-{size}-nvt"):
                         target = self._truth(size, truth, key, run, own)
-                    block_scatter = (rows - rows.mean(axis=0)) * (1.0 if noise else 0.0)
+                    block_scatter = noise * (rows - rows.mean(axis=0))
                     new = target + sign * (rows.mean(axis=0) - own) + block_scatter
                     new = from_linear(key, new)
                     arrays[key] = _changed(key, run, new, network if moved else ())
