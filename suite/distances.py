@@ -34,8 +34,9 @@ def _folds(groups: Groups) -> list[Array]:
 def _splits(groups: Groups) -> tuple[Array, Array]:
     """Each fold's mean, and the mean of everything else: (folds, points) each."""
     folds = _folds(groups)
-    means = np.array([fold.mean(axis=0) for fold in folds])
     lengths = np.array([len(fold) for fold in folds])[:, None]
+    blocks = np.concatenate(folds)
+    means = np.add.reduceat(blocks, np.cumsum(lengths) - lengths[:, 0], axis=0) / lengths
     sums = lengths * means
     return means, (sums.sum(axis=0) - sums) / (lengths.sum() - lengths)
 

@@ -199,7 +199,7 @@ class Simulator:
             return {}
         sides = {who: self._read(f"paired-{size}-{who}") for who in ("nnp", "other", "bks")}
         signs = [self._sign(noise) for _ in aimd]
-        drawn: dict[str, list[Observation]] = {}
+        drawn: dict[str, list[Observation]] = {f"paired-{size}-aimd": aimd}
         for who, runs in sides.items():
             if runs is None:
                 continue
