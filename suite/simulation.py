@@ -158,6 +158,8 @@ class Simulator:
     evidence: Evidence
     labels: frozenset[str]
     """What the checks read: nothing else is drawn."""
+    about: frozenset[str] = frozenset()
+    """Pairs, angles and species that they read, or nothing for all."""
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(2020))
 
     def campaign(
@@ -188,6 +190,14 @@ class Simulator:
         except UNAVAILABLE:
             return None
 
+    def _keys(self, run: Observation) -> list[str]:
+        """The arrays of a run to draw."""
+        return [
+            key
+            for key in run.arrays
+            if kind_of(key) and (not self.about or key.split("_", 1)[1] in self.about)
+        ]
+
     def _sign(self, noise: float) -> float:
         return noise * float(self.rng.choice((-1.0, 1.0)))
 
@@ -207,7 +217,7 @@ class Simulator:
             made = []
             for mine, theirs, sign in zip(runs, aimd, signs, strict=True):
                 arrays = {}
-                for key in filter(kind_of, mine.arrays):
+                for key in self._keys(mine):
                     excess = self._excess(size, who, key)
                     own = to_linear(key, mine[key].mean(axis=0)) - to_linear(key, theirs[key].mean(axis=0))
                     honest = excess if who == "bks" else 0.0
@@ -246,7 +256,7 @@ class Simulator:
                 draw = shared_noise().get(run.facts.get("aimd_run") or "")
                 sign = signs.setdefault(number if draw is None else ("draw", draw), self._sign(noise))
                 arrays = {}
-                for key in filter(kind_of, run.arrays):
+                for key in self._keys(run):
                     rows = to_linear(key, run[key]) if _positive(key, run) else None
                     if rows is None:
                         continue
