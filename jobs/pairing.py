@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jobs.deposited import READ_REFERENCES, deposit_parameter, find_set
+from jobs.deposited import READ_REFERENCES, deposit_parameter, find_set, has_velocities
 from jobs.estimates import network_md_core_seconds
 from jobs.judging import SIZES, Judges
 from jobs.models import deposited_model, imported_potential
@@ -18,6 +18,7 @@ from jobs.tier import DISPLAY_NAMES, NNPS, wanted_kernel
 
 # Blocks of a pair are its two halves: pairs, not stretches of one, are what error bars are made of.
 BLOCKS = 2
+LEAST_STEPS = 24  # lags to five sixths of a run, and origins for both halves
 # Planted faults: of a run (`jobs.stages.paired.FAULTS`), of the training, of how honest runs are observed.
 FAULTY_SIZE = 96
 FAULTY_RUNS = ("hot", "soft", "mass", "time-step", "density")
@@ -104,12 +105,14 @@ def plan_pairs(
 
 
 def _parameters(about: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the MD side of a run is told; None where the AIMD is too short or its frames too far apart."""
+    """What the MD side of a run is told; None where the AIMD is too short, thinned or without velocities."""
     deposited = find_set(reference["set"], about)
     run = deposited.run(reference["run"])
     first = run.unequilibrated_frames
     steps = run.frames - 1 - first
-    if steps < 2 * BLOCKS or deposited.facts["steps_between_frames"] != 1:
+    if steps < LEAST_STEPS or deposited.facts["steps_between_frames"] != 1:
+        return None
+    if not has_velocities(deposited, run.id):
         return None
     csvr = re.fullmatch(r"CSVR ([\d.]+) fs", str(deposited.facts["thermostat"]))
     return {
