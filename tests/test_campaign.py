@@ -332,7 +332,7 @@ def test_gc_keeps_what_was_run_in_the_store_until_it_is_forgotten(tmp_path, caps
 def test_a_demanded_kernel_reaches_every_networks_md_and_no_identity(tmp_path):
     content = yaml.safe_load((TIERS / "smoke.yml").read_text())
     path = tmp_path / "deepmd.yml"
-    path.write_text(yaml.safe_dump({**content, "md": {"kernel": "deepmd"}}))
+    path.write_text(yaml.safe_dump({**content, "md": {"kernel": "deepmd"}}, sort_keys=False))
     free, demanded = build_campaign("smoke"), build_campaign(str(path))
     names = [sorted(s.name for stages in c.runs.values() for s in stages) for c in (free, demanded)]
     assert names[0] == names[1]
@@ -346,6 +346,6 @@ def test_a_demanded_kernel_reaches_every_networks_md_and_no_identity(tmp_path):
 def test_a_kernel_that_does_not_exist_is_refused(tmp_path):
     content = yaml.safe_load((TIERS / "smoke.yml").read_text())
     path = tmp_path / "own.yml"
-    path.write_text(yaml.safe_dump({**content, "md": {"kernel": "fortran"}}))
+    path.write_text(yaml.safe_dump({**content, "md": {"kernel": "fortran"}}, sort_keys=False))
     with pytest.raises(SuiteError, match=r"own.yml: .*kernel.*fortran"):
         build_campaign(str(path))
