@@ -28,7 +28,7 @@ from jobs.units import BOHR_ANGSTROM, HARTREE_EV
 CHECKPOINT_FILE = "kalman.npz"
 # Derivatives of so many frames are kept in memory (4 MB for each of 96 atoms); of others they are computed
 # again whenever they are drawn.
-KEPT_BYTES = 3 * 2**30
+KEPT_BYTES = 3 * 2**29
 Watch = Callable[[float, str], None]
 
 
