@@ -37,6 +37,7 @@ from jobs.tier import (
     NNPS,
     THERMO_EVERY,
     read_tier,
+    wanted_kernel,
 )
 
 SAMPLERS = "train-hdnnp-sampler"
@@ -146,6 +147,7 @@ class _Builder:
         self.runs = campaign.runs
         self.potentials: dict[str, list[Stage]] = {}
         self.given: dict[str, ThinTrajectory] | None = None  # trajectories, where they are what is given
+        self.given_pairs: dict[str, ThinTrajectory] = {}
         if campaign.start_from == "trajectories":
             self.given = thin_trajectories(campaign.tier)
 
@@ -398,6 +400,7 @@ class _Builder:
             datasets={nnp: self._dataset(nnp).name for nnp in NNPS},
             judging=judging,
             given=self.given or {},
+            given_pairs=self.given_pairs,
             user_potential=self.user_potential,
         )
 
@@ -608,7 +611,7 @@ class _Builder:
                 ],
             }
             steps = sum(count for _, count in run["schedule"])
-        kernel = self.about.get("md", {}).get("kernel") if name in NNPS else None
+        kernel = wanted_kernel(self.about) if name in NNPS else None
         if name not in NNPS:
             cost = atoms * steps * CORE_SECONDS_PER_ATOM_STEP[name]
         else:
@@ -621,7 +624,7 @@ class _Builder:
             inputs=inputs,
             cores=parameters["ranks"],
             core_seconds=cost,
-            kernel=kernel,
+            wanted_kernel=kernel,
         )
 
     # -- observations ---------------------------------------------------------------------------
@@ -645,6 +648,7 @@ class _Builder:
             self.campaign.unavailable |= dict.fromkeys(PAIRED_LABELS, reason)
             return
         given = None if self.given is None else thin_trajectories(PAIRED, needed=False)
+        self.given_pairs = given or {}
         for label, pairs in plan_pairs(self.about, judges, self._potential).items():
             if given is None:
                 self.campaign.labels[label] = [pairs.observed]
@@ -658,7 +662,8 @@ class _Builder:
             if label not in self.campaign.labels:
                 size = label.split("-")[1]
                 self.campaign.unavailable.setdefault(
-                    label, f"no AIMD of {size} atoms with velocities is deposited to start from"
+                    label,
+                    f"no AIMD of {size} atoms with all frames and velocities is deposited to start from",
                 )
 
     def _cost(self) -> None:

@@ -303,6 +303,20 @@ def _check_file(path: Path, expected: str) -> None:
         )
 
 
+def has_velocities(deposited: DepositedSet, run_id: str) -> bool:
+    """Whether a run was deposited with velocities; reads no frame.
+
+    Raises:
+        SuiteError: no such run, or its file is not there.
+    """
+    name, digest = deposited.run(run_id).parts[0]
+    path = deposited.directory / name
+    if not path.is_file():
+        raise SuiteError(f"{path}: found no such file, expected sha256 {digest}")
+    with np.load(path, allow_pickle=False) as arrays:
+        return "velocities" in arrays.files
+
+
 def iter_run(deposited: DepositedSet, run_id: str) -> Iterator[Frames]:
     """The frames of one run, at most 500 at a time, each file compared with its checksum first.
 

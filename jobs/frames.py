@@ -220,7 +220,7 @@ def read_extxyz(path: Path) -> Iterator[Frame]:
                 continue
             number += 1
             where = f"{path}: frame {number}"
-            if not line.strip().isdigit() or int(line) == 0:
+            if not re.fullmatch(r"0*[1-9][0-9]{0,8}", line.strip()):
                 raise SuiteError(f"{where}: found {line.strip()[:40]!r}, expected the number of atoms")
             comment = handle.readline()
             rows = [row for row in (handle.readline() for _ in range(int(line))) if row.strip()]

@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jobs.deposited import READ_REFERENCES, deposit_parameter, find_set
+from jobs.deposited import READ_REFERENCES, deposit_parameter, find_set, has_velocities
 from jobs.estimates import network_md_core_seconds
 from jobs.judging import SIZES, Judges
 from jobs.models import deposited_model, imported_potential
 from jobs.observing import angle_cutoffs_angstrom, observe_parameters
 from jobs.stage import Stage
 from jobs.thin_trajectories import ThinTrajectory
-from jobs.tier import DISPLAY_NAMES, NNPS
+from jobs.tier import DISPLAY_NAMES, NNPS, wanted_kernel
 
 # Blocks of a pair are its two halves: pairs, not stretches of one, are what error bars are made of.
 BLOCKS = 2
+LEAST_STEPS = 24  # lags to five sixths of a run, and origins for both halves
 # Planted faults: of a run (`jobs.stages.paired.FAULTS`), of the training, of how honest runs are observed.
 FAULTY_SIZE = 96
 FAULTY_RUNS = ("hot", "soft", "mass", "time-step", "density")
@@ -83,7 +84,8 @@ def plan_pairs(
         ) -> None:
             label = f"paired-{size}-{who}"
             runs = tuple(
-                _run(start, label, number, mover, potential) for number, start in enumerate(starts, start=1)
+                _run(start, label, number, mover, potential, kernel=wanted_kernel(about))
+                for number, start in enumerate(starts, start=1)
             )
             found[label] = Pairs(runs, _observe(label, {}, runs))
 
@@ -103,12 +105,14 @@ def plan_pairs(
 
 
 def _parameters(about: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the MD side of a run is told; None where the AIMD is too short or its frames too far apart."""
+    """What the MD side of a run is told; None where the AIMD is too short, thinned or without velocities."""
     deposited = find_set(reference["set"], about)
     run = deposited.run(reference["run"])
     first = run.unequilibrated_frames
     steps = run.frames - 1 - first
-    if steps < 2 * BLOCKS or deposited.facts["steps_between_frames"] != 1:
+    if steps < LEAST_STEPS or deposited.facts["steps_between_frames"] != 1:
+        return None
+    if not has_velocities(deposited, run.id):
         return None
     csvr = re.fullmatch(r"CSVR ([\d.]+) fs", str(deposited.facts["thermostat"]))
     return {
@@ -129,10 +133,12 @@ def _run(
     number: int,
     mover: str,
     potential: Callable[[str], Sequence[Stage]],
+    *,
+    kernel: str | None,
 ) -> Stage:
     inputs: dict[str, Stage] = {}
     given = dict(parameters)
-    cost = network_md_core_seconds(96 * given["steps"], kernel=None)
+    cost = network_md_core_seconds(96 * given["steps"], kernel=kernel)
     if mover in NNPS:
         trainings = potential(mover)
         inputs["potential"] = trainings[(number - 1) % len(trainings)]
@@ -141,7 +147,15 @@ def _run(
     else:
         given["potential"] = mover
         cost = 3.0
-    return Stage("paired", f"{label} #{number}", given, seed=number, inputs=inputs, core_seconds=cost)
+    return Stage(
+        "paired",
+        f"{label} #{number}",
+        given,
+        seed=number,
+        inputs=inputs,
+        core_seconds=cost,
+        wanted_kernel=kernel,
+    )
 
 
 def _observe(label: str, changes: Mapping[str, Any], runs: Sequence[Stage]) -> Stage:

@@ -7,6 +7,8 @@ marked M informs and never gates.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -68,7 +70,23 @@ class Row:
 def _load(path: Path) -> Any:
     if not path.is_file():
         raise SuiteError(f"{path}: found no such file, expected a part of the reference")
-    return parse_yaml(path.read_bytes())
+    import yaml
+
+    try:
+        return parse_yaml(path.read_bytes())
+    except (yaml.YAMLError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise SuiteError(f"{path}: found no YAML ({said}), expected a part of the reference") from None
+
+
+@contextmanager
+def _laid_out(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a file's keys and values into a line that names it."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        said = " ".join(f"{type(error).__name__} {error}".split())
+        raise SuiteError(f"{path}: found {said}, expected the keys that its other entries have") from None
 
 
 @cache
@@ -80,11 +98,14 @@ def read_paper(path: Path = REFERENCE / "paper.yml") -> Paper:
             missing without a gap.
     """
     content = _load(path)
-    gaps = {entry["id"]: Gap(**{**entry, "also_run": tuple(entry["also_run"])}) for entry in content["gaps"]}
-    protocol = {
-        section: {name: Stated(v["value"], str(v["unit"]), v.get("gap")) for name, v in entries.items()}
-        for section, entries in content["protocol"].items()
-    }
+    with _laid_out(path):
+        gaps = {
+            entry["id"]: Gap(**{**entry, "also_run": tuple(entry["also_run"])}) for entry in content["gaps"]
+        }
+        protocol = {
+            section: {name: Stated(v["value"], str(v["unit"]), v.get("gap")) for name, v in entries.items()}
+            for section, entries in content["protocol"].items()
+        }
     named = set()
     for section, entries in protocol.items():
         for name, stated in entries.items():
@@ -107,8 +128,9 @@ def read_experiment(directory: Path = REFERENCE / "experiment") -> dict[str, Row
     """
     rows: dict[str, Row] = {}
     for path in sorted(directory.glob("*.yml")):
-        for entry in _load(path)["rows"]:
-            row = Row(**entry)
+        with _laid_out(path):
+            entries = [Row(**entry) for entry in _load(path)["rows"]]
+        for row in entries:
             if row.id in rows:
                 raise SuiteError(f"{path}: found {row.id} twice, expected each row once")
             if row.certainty not in CERTAINTIES:

@@ -18,7 +18,7 @@ class Stage:
 
     `kind` names the module in `jobs.stages`; `parameters` are JSON values; `inputs` maps a role
     (`"potential"`, `"start"`, ...) to the stage that makes it. `label` is for people. `cores`,
-    `core_seconds` (an estimate) and `kernel` (what runs a network's MD, where the tier demands one) are
+    `core_seconds` (an estimate) and `wanted_kernel` (what must run a network's MD, None: the fastest) are
     resources. Neither labels nor resources enter the identity.
     """
 
@@ -29,7 +29,7 @@ class Stage:
     inputs: Mapping[str, Stage] = field(default_factory=dict)
     cores: int = 1
     core_seconds: float = 1.0
-    kernel: str | None = None
+    wanted_kernel: str | None = None
 
     @cached_property
     def identity(self) -> str:

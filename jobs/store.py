@@ -42,7 +42,7 @@ class Recipe:
     inputs: dict[str, str]
     cores: int
     ranks: int | None = None
-    kernel: str | None = None
+    wanted_kernel: str | None = None
 
     @classmethod
     def of(cls, stage: Stage, *, cores: int | None = None, ranks: int | None = None) -> Recipe:
@@ -57,7 +57,7 @@ class Recipe:
             inputs={role: needed.name for role, needed in stage.inputs.items()},
             cores=cores or stage.cores,
             ranks=ranks,
-            kernel=stage.kernel,
+            wanted_kernel=stage.wanted_kernel,
         )
 
 

@@ -52,7 +52,7 @@ class Survey:
         self.targets_K.update(
             dict(zip(*(a.tolist() for a in np.unique(known, return_counts=True)), strict=True))
         )
-        kelvin = batch.kinetic_K[~np.isnan(batch.kinetic_K)]
+        kelvin = batch.kinetic_K[np.abs(batch.kinetic_K) < 1e9]  # known, and a number that its square fits
         self.kinetic = [
             now + more
             for now, more in zip(self.kinetic, (len(kelvin), kelvin.sum(), (kelvin**2).sum()), strict=True)

@@ -251,6 +251,8 @@ def deposit_trajectories(
     kind = OBSERVE_PAIRS if paired else "observe"
     observed = [stage for stages in campaign.labels.values() for stage in stages if stage.kind == kind]
     runs = {run.label: (run, one) for one in observed for run in one.inputs.values()}
+    if not runs:
+        raise SuiteError(f"tier {campaign.tier}: found no such runs, expected some to deposit")
     for run, observation in runs.values():
         if not store.is_done(run.name):
             raise SuiteError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,12 @@ def read_tier(tier: str) -> dict[str, Any]:
                 f"{path}: deposit {content['deposit']}: found no such folder, expected a deposit"
             )
     return content
+
+
+def wanted_kernel(about: Mapping[str, Any]) -> str | None:
+    """The kernel that a tier demands for MD of DeePMD networks, or None."""
+    kernel: str | None = about.get("md", {}).get("kernel")
+    return kernel
 
 
 def _check_run(where: str, run: dict[str, Any]) -> None:

@@ -70,7 +70,7 @@ def make_stage(store: Store, name: str) -> bool:
                 directory=directory,
                 cores=recipe.cores,
                 ranks=recipe.ranks,
-                kernel=recipe.kernel,
+                wanted_kernel=recipe.wanted_kernel,
                 tuning=_tuning(store),
             )
             write_json(workspace.checkpoints / ATTEMPTS_FILE, [*attempts, (began, began)])

@@ -34,7 +34,7 @@ class Workspace:
     cores: int = 1
     ranks: int | None = None
     """MPI ranks, where its job fixes them: the scheduler starts them, or there is one for each GPU."""
-    kernel: str | None = None
+    wanted_kernel: str | None = None
     """What runs a network's MD, `native` or `deepmd`, where the tier demands one."""
     tuning: Tuning | None = None
     """How MD uses this kind of node, if that was measured."""

@@ -105,19 +105,26 @@ def load_claims(path: Path = CLAIMS_FILE) -> tuple[Atom, ...]:
         content = parse_yaml(path.read_text())
     except OSError:
         raise SuiteError(f"{path}: not found, expected the claims") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: found no YAML ({' '.join(str(error).split())}), expected claims") from None
     if not isinstance(content, list):
         raise SuiteError(f"{path}: found {type(content).__name__}, expected a list of claims")
     atoms: dict[str, Atom] = {}
     for claim in content:
-        if isinstance(claim, dict) and set(claim) == {"changes"}:
-            _check_changes(claim["changes"], path)
-            continue
-        for atom in _claim_atoms(claim, path, atoms):
-            if atom.id in atoms:
-                raise SuiteError(f"{path}: found the atom {atom.id} twice, expected each id once")
-            atoms[atom.id] = atom
+        try:
+            if isinstance(claim, dict) and set(claim) == {"changes"}:
+                _check_changes(claim["changes"], path)
+                continue
+            for atom in _claim_atoms(claim, path, atoms):
+                if atom.id in atoms:
+                    raise SuiteError(f"{path}: found the atom {atom.id} twice, expected each id once")
+                atoms[atom.id] = atom
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            name = claim.get("id", "?") if isinstance(claim, dict) else claim
+            said = " ".join(f"{type(error).__name__} {error}".split())
+            raise SuiteError(
+                f"{path}: claim {name}: found {said}, expected a claim's keys and values"
+            ) from None
     return tuple(atoms.values())
 
 

@@ -11,7 +11,6 @@ Samples are groups (see `suite.statistics`): one array (blocks, points) per repl
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -32,11 +31,14 @@ def _folds(groups: Groups) -> list[Array]:
     return np.array_split(blocks, min(FOLDS, len(blocks)))
 
 
-def _splits(groups: Groups) -> Iterator[tuple[Array, Array]]:
-    """Each fold's mean with the mean of everything else."""
+def _splits(groups: Groups) -> tuple[Array, Array]:
+    """Each fold's mean, and the mean of everything else: (folds, points) each."""
     folds = _folds(groups)
-    for i, fold in enumerate(folds):
-        yield fold.mean(axis=0), mean_of(folds[:i] + folds[i + 1 :])
+    lengths = np.array([len(fold) for fold in folds])[:, None]
+    blocks = np.concatenate(folds)
+    means = np.add.reduceat(blocks, np.cumsum(lengths) - lengths[:, 0], axis=0) / lengths
+    sums = lengths * means
+    return means, (sums.sum(axis=0) - sums) / (lengths.sum() - lengths)
 
 
 def shares(groups: Groups) -> list[Array]:
@@ -71,9 +73,11 @@ def cramer_von_mises(first: Groups, second: Groups, featureless: Array, *, biase
 def paired_cramer_von_mises(
     first: Groups, second: Groups, featureless: Array, *, biased: bool = False
 ) -> float:
-    """The same of two sets whose groups belong together: the square is of their differences by group."""
-    one, other = shares(first), shares(second)
-    return mean_square(paired_differences(one, other), biased=biased) / _scale(other, featureless)
+    """The same of two sets whose groups belong together: the square is of their differences by group.
+
+    The sets are cumulative distributions already (`shares`).
+    """
+    return mean_square(paired_differences(first, second), biased=biased) / _scale(second, featureless)
 
 
 def _scale(second: Groups, featureless: Array) -> float:
@@ -90,20 +94,19 @@ def mean_square_difference(first: Groups, second: Groups, *, biased: bool = Fals
     """Mean over the points of the squared difference of two curves: unbiased (maybe negative), or plain."""
     if biased:
         return float(np.mean((mean_of(first) - mean_of(second)) ** 2))
-    splits_b = list(_splits(second))
-    terms = [
-        np.mean((one_a - one_b) * (rest_a - rest_b))
-        for one_a, rest_a in _splits(first)
-        for one_b, rest_b in splits_b
-    ]
-    return float(np.mean(terms))
+    (one_a, rest_a), (one_b, rest_b) = _splits(first), _splits(second)
+    # The mean of (one_a - one_b) (rest_a - rest_b) over all pairs of folds, multiplied out.
+    own = (one_a * rest_a).mean(axis=0) + (one_b * rest_b).mean(axis=0)
+    mixed = one_a.mean(axis=0) * rest_b.mean(axis=0) + one_b.mean(axis=0) * rest_a.mean(axis=0)
+    return float(np.mean(own - mixed))
 
 
 def mean_square(groups: Groups, *, biased: bool = False) -> float:
     """Mean over the points of the square of a mean curve, unbiased (it may be negative) or plain."""
     if biased:
         return float(np.mean(mean_of(groups) ** 2))
-    return float(np.mean([np.mean(one * rest) for one, rest in _splits(groups)]))
+    one, rest = _splits(groups)
+    return float(np.mean(one * rest))
 
 
 def rooted(square: Estimate, norm: Estimate) -> Estimate:

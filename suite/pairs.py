@@ -30,6 +30,10 @@ class Paired:
     x: Array
     sides: dict[str, list[Array]]
 
+    def mapped(self, change: Callable[[Groups], list[Array]]) -> Paired:
+        """The same pairs with every side's curves changed."""
+        return Paired(self.x, {name: change(groups) for name, groups in self.sides.items()})
+
     def estimate(self, function: Callable[[Sides], float]) -> Estimate:
         """Value and interval of a function of all sides, whose pairs are thinned on all sides at once.
 

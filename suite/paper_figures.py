@@ -169,7 +169,7 @@ def _paired_panel(
     if not outlines:
         return None
     axes.set(xlabel=labels[0], ylabel=labels[1], xlim=x_range)
-    fit_y(axes, outlines, floor=0.0 if min(low.min() for _, low, _ in outlines) >= 0 else None)
+    fit_y(axes, outlines, floor=None if x_key == "vaf_time_fs" else 0.0)
     inset = room_for_inset(axes, outlines)
     excess = []
     for side, method in (("bks", "bks"), ("nnp", f"deepmd-{size}")):

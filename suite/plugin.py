@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -269,7 +270,7 @@ class ClaimSession:
         self.results.append(result)
         return result
 
-    def _stages(self, labels: tuple[str, ...]) -> list[Stage]:
+    def stages_behind(self, labels: tuple[str, ...]) -> list[Stage]:
         """What is behind some labels, inputs included."""
         from jobs.graph import in_order
 
@@ -277,7 +278,7 @@ class ClaimSession:
 
     def _core_seconds(self, labels: tuple[str, ...]) -> float:
         """What the products behind some labels cost, inputs included, shared ones counted in full."""
-        stages = self._stages(labels)
+        stages = self.stages_behind(labels)
         for stage in stages:
             if stage.name not in self.core_seconds:
                 done = self.store.is_done(stage.name)
@@ -286,7 +287,7 @@ class ClaimSession:
 
     def labels_behind(self, labels: tuple[str, ...]) -> set[str]:
         """These labels, and those whose products went into them."""
-        names = {stage.name for stage in self._stages(labels)}
+        names = {stage.name for stage in self.stages_behind(labels)}
         return {
             label
             for label, stages in self.campaign.labels.items()
@@ -384,6 +385,21 @@ def one_line(result: Result) -> str:
     return f"{text}; {result.reason}" if result.reason else text
 
 
+def kernels_that_ran(judged: ClaimSession) -> dict[str, str]:
+    """What ran the MD of networks behind the claims: kernel -> how many runs."""
+    names = {
+        stage.name
+        for stage in judged.stages_behind(tuple(judged.campaign.labels))
+        if "potential" in stage.inputs
+    }
+    ran = Counter(
+        str(kernel)
+        for name in sorted(names)
+        if judged.store.is_done(name) and (kernel := judged.store.manifest(name)["facts"].get("kernel"))
+    )
+    return {kernel: f"{count} runs" for kernel, count in ran.items()}
+
+
 def provenance(judged: ClaimSession) -> dict[str, Any]:
     """What a reader needs to trace the numbers: versions, machine, products, command."""
     from importlib import metadata
@@ -399,6 +415,7 @@ def provenance(judged: ClaimSession) -> dict[str, Any]:
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "software": software_versions(),
         "hardware": hardware(),
+        "kernel": kernels_that_ran(judged),
         "products": {
             label: [stage.name for stage in stages]
             for label, stages in judged.campaign.labels.items()

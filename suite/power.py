@@ -33,9 +33,10 @@ from suite.simulation import (
     stretched,
     turned,
 )
-from suite.verdict import PAPER, SUPPLEMENTARY, Verdict
+from suite.test_fig1_rdf import PAIRS
+from suite.verdict import COMPARISONS, PAPER, SUPPLEMENTARY, Verdict
 
-CAMPAIGNS, TRIALS = 500, 60  # of an honest network and of one on the edge; of one with a fault
+CAMPAIGNS, TRIALS = 500, 25  # of an honest network and of one on the edge; of one with a fault
 SEEN = 0.8
 LADDERS: Mapping[str, tuple[float, ...]] = {
     "stretch_percent": (0.25, 0.5, 1, 1.5, 2, 3, 5, 10),
@@ -44,7 +45,9 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
     "angle_deg": (0.5, 1, 1.5, 2, 3, 5, 10, 20),
 }
 PLANTED_PERCENT = 10.0  # of the planted runs whose response is scaled
-EDGE_STEPS = 30
+EDGE_STEPS = 15
+ANGLES = ("O-O-O", "O-Si-O", "Si-O-Si", "Si-Si-Si")
+QUIET = 1e-3  # of the scatter: next to none, and yet an error bar
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,17 @@ class Faults:
         }[effect]()
 
 
-def checks_with_numbers(evidence: Evidence) -> list[Atom]:
-    """The paper's and supplementary atoms that read curves and give a number on the evidence as it is."""
+def checks_with_numbers(evidence: Evidence, *, kinds: Sequence[str]) -> list[Atom]:
+    """The paper's and supplementary atoms that read curves and give a number on the evidence as it is.
+
+    Of `kinds` of comparison (`suite.verdict.COMPARISONS`).
+    """
     import_claims()
     found = []
     for atom in load_claims():
         if atom.category not in (PAPER, SUPPLEMENTARY) or atom.same_as or atom.claim == "parity":
+            continue
+        if atom.comparison_kind not in kinds:
             continue
         curves = [label for label in atom.needs if label.split("-")[0] in ("liquid", "paired", "reference")]
         if curves and _judged(atom, evidence).value is not None:
@@ -81,9 +89,10 @@ def checks_with_numbers(evidence: Evidence) -> list[Atom]:
 
 def _judged(atom: Atom, evidence: Evidence) -> Any:
     # A tier of its own: neither a published power nor a short training may stand in the way of the number.
-    return evaluate(
-        REGISTRY[atom.claim], atom, replace(evidence, short_training="", _kept={}, tier="simulated")
-    )
+    # And only what the atom needs: remarks on what BKS would do are not asked for.
+    needed = {label: paths for label, paths in evidence.products.items() if label in atom.needs}
+    asked = replace(evidence, products=needed, short_training="", _kept={}, tier="simulated")
+    return evaluate(REGISTRY[atom.claim], atom, asked)
 
 
 def rate(verdicts: Sequence[Verdict], wanted: Verdict) -> float:
@@ -109,12 +118,25 @@ def edge_changes(atom: Atom, faults: Faults) -> list[Callable[[float], tuple[lis
     return ways[5:6] if ranking else ways[6:7] if same else ways[:5]
 
 
+def simulator_of(evidence: Evidence, atoms: Sequence[Atom]) -> Simulator:
+    """What draws campaigns for some checks: only what they read."""
+    values = {str(value) for atom in atoms for value in atom.values.values()}
+    known = values & {*PAIRS, *ANGLES, "Si", "O"}
+    counting = any(atom.claim in ("coordination-paired", "network-kept") for atom in atoms)
+    everything = any(not set(map(str, atom.values.values())) & known for atom in atoms)
+    return Simulator(
+        evidence,
+        labels=frozenset(label for atom in atoms for label in atom.needs),
+        about=frozenset() if counting or everything else frozenset(known),
+    )
+
+
 def on_the_edge(atom: Atom, simulator: Simulator, faults: Faults) -> tuple[list[Change], list[Change]] | None:
-    """The changes that put a check's noise-free value on the edge of its band, or None."""
+    """The changes that put a check's value without scatter on the edge of its band, or None."""
 
     def beyond(amount: float, way: Callable[[float], tuple[list[Change], list[Change]]]) -> float | None:
         network, other = way(amount)
-        value = _judged_value(atom, simulator.campaign(network, other=other, noise=False))
+        value = _judged(atom, simulator.campaign(network, other=other, noise=QUIET)).value
         if value is None:
             return None
         low, high = atom.band
@@ -135,27 +157,18 @@ def on_the_edge(atom: Atom, simulator: Simulator, faults: Faults) -> tuple[list[
     return None
 
 
-def _judged_value(atom: Atom, evidence: Evidence) -> float | None:
-    """An atom's value without scatter, which no error bar can be given: what was handed over is enough."""
-    found: list[float] = []
-
-    def judge(estimate: Any, remark: str = "") -> None:
-        found.append(estimate.value)
-
-    try:
-        REGISTRY[atom.claim](atom=atom, evidence=evidence, judge=judge)
-    except Exception:
-        return None
-    return found[0] if found else None
-
-
 def simulate(
-    evidence: Evidence, *, campaigns: int, trials: int, tell: Callable[[str], None]
+    evidence: Evidence,
+    *,
+    kinds: Sequence[str],
+    campaigns: int,
+    trials: int,
+    tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Rows of `reference/power.yml` by atom id."""
-    atoms = checks_with_numbers(evidence)
+    atoms = checks_with_numbers(evidence, kinds=kinds)
     tell(f"{len(atoms)} checks")
-    simulator = Simulator(evidence)
+    simulator = simulator_of(evidence, atoms)
     faults = Faults(
         hot=response(evidence, faulty="paired-96-hot", honest="paired-96-nnp"),
         soft=response(evidence, faulty="paired-96-soft", honest="paired-96-nnp"),
@@ -170,12 +183,13 @@ def simulate(
             tell(f"honest: {number + 1} of {campaigns}")
     edges: dict[str, float | None] = {}
     for place, atom in enumerate(atoms):
-        changes = on_the_edge(atom, simulator, faults)
+        own = simulator_of(evidence, [atom])
+        changes = on_the_edge(atom, own, faults)
         if changes is None:
             edges[atom.id] = None
             continue
         network, other = changes
-        verdicts = [_judged(atom, simulator.campaign(network, other=other)).verdict for _ in range(campaigns)]
+        verdicts = [_judged(atom, own.campaign(network, other=other)).verdict for _ in range(campaigns)]
         edges[atom.id] = rate(verdicts, Verdict.PASS)
         tell(f"edge {place + 1} of {len(atoms)}: {atom.id} {edges[atom.id]}")
     sees: dict[str, dict[str, float | None]] = {atom.id: dict.fromkeys(LADDERS) for atom in atoms}
@@ -228,17 +242,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--tier", default="laptop", help="observed by pytest suite/ --start-from trajectories"
     )
     parser.add_argument("--store", type=Path, default=Path("store"))
+    parser.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=COMPARISONS,
+        default=COMPARISONS,
+        help="only these kinds of comparison; rows of the others stay",
+    )
     parser.add_argument("--campaigns", type=int, default=CAMPAIGNS)
     parser.add_argument("--trials", type=int, default=TRIALS, help="campaigns for each size of each fault")
     given = parser.parse_args(arguments)
     rows = simulate(
         evidence_of(given.tier, given.store),
+        kinds=given.kinds,
         campaigns=given.campaigns,
         trials=given.trials,
         tell=lambda text: print(text, file=sys.stderr, flush=True),
     )
     content = parse_yaml(POWER_FILE.read_text()) if POWER_FILE.is_file() else {"tiers": {}}
-    content["tiers"][given.tier] = {"campaigns": given.campaigns, "trials": given.trials, "checks": rows}
+    there = content["tiers"].get(given.tier, {}).get("checks", {})
+    known = {atom.id for atom in load_claims() if atom.comparison_kind not in given.kinds}
+    kept = {atom_id: row for atom_id, row in there.items() if atom_id in known}
+    content["tiers"][given.tier] = {
+        "campaigns": given.campaigns,
+        "trials": given.trials,
+        "checks": {**kept, **rows},
+    }
     head = "# Written by python -m suite.power (docs/power.md); what the columns are: suite/power_table.py.\n"
     write_whole(
         POWER_FILE, head + yaml.safe_dump(content, sort_keys=False, width=118, default_flow_style=None)

@@ -47,7 +47,7 @@ STATES: Mapping[str, State] = {
     for state in (
         State(Verdict.PASS, "✓", "the 95% interval lies inside the band"),
         State(Verdict.FAIL, "✗", "the 95% interval lies outside the band"),
-        State(Verdict.TOO_SHORT, "⧖", "outside the band, but by this tier's own short training"),
+        State(Verdict.TOO_SHORT, "◔", "outside the band, but by this tier's own short training"),
         State(Verdict.INCONCLUSIVE, "≈", "the 95% interval straddles an end of the band"),
         State(Verdict.NOT_TESTED, "○", "this tier or these data cannot test it"),
         State(Verdict.ERROR, "!", "something broke before a number came out"),

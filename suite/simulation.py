@@ -156,6 +156,10 @@ class Simulator:
     """Draws campaigns from a body of evidence."""
 
     evidence: Evidence
+    labels: frozenset[str]
+    """What the checks read: nothing else is drawn."""
+    about: frozenset[str] = frozenset()
+    """Pairs, angles and species that they read, or nothing for all."""
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(2020))
 
     def campaign(
@@ -163,14 +167,14 @@ class Simulator:
         network: Sequence[Change] = (),
         *,
         other: Sequence[Change] = (),
-        noise: bool = True,
+        noise: float = 1.0,
     ) -> Evidence:
         """One campaign with an honest network, its curves then changed.
 
         Args:
             network: faults of the network, in every label that it moves.
             other: faults of the other network of a pair instead.
-            noise: whether units scatter; without, values are those of infinite data.
+            noise: how much units scatter; with a thousandth, values are those of infinite data.
         """
         drawn: dict[str, list[Observation]] = {}
         for size in PAIRED_SIZES:
@@ -179,23 +183,33 @@ class Simulator:
         return self.evidence.with_drawn(drawn)
 
     def _read(self, label: str) -> list[Observation] | None:
+        if label not in self.labels:
+            return None
         try:
             return self.evidence.observables(label)
         except UNAVAILABLE:
             return None
 
-    def _sign(self, noise: bool) -> float:
-        return float(self.rng.choice((-1.0, 1.0))) if noise else 0.0
+    def _keys(self, run: Observation) -> list[str]:
+        """The arrays of a run to draw."""
+        return [
+            key
+            for key in run.arrays
+            if kind_of(key) and (not self.about or key.split("_", 1)[1] in self.about)
+        ]
+
+    def _sign(self, noise: float) -> float:
+        return noise * float(self.rng.choice((-1.0, 1.0)))
 
     def _pairs(
-        self, size: int, network: Sequence[Change], other: Sequence[Change], noise: bool
+        self, size: int, network: Sequence[Change], other: Sequence[Change], noise: float
     ) -> dict[str, list[Observation]]:
         aimd = self._read(f"paired-{size}-aimd")
         if aimd is None:
             return {}
         sides = {who: self._read(f"paired-{size}-{who}") for who in ("nnp", "other", "bks")}
         signs = [self._sign(noise) for _ in aimd]
-        drawn: dict[str, list[Observation]] = {}
+        drawn: dict[str, list[Observation]] = {f"paired-{size}-aimd": aimd}
         for who, runs in sides.items():
             if runs is None:
                 continue
@@ -203,7 +217,7 @@ class Simulator:
             made = []
             for mine, theirs, sign in zip(runs, aimd, signs, strict=True):
                 arrays = {}
-                for key in filter(kind_of, mine.arrays):
+                for key in self._keys(mine):
                     excess = self._excess(size, who, key)
                     own = to_linear(key, mine[key].mean(axis=0)) - to_linear(key, theirs[key].mean(axis=0))
                     honest = excess if who == "bks" else 0.0
@@ -225,7 +239,7 @@ class Simulator:
 
         return self.evidence.once(("simulated excess", size, who, key), make)
 
-    def _liquids(self, size: int, network: Sequence[Change], noise: bool) -> dict[str, list[Observation]]:
+    def _liquids(self, size: int, network: Sequence[Change], noise: float) -> dict[str, list[Observation]]:
         references = {name: self._read(f"reference-{size}-{name}") for name in ("nnp", "bks")}
         known = {f"reference-{size}-{name}": runs for name, runs in references.items() if runs is not None}
         truth = [run for runs in known.values() for run in runs]
@@ -242,7 +256,7 @@ class Simulator:
                 draw = shared_noise().get(run.facts.get("aimd_run") or "")
                 sign = signs.setdefault(number if draw is None else ("draw", draw), self._sign(noise))
                 arrays = {}
-                for key in filter(kind_of, run.arrays):
+                for key in self._keys(run):
                     rows = to_linear(key, run[key]) if _positive(key, run) else None
                     if rows is None:
                         continue
@@ -250,7 +264,7 @@ class Simulator:
                     target = own
                     if truth and (label.startswith("reference") or label == f"liquid-{size}-nvt"):
                         target = self._truth(size, truth, key, run, own)
-                    block_scatter = (rows - rows.mean(axis=0)) * (1.0 if noise else 0.0)
+                    block_scatter = noise * (rows - rows.mean(axis=0))
                     new = target + sign * (rows.mean(axis=0) - own) + block_scatter
                     new = from_linear(key, new)
                     arrays[key] = _changed(key, run, new, network if moved else ())

@@ -16,6 +16,7 @@ from suite.distances import (
     paired_cramer_von_mises,
     paired_differences,
     rooted,
+    shares,
     signed_root,
 )
 from suite.evidence import Evidence
@@ -79,10 +80,17 @@ def _judge_network(
 
 
 def _judge_farther(
-    judge: Judge, evidence: Evidence, *, size: int, read: Reader, square: SquareOnGrid
+    judge: Judge,
+    evidence: Evidence,
+    *,
+    size: int,
+    read: Reader,
+    square: SquareOnGrid,
+    of_shares: bool = False,
 ) -> None:
     """Judge how much farther BKS goes from AIMD than the network does."""
     pairs = read_pairs(evidence, size=size, sides=("nnp", "bks"), read=read)
+    pairs = pairs.mapped(shares) if of_shares else pairs
     x = pairs.x
 
     def excess(s: Sides) -> float:
@@ -92,10 +100,17 @@ def _judge_farther(
 
 
 def _judge_almost_the_same(
-    judge: Judge, evidence: Evidence, *, size: int, read: Reader, square: SquareOnGrid
+    judge: Judge,
+    evidence: Evidence,
+    *,
+    size: int,
+    read: Reader,
+    square: SquareOnGrid,
+    of_shares: bool = False,
 ) -> None:
     """Judge whether the two networks are farther apart than a third of what BKS is from AIMD."""
     pairs = read_pairs(evidence, size=size, sides=("nnp", "other", "bks"), read=read)
+    pairs = pairs.mapped(shares) if of_shares else pairs
     if evidence.directories(f"paired-{size}-nnp") == evidence.directories(f"paired-{size}-other"):
         raise NotTested("one potential stands for both: there is nothing to compare")
     x = pairs.x
@@ -113,7 +128,7 @@ def test_rdf_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 
     def measured(pairs: Paired, side: str) -> Estimate:
         if atom.measure == "curve":
-            return _root(pairs, side, partial(_square, pair, pairs.x))
+            return _root(pairs.mapped(shares), side, partial(_square, pair, pairs.x))
         apart = feature_difference(atom.measure, pair, pairs.x)
         return pairs.estimate(lambda s: apart(s[side], s["aimd"]))
 
@@ -131,6 +146,7 @@ def test_rdf_bks_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             size=size,
             read=rdf_reader(pair),
             square=lambda x, first, second: _square(pair, x, first, second),
+            of_shares=True,
         )
         return
     pairs = read_pairs(evidence, size=size, sides=("bks",), read=rdf_reader(pair))
@@ -148,6 +164,7 @@ def test_96_216_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         size=atom["size"],
         read=_distribution_reader(curve),
         square=lambda x, first, second: _square(curve, x, first, second),
+        of_shares=True,
     )
 
 
@@ -158,7 +175,7 @@ def test_badf_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 
     def measured(pairs: Paired, side: str) -> Estimate:
         if atom.measure == "curve":
-            return _root(pairs, side, partial(_square, angle, pairs.x))
+            return _root(pairs.mapped(shares), side, partial(_square, angle, pairs.x))
         apart = moment_difference(atom.measure, pairs.x)
         return pairs.estimate(lambda s: apart(s[side], s["aimd"]))
 
@@ -175,6 +192,7 @@ def test_badf_bks_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         size=atom["size"],
         read=badf_reader(angle),
         square=lambda x, first, second: _square(angle, x, first, second),
+        of_shares=True,
     )
 
 

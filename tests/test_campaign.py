@@ -12,6 +12,7 @@ from jobs.models import deposited_model
 from jobs.pairing import PAIRED_LABELS
 from jobs.reference import read_paper
 from jobs.stage import Stage
+from jobs.thin_trajectories import thin_trajectories
 from jobs.tier import NNPS, TIERS
 from suite.claims import load_claims
 
@@ -131,6 +132,25 @@ def test_identities_are_unique_and_repeatable(tier):
     first, second = (in_order(build_campaign(tier).select()) for _ in range(2))
     assert [stage.identity for stage in first] == [stage.identity for stage in second]
     assert len({stage.identity for stage in first}) == len(first)
+
+
+@pytest.mark.parametrize("deposit", ["laptop", "paired"])
+def test_identities_are_promises(deposit):
+    """What was deposited under a name still has it, wherever a run of the same protocol is planned today."""
+    runs = {
+        stage.label: stage
+        for of in build_campaign("laptop", start_from="potentials").runs.values()
+        for stage in of
+    }
+    same = {
+        label: thin
+        for label, thin in thin_trajectories(deposit).items()
+        if label in runs and thin.other_protocol(runs[label]) is None
+    }
+    models = {name: deposited_model(name)[1]["sha256"] for name in (*NNPS, "overfitted-96")}
+    for label, thin in same.items():
+        if set(thin.models.values()) <= set(models.values()):
+            assert runs[label].name == thin.stage, label
 
 
 def test_every_label_a_claim_needs_is_known():

@@ -271,7 +271,7 @@ run 8000
 def compare(potential: Potential, model: Path, folder: Path) -> float:
     """Rms force difference (eV/A) to DeePMD-kit on a hot crystal of 192 atoms."""
     found = [
-        kernel_stage._evaluate([frame(2)], one, directory=folder, name=name)[0].forces
+        kernel_stage._evaluate([frame(2, 0.15)], one, directory=folder, name=name)[0].forces
         for name, one in (("native", potential), ("deepmd", by_deepmd(model)))
     ]
     return float(np.sqrt(np.mean((found[0] - found[1]) ** 2)))
@@ -283,7 +283,7 @@ LIMIT_EV_A = 1e-3  # of the claim native-kernel/forces
 def test_one_changed_weight_is_caught(tmp_path):
     model, _ = deposited_model("deepmd-96")
     native = by_native(model, tmp_path)
-    assert compare(native, model, tmp_path) < 0.1 * LIMIT_EV_A
+    assert compare(native, model, tmp_path) < 0.2 * LIMIT_EV_A
     exported = tmp_path / "model.native"
     lines = exported.read_text().split("\n")
     at = next(n for n, line in enumerate(lines) if line.startswith("layer 10 20")) + 4

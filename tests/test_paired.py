@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import combinations
 from types import MappingProxyType
 
 import numpy as np
@@ -12,6 +13,7 @@ from jobs.deposited import DEPOSIT, list_sets, read_run, read_set
 from jobs.errors import SuiteError
 from jobs.graph import in_order
 from jobs.pairing import FAULTY_RUNS, PAIRED_LABELS
+from jobs.reference import shared_noise
 from jobs.stages import observe_pairs, paired
 from jobs.structures import MASSES_AMU
 from jobs.trajectory import open_trajectory
@@ -116,6 +118,23 @@ def test_without_a_thermostat_there_is_hardly_any_heat():
 
     ripple = scatter(SET, RUN)
     assert ripple < 0.1 * scatter("pbe-96-md-nnp-3000K", "nnp-907-3000K")
+
+
+def test_runs_that_share_a_noise_are_the_listed_ones():
+    """The heat of their thermostats is the same, step by step; of any two others it is not."""
+    heats = {}
+    for deposited in list_sets():
+        if (
+            deposited.kind == "trajectory"
+            and deposited.use == "judge"
+            and deposited.facts["thermostat"] != "none"
+        ):
+            for one in deposited.runs:
+                heats[f"{deposited.name}/{one.id}"] = paired.heat(read_run(deposited, one.id))[1]
+    for first, second in combinations(heats, 2):
+        draws = {shared_noise().get(name, name) for name in (first, second)}
+        alike = np.corrcoef(heats[first], heats[second])[0, 1]
+        assert alike > 0.95 if len(draws) == 1 else abs(alike) < 0.4, (first, second)
 
 
 @pytest.mark.engine

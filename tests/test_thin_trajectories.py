@@ -21,6 +21,7 @@ from jobs.overview import all_stages
 from jobs.store import Store, file_sha256
 from jobs.thin_trajectories import (
     MAX_BYTES,
+    PAIRED,
     QUANTA,
     RECORD,
     TRAJECTORIES,
@@ -182,19 +183,22 @@ def test_a_deposit_is_whole_or_not_there(tier, tmp_path, monkeypatch):
     monkeypatch.setattr(Store, "verify", lambda *_: None)
     monkeypatch.setattr(Store, "manifest", lambda *_: {"finished": "2026-11-26T00:00:00Z", "software": {}})
     monkeypatch.setattr(thin, "open_trajectory", lambda path: path)
-    monkeypatch.setattr(thin, "write_thin", lambda path, _: path.write_bytes(b"first"))
+    monkeypatch.setattr(thin, "write_thin", lambda path, _, **__: path.write_bytes(b"first"))
     deposit_trajectories(campaign, store, root=root)
     assert thin_trajectories("tiny", root=root)["liquid-96-bks #2"].stage == runs[1].name
     for write, message in (
-        (lambda path, _: path.write_bytes(b"0" * (MAX_BYTES + 1)), "#1: found 60 MB .* expected at most 60"),
-        (lambda path, _: open_trajectory(tmp_path / "none"), "md.json: not found"),
+        (
+            lambda path, _, **__: path.write_bytes(b"0" * (MAX_BYTES + 1)),
+            "#1: found 60 MB .* expected at most 60",
+        ),
+        (lambda path, _, **__: open_trajectory(tmp_path / "none"), "md.json: not found"),
     ):
         monkeypatch.setattr(thin, "write_thin", write)
         with pytest.raises(SuiteError, match=message):
             deposit_trajectories(campaign, store, root=root)
         assert [path.name for path in root.iterdir()] == ["tiny"]
         assert (root / "tiny" / "liquid-96-bks-1.npz").read_bytes() == b"first"
-    monkeypatch.setattr(thin, "write_thin", lambda path, _: path.write_bytes(b"second"))
+    monkeypatch.setattr(thin, "write_thin", lambda path, _, **__: path.write_bytes(b"second"))
     deposit_trajectories(campaign, store, root=root)
     assert (root / "tiny" / "liquid-96-bks-1.npz").read_bytes() == b"second"
     assert [path.name for path in root.iterdir()] == ["tiny"]
@@ -225,7 +229,7 @@ def test_the_deposit_stands_in_for_all_that_the_laptop_tier_observes():
     computed = build_campaign("laptop", start_from="potentials")
     assert set(computed.labels) - set(campaign.labels) == {"cost"}
     kinds = {stage.kind for stage in all_stages(campaign)}
-    assert kinds == {"observe", "parity", "reweight", "potential", "dataset"}
+    assert kinds == {"observe", "observe_pairs", "parity", "reweight", "potential", "dataset"}
     assert not any("another DeePMD" in line for line in campaign.deviations)
     assert list(changed_trajectories()) == []
 
@@ -250,7 +254,8 @@ def test_another_network_or_another_start_is_another_protocol(run, change, said,
 
 
 def test_md_of_an_earlier_network_is_a_deviation(tmp_path, monkeypatch):
-    shutil.copytree(TRAJECTORIES / "laptop", tmp_path / "laptop")
+    for name in ("laptop", PAIRED):
+        shutil.copytree(TRAJECTORIES / name, tmp_path / name)
     record = tmp_path / "laptop" / RECORD
     content = yaml.safe_load(record.read_text())
     for step in content["trajectories"]["liquid-216-nvt #3"]["protocol"]:
@@ -261,3 +266,23 @@ def test_md_of_an_earlier_network_is_a_deviation(tmp_path, monkeypatch):
     assert "deposited MD is by another DeePMD-216 than the deposited one" in campaign.deviations
     assert not any("another DeePMD-96" in line for line in campaign.deviations)
     assert "liquid-216-nvt" in campaign.labels
+
+
+def test_pairs_of_an_earlier_network_are_a_deviation_too(tmp_path, monkeypatch):
+    for name in ("laptop", PAIRED):
+        shutil.copytree(TRAJECTORIES / name, tmp_path / name)
+    record = tmp_path / PAIRED / RECORD
+    content = yaml.safe_load(record.read_text())
+    content["trajectories"]["paired-96-nnp #3"]["protocol"][0]["model"] = "0" * 64
+    record.write_text(yaml.safe_dump(content))
+    monkeypatch.setattr(campaigns, "thin_trajectories", partial(thin_trajectories, root=tmp_path))
+    campaign = build_campaign("laptop", start_from="trajectories")
+    assert "deposited MD is by another DeePMD-96 than the deposited one" in campaign.deviations
+    assert "paired-96-nnp" in campaign.labels
+
+
+def test_without_deposited_pairs_their_claims_say_so(tmp_path, monkeypatch):
+    shutil.copytree(TRAJECTORIES / "laptop", tmp_path / "laptop")
+    monkeypatch.setattr(campaigns, "thin_trajectories", partial(thin_trajectories, root=tmp_path))
+    campaign = build_campaign("laptop", start_from="trajectories")
+    assert campaign.unavailable["paired-96-nnp"].startswith("no trajectory of paired-96-nnp #1 is deposited")

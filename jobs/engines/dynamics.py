@@ -176,7 +176,7 @@ def run_dynamics(
     warning = check_cell_width(np.diag(start.cell), potential.cutoff_angstrom)
     folder = workspace.checkpoints
     choice = choose_kernel(
-        potential, workspace.inputs.get("potential"), wanted=workspace.kernel, scratch=folder
+        potential, workspace.inputs.get("potential"), wanted=workspace.wanted_kernel, scratch=folder
     )
     chunks = protocol.chunks()
     ranks = workspace.ranks or ranks

@@ -177,6 +177,10 @@ def named_settings(engine: str, name: str) -> dict[str, Any]:
         if not path.is_file():
             raise SuiteError(f"{path}: found no such file, expected settings of {engine}")
         values = read_keys(path, {"*": ANYTHING})
+        try:
+            load_engine(engine).read_settings(values)
+        except SuiteError as error:
+            raise SuiteError(f"{path}: {error}") from None
     else:
         known = parse_yaml(SETTINGS_FILE.read_text())[engine]
         if name not in known:
@@ -184,7 +188,7 @@ def named_settings(engine: str, name: str) -> dict[str, Any]:
                 f"settings of {engine}: found {name!r}, expected {', '.join(known)} or a .yml file's path"
             )
         values = known[name]
-    load_engine(engine).read_settings(values)
+        load_engine(engine).read_settings(values)
     return dict(values)
 
 
@@ -203,6 +207,11 @@ def read_fields(program: str, kind: type[SettingsT], values: Mapping[str, Any]) 
         # YAML reads 1e-9, without a point, as text.
         if number and not (isinstance(value, int | float) and value > 0):
             raise SuiteError(f"{program} settings: found {name} {value!r}, expected a positive number")
+        if names[name] == "str" and not (isinstance(value, str) and value):
+            raise SuiteError(f"{program} settings: found {name} {value!r}, expected text")
+        texts = value.values() if isinstance(value, Mapping) else ()
+        if not all(isinstance(text, str) and text for text in texts):
+            raise SuiteError(f"{program} settings: found {name} {value!r}, expected texts by species")
     return kind(**values)
 
 

@@ -267,6 +267,12 @@ def blocks(path: Path, marker: bytes) -> Iterator[tuple[bytes, bool]]:
         yield waiting, False
 
 
+def atom_count(line: bytes) -> int | None:
+    """The number of atoms that a line of its own gives, if it does."""
+    word = line.strip()
+    return int(word) if word.isdigit() and len(word) < 9 and int(word) > 0 else None
+
+
 def numbers(text: bytes) -> NDArray[np.float64]:
     """All numbers of a text; ValueError if there is anything else in it."""
     return np.array(list(map(float, text.split())))

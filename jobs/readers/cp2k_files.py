@@ -27,8 +27,10 @@ from jobs.frames import tilts_angstrom
 from jobs.readers import (
     HALF,
     UNREADABLE,
+    WITHOUT_FORCES,
     Snapshot,
     Source,
+    atom_count,
     collect,
     head,
     lines,
@@ -289,11 +291,14 @@ def _trajectory(path: Path, project: str) -> Source:
         )
     with open_binary(path) as stream:
         first = stream.readline()
-        if not first.strip().isdigit() or int(first) < 1:
+        n_atoms = atom_count(first)
+        if n_atoms is None:
             raise SuiteError(f"{path}: found {first[:40]!r}, expected the number of atoms")
-        n_atoms = int(first)
         stream.readline()
-        species = tuple(line.split()[0].decode() for line in islice(stream, n_atoms))
+        names = [line.split()[:1] for line in islice(stream, n_atoms)]
+        if [] in names:
+            raise SuiteError(f"{path}: found an empty line among its atoms, expected {n_atoms} of them")
+        species = tuple(name.decode(errors="replace") for (name,) in names)
     source = Source(path, "CP2K trajectory", timestep_fs=log.timestep_fs)
     source.files = [p for p in (path, forces, velocities, energies, cells, log_path) if p is not None]
     _describe(source, log, restart)
@@ -324,7 +329,7 @@ def _blocks(path: Path | None, n_atoms: int) -> Iterator[tuple[int, str, list[by
             rows = [] if title is None else list(islice(source, n_atoms))
             if title is not None and len(rows) == n_atoms and _is_whole(rows):
                 seen, lost = True, False
-                yield int(title.group(1)), title.group(2).decode(), rows
+                yield int(title.group(1)), title.group(2).decode(errors="replace"), rows
             elif begins and not seen and title is None:
                 raise SuiteError(f"{path}: found no 'i = step, time, E' title, expected CP2K's XYZ files")
             elif line.strip() and not lost:
@@ -407,9 +412,14 @@ def _frames(
         if found is None and force_rows.now is None:
             source.refused[HALF] += 1
             continue
-        if found is None:
-            continue  # forces were printed less often than positions
-        key = energy_key(energy)
+        if found is None:  # also where forces were printed less often than positions
+            source.refused[WITHOUT_FORCES] += 1
+            continue
+        try:
+            key = energy_key(energy)
+        except ValueError:
+            source.refused[UNREADABLE] += 1
+            continue
         if key not in log.converged:
             source.refused[NOT_IN_LOG] += 1
             continue

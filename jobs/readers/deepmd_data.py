@@ -10,15 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jobs.errors import SuiteError
+from jobs.files import read_text
 from jobs.readers import NOT_PERIODIC, UNREADABLE, Batch, Source, frames_per_batch
 
 _HDF5 = b"\x89HDF"
+# What h5py raises of a file that is broken, depending on where.
+_BROKEN = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, UnicodeError, MemoryError)
 _ARRAYS = ("coord", "energy", "force", "box")
 
 
@@ -36,12 +40,12 @@ def open_source(path: Path) -> Source:
     Raises:
         SuiteError: a file is missing, or holds other numbers of frames or atoms than the others.
     """
-    words = (path / "type.raw").read_text().split()
+    words = read_text(path / "type.raw", expected="the numbers of types").split()
     if wrong := [word for word in words if not word.isdigit()]:
         raise SuiteError(f"{path}/type.raw: found {wrong[0]}, expected the numbers of types from 0 on")
     types = [int(word) for word in words]
     names = path / "type_map.raw"
-    species = _species(types, names.read_text().split() if names.is_file() else None, str(path))
+    species = _species(types, _names(names) if names.is_file() else None, str(path))
     sets = sorted((folder for folder in path.glob("set.*") if folder.is_dir()), key=_number_of_set)
     if (path / "nopbc").exists():
         return _not_periodic(path, "DeePMD npy", [_opened(folder, ["coord"])["coord"] for folder in sets])
@@ -54,6 +58,10 @@ def open_source(path: Path) -> Source:
     used = [path / "type.raw", *([names] if names.is_file() else [])]
     used += [file for folder in sets for file in sorted(folder.glob("*.npy"))]
     return _source(path, str(path), "DeePMD npy", species, arrays, used)
+
+
+def _names(path: Path) -> list[str]:
+    return read_text(path, expected="the names of types").split()
 
 
 def _opened(folder: Path, names: Sequence[str]) -> dict[str, _Npy]:
@@ -69,8 +77,9 @@ def _opened(folder: Path, names: Sequence[str]) -> dict[str, _Npy]:
             raise SuiteError(f"{file}: found no such file, expected {', '.join(names)}")
         try:
             found[name] = _Npy(file)
-        except (ValueError, OSError, EOFError, KeyError) as error:
-            raise SuiteError(f"{folder}: found a cut or unreadable array ({error}), expected .npy") from None
+        except (*_BROKEN, EOFError, SyntaxError, TokenError) as error:
+            said = " ".join(str(error).split())
+            raise SuiteError(f"{folder}: found a cut or unreadable array ({said}), expected .npy") from None
     return found
 
 
@@ -87,9 +96,15 @@ def open_hdf5(path: Path) -> list[Source]:
             f"{path}: found no h5py to read it, expected it installed (pip install h5py)"
         ) from None
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise SuiteError(f"{path}: found a cut or unreadable file ({error}), expected HDF5") from None
+        return _systems(path, h5py.File(path, "r"))
+    except _BROKEN as error:
+        said = " ".join(str(error).split())
+        raise SuiteError(f"{path}: found a cut or unreadable file ({said}), expected HDF5") from None
+
+
+def _systems(path: Path, file: Any) -> list[Source]:
+    import h5py
+
     groups: list[Any] = [file] if "type.raw" in file else []
     file.visititems(
         lambda _, node: groups.append(node) if isinstance(node, h5py.Group) and "type.raw" in node else None
@@ -212,10 +227,14 @@ def _batches(species: tuple[str, ...], arrays: list[dict[str, Any]], source: Sou
         for first in range(0, total, size):
             part = slice(first, min(first + size, total))
             n = part.stop - part.start
-            energies = np.asarray(found["energy"][part], dtype=np.float64).reshape(n)
-            positions = np.asarray(found["coord"][part], dtype=np.float64).reshape(n, n_atoms, 3)
-            forces = np.asarray(found["force"][part], dtype=np.float64).reshape(n, n_atoms, 3)
-            cells = np.asarray(found["box"][part], dtype=np.float64).reshape(n, 3, 3)
+            try:
+                energies = np.asarray(found["energy"][part], dtype=np.float64).reshape(n)
+                positions = np.asarray(found["coord"][part], dtype=np.float64).reshape(n, n_atoms, 3)
+                forces = np.asarray(found["force"][part], dtype=np.float64).reshape(n, n_atoms, 3)
+                cells = np.asarray(found["box"][part], dtype=np.float64).reshape(n, 3, 3)
+            except _BROKEN as error:
+                said = " ".join(str(error).split())
+                raise SuiteError(f"{source.path}: found a broken array ({said}), expected numbers") from None
             steps = np.arange(step, step + n)
             step += n
             # A sum is finite if all its terms are.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -56,10 +56,10 @@ _DISPERSION = {
 }
 _SITE = re.compile(rb"^\s+\d+\s+(\w+)\s+tau\(\s*\d+\) = \((.*)\)", re.MULTILINE)
 _AXIS = re.compile(rb"a\(\d\) = \((.*)\)")
-_ATOM_FORCE = re.compile(rb"^\s+atom\s+\d+ type\s+\d+\s+force =(.*)$", re.MULTILINE)
+_ATOM_FORCE = re.compile(rb"^\s+atom\s+(\d{1,8}) type\s+\d+\s+force =(.*)$", re.MULTILINE)
 _POSITIONS = re.compile(rb"ATOMIC_POSITIONS \(?(\w+)\)?.*\n((?:\s*[A-Z]\w*(?:\s+[-\d.]+){3}.*\n)+)")
 _CELL = re.compile(rb"CELL_PARAMETERS \(?(\w+)(?:\s*=\s*([\d.]+))?\)?\s*\n((?:(?:\s+[-\d.]+){3}\s*\n){3})")
-_TEMPERATURE = re.compile(rb"temperature\s+=\s+([\d.]+) K")
+_TEMPERATURE = re.compile(rb"temperature\s+=\s+(\d+\.?\d*) K")
 
 
 def recognises(path: Path) -> bool:
@@ -78,24 +78,29 @@ def open_source(path: Path) -> Source:
 
     def search(pattern: str, text: bytes = first) -> str | None:
         match = re.search(pattern.encode(), text)
-        return match.group(1).decode().strip() if match else None
+        return match.group(1).decode(errors="replace").strip() if match else None
 
     # Six decimals here, four where the lattice parameter has a name.
     alat = search(r"celldm\(1\)=\s*(\S+)")
-    n_atoms = int(search(r"number of atoms/cell\s+=\s+(\d+)") or 0)
+    n_atoms = int(search(r"number of atoms/cell\s+=\s+(\d{1,8})") or 0)
     # With verbosity='high' the same sites come a second time, along the crystal's axes.
     sites, axes = _SITE.findall(first)[:n_atoms], _AXIS.findall(first)[:3]
     if alat is None or not n_atoms or len(sites) != n_atoms or len(axes) != 3 or not complete:
         raise SuiteError(f"{path}: found no cell or no atoms before the first SCF, expected the head of pw.x")
-    alat_A = float(alat) * BOHR_ANGSTROM
-    cell = np.array([numbers(axis) for axis in axes]) * alat_A
     species = tuple(re.sub(r"\d+$", "", name.decode()) for name, _ in sites)
-    positions = np.array([numbers(where) for _, where in sites]) * alat_A
+    try:
+        alat_A = float(alat) * BOHR_ANGSTROM
+        cell = np.array([numbers(axis) for axis in axes]).reshape(3, 3) * alat_A
+        positions = np.array([numbers(where) for _, where in sites]).reshape(n_atoms, 3) * alat_A
+        threshold = search(r"scf convergence threshold\s+=\s+(\S+)")
+        threshold_Ry = None if threshold is None else float(threshold)
+        level = _level(first.decode(errors="replace"), species)
+    except ValueError as error:
+        raise SuiteError(f"{path}: found {error} before the first SCF, expected numbers") from None
     source = Source(path, "Quantum ESPRESSO pw.x", engine="Quantum ESPRESSO", files=[path])
     source.engine_version = search(r"Program PWSCF v\.(\S+)")
-    source.level = _level(first.decode(errors="replace"), species)
-    threshold = search(r"scf convergence threshold\s+=\s+(\S+)")
-    frames = _frames(parts, species, positions, cell, alat_A, float(threshold) if threshold else None, source)
+    source.level = level
+    frames = _frames(parts, species, positions, cell, alat_A, threshold_Ry, source)
     # The dynamics introduce themselves after the first SCF: look at its frame before anything is said.
     source.batches = collect(((species, frame) for frame in chain(*_started(frames))), source)
     return source
@@ -192,8 +197,8 @@ def _charge(text: str, species: tuple[str, ...]) -> str | None:
     return f"{charge:+g}" if abs(charge) > 0.01 else None
 
 
-def _in_angstrom(unit: bytes, alat_A: float) -> float:
-    return {b"angstrom": 1.0, b"bohr": BOHR_ANGSTROM, b"alat": alat_A}[unit]
+# None: the lattice parameter.
+_IN_ANGSTROM: dict[bytes, float | None] = {b"angstrom": 1.0, b"bohr": BOHR_ANGSTROM, b"alat": None}
 
 
 def _frames(
@@ -206,35 +211,41 @@ def _frames(
     source: Source,
 ) -> Iterator[Snapshot]:
     n_atoms, step, target = len(species), 0, float("nan")
+    where: _Geometry | None = _Geometry(positions, cell)
     for block, more in parts:
         refuse_second_run(source.path, _RUN in block)
-        if match := re.search(rb"Time step\s+=\s+([\d.]+) a\.u\.", block):
+        if match := re.search(rb"Time step\s+=\s+(\d+\.?\d*) a\.u\.", block):
             # Rydberg atomic units of time: two of the usual ones.
             source.timestep_fs = float(match.group(1)) * 2 * ATOMIC_TIME_FS
             source.thermostat = "none"
-        if match := re.search(rb"Starting temperature\s+=\s+([\d.]+) K", block):
+        if match := re.search(rb"Starting temperature\s+=\s+(\d+\.?\d*) K", block):
             target = float(match.group(1))
         if match := re.search(rb"temperature is controlled by (.+)", block):
-            source.thermostat = match.group(1).decode().strip()
+            source.thermostat = match.group(1).decode(errors="replace").strip()
         if _REFINE in block and more:
             continue  # within one evaluation, exact exchange takes several SCFs
         energy = _ENERGY.findall(block)
         table = _ATOM_FORCE.findall(block)[:n_atoms]
+        # A more talkative pw.x lists contributions after the total: rows must be those of one table.
+        whole = [int(number) for number, _ in table] == list(range(1, n_atoms + 1))
         converged = _converged(block, threshold_Ry)
         _note_dispersion(block, source)
         if b"Calculation stopped in scf loop" in block:
             source.refused[STOPPED] += 1
         elif b"convergence NOT achieved" in block:
             source.refused[UNCONVERGED] += 1
-        elif len(table) == n_atoms and energy and table[-1].count(b".") == 3:
+        elif whole and energy and table[-1][1].count(b".") == 3:
             if source.accepts(converged, doubtful=_ACHIEVED not in block):
                 kinetic = _TEMPERATURE.findall(block)
                 try:
+                    if where is None:
+                        raise ValueError
                     yield Snapshot(
-                        positions=positions,
-                        cell=cell,
+                        positions=where.positions,
+                        cell=where.cell,
                         energy_eV=float(energy[-1]) * RYDBERG_EV,
-                        forces=np.array([numbers(row) for row in table]) * RYDBERG_PER_BOHR_EV_ANGSTROM,
+                        forces=np.array([numbers(row) for _, row in table]).reshape(n_atoms, 3)
+                        * RYDBERG_PER_BOHR_EV_ANGSTROM,
                         step=step,
                         target_K=target,
                         kinetic_K=float(kinetic[-1]) if kinetic else float("nan"),
@@ -247,23 +258,54 @@ def _frames(
             source.refused[HALF] += 1
         elif converged is False:
             source.refused[UNCONVERGED] += 1
+        elif energy and not table:
+            source.refused[WITHOUT_FORCES] += 1
         else:
-            source.refused[WITHOUT_FORCES if energy else STOPPED] += 1
-        moved = _POSITIONS.search(block)
-        if found := _CELL.search(block):
-            unit, own_alat, rows = found.groups()
-            scale = float(own_alat) * BOHR_ANGSTROM if own_alat else _in_angstrom(unit, alat_A)
-            cell = numbers(rows).reshape(3, 3) * scale
-        if moved:
+            source.refused[UNREADABLE if energy else STOPPED] += 1
+        if not more and b"JOB DONE" not in block:
+            source.remarks.append("the file ends without JOB DONE: the run was killed or goes on")
+        if more:
             step += 1
-            unit, rows = moved.groups()
-            table = [row.split()[1:4] for row in rows.splitlines()]
-            if len(table) != n_atoms:
-                if more:
-                    source.refused[UNREADABLE] += 1
-                return
-            values = np.array(table, dtype=float)
-            positions = values @ cell if unit == b"crystal" else values * _in_angstrom(unit, alat_A)
+            where = _moved(block, where, species, alat_A)
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    """Positions (N, 3) and cell (3, 3) of a step, in A."""
+
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+
+
+def _moved(
+    block: bytes, before: _Geometry | None, species: tuple[str, ...], alat_A: float
+) -> _Geometry | None:
+    """Where the atoms of the next SCF are, as a step says at its end; None if that cannot be read.
+
+    Positions of a step before must not stand in for them: forces would belong to other ones.
+    """
+    moved, cell_found = _POSITIONS.search(block), _CELL.search(block)
+    cell_changes = b"CELL_PARAMETERS" in block or b"new unit-cell volume" in block
+    if moved is None or (cell_found is None and (cell_changes or before is None)):
+        return None
+    try:
+        cell = None if before is None else before.cell
+        if cell_found is not None:
+            unit, own_alat, rows = cell_found.groups()
+            scale = float(own_alat) * BOHR_ANGSTROM if own_alat else _IN_ANGSTROM[unit.lower()] or alat_A
+            cell = numbers(rows).reshape(3, 3) * scale
+        assert cell is not None
+        unit, rows = moved.groups()
+        words = [row.split() for row in rows.splitlines()]
+        names = tuple(re.sub(r"\d+$", "", row[0].decode(errors="replace")) for row in words)
+        if names != species:
+            return None
+        values = np.array([row[1:4] for row in words], dtype=float)
+        if unit == b"crystal":
+            return _Geometry(values @ cell, cell)
+        return _Geometry(values * (_IN_ANGSTROM[unit.lower()] or alat_A), cell)
+    except (ValueError, KeyError):
+        return None
 
 
 def _converged(block: bytes, threshold_Ry: float | None) -> bool | None:

@@ -26,6 +26,7 @@ from jobs.readers import (
     WITHOUT_FORCES,
     Snapshot,
     Source,
+    atom_count,
     collect,
     head,
     lines,
@@ -36,6 +37,7 @@ from jobs.readers.extxyz_units import Units, units_of
 
 WITHOUT_ENERGY = "without energy"
 _ASSIGNMENT = re.compile(r"""([\w.-]+)\s*=\s*("[^"]*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S+)""")
+_WIDEST = 10_000  # columns of a property
 _PERIODIC = {"t", "true", "1", "yes"}
 
 
@@ -90,7 +92,7 @@ def _layout(info: Mapping[str, str], where: str, choice: Choice) -> _Layout:
     column = 0
     try:
         for name, kind, width in zip(parts[0::3], parts[1::3], parts[2::3], strict=True):
-            if int(width) < 1 or name in places:
+            if not 1 <= int(width) <= _WIDEST or name in places:
                 raise ValueError
             places[name], forms[name] = column, f"{kind.upper()}{width}"
             if kind in "sl":
@@ -126,12 +128,13 @@ def _frames(path: Path, source: Source, choice: Choice) -> Iterator[tuple[tuple[
         # Files that were joined may have an empty line between them.
         for number, line in enumerate(filter(bytes.strip, rest), start=1):
             where = f"{path}: frame {number}"
-            if not line.strip().isdigit() or int(line) < 1:
+            n_atoms = atom_count(line)
+            if n_atoms is None:
                 raise SuiteError(f"{where}: found {line[:40]!r}, expected the number of atoms")
             comment = next(rest, b"")
-            rows = list(islice(rest, int(line)))
+            rows = list(islice(rest, n_atoms))
             info = _values(comment.decode("latin-1"), where)
-            if len(rows) != int(line) or (not rows[-1].endswith(b"\n") and "properties" not in info):
+            if len(rows) != n_atoms or (not rows[-1].endswith(b"\n") and "properties" not in info):
                 source.refused[HALF] += 1
                 return
             if not _is_periodic(info):

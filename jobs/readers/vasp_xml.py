@@ -176,12 +176,16 @@ def _frames(
             # With PSTRESS the summary is an enthalpy; the last SCF step never is.
             place = "scstep[last()]/energy" if under_pressure else "energy"
             energy = float(calculation.findtext(f"{place}/i[@name='e_fr_energy']") or "nan")
-            if fractional is None or cell is None or not forces.shape == fractional.shape == (n_atoms, 3):
+            if fractional is None or cell is None or cell.shape != (3, 3):
                 raise ValueError
+            if not forces.shape == fractional.shape == (n_atoms, 3):
+                raise ValueError
+            if not np.isfinite(fractional).all() or not np.isfinite(cell).all():
+                raise ValueError
+            kinetic = float(calculation.findtext("energy/i[@name='kinetic']") or "nan")
         except (ElementTree.ParseError, ValueError):
             source.refused[UNREADABLE] += 1
             continue
-        kinetic = calculation.findtext("energy/i[@name='kinetic']")
         yield Snapshot(
             positions=fractional @ cell,
             cell=cell,
@@ -190,9 +194,7 @@ def _frames(
             step=step if counted else -1,
             target_K=settings.target_kelvin(step),
             # The centre of mass rests.
-            kinetic_K=float("nan")
-            if kinetic is None
-            else 2 * float(kinetic) / (3 * max(1, n_atoms - 1) * BOLTZMANN_EV_K),
+            kinetic_K=2 * kinetic / (3 * max(1, n_atoms - 1) * BOLTZMANN_EV_K),
             stress=calculation.find("varray[@name='stress']") is not None,
             proven=converged is not None,
         )
