@@ -127,7 +127,7 @@ class Trainer:
             self.data.append(_Described(tables, frame, keep=kept < KEPT_BYTES))
             slopes = self.data[-1].kept
             kept += 0 if slopes is None else slopes.nbytes
-            watch(0.0, f"symmetry functions of {number} of {len(frames)} frames")
+            watch(number / len(frames), f"symmetry functions of {number} of {len(frames)} frames")
         fewest = min(len(frame.elements) for frame in frames) * min(settings.frames_per_update, len(frames))
         if settings.forces_per_update > 3 * fewest:
             raise SuiteError(
