@@ -27,8 +27,8 @@ CODE_VERSION = 1
 CURVE_FILE = "lcurve.csv"
 SYMBOLS = ("O", "Si")  # in the order of atomic numbers
 COMMANDS = (f"pair_style hdnnp/native {{directory}}/{FOLDER}", "pair_coeff * * Si O")
-# Each takes 0.15 MB beside its derivatives. Of more frames so many are drawn: 10 000 updates look at 120 000, most
-# of them again and again, and DeePMD-96's learning curve ends at some hundred.
+# Each takes 0.15 MB beside its derivatives. Of more frames so many are drawn: 10 000 updates look at 120 000,
+# most of them again and again, and DeePMD-96's learning curve ends at some hundred.
 MOST_FRAMES = 5000
 # Updates that one row of the learning curve is the mean of.
 _ROW = 25
