@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 PARITY = (
     Series("parity-96", "deepmd-96", "DeePMD-96"),
     Series("parity-216", "deepmd-216", "DeePMD-216"),
+    Series("parity-hdnnp-96", "hdnnp-96", "HDNNP-96"),
     Series("parity-96-bks", "bks", "BKS"),
 )
 

@@ -66,6 +66,7 @@ INKS: Mapping[str, Ink] = {
     "deepmd-216": Ink("#0072b2", "#56b4e9"),
     "deepmd-96": Ink("#00875f", "#2fcf9f"),
     "bks": Ink("#d55e00", "#ff9447"),
+    "hdnnp-96": Ink("#7a5bbf", "#b9a3f0"),
     "experiment": Ink("#b3487f", "#e79bc2"),
     "training": Ink("#7d7466", "#b9ae9c"),
 }
@@ -75,6 +76,7 @@ METHODS: Mapping[str, Method] = {
     "deepmd-216": Method("deepmd-216"),
     "deepmd-96": Method("deepmd-96", (5, 1.2)),
     "bks": Method("bks", (5, 1.5, 1, 1.5)),
+    "hdnnp-96": Method("hdnnp-96", (3, 1, 1, 1, 1, 1)),
     "deepmd-96-nve": Method("deepmd-96", (1.2, 1.2), 2.0),
     "deepmd-96-large": Method("deepmd-96", width_points=1.9),
     "experiment": Method("experiment"),

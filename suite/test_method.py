@@ -38,6 +38,17 @@ def test_inherited(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     judge(beyond_a_third(square, from_nnp.groups, from_bks.groups, far=nnp.groups, reference=bks.groups))
 
 
+def _force_squares(seeds: Sequence[Observation]) -> Array:
+    """Sums of squared force errors, (seeds, frames)."""
+    errors = [((seed["forces_predicted"] - seed["forces_reference"]) ** 2).sum(axis=1) for seed in seeds]
+    return np.array(
+        [
+            np.bincount(seed["frame"], weights=error, minlength=len(seed["melt"]))
+            for seed, error in zip(seeds, errors, strict=True)
+        ]
+    )
+
+
 @claim("small-data")
 def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     """What the last doubling of the training data brought, on the same held-out frames.
@@ -53,16 +64,6 @@ def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         [one for one in settings if one.facts["precision"] == precision], "steps", "steps"
     )
 
-    def squares(seeds: list[Observation]) -> Array:
-        """Sums of squared force errors, (seeds, frames)."""
-        errors = [((seed["forces_predicted"] - seed["forces_reference"]) ** 2).sum(axis=1) for seed in seeds]
-        return np.array(
-            [
-                np.bincount(seed["frame"], weights=error, minlength=len(seed["melt"]))
-                for seed, error in zip(seeds, errors, strict=True)
-            ]
-        )
-
     def per_seed(of_frames: Array) -> list[Array]:
         """Each training's share of the mean square error, a unit each."""
         totals = of_frames.sum(axis=1)
@@ -70,7 +71,9 @@ def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 
     if (fewest := min(len(half), len(whole))) < 2:
         raise NotTested(f"{fewest} training of a size: how far trainings differ is not known, two are needed")
-    by_steps = math.sqrt(float(squares(shorter).mean(axis=0).sum() / squares(longer).mean(axis=0).sum()))
+    by_steps = math.sqrt(
+        float(_force_squares(shorter).mean(axis=0).sum() / _force_squares(longer).mean(axis=0).sum())
+    )
     most = atom.band[1] or math.inf
     if by_steps > most:
         raise NotTested(
@@ -78,7 +81,7 @@ def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             "at its end and would hide what data bring"
         )
     melt = np.asarray(whole[0]["melt"])
-    half_squares, whole_squares = squares(half), squares(whole)
+    half_squares, whole_squares = _force_squares(half), _force_squares(whole)
     table = np.stack([half_squares.mean(axis=0), whole_squares.mean(axis=0)], axis=1)
 
     def ratio(samples: Mapping[str, Groups]) -> float:
@@ -119,7 +122,14 @@ def test_iterate(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 
 @claim("n2p2-same")
 def test_n2p2_same(atom: Atom, evidence: Evidence, judge: Judge) -> None:
-    """A symmetry-function potential's liquid against DeePMD-96's."""
+    """A symmetry-function potential's liquid and its held-out errors against DeePMD-96's."""
+    if atom.measure == "forces":
+        seeds = {"hdnnp": evidence.heldout("parity-hdnnp-96"), "deepmd": evidence.heldout("parity-96")}
+        melt = np.asarray(seeds["deepmd"][0]["melt"])
+        table = np.stack([_force_squares(of_one).mean(axis=0) for of_one in seeds.values()], axis=1)
+        melts = [table[melt == name] for name in np.unique(melt)]
+        judge(estimate(lambda s: math.sqrt(np.divide(*mean_of(s["melts"]))), {"melts": melts}))
+        return
     pair = atom["pair"]
     labels = ("liquid-96-hdnnp", "liquid-96-nvt")
     other, ours = common(*(rdf_reader(pair)(evidence.observables(label)) for label in labels))

@@ -18,7 +18,7 @@ from suite.evidence import Evidence
 from suite.statistics import difference_of_shares
 from suite.verdict import NotTested, Verdict
 from tests.hdnnp_tools import random_network
-from tests.synthetic_evidence import replicas
+from tests.synthetic_evidence import replicas, write_heldout
 
 import_module("suite.test_method")
 
@@ -145,6 +145,19 @@ def test_warnings_are_counted_where_nothing_broke(tmp_path: Path) -> None:
     )
     assert result.verdict == Verdict.NOT_TESTED
     assert "in 2 of 3 runs atoms fused" in result.reason
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(0.2, Verdict.PASS), (0.5, Verdict.FAIL)])
+def test_held_out_forces_are_nearly_as_good(tmp_path: Path, error: float, verdict: Verdict) -> None:
+    products = {
+        "parity-96": [write_heldout(tmp_path / "deepmd", error=0.25, seed=1)],
+        "parity-hdnnp-96": [
+            write_heldout(tmp_path / f"hdnnp-{n}", error=error, seed=2 + n) for n in range(2)
+        ],
+    }
+    result = judged(Evidence(products, tier="laptop"), "n2p2-same/held-out-forces")
+    assert result.verdict == verdict
+    assert result.value == pytest.approx(error / 0.25, rel=0.05)
 
 
 @pytest.mark.parametrize(("shift", "verdict"), [(0.0, Verdict.PASS), (0.15, Verdict.FAIL)])

@@ -18,6 +18,7 @@ from jobs.errors import EngineError, SuiteError
 from jobs.hdnnp import oracle
 from jobs.hdnnp.evaluation import Evaluator
 from jobs.hdnnp.n2p2_files import read_network
+from jobs.hdnnp.spread import spread
 from jobs.models import MODELS, deposited_model, imported_potential
 from jobs.stages import md, observe, potential
 from jobs.structures import Configuration, write_data
@@ -89,6 +90,14 @@ def test_cp2k_agrees(pbe_frames: list, tmp_path: Path) -> None:
         found = evaluate_by_kernel(atoms.positions, cell, symbols)
         assert energy == pytest.approx(found.energy_eV, abs=1e-4)
         np.testing.assert_allclose(forces, found.forces_eV_A, atol=1e-5)
+
+
+def test_the_spread_of_its_energies_is_what_the_page_says() -> None:
+    """docs/hdnnp.md: 2.2 kT on the 12 frames of 216 atoms at 3000 K, none of which it has seen."""
+    found = spread([Evaluator(read_network(FOLDER))], "pbe-216-nnp-2.20", every=1)
+    assert (found.frames, found.n_atoms) == (12, 216)
+    assert found.s_eV / 0.25852 == pytest.approx(2.22, abs=0.02)
+    assert found.force_rms_eV_A == pytest.approx(0.238, abs=0.002)
 
 
 @pytest.fixture(scope="module")

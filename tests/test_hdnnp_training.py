@@ -226,6 +226,21 @@ def test_all_frames_train_where_that_is_asked(dataset: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.engine
+def test_of_very_many_frames_some_are_drawn(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_hdnnp, "MOST_FRAMES", 10)
+    learnt = []
+    for seed in (5, 6):
+        directory = tmp_path / str(seed)
+        directory.mkdir()
+        train_hdnnp.run(Workspace(PARAMETERS | {"updates": 1}, seed, {"dataset": dataset}, directory))
+        assert json.loads((directory / "train.json").read_text())["train_frames"] == 10
+        learnt.append((directory / "n2p2/scaling.data").read_text())
+    assert learnt[0] != learnt[1]
+
+
+@pytest.mark.engine
 def test_the_product_is_a_potential(product: Path) -> None:
     potential = read_potential(product)
     assert potential.commands == (f'pair_style hdnnp/native "{product}/n2p2"', "pair_coeff * * Si O")

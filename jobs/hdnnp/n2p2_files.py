@@ -36,14 +36,12 @@ _CANNOT = (
     "mean_energy",
     "conv_energy",
     "conv_length",
-    "conv_charge",
-    "use_old_weights_charge",
-    "nnp_type",
     "element_nodes_short",
     "element_activation_short",
     "element_symfunction_short",
     "global_symfunction_short",
 )
+_TYPES = ("2G", "2G-HDNNP")  # without long-range charges, n2p2's default
 _FIXED = {"cutoff_alpha": 0.0, "scale_min_short": 0.0, "scale_max_short": 1.0}
 
 
@@ -77,7 +75,7 @@ def read_network(folder: Path) -> Network:
     lines = list(_keywords(path))
     settings = {words[0]: words[1:] for _, words in lines}
     for number, words in lines:
-        if words[0] in _CANNOT:
+        if words[0] in _CANNOT or (words[0] == "nnp_type" and words[1:] not in ([name] for name in _TYPES)):
             raise SuiteError(f"{path}:{number}: found {words[0]}, expected a potential without it")
         if (fixed := _FIXED.get(words[0])) is not None and _number(path, number, words, 1) != fixed:
             raise SuiteError(f"{path}:{number}: found {' '.join(words)}, expected {words[0]} {fixed:g}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,20 +45,37 @@ def frames(name: str, every: int) -> Iterator[tuple[np.ndarray, np.ndarray, list
             yield part.positions[k], part.cells[k], symbols, float(part.energies_eV[k]), part.forces[k]
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Of `frames` of `n_atoms`: rms force error (eV/A) and the standard deviation s (eV) of E_PBE - E."""
+
+    frames: int
+    n_atoms: int
+    force_rms_eV_A: float
+    s_eV: float
+
+
+def spread(evaluators: Sequence[Evaluator], name: str, *, every: int) -> Spread:
+    """How far the mean of some potentials is from PBE on every n-th frame of a set."""
+    differences, squares, n_atoms = [], [], 0
+    for positions, cell, symbols, energy, forces in frames(name, every):
+        found = [evaluator(positions, cell, symbols) for evaluator in evaluators]
+        differences.append(energy - np.mean([one.energy_eV for one in found]))
+        squares.append(np.mean((np.mean([one.forces_eV_A for one in found], axis=0) - forces) ** 2))
+        n_atoms = len(symbols)
+    force_rms = float(np.sqrt(np.mean(squares)))
+    return Spread(len(differences), n_atoms, force_rms, float(np.std(differences, ddof=1)))
+
+
 def main(folders: Sequence[str]) -> None:
-    """Print a line for each set: frames, rms force error, and s in kT and meV/atom."""
+    """Print a line for each set."""
     evaluators = [Evaluator(read_network(Path(folder))) for folder in folders]
     for name, every in SETS.items():
-        differences, squares, atoms = [], [], 1
-        for positions, cell, symbols, energy, forces in frames(name, every):
-            found = [evaluator(positions, cell, symbols) for evaluator in evaluators]
-            differences.append(energy - np.mean([one.energy_eV for one in found]))
-            squares.append(np.mean((np.mean([one.forces_eV_A for one in found], axis=0) - forces) ** 2))
-            atoms = len(symbols)
-        spread = float(np.std(differences, ddof=1))
+        found = spread(evaluators, name, every=every)
         print(
-            f"{name}: {len(differences)} frames, force error {np.sqrt(np.mean(squares)):.3f} eV/A, "
-            f"s {spread / (BOLTZMANN_EV_K * TEMPERATURE_K):.2f} kT = {1000 * spread / atoms:.1f} meV/atom"
+            f"{name}: {found.frames} frames, force error {found.force_rms_eV_A:.3f} eV/A, "
+            f"s {found.s_eV / (BOLTZMANN_EV_K * TEMPERATURE_K):.2f} kT = "
+            f"{1000 * found.s_eV / found.n_atoms:.1f} meV/atom"
         )
 
 

@@ -28,7 +28,7 @@ from jobs.units import BOHR_ANGSTROM, HARTREE_EV
 CHECKPOINT_FILE = "kalman.npz"
 # Derivatives of so many frames are kept in memory (4 MB for each of 96 atoms); of others they are computed
 # again whenever they are drawn.
-KEPT_BYTES = 3 * 2**30
+KEPT_BYTES = 3 * 2**29
 Watch = Callable[[float, str], None]
 
 
@@ -127,7 +127,7 @@ class Trainer:
             self.data.append(_Described(tables, frame, keep=kept < KEPT_BYTES))
             slopes = self.data[-1].kept
             kept += 0 if slopes is None else slopes.nbytes
-            watch(0.0, f"symmetry functions of {number} of {len(frames)} frames")
+            watch(number / len(frames), f"symmetry functions of {number} of {len(frames)} frames")
         fewest = min(len(frame.elements) for frame in frames) * min(settings.frames_per_update, len(frames))
         if settings.forces_per_update > 3 * fewest:
             raise SuiteError(

@@ -27,6 +27,9 @@ CODE_VERSION = 1
 CURVE_FILE = "lcurve.csv"
 SYMBOLS = ("O", "Si")  # in the order of atomic numbers
 COMMANDS = (f"pair_style hdnnp/native {{directory}}/{FOLDER}", "pair_coeff * * Si O")
+# Each takes 0.15 MB beside its derivatives. Of more frames so many are drawn: 10 000 updates look at 120 000,
+# most of them again and again, and DeePMD-96's learning curve ends at some hundred.
+MOST_FRAMES = 5000
 # Updates that one row of the learning curve is the mean of.
 _ROW = 25
 
@@ -37,7 +40,8 @@ def run(workspace: Workspace) -> None:
     Parameters: name; functions (radial_eta_per_bohr2, angular_eta_per_bohr2, zeta, lambda); cutoff_angstrom;
     nodes; updates; frames_per_update; forces_per_update; energy_weight; epsilon, eta and q of the filter (the
     two with their first and last value); checkpoint_every. Input: dataset. Optional parameter: `all_frames`,
-    which trains on the held-out frames too; nothing is held out then. The seed is the stage's.
+    which trains on the held-out frames too; nothing is held out then. The seed is the stage's. Of more than
+    `MOST_FRAMES` frames so many are drawn.
 
     `train.json` is that of `jobs.stages.train`; steps are updates.
 
@@ -52,7 +56,10 @@ def run(workspace: Workspace) -> None:
     if parameters.get("all_frames", False):
         paths += [dataset / path for _, path in heldout]
         heldout = []
-    systems = [read_system(path) for path in paths]
+    frames = [frame for path in paths for frame in labelled(read_system(path))]
+    if len(frames) > MOST_FRAMES:
+        random = np.random.default_rng([workspace.seed, 2])
+        frames = [frames[k] for k in np.sort(random.choice(len(frames), MOST_FRAMES, replace=False))]
     names = parameters["functions"]
     functions = function_set(
         radial_eta=names["radial_eta_per_bohr2"],
@@ -64,7 +71,7 @@ def run(workspace: Workspace) -> None:
     )
     trainer = Trainer(
         dict.fromkeys(SYMBOLS, functions),
-        [frame for system in systems for frame in labelled(system)],
+        frames,
         settings,
         seed=workspace.seed,
         watch=lambda share, text: workspace.progress(0.1 * share, text),
@@ -91,7 +98,7 @@ def run(workspace: Workspace) -> None:
         "precision": "float64",
         "threads": workspace.cores,
         "seed": workspace.seed,
-        "train_frames": sum(len(system.energies) for system in systems),
+        "train_frames": len(frames),
         "heldout": heldout_errors([t for t, _ in heldout], paths, predictions) if heldout else None,
     }
     write_json(workspace.directory / TRAIN_FILE, result, indent=1)

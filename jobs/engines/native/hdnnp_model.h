@@ -148,7 +148,8 @@ class HdnnpModel {
       } else if (key == "scale_max_short" && number_of(path, line, 1) != 1) {
         throw wrong(path, line, "scale_max_short 1");
       } else if (key == "normalize_nodes" || key == "mean_energy" || key == "conv_energy" || key == "conv_length" ||
-                 key == "nnp_type" || key == "element_nodes_short" || key == "element_activation_short" ||
+                 (key == "nnp_type" && line.words != Words{key, "2G"} && line.words != Words{key, "2G-HDNNP"}) ||
+                 key == "element_nodes_short" || key == "element_activation_short" ||
                  key == "element_symfunction_short" || key == "global_symfunction_short") {
         throw wrong(path, line, "a potential without " + key);
       }
