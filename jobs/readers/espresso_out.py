@@ -243,7 +243,7 @@ def _frames(
                         positions=where.positions,
                         cell=where.cell,
                         energy_eV=float(energy[-1][1]) * RYDBERG_EV,
-                        forces=np.array([numbers(row) for _, row in table]).reshape(n_atoms, 3)
+                        forces=numbers(b" ".join([row for _, row in table])).reshape(n_atoms, 3)
                         * RYDBERG_PER_BOHR_EV_ANGSTROM,
                         step=step,
                         target_K=target,
@@ -305,7 +305,7 @@ def _moved(
         words = [row.split() for row in rows.splitlines() if row.strip()]
         if not _are(tuple([row[0] for row in words]), species):
             return None
-        values = np.array([row[1:4] for row in words], dtype=float)
+        values = np.array([[float(x), float(y), float(z)] for _, x, y, z, *_ in words])
         if unit == b"crystal":
             return _Geometry(values @ cell, cell)
         return _Geometry(values * (_IN_ANGSTROM[unit.lower()] or alat_A), cell)
