@@ -226,9 +226,10 @@ def _frames(
         achieved = _ACHIEVED in block
         converged = _converged(block, threshold_Ry, achieved=achieved)
         _note_dispersion(block, source)
-        if (lost := sum(mark == b"!" for mark, _ in energy) - 1) > 0:  # a title between two SCFs is lost
-            source.refused[UNREADABLE] += lost + 1
-            step += lost
+        if sum(mark == b"!" for mark, _ in energy) > 1:  # a title between two SCFs is lost
+            several = max(1, block.count(b"Forces acting on atoms"))
+            source.refused[UNREADABLE] += several
+            step += several - 1
         elif b"Calculation stopped in scf loop" in block:
             source.refused[STOPPED] += 1
         elif b"convergence NOT achieved" in block:

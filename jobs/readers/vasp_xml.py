@@ -185,7 +185,7 @@ def _frames(
             kinetic = float(calculation.findtext("energy/i[@name='kinetic']") or "nan")
         except (ElementTree.ParseError, ValueError):
             # Where the end of a calculation is lost, several are in one piece.
-            lost = max(1, block.count(_BEGIN))
+            lost = max(1, block.count(b'<varray name="forces"', begin))
             source.refused[UNREADABLE] += lost
             step += lost - 1
             continue
