@@ -379,6 +379,7 @@ class TestForceTables:
         (tmp_path / "OUTCAR").write_text(row.sub(rf"\1{more}", text))
         source, batch = read(tmp_path / "OUTCAR")
         assert not source.refused
+        assert source.functional == "PBE + a dispersion correction without a name"
         np.testing.assert_allclose(batch.forces, run.forces, atol=5.1e-7)
 
     def test_a_second_table_behind_it(self, tmp_path):

@@ -226,9 +226,10 @@ def _frames(
         achieved = _ACHIEVED in block
         converged = _converged(block, threshold_Ry, achieved=achieved)
         _note_dispersion(block, source)
-        if (lost := sum(mark == b"!" for mark, _ in energy) - 1) > 0:  # a title between two SCFs is lost
-            source.refused[UNREADABLE] += lost + 1
-            step += lost
+        if sum(mark == b"!" for mark, _ in energy) > 1:  # a title between two SCFs is lost
+            several = max(1, block.count(b"Forces acting on atoms"))
+            source.refused[UNREADABLE] += several
+            step += several - 1
         elif b"Calculation stopped in scf loop" in block:
             source.refused[STOPPED] += 1
         elif b"convergence NOT achieved" in block:
@@ -243,7 +244,7 @@ def _frames(
                         positions=where.positions,
                         cell=where.cell,
                         energy_eV=float(energy[-1][1]) * RYDBERG_EV,
-                        forces=np.array([numbers(row) for _, row in table]).reshape(n_atoms, 3)
+                        forces=numbers(b" ".join([row for _, row in table])).reshape(n_atoms, 3)
                         * RYDBERG_PER_BOHR_EV_ANGSTROM,
                         step=step,
                         target_K=target,
@@ -305,7 +306,7 @@ def _moved(
         words = [row.split() for row in rows.splitlines() if row.strip()]
         if not _are(tuple([row[0] for row in words]), species):
             return None
-        values = np.array([row[1:4] for row in words], dtype=float)
+        values = np.array([[float(x), float(y), float(z)] for _, x, y, z, *_ in words])
         if unit == b"crystal":
             return _Geometry(values @ cell, cell)
         return _Geometry(values * (_IN_ANGSTROM[unit.lower()] or alat_A), cell)

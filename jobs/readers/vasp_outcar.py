@@ -77,6 +77,8 @@ def _settings(header: str, first_step: str) -> Settings:
             # An older line of the same name says something else, and false.
             said = re.findall(r"^\s*METAGGA\s*=\s*([^\s;]+)", header, re.MULTILINE)
             return next((value for value in reversed(said) if len(value) > 2), None)
+        if name == "Edisp (eV)" and "w/o vdW" in first_step:
+            return "T"  # forces are listed with and without it
         if name in ("IVDW", "LVDW", "Edisp (eV)"):
             match = re.search(rf"^\s*{re.escape(name)}\s*=?\s*([^\s;]+)", first_step, re.MULTILINE)
         elif name.startswith("LDAU"):

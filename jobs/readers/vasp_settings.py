@@ -75,7 +75,7 @@ def level(tags: Tags, *, potcar_exchange: str | None, pseudopotentials: tuple[st
         exchange_correlation=_exchange_correlation(tags, potcar_exchange),
         exact_exchange=_exact_exchange(tags),
         dispersion=_dispersion(tags),
-        basis=f"PAW, {encut_eV:g} eV",
+        basis=None if math.isnan(encut_eV) else f"PAW, {encut_eV:g} eV",
         plus_u=_plus_u(tags),
         spin=_spin(tags),
         pseudopotentials={"potcar": ", ".join(pseudopotentials)} if pseudopotentials else {},

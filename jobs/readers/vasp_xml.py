@@ -180,12 +180,12 @@ def _frames(
                 raise ValueError
             if not forces.shape == fractional.shape == (n_atoms, 3):
                 raise ValueError
-            if not np.isfinite(fractional).all() or not np.isfinite(cell).all():
+            if not np.isfinite(fractional.sum() + cell.sum()):
                 raise ValueError
             kinetic = float(calculation.findtext("energy/i[@name='kinetic']") or "nan")
         except (ElementTree.ParseError, ValueError):
             # Where the end of a calculation is lost, several are in one piece.
-            lost = max(1, block.count(_BEGIN))
+            lost = max(1, block.count(b'<varray name="forces"', begin))
             source.refused[UNREADABLE] += lost
             step += lost - 1
             continue
@@ -205,10 +205,11 @@ def _frames(
 
 def _scf(calculation: ElementTree.Element, settings: Settings) -> tuple[int, bool | None]:
     """SCF steps of a calculation, and whether it converged."""
-    energies = [step.findtext("energy/i[@name='e_fr_energy']") for step in calculation.iterfind("scstep")]
-    last = [float(text) for text in energies[-2:] if text]
+    steps = calculation.findall("scstep")
+    energies = [step.findtext("energy/i[@name='e_fr_energy']") for step in steps[-2:]]
+    last = [float(text) for text in energies if text]
     # A change of energy of the last digit is none.
     changes = (max(0.0, abs(last[1] - last[0]) - _LAST_DIGIT_EV),) if len(last) == 2 else ()
-    return len(energies), vasp_scf.converged(
-        steps=len(energies) or None, nelm=settings.nelm, changes_eV=changes, ediff_eV=settings.ediff_eV
+    return len(steps), vasp_scf.converged(
+        steps=len(steps) or None, nelm=settings.nelm, changes_eV=changes, ediff_eV=settings.ediff_eV
     )
