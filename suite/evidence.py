@@ -247,9 +247,13 @@ class Evidence:
         if label in self.drawn and names == OBSERVE:
             return list(self.drawn[label])
         paths, changes = self.directories(label), self.planted.get(label, {})
-        # What is observed run by run in one stage has a folder for each run.
-        runs = [run for path in paths for run in (sorted(path.glob("run-*")) or [path])]
-        return self.once((label, names), lambda: [Observation(run, names, changes) for run in runs])
+
+        def read() -> list[Observation]:
+            # What is observed run by run in one stage has a folder for each run.
+            runs = [run for path in paths for run in (sorted(path.glob("run-*")) or [path])]
+            return [Observation(run, names, changes) for run in runs]
+
+        return self.once((label, names), read)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gives: made when it is first asked for, and kept for every claim over this evidence."""

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 
 from jobs.campaign import build_campaign
 from jobs.deposited import list_sets, read_set
@@ -175,7 +176,6 @@ def test_every_label_a_claim_needs_is_known():
     ],
 )
 def test_runs_that_do_not_fit_together_are_one_line(tmp_path, key, value, expected):
-    import yaml
 
     content = yaml.safe_load((TIERS / "smoke.yml").read_text())
     content["runs"]["liquid-96-bks"][key] = value
@@ -188,7 +188,6 @@ def test_runs_that_do_not_fit_together_are_one_line(tmp_path, key, value, expect
 
 
 def test_melts_are_shared_only_where_a_run_says_so(tmp_path):
-    import yaml
 
     path, content = tmp_path / "own.yml", yaml.safe_load((TIERS / "reference.yml").read_text())
     first = content["runs"]["bks-a"]
@@ -328,3 +327,25 @@ def test_gc_keeps_what_was_run_in_the_store_until_it_is_forgotten(tmp_path, caps
     assert f"deleted {product}" in collect(forget=(own.results_name,))
     assert not product.exists()
     assert store.plans() == {}
+
+
+def test_a_demanded_kernel_reaches_every_networks_md_and_no_identity(tmp_path):
+    content = yaml.safe_load((TIERS / "smoke.yml").read_text())
+    path = tmp_path / "deepmd.yml"
+    path.write_text(yaml.safe_dump({**content, "md": {"kernel": "deepmd"}}, sort_keys=False))
+    free, demanded = build_campaign("smoke"), build_campaign(str(path))
+    names = [sorted(s.name for stages in c.runs.values() for s in stages) for c in (free, demanded)]
+    assert names[0] == names[1]
+    stages = [stage for stages in demanded.runs.values() for stage in stages]
+    by_network = [stage for stage in stages if "potential" in stage.inputs]
+    assert {stage.wanted_kernel for stage in by_network} == {"deepmd"}
+    assert {stage.wanted_kernel for stage in stages if stage not in by_network} == {None}
+    assert {stage.wanted_kernel for stages in free.runs.values() for stage in stages} == {None}
+
+
+def test_a_kernel_that_does_not_exist_is_refused(tmp_path):
+    content = yaml.safe_load((TIERS / "smoke.yml").read_text())
+    path = tmp_path / "own.yml"
+    path.write_text(yaml.safe_dump({**content, "md": {"kernel": "fortran"}}, sort_keys=False))
+    with pytest.raises(SuiteError, match=r"own.yml: .*kernel.*fortran"):
+        build_campaign(str(path))

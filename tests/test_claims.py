@@ -1037,3 +1037,25 @@ def test_the_training_range_is_compared_pair_by_pair(tmp_path, lacking, verdict)
     found = judged(evidence, "precondition/training-range/96")
     assert found.verdict is verdict
     assert found.value == pytest.approx(-max(lacking.values(), default=0.02))
+
+
+# -- the native kernel ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("force_rms_eV_A", "verdict"), [(2e-5, Verdict.PASS), (5e-3, Verdict.FAIL), (None, Verdict.NOT_TESTED)]
+)
+def test_a_native_kernel_that_computes_another_potential_fails(force_rms_eV_A, verdict, tmp_path):
+    """The worst seed counts; where MD ran on DeePMD-kit there is nothing to judge."""
+    products = []
+    for seed, force in enumerate((1e-5, force_rms_eV_A)):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        worst = {"force_rms_eV_A": force, "energy_meV_atom": 0.001}
+        found = {"unavailable": None if force else "found no C++ compiler", "worst": worst}
+        (folder / "kernel.json").write_text(json.dumps(found))
+        products.append(folder)
+    result = judged(Evidence({"kernel-96": products}), "precondition/native-kernel/forces-96")
+    assert result.verdict == verdict
+    if verdict == Verdict.NOT_TESTED:
+        assert "MD ran on DeePMD-kit: found no C++ compiler" in result.reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import ase.io
@@ -17,6 +18,8 @@ from jobs.errors import SuiteError
 from jobs.frames import read_extxyz
 from jobs.sources import open_sources
 from jobs.units import BOHR_ANGSTROM, HARTREE_EV, RYDBERG_EV, RYDBERG_PER_BOHR_EV_ANGSTROM
+from tests.cp2k_runs import deck as cp2k_deck
+from tests.cp2k_runs import run as run_cp2k_deck
 from tests.cp2k_runs import run_md
 from tests.pwx_runs import deck, run_pwx
 from tests.test_cp2k import needs_cp2k
@@ -48,6 +51,10 @@ def refused(path: Path) -> Counter[str]:
     (source,) = open_sources([path])
     assert list(source.batches) == []
     return source.refused
+
+
+def named_rows(names: Sequence[str], rows: np.ndarray) -> str:
+    return "\n".join(f"{name} {' '.join(map(str, row))}" for name, row in zip(names, rows, strict=True))
 
 
 class TestNotPeriodic:
@@ -419,3 +426,55 @@ class TestPwx:
                 np.testing.assert_allclose(batch.cells[k], frames[k].cell.array, atol=1e-13)
         if calculation.startswith("vc"):
             assert np.abs(np.ptp(batch.cells[1:], axis=0)).max() > 1e-3
+
+
+class TestCp2kRunTypes:
+    """Trajectories of CP2K as ASE reads their files, to the last digit; single points of frames agree."""
+
+    pytestmark = needs_cp2k
+
+    MOTION = {  # noqa: RUF012 - a constant
+        "GEO_OPT": "&GEO_OPT\nMAX_ITER 3\n&END GEO_OPT",
+        "CELL_OPT": "&CELL_OPT\nMAX_ITER 3\n&END CELL_OPT",
+    }
+
+    @pytest.mark.parametrize("run_type", ["GEO_OPT", "CELL_OPT", "NVT", "NPT_I"])
+    def test_run_types(self, tmp_path, run_type):
+        run = self.made(tmp_path / "run", run_type)
+        source, batch = read(run)
+        positions = ase.io.read(run / "liquid-pos-1.xyz", index=":")
+        forces = ase.io.read(run / "liquid-frc-1.xyz", index=":")
+        assert not source.refused
+        assert len(batch) == len(positions) == 3
+        np.testing.assert_array_equal(batch.positions, [a.positions for a in positions])
+        theirs = np.array([a.positions for a in forces])
+        np.testing.assert_allclose(batch.forces / (HARTREE_EV / BOHR_ANGSTROM), theirs, rtol=1e-14)
+        titles = re.findall(r"E = +(-\d+\.\d+)", (run / "liquid-pos-1.xyz").read_text())
+        np.testing.assert_allclose(batch.energies_eV / HARTREE_EV, np.array(titles, float), rtol=1e-15)
+        cells = np.loadtxt(run / "liquid-1.cell")[:, 2:11].reshape(-1, 3, 3)
+        np.testing.assert_array_equal(batch.cells, cells)
+        # Energy, forces, positions and cell of the last frame belong together: it is computed anew.
+        text = cp2k_deck("ENERGY_FORCE", cell=named_rows("ABC", cells[-1]))
+        atoms = named_rows(batch.species, batch.positions[-1])
+        text = re.sub(r"(?<=&COORD\n)(.*\n)+?(?=&END COORD)", atoms + "\n", text)
+        log = run_cp2k_deck(tmp_path / "point", text).read_text()
+        again = float(re.search(r"ENERGY\| Total FORCE_EVAL.*?(-\d+\.\d+)", log).group(1))
+        assert again * HARTREE_EV == pytest.approx(batch.energies_eV[-1], abs=2e-5)
+
+    def made(self, directory: Path, run_type: str, **changes: object) -> Path:
+        if run_type in self.MOTION:
+            text = cp2k_deck(run_type, motion=self.MOTION[run_type], stress=run_type == "CELL_OPT", **changes)
+            run_cp2k_deck(directory, text)
+            return directory
+        bath = "&THERMOSTAT\nTYPE CSVR\n&END\n" + ("&BAROSTAT\n&END\n" if run_type == "NPT_I" else "")
+        return run_md(directory, ensemble=run_type, bath=bath, stress=True, steps=2, **changes)
+
+    def test_unconverged_and_truncated(self, tmp_path):
+        run = self.made(tmp_path / "bad", "GEO_OPT", max_scf=8)
+        assert refused(run) == Counter({"SCF not converged": 3})
+        run = self.made(tmp_path / "good", "GEO_OPT")
+        path = run / "liquid-frc-1.xyz"
+        path.write_bytes(path.read_bytes()[:-40])
+        source, batch = read(run)
+        assert batch.steps.tolist() == [1, 2]
+        assert source.refused == Counter({"half written": 1})

@@ -212,7 +212,10 @@ def test_defects_and_edge_sharing_are_counted():
     assert bonding.si.tolist() == [0, 2, 4, 0, 0, 0, 0, 0, 0, 0]
     assert bonding.o.tolist() == [2, 2, 4, 0, 0, 0, 0, 0, 0, 0]
     assert (bonding.two_rings, bonding.close_silicon) == (2, 2)
-    assert (bonding + bonding).two_rings == 4
+    twice = bonding + bonding
+    assert (twice.two_rings, twice.close_silicon) == (4, 4)
+    assert twice.si.tolist() == [0, 4, 8, 0, 0, 0, 0, 0, 0, 0]
+    assert twice.o.tolist() == [4, 4, 8, 0, 0, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.03])
@@ -225,6 +228,31 @@ def test_peak_of_a_known_curve(noise):
     position, height = highest_peak(r, g, window=(1.3, 2.0), half_width=0.06)
     assert position == pytest.approx(1.623, abs=0.004)
     assert height == pytest.approx(9.0, rel=0.01)
+
+
+def test_the_vertex_of_a_parabola_is_exact():
+    x = np.arange(0.01, 4, 0.02)
+    for at, height in ((1.6234, 5.0), (1.6301, 0.7)):
+        y = height - 3.0 * (x - at) ** 2
+        position, found = highest_peak(x, y, window=(1.3, 2.0), half_width=0.06)
+        assert position == pytest.approx(at, abs=1e-9)
+        assert found == pytest.approx(height, abs=1e-9)
+
+
+def test_a_spike_narrower_than_the_smoothing_is_no_peak():
+    """One bin of noise, half as high again as the peak: weights 1 4 6 4 1 leave 6/16 of it."""
+    x = np.arange(0.01, 4, 0.02)
+    y = 2.0 * np.exp(-0.5 * ((x - 1.5) / 0.1) ** 2)
+    y[np.argmin(np.abs(x - 1.9))] = 3.0
+    assert highest_peak(x, y, window=(1.3, 2.0), half_width=0.06)[0] == pytest.approx(1.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("slope", "edge"), [(1.0, 1.99), (-1.0, 1.31)])
+def test_what_only_rises_or_falls_has_its_maximum_at_the_edge(slope, edge):
+    x = np.arange(0.01, 4, 0.02)
+    y = 10 + slope * x
+    position, height = highest_peak(x, y, window=(1.3, 2.0), half_width=0.06)
+    assert (position, height) == (pytest.approx(edge), pytest.approx(10 + slope * edge))
 
 
 def test_a_curve_without_a_peak_is_refused():

@@ -255,6 +255,8 @@ class TestFirstLook:
     def test_bks(self, tmp_path):
         found = first_look(builtin_potential("bks"), directory=tmp_path)
         assert found.quartz_eV_SiO2 == pytest.approx(-58.0, abs=0.5)
+        # Heat and disorder; the frames are PBE's, strained for BKS.
+        assert 1.0 < found.liquid_eV_SiO2 - found.quartz_eV_SiO2 < 4.0
         assert 0.5 < found.off / found.pbe_rms < 1.0
         assert found.correlation > 0.75
 
@@ -285,5 +287,6 @@ class TestFirstLook:
         run([stage], store)
         said = " ".join("".join(capsys.readouterr()).split())
         assert "note: mine: quartz -5" in said
-        assert "eV per SiO2; on 4 frames of liquid at 3000 K its forces are" in said
+        assert "eV per SiO2, 4 frames of liquid at 3000 K -5" in said
+        assert "where its forces are" in said
         assert store.manifest(stage.name)["facts"]["first_look"]["pbe_rms"] == pytest.approx(2.594, abs=1e-3)

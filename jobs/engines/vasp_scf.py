@@ -44,7 +44,7 @@ def converged(
 def limits(header: str) -> tuple[int | None, float | None]:
     """NELM and EDIFF (eV) as the head of an OUTCAR has them; the first place is the exact one."""
     nelm = re.search(r"^\s*NELM\s*=\s*(\d+)", header, re.MULTILINE)
-    ediff = re.search(r"^\s*EDIFF\s*=\s*([-+]?[\d.]+(?:[EeDd][-+]?\d+)?)", header, re.MULTILINE)
+    ediff = re.search(r"^\s*EDIFF\s*=\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][-+]?\d+)?)", header, re.MULTILINE)
     return (
         int(nelm.group(1)) if nelm else None,
         float(re.sub("[Dd]", "E", ediff.group(1))) if ediff else None,

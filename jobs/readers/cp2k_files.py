@@ -399,8 +399,9 @@ def _frames(
     force_rows = _Follower(_whole(_blocks(forces, n_atoms)))
     velocity_rows = _Follower(_whole(_blocks(velocities, n_atoms)))
     thermo, boxes = _Follower(_rows(energies)), _Follower(_rows(cells))
-    cell, last = log.cell, -1
+    cell, last, seen = log.cell, -1, 0
     for step, energy, rows in _blocks(positions, n_atoms):
+        seen += 1
         if not rows:
             source.refused[HALF] += 1
             continue
@@ -445,6 +446,8 @@ def _frames(
             )
         except ValueError:
             source.refused[UNREADABLE] += 1
+    if log.evaluations > seen:
+        source.remarks.append(f"the log has {log.evaluations} energies, the trajectory {seen} frames")
 
 
 # Single points ------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from jobs.units import ATOMIC_TIME_FS, BOHR_ANGSTROM, RYDBERG_EV, RYDBERG_PER_BO
 # Whole lines, by which the file is cut: what follows the first belongs to the first SCF, and so on.
 _RUN = b"Program PWSCF"
 _SCF = b"     Self-consistent Calculation"
-_ENERGY = re.compile(rb"^!!?\s+total energy\s+=\s+(\S+) Ry", re.MULTILINE)
+_ENERGY = re.compile(rb"^(!!?)\s+total energy\s+=\s+(\S+) Ry", re.MULTILINE)
 # With PAW an all-electron energy stands between the two.
 _ACCURACY = b"estimated scf accuracy"
 _ACHIEVED = b"convergence has been achieved"
@@ -214,28 +215,26 @@ def _frames(
     where: _Geometry | None = _Geometry(positions, cell)
     for block, more in parts:
         refuse_second_run(source.path, _RUN in block)
-        if match := re.search(rb"Time step\s+=\s+(\d+\.?\d*) a\.u\.", block):
-            # Rydberg atomic units of time: two of the usual ones.
-            source.timestep_fs = float(match.group(1)) * 2 * ATOMIC_TIME_FS
-            source.thermostat = "none"
-        if match := re.search(rb"Starting temperature\s+=\s+(\d+\.?\d*) K", block):
-            target = float(match.group(1))
-        if match := re.search(rb"temperature is controlled by (.+)", block):
-            source.thermostat = match.group(1).decode(errors="replace").strip()
+        if source.timestep_fs is None:  # said once
+            target = _note_dynamics(block, source)
         if _REFINE in block and more:
             continue  # within one evaluation, exact exchange takes several SCFs
         energy = _ENERGY.findall(block)
         table = _ATOM_FORCE.findall(block)[:n_atoms]
         # A more talkative pw.x lists contributions after the total: rows must be those of one table.
         whole = [int(number) for number, _ in table] == list(range(1, n_atoms + 1))
-        converged = _converged(block, threshold_Ry)
+        achieved = _ACHIEVED in block
+        converged = _converged(block, threshold_Ry, achieved=achieved)
         _note_dispersion(block, source)
-        if b"Calculation stopped in scf loop" in block:
+        if (lost := sum(mark == b"!" for mark, _ in energy) - 1) > 0:  # a title between two SCFs is lost
+            source.refused[UNREADABLE] += lost + 1
+            step += lost
+        elif b"Calculation stopped in scf loop" in block:
             source.refused[STOPPED] += 1
         elif b"convergence NOT achieved" in block:
             source.refused[UNCONVERGED] += 1
         elif whole and energy and table[-1][1].count(b".") == 3:
-            if source.accepts(converged, doubtful=_ACHIEVED not in block):
+            if source.accepts(converged, doubtful=not achieved):
                 kinetic = _TEMPERATURE.findall(block)
                 try:
                     if where is None:
@@ -243,7 +242,7 @@ def _frames(
                     yield Snapshot(
                         positions=where.positions,
                         cell=where.cell,
-                        energy_eV=float(energy[-1]) * RYDBERG_EV,
+                        energy_eV=float(energy[-1][1]) * RYDBERG_EV,
                         forces=np.array([numbers(row) for _, row in table]).reshape(n_atoms, 3)
                         * RYDBERG_PER_BOHR_EV_ANGSTROM,
                         step=step,
@@ -277,6 +276,12 @@ class _Geometry:
     cell: NDArray[np.float64]
 
 
+@lru_cache(maxsize=8)
+def _are(labels: tuple[bytes, ...], species: tuple[str, ...]) -> bool:
+    """Whether labels of atoms, such as Si1, are of these species."""
+    return tuple(re.sub(r"\d+$", "", label.decode(errors="replace")) for label in labels) == species
+
+
 def _moved(
     block: bytes, before: _Geometry | None, species: tuple[str, ...], alat_A: float
 ) -> _Geometry | None:
@@ -284,8 +289,9 @@ def _moved(
 
     Positions of a step before must not stand in for them: forces would belong to other ones.
     """
-    moved, cell_found = _POSITIONS.search(block), _CELL.search(block)
-    cell_changes = b"CELL_PARAMETERS" in block or b"new unit-cell volume" in block
+    end = block[max(0, block.rfind(b"Total force")) :]
+    moved, cell_found = _POSITIONS.search(end), _CELL.search(end)
+    cell_changes = b"CELL_PARAMETERS" in end or b"new unit-cell volume" in end
     if moved is None or (cell_found is None and (cell_changes or before is None)):
         return None
     try:
@@ -296,9 +302,8 @@ def _moved(
             cell = numbers(rows).reshape(3, 3) * scale
         assert cell is not None
         unit, rows = moved.groups()
-        words = [row.split() for row in rows.splitlines()]
-        names = tuple(re.sub(r"\d+$", "", row[0].decode(errors="replace")) for row in words)
-        if names != species:
+        words = [row.split() for row in rows.splitlines() if row.strip()]
+        if not _are(tuple([row[0] for row in words]), species):
             return None
         values = np.array([row[1:4] for row in words], dtype=float)
         if unit == b"crystal":
@@ -308,14 +313,26 @@ def _moved(
         return None
 
 
-def _converged(block: bytes, threshold_Ry: float | None) -> bool | None:
+def _note_dynamics(block: bytes, source: Source) -> float:
+    """What molecular dynamics says of itself before its first step; its temperature (K), or NaN."""
+    if match := re.search(rb"Time step\s+=\s+(\d+\.?\d*) a\.u\.", block):
+        # Rydberg atomic units of time: two of the usual ones.
+        source.timestep_fs = float(match.group(1)) * 2 * ATOMIC_TIME_FS
+        source.thermostat = "none"
+    if match := re.search(rb"temperature is controlled by (.+)", block):
+        source.thermostat = match.group(1).decode(errors="replace").strip()
+    match = re.search(rb"Starting temperature\s+=\s+(\d+\.?\d*) K", block)
+    return float(match.group(1)) if match else float("nan")
+
+
+def _converged(block: bytes, threshold_Ry: float | None, *, achieved: bool) -> bool | None:
     """Whether the last SCF's estimated accuracy is below the threshold; None if one of the two is missing."""
     where = block.rfind(_ACCURACY)
     words = block[where + len(_ACCURACY) : where + len(_ACCURACY) + 60].split()[:3]
     if threshold_Ry is None or where < 0 or len(words) < 3 or words[0] != b"<" or words[2] != b"Ry":
         return None
     try:
-        slack = _PRINTED_THRESHOLD if _ACHIEVED in block else 1.0
+        slack = _PRINTED_THRESHOLD if achieved else 1.0
         return float(words[1]) <= threshold_Ry * slack
     except ValueError:
         return None

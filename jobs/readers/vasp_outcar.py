@@ -41,7 +41,7 @@ _CELL = b"direct lattice vectors"
 _ITERATION = b"Iteration"
 _STRESS = b"FORCE on cell =-STRESS in cart. coord.  units"
 _RUN = b"\n vasp."
-_KINETIC = re.compile(rb"EKIN(?:_LAT)?\s*=.*\(temperature\s+([\d.]+) K\)")
+_KINETIC = re.compile(rb"EKIN(?:_LAT)?\s*=.*\(temperature\s+(\d+\.?\d*) K\)")
 
 
 def recognises(path: Path) -> bool:

@@ -184,7 +184,10 @@ def _frames(
                 raise ValueError
             kinetic = float(calculation.findtext("energy/i[@name='kinetic']") or "nan")
         except (ElementTree.ParseError, ValueError):
-            source.refused[UNREADABLE] += 1
+            # Where the end of a calculation is lost, several are in one piece.
+            lost = max(1, block.count(_BEGIN))
+            source.refused[UNREADABLE] += lost
+            step += lost - 1
             continue
         yield Snapshot(
             positions=fractional @ cell,
