@@ -31,7 +31,13 @@ def potential(folder: Path, *words: str) -> Potential:
 
 
 def run(
-    atoms: Configuration, chosen: Potential, directory: Path, *, then: str = "run 0", ranks: int = 1
+    atoms: Configuration,
+    chosen: Potential,
+    directory: Path,
+    *,
+    first: str = "",
+    then: str = "run 0",
+    ranks: int = 1,
 ) -> dict:
     """What LAMMPS says: `pe`, `press` (6,) in bar, `warnings` of the last step, `forces`, the log."""
     write_data(directory / "start.data", atoms)
@@ -39,6 +45,7 @@ def run(
 atom_style charge
 boundary p p p
 read_data start.data
+{first}
 {interaction_commands(chosen)}
 compute each all pair hdnnp/native
 compute one all pe/atom
@@ -191,3 +198,17 @@ def test_types_are_elements_by_name(tmp_path: Path) -> None:
     foreign = Potential("x", "hdnnp", (chosen.commands[0], "pair_coeff * * Ge O"), None, 6.0)
     with pytest.raises(EngineError, match="found Ge for type 1, expected an element of the potential"):
         run(atoms, foreign, tmp_path)
+
+
+def test_a_tilted_box_is_right_too(tmp_path: Path) -> None:
+    write_network(random_network(), tmp_path, comment="a test's")
+    atoms, tilt = liquid_like(seed=11), 1.3
+    first = f"change_box all triclinic\nchange_box all xy final {tilt} remap units box"
+    found = run(atoms, potential(tmp_path, "double"), tmp_path, first=first)
+    shear = np.eye(3)
+    shear[1, 0] = tilt / atoms.cell[1]
+    energy, forces, _ = oracle.energy_and_forces(
+        read_network(tmp_path), atoms.positions @ shear, np.diag(atoms.cell) @ shear, symbols_of(atoms)
+    )
+    assert found["pe"] == pytest.approx(energy, abs=24 * DOUBLE)
+    np.testing.assert_allclose(found["forces"], forces, atol=DOUBLE)
