@@ -46,6 +46,7 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
 }
 PLANTED_PERCENT = 10.0  # of the planted runs whose response is scaled
 EDGE_STEPS = 15
+OF_BKS_ALONE = "same-qualitatively"  # no fault of the network reaches it, and BKS is what it is
 ANGLES = ("O-O-O", "O-Si-O", "Si-O-Si", "Si-Si-Si")
 QUIET = 1e-3  # of the scatter: next to none, and yet an error bar
 
@@ -70,7 +71,7 @@ class Faults:
 
 
 def checks_with_numbers(evidence: Evidence, *, kinds: Sequence[str]) -> list[Atom]:
-    """The paper's and supplementary atoms that read curves and give a number on the evidence as it is.
+    """The paper's and supplementary atoms that read curves of a network and give a number on the evidence.
 
     Of `kinds` of comparison (`suite.verdict.COMPARISONS`).
     """
@@ -79,7 +80,7 @@ def checks_with_numbers(evidence: Evidence, *, kinds: Sequence[str]) -> list[Ato
     for atom in load_claims():
         if atom.category not in (PAPER, SUPPLEMENTARY) or atom.same_as or atom.claim == "parity":
             continue
-        if atom.comparison_kind not in kinds:
+        if atom.comparison_kind not in kinds or atom.id.endswith(OF_BKS_ALONE):
             continue
         curves = [label for label in atom.needs if label.split("-")[0] in ("liquid", "paired", "reference")]
         if curves and _judged(atom, evidence).value is not None:
