@@ -260,10 +260,6 @@ def _site(arguments: argparse.Namespace) -> Site | None:
 def _campaign(arguments: argparse.Namespace) -> Campaign:
     from jobs.campaign import build_campaign
 
-    if arguments.site is None:
-        from jobs.engines.speed import measure_speed
-
-        print(measure_speed(), file=sys.stderr)  # estimates rest on it
     return build_campaign(
         arguments.tier or default_tier(batch=arguments.site is not None),
         start_from=arguments.start_from,
@@ -274,11 +270,16 @@ def _campaign(arguments: argparse.Namespace) -> Campaign:
 
 def _run(arguments: argparse.Namespace) -> int:
     from jobs import dispatch, overview
+    from jobs.engines.speed import measure_speed, speed_is_known
     from jobs.store import Store
 
     campaign = _campaign(arguments)
     wanted = campaign.select(arguments.only)
     store, site = Store(arguments.store), _site(arguments)
+    if site is None and not speed_is_known():
+        print(measure_speed(), file=sys.stderr)
+        campaign = _campaign(arguments)  # its estimates rest on what was measured
+        wanted = campaign.select(arguments.only)
     if site is None:
         for partner in ("wait", "retry_failed"):
             if getattr(arguments, partner):

@@ -187,19 +187,25 @@ class ClaimSession:
         """
         from jobs import dispatch, overview
         from jobs.campaign import build_campaign
-        from jobs.engines.speed import measure_speed
+        from jobs.engines.speed import measure_speed, speed_is_known
         from jobs.store import Store
         from suite.evidence import Evidence
 
         site = _site(option)
+
+        def plan() -> Campaign:
+            return build_campaign(
+                option.tier or default_tier(batch=option.hpc),
+                start_from=option.start_from,
+                potential=option.potential,
+                engine=option.engine,
+            )
+
+        campaign = plan()
         if site is None:
-            print(f"\n{measure_speed()}", file=sys.stderr)  # estimates rest on it
-        campaign = build_campaign(
-            option.tier or default_tier(batch=option.hpc),
-            start_from=option.start_from,
-            potential=option.potential,
-            engine=option.engine,
-        )
+            known, line = speed_is_known(), measure_speed()
+            print(f"\n{line}", file=sys.stderr)
+            campaign = campaign if known else plan()  # its estimates rest on what was measured
         store = Store(option.store)
         # A whole suite also makes what only the report draws; a selection of claims only what they need.
         needs = {label for atom in atoms for label in atom.needs}

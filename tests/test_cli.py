@@ -73,7 +73,7 @@ def test_wrong_input_is_one_line(arguments, expected):
     [
         (
             ["run", "--dry-run", "--potential"],
-            "a TensorFlow .pb model (dp convert-backend makes one) or a file",
+            "a TensorFlow .pb model (dp convert-backend makes one), a folder with n2p2's input.nn, or a file",
         ),
         (["run", "--dry-run", "--tier"], "YAML"),
         (["run", "--dry-run", "--site"], "YAML"),

@@ -320,10 +320,10 @@ def test_full_plan_has_what_is_promised():
     )
     of = {}
     for point in plan.points:
-        of.setdefault((point.engine, point.setting), []).append(point.n_atoms)
-    for engine in ("deepmd", "bks", "tersoff"):
-        assert of[engine, "tuned"] == [96, 216, 648, 1296, 2592, 5832, 12288]
-    assert of["deepmd", "plain"] == [96, 216, 2592]
+        of.setdefault((point.engine, point.setting, point.kernel), []).append(point.n_atoms)
+    for program in (("deepmd", "deepmd"), ("deepmd", "native"), ("bks", None), ("tersoff", None)):
+        assert of[program[0], "tuned", program[1]] == [96, 216, 648, 1296, 2592, 5832, 12288]
+    assert of["deepmd", "plain", "deepmd"] == [96, 216, 2592]
     assert plan.launches >= 6
     assert plan.aimd["cp2k"]["sizes"][:3] == [24, 48, 96]
     assert plan.aimd["cp2k"]["steps"] >= 3
@@ -333,7 +333,7 @@ def test_full_plan_has_what_is_promised():
 def test_a_small_budget_leaves_out_the_dear_and_says_so():
     plan = full_plan(engines=("deepmd", "cp2k"), sizes=(96, 216, 12288), budget_minutes=5, cores=2)
     assert plan.seconds(2) <= 300
-    assert Point("deepmd", "tuned", 96, "float32", compressed=True) in plan.points
+    assert Point("deepmd", "tuned", 96, "float32", compressed=True, kernel="deepmd") in plan.points
     assert any("cp2k of 96 atoms" in left["what"] for left in plan.not_measured)
     found = [
         re.fullmatch(r"takes about (\S+) min, (\S+) of the budget's 5 min are left", left["why"])

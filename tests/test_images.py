@@ -94,6 +94,7 @@ def test_a_lock_line_without_hash_is_refused(tmp_path):
 def test_definition_hash_follows_the_scripts_it_names(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "containers", tmp_path / "containers")
     shutil.copytree(ROOT / "reference/models", tmp_path / "reference/models")
+    shutil.copytree(ROOT / "jobs", tmp_path / "jobs")
     before = {name: images.definition_hash(name) for name in NAMES}
     monkeypatch.setattr(images, "ROOT", tmp_path)
     monkeypatch.setattr(images, "CONTAINERS", tmp_path / "containers")

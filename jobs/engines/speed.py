@@ -14,7 +14,7 @@ from jobs.cost_record import node_type
 from jobs.engines import nvidia
 from jobs.engines.kernel import DEEPMD, NATIVE, SLOWER, native_potential
 from jobs.engines.lammps import Potential
-from jobs.engines.native.build import cache_folder, native_plugin, why_unavailable
+from jobs.engines.native.build import cache_folder, plugin_name, processor_level, why_unavailable
 from jobs.engines.timing import Layout, time_launch
 from jobs.errors import EngineError, SuiteError
 from jobs.files import write_json
@@ -40,6 +40,11 @@ def core_seconds_per_atom_step(kernel: str) -> float:
         return float(json.loads(_file().read_text())["core_us_per_step_atom"]) * 1e-6
     except (OSError, ValueError, KeyError, TypeError, SuiteError):
         return TYPICAL[NATIVE]
+
+
+def speed_is_known() -> bool:
+    """Whether nothing is left to measure: it was measured, or the native kernel does not run here."""
+    return kernel_here() == DEEPMD or _file().is_file()
 
 
 def measure_speed() -> str:
@@ -85,4 +90,5 @@ def _measured(model: Path) -> float:
 
 def _file() -> Path:
     """Where the answer for this kind of machine and this version of the kernel is."""
-    return cache_folder() / f"speed-{node_type()}-{native_plugin().stem}.json"
+    plugin = Path(plugin_name(processor_level())).stem
+    return cache_folder() / f"speed-{node_type()}-{plugin}.json"

@@ -208,8 +208,8 @@ class Bench:
             try:
                 self.potential(point)
                 return point
-            except (SuiteError, EngineError) as error:
-                if isinstance(error, SuiteError) and point.kernel != NATIVE:
+            except SuiteError as error:
+                if not isinstance(error, EngineError) and point.kernel != NATIVE:
                     raise
                 self.lacking[point.model] = str(error)
         why = self.lacking[point.model]
@@ -338,7 +338,7 @@ write_data {end}.tmp nocoeff
         elif point.gpus:
             ranks, threads = point.gpus, max(1, cores // point.gpus)
         else:
-            ranks, threads = self.tuning.split(cores, point.kernel)
+            ranks, threads = self.tuning.split(cores, point.kernel or point.engine)
         skin = self.tuning.skin_angstrom
         layout = Layout(ranks=ranks, threads=threads, gpus=point.gpus, skin_angstrom=skin)
         layout.check(cores)
