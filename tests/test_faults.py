@@ -69,9 +69,8 @@ def test_each_fault_is_caught_by_the_claim_that_is_about_it(laptop, name, catche
 def test_a_fault_leaves_other_claims_alone(laptop):
     report = next(report for report in report_faults(laptop) if report.fault == "soft-silicon")
     assert "parity/96/force-scale-O" not in report.caught_by
-    assert all(
-        atom.startswith(("parity", "rdf-96", "badf-96", "iterate", "glass-216")) for atom in report.verdicts
-    )
+    allowed = ("parity", "rdf-96", "badf-96", "iterate", "glass-216", "n2p2-same/held-out")
+    assert [atom for atom in report.verdicts if not atom.startswith(allowed)] == []
 
 
 def test_the_claim_about_faults_passes(laptop):
