@@ -57,7 +57,9 @@ def read_snippet(path: Path) -> Snippet:
         if not words:
             continue
         if words[0] not in COMMANDS:
-            raise SuiteError(f"{path}:{number}: found command {words[0]!r}, expected {', '.join(COMMANDS)}")
+            raise SuiteError(
+                f"{path}:{number}: found command {words[0][:40]!r}, expected {', '.join(COMMANDS)}"
+            )
         commands.append(tuple(words))
         _check_style(words, f"{path}:{number}")
         _check_order(words, f"{path}:{number}")
