@@ -21,7 +21,6 @@ EXPECTED = (
     "LAMMPS commands"
 )
 COMMANDS = ("pair_style", "pair_coeff", "pair_modify", "kspace_style", "kspace_modify")
-_LONGEST_WORD = 40  # of a file that is none of commands, in an error of one line
 _ELEMENTS = ("Si", "O")
 _NUMBERS = {"14": "Si", "8": "O"}  # some styles name elements so
 # Styles that have their elements in an order of their own if pair_coeff does not name them.
@@ -61,8 +60,9 @@ def read_snippet(path: Path) -> Snippet:
         if not words:
             continue
         if words[0] not in COMMANDS:
-            found_word = words[0] if len(words[0]) <= _LONGEST_WORD else f"{words[0][:_LONGEST_WORD]}..."
-            raise SuiteError(f"{path}:{number}: found command {found_word!r}, expected {', '.join(COMMANDS)}")
+            raise SuiteError(
+                f"{path}:{number}: found command {words[0][:40]!r}, expected {', '.join(COMMANDS)}"
+            )
         commands.append(tuple(words))
         _check_style(words, f"{path}:{number}")
         _check_order(words, f"{path}:{number}")
