@@ -22,11 +22,25 @@ TYPE_MAP = ("Si", "O")
 UNCONVERGED = "SCF not converged"
 NOT_KNOWN = "SCF convergence not known"
 # Keys by which codes and converters say in a frame's comment line whether the SCF converged.
-_CONVERGED = re.compile(
-    r"(un|not_?|non_?)?((is_scf|is|scf|electronic|elec|dft|qm)_?)?converged(_scf|_electronic)?"
-)
-_FALSE = {"f", "false", ".false.", "0", "0.0", "no", "n"}
-_TRUE = {"t", "true", ".true.", "1", "1.0", "yes", "y"}
+_CONVERGED = re.compile(r"(un|not|non)?converge(d|nce)?")
+_DENIED = {"un", "not", "non", "no", "failed", "fail"}
+# Convergence of something else than the SCF, or a number about it.
+_OF_OTHERS = {"geometry", "geo", "ionic", "ion", "opt", "relax", "force", "forces", "cell", "stress"}
+_NUMBERS = {"ev", "ry", "ha", "threshold", "criterion", "tolerance", "accuracy", "limit", "steps", "energy"}
+_FALSE = {
+    "f",
+    "false",
+    ".false.",
+    "0",
+    "0.0",
+    "no",
+    "n",
+    "unconverged",
+    "not converged",
+    "not_converged",
+    "failed",
+}
+_TRUE = {"t", "true", ".true.", "1", "1.0", "yes", "y", "converged", "ok", "reached"}
 VELOCITIES = "velocities_A_per_fs"
 TILT_ANGSTROM = 1e-8  # beyond it a cell is not orthorhombic
 _WORDS = {"pos": "position", "forces": "force", VELOCITIES: "velocity"}
@@ -61,10 +75,16 @@ def converged_keys(info: Mapping[str, str]) -> dict[str, bool | None]:
     """Keys that say whether the SCF of a frame converged, and what they say; None if it is not understood."""
     found: dict[str, bool | None] = {}
     for key, value in info.items():
-        if match := _CONVERGED.fullmatch(key.lower().replace("-", "_")):
-            word = value.strip().lower()
-            said = True if word in _TRUE else False if word in _FALSE else None
-            found[key] = said if match.group(1) is None or said is None else not said
+        words = re.split(r"[_-]+", key.lower())
+        if set(words) & (_OF_OTHERS | _NUMBERS):
+            continue
+        of_scf = next((match for word in words if (match := _CONVERGED.fullmatch(word))), None)
+        if of_scf is None and not ("scf" in words and set(words) & {"failed", "fail", "status"}):
+            continue
+        word = value.strip().lower()
+        said = True if word in _TRUE else False if word in _FALSE else None
+        denied = set(words) & _DENIED or (of_scf is not None and of_scf[1])
+        found[key] = not said if denied and said is not None else said
     return found
 
 

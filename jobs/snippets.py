@@ -72,7 +72,8 @@ def read_snippet(path: Path) -> Snippet:
             f"{path}: found no pair_style line, expected a LAMMPS potential for Si (1) and O (2)"
         )
     _check_names(commands, styles, path)
-    coulomb = next((word for words in commands for word in words if _COULOMB.search(word.lower())), None)
+    of_styles = (word for words in commands if words[0] in ("pair_style", "kspace_style") for word in words)
+    coulomb = next((word for word in of_styles if "." not in word and _COULOMB.search(word.lower())), None)
     if coulomb is not None and charges is None:
         raise SuiteError(
             f"{path}: found {coulomb} and no charges, expected them in a comment as '# charges 2.4 -1.2'"
@@ -124,12 +125,36 @@ def _check_style(words: Sequence[str], where: str) -> None:
 
 
 def _check_order(words: Sequence[str], where: str) -> None:
-    """Refuse elements in another order than types 1 = Si, 2 = O, where a pair_coeff names them."""
+    """Refuse elements other than types 1 = Si, 2 = O, where a pair_coeff or its files name them."""
     if words[0] != "pair_coeff":
         return
-    found = _elements(words[3:])
-    if found and found not in (["Si", "O"], ["Si", "NULL"], ["NULL", "O"]):
-        raise SuiteError(f"{where}: found elements {' '.join(found)}, expected Si O: types are 1 = Si, 2 = O")
+    if _takes_ranges(words):
+        found = _elements(words[3:])
+        if found and found not in (["Si", "O"], ["Si", "NULL"], ["NULL", "O"]):
+            raise SuiteError(
+                f"{where}: found elements {' '.join(found)}, expected Si O: types are 1 = Si, 2 = O"
+            )
+        return
+    # One pair of types: whatever elements it names are these.
+    own = {_ELEMENTS[int(word) - 1] for word in words[1:3] if word in ("1", "2")}
+    named = [element for word in words[3:] for element in _named_by(word)]
+    if own and (strange := sorted(set(named) - own)):
+        raise SuiteError(
+            f"{where}: found {', '.join(strange)} for types {words[1]} and {words[2]}, expected "
+            f"{' and '.join(sorted(own))}: types are 1 = Si, 2 = O"
+        )
+
+
+def _takes_ranges(words: Sequence[str]) -> bool:
+    """Whether a pair_coeff is for several types at once, as `* *` or `1*2 1*2`."""
+    return any("*" in word for word in words[1:3])
+
+
+def _named_by(word: str) -> list[str]:
+    """Elements that a word is made of, as O, Si-O or O.eam; none where other words are in it."""
+    parts = [part for part in re.split(r"[._-]", Path(word.strip("\"'")).stem) if part]
+    found = [next((name for name in _ELEMENTS if part == name), None) for part in parts]
+    return [element for element in found if element is not None] if None not in found else []
 
 
 def _elements(words: Sequence[str]) -> list[str]:
@@ -167,7 +192,7 @@ def _check_names(commands: Sequence[Sequence[str]], styles: Sequence[str], path:
     named = {style for style in styles if style.lower().split("/")[0] in _NAMED}
     for style in sorted(named):
         # One pair of types at a time needs no names.
-        coefficients = [words for words in commands if words[0] == "pair_coeff" and "*" in words[1:3]]
+        coefficients = [words for words in commands if words[0] == "pair_coeff" and _takes_ranges(words)]
         own = [words for words in coefficients if style in words[3:]] if len(styles) > 1 else coefficients
         for words in own or coefficients:
             if not _elements(words[3:]):

@@ -149,7 +149,10 @@ class TestConvergence:
     @pytest.mark.parametrize(
         "said_so",
         ["converged=F", "is_converged=False", "scf_converged=0", "Converged=no", "unconverged=T",
-         "not_converged=1", "electronic_converged=.FALSE.", "dft-converged=false", "converged_electronic=F"],
+         "not_converged=1", "electronic_converged=.FALSE.", "dft-converged=false", "converged_electronic=F",
+         "scf_convergence=False", "electronic_convergence=F", "vasp_converged=False", "has_converged=False",
+         "CP2K_scf_converged=F", "is_not_converged=T", "did_not_converge=True", "scf_failed=True",
+         "scf_status=unconverged", 'converged="not converged"'],
     )  # fmt: skip
     def test_what_says_that_it_failed(self, tmp_path, said_so):
         good = frame_text(energies={"energy": 0.0}, forces={"forces": 0.0})
@@ -174,7 +177,13 @@ class TestConvergence:
         assert labels(write(tmp_path / "a.xyz", frame))[2].unproven == 1
 
     def test_what_is_of_something_else(self):
-        info = {"geometry_converged": "F", "ionic_converged": "F", "converged_ev": "0"}
+        info = {
+            "geometry_converged": "F",
+            "ionic_converged": "F",
+            "converged_ev": "0",
+            "scf_convergence_threshold": "0",
+            "scf_steps": "0",
+        }
         assert converged_keys(info) == {}
         assert unconverged_key(info) is None
 

@@ -159,10 +159,23 @@ class TestSnippets:
             "pair_style deepmd m.pb out_freq 100\npair_coeff * *\n",
             "pair_style hybrid/overlay deepmd m.pb zero 5\npair_coeff * * deepmd\npair_coeff * * zero\n",
             "pair_style mliap model unified m.pt 0\npair_coeff * *\n",
+            "pair_style deepmd m.pb\npair_coeff 1*2 1*2\n",
+            "pair_style deepmd m.pb\npair_coeff 1* *2\n",
         ],
     )
     def test_elements_that_are_not_named_stand_in_an_order_of_their_own(self, tmp_path, text):
         with pytest.raises(SuiteError, match="without elements, expected Si O at its end"):
+            read_snippet(snippet(tmp_path, text))
+
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [
+            ("pair_style eam\npair_coeff 1 1 O.eam\npair_coeff 2 2 Si.eam\n", "O for types 1 and 1"),
+            ("pair_style table linear 9\npair_coeff 2 2 t.table Si-O\n", "Si for types 2 and 2"),
+        ],
+    )
+    def test_a_pair_of_types_that_names_others_is_refused(self, tmp_path, text, found):
+        with pytest.raises(SuiteError, match=rf"mine\.lmp:2: found {found}, expected .*: types are 1 = Si"):
             read_snippet(snippet(tmp_path, text))
 
     @pytest.mark.parametrize(
@@ -172,6 +185,9 @@ class TestSnippets:
             "pair_style hybrid/overlay gw sw\npair_coeff * * gw f Si NULL\npair_coeff * * sw g Si O\n",
             'pair_style quip\npair_coeff * * gp.xml "Potential xml_label=GAP" 14 8\n',
             "pair_style aenet\npair_coeff * * Si.nn O.nn\n",
+            "pair_style deepmd m.pb\npair_coeff 1*2 1*2 Si O\n",
+            "pair_style table linear 9\npair_coeff 1 1 Si-Si.table Si-Si\npair_coeff 1 2 Si-O.table Si-O\n"
+            "pair_coeff 2 2 coul.table O\n",
         ],
     )
     def test_the_right_order_in_many_words(self, tmp_path, text):
