@@ -270,16 +270,12 @@ def _campaign(arguments: argparse.Namespace) -> Campaign:
 
 def _run(arguments: argparse.Namespace) -> int:
     from jobs import dispatch, overview
-    from jobs.engines.speed import measure_speed, speed_is_known
+    from jobs.engines.speed import planned_with_speed
     from jobs.store import Store
 
     campaign = _campaign(arguments)
     wanted = campaign.select(arguments.only)
     store, site = Store(arguments.store), _site(arguments)
-    if site is None and not speed_is_known():
-        print(measure_speed(), file=sys.stderr)
-        campaign = _campaign(arguments)  # its estimates rest on what was measured
-        wanted = campaign.select(arguments.only)
     if site is None:
         for partner in ("wait", "retry_failed"):
             if getattr(arguments, partner):
@@ -288,10 +284,14 @@ def _run(arguments: argparse.Namespace) -> int:
                 )
     elif arguments.cores is not None:
         raise SuiteError(f"--cores: found --site beside it, expected cores under kinds in {site.path}")
+    if not arguments.dry_run:
+        store.remember(campaign.results_name, (stage.name for stage in overview.all_stages(campaign)))
+    if site is None:
+        campaign = planned_with_speed(campaign, lambda: _campaign(arguments))
+        wanted = campaign.select(arguments.only)
     if arguments.dry_run:
         overview.dry_run(campaign, wanted, store, site=site)
         return 0
-    store.remember(campaign.results_name, (stage.name for stage in overview.all_stages(campaign)))
     if site is None:
         outcome = dispatch.run(wanted, store, cores=arguments.cores, rebuild_stale=arguments.rebuild_stale)
     else:

@@ -187,7 +187,7 @@ class ClaimSession:
         """
         from jobs import dispatch, overview
         from jobs.campaign import build_campaign
-        from jobs.engines.speed import measure_speed, speed_is_known
+        from jobs.engines.speed import planned_with_speed
         from jobs.store import Store
         from suite.evidence import Evidence
 
@@ -203,9 +203,7 @@ class ClaimSession:
 
         campaign = plan()
         if site is None:
-            known, line = speed_is_known(), measure_speed()
-            print(f"\n{line}", file=sys.stderr)
-            campaign = campaign if known else plan()  # its estimates rest on what was measured
+            campaign = planned_with_speed(campaign, plan)
         store = Store(option.store)
         # A whole suite also makes what only the report draws; a selection of claims only what they need.
         needs = {label for atom in atoms for label in atom.needs}

@@ -17,6 +17,7 @@ from jobs.engines.native import build
 from jobs.engines.native.deepmd_export import export_model
 from jobs.engines.native.graph import read_constants
 from jobs.engines.process import executable, run_program, thread_environment
+from jobs.engines.speed import measure_speed
 from jobs.errors import EngineError, SuiteError
 from jobs.models import deposited_model
 from jobs.stages import kernel as kernel_stage
@@ -410,6 +411,10 @@ def test_without_a_compiler_deepmd_kit_runs_and_says_what_is_missing(models, tmp
     assert choice.potential == given
     assert "found no C++ compiler" in (choice.warning or "")
     assert "20 times slower" in (choice.warning or "")
+    said = measure_speed()
+    assert said.startswith(
+        "MD of networks: DeePMD-kit, about 20 times slower than the native kernel: found no C++"
+    )
     with pytest.raises(
         SuiteError, match=r"md.kernel: found native, which cannot run here: found no C.. compiler"
     ):

@@ -6,9 +6,12 @@ Estimates of what a campaign costs rest on it. It is asked of the kernel that wi
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from jobs.cost_record import node_type
 from jobs.engines import nvidia
@@ -20,6 +23,7 @@ from jobs.errors import EngineError, SuiteError
 from jobs.files import write_json
 from jobs.structures import cristobalite, write_data
 
+T = TypeVar("T")
 # Core-seconds per atom and step where nothing was measured: docs/fast-md.md, docs/cost.md.
 TYPICAL = {NATIVE: 5.0e-6, DEEPMD: 1.6e-4}
 N_REPEATS, STEPS = 2, 1000  # 192 atoms
@@ -66,6 +70,16 @@ def measure_speed() -> str:
         return f"MD of networks: native kernel, {speed:.1f} core-us per step and atom on this kind of machine"
     except (SuiteError, EngineError) as error:
         return f"MD of networks: DeePMD-kit, {SLOWER} slower than the native kernel: {error}"
+
+
+def planned_with_speed(planned: T, plan: Callable[[], T]) -> T:
+    """Say what runs a network's MD here; what was planned, or a new plan where this had to be measured first.
+
+    A plan's estimates rest on the speed, and a plan that fails must fail before anything is compiled or said.
+    """
+    known = speed_is_known()
+    print(f"\n{measure_speed()}", file=sys.stderr, flush=True)
+    return planned if known else plan()
 
 
 def _measured(model: Path) -> float:
