@@ -27,7 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.deposited import read_run, read_set
+from jobs.reference.sets import read_run, read_set
 from tests.vasp_files import VaspRun, outcar_head, outcar_step, vasprun_head, vasprun_step
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -111,8 +111,8 @@ def read(library: str, name: str, folder: Path) -> None:
     if library == "suite":
         from ase.data import atomic_masses  # noqa: F401  the report's masses: imported, not timed
 
-        from jobs.sources import open_sources
-        from jobs.survey import look
+        from jobs.reference.formats.sources import open_sources
+        from jobs.reference.survey import look
 
         began = time.process_time()
         frames = sum(look(source).frames for source in open_sources([path]))

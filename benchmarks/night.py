@@ -27,18 +27,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs import dispatch
-from jobs.cost import DENSITY_G_CM3, TEMPERATURE_K, TIMESTEP_FS, Plan, native, plain, program, tuned
-from jobs.cost_record import machine
-from jobs.errors import ERROR_EXIT, SuiteError
-from jobs.files import write_json
+from jobs.base.errors import ERROR_EXIT, SuiteError
+from jobs.base.files import write_json
+from jobs.base.machine import machine, suite_commit
+from jobs.cli.options import count, positive, whole
+from jobs.cost.plan import DENSITY_G_CM3, TEMPERATURE_K, TIMESTEP_FS, Plan, native, plain, program, tuned
+from jobs.cost.tune import potential_stage
 from jobs.observables.regression import compare_night
-from jobs.options import count, positive, whole
+from jobs.running import local
 from jobs.stages import cost as cost_stage
-from jobs.store import Store, suite_commit
-from jobs.tune import potential_stage
-from jobs.tuning import read_tuning
-from jobs.workspace import Workspace
+from jobs.store.machine_settings import read_tuning
+from jobs.store.store import Store
+from jobs.store.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"deepmd": (216, 2592), "bks": (216, 2592), "tersoff": (216, 2592)}
@@ -129,12 +129,12 @@ def night(arguments: argparse.Namespace) -> int:
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All series of tonight: `series` maps a name to its samples, lower is better."""
-    cores = arguments.cores or dispatch.available_cores()
+    cores = arguments.cores or local.available_cores()
     store = Store(arguments.store)
     inputs, name = {}, "classical"
     if "deepmd" in arguments.engines:
         stage = potential_stage(None)
-        dispatch.raise_for_failures(dispatch.run([stage], store, cores=cores))
+        local.raise_for_failures(local.run([stage], store, cores=cores))
         inputs, name = {"potential": store.path(stage.name)}, stage.name
     plan = Plan(launches=arguments.launches)
     for engine in arguments.engines:
@@ -187,13 +187,13 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def training(store: Store, cores: int) -> float:
     """Milliseconds of a training step: the laptop tier's network and data, float32, a few hundred steps."""
-    from jobs.campaign import build_campaign
-    from jobs.engines import deepmd
+    from jobs.campaign.build import build_campaign
+    from jobs.engines.deepmd import program as deepmd
     from jobs.stages.train import heldout_systems
 
     stage = build_campaign("laptop").labels["train-96"][0]
     dataset = stage.inputs["dataset"]
-    dispatch.raise_for_failures(dispatch.run([dataset], store, cores=cores))
+    local.raise_for_failures(local.run([dataset], store, cores=cores))
     about = json.loads((store.path(dataset.name) / "dataset.json").read_text())
     given = {
         key: stage.parameters[key] for key in ("loss", "precision", "start_lr", "stop_lr", "decay_steps",

@@ -13,10 +13,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from jobs.base.silica import cristobalite, replicate, rescale
 from jobs.observables import angles, msd, rdf
 from jobs.observables.correlation import correlation_sums
 from jobs.observables.neighbours import find_neighbours
-from jobs.structures import cristobalite, replicate, rescale
 
 THREADS = 2
 FRAMES = 200

@@ -26,7 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.engines import deepmd
+from jobs.engines.deepmd import program as deepmd
 from jobs.engines.process import THREAD_VARIABLES, executable, run_program
 from jobs.stages.train import heldout_errors, heldout_systems
 

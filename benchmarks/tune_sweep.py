@@ -19,13 +19,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.cost_record import machine
-from jobs.dispatch import available_cores
-from jobs.engines.timing import Layout
+from jobs.base.machine import available_cores, machine
+from jobs.cost.tune import Meter, Setting, every_setting, plain_default, potential_stage
+from jobs.engines.lammps.timing import Layout
 from jobs.observables.scaling import median_interval, ratio
-from jobs.store import Store
-from jobs.tune import Meter, Setting, every_setting, plain_default, potential_stage
-from jobs.tuning import FOLDER, tuning_file
+from jobs.store.machine_settings import FOLDER, tuning_file
+from jobs.store.store import Store
 
 AGAIN = 8
 LEAST_SPEED_UP, WITHIN = 2.5, 1.05

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from jobs.cli import main
+from jobs.cli.main import main
 
 try:
     try:

@@ -21,8 +21,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from jobs.errors import SuiteError
-from jobs.files import parse_yaml
+from jobs.base.errors import SuiteError
+from jobs.base.files import parse_yaml
+from jobs.base.paths import REFERENCE
 from suite.power_table import lacks_power
 from suite.verdict import (
     CLASSES,
@@ -39,11 +40,11 @@ from suite.verdict import (
 )
 
 if TYPE_CHECKING:
-    from jobs.campaign import Campaign
+    from jobs.campaign.build import Campaign
     from suite.evidence import Evidence
     from suite.statistics import Estimate
 
-CLAIMS_FILE = Path(__file__).parent.parent / "reference" / "claims.yml"
+CLAIMS_FILE = REFERENCE / "claims.yml"
 REWEIGHTED = "-reweighted"  # ends the label that stands for AIMD from both starts, where a claim can use it
 TIERS = ("smoke", "laptop", "overnight", "paper")
 _CLAIM_KEYS = {"id", "where", "paper", "class", "comparison_kind", "atoms"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jobs.cost_record import AIMD, NATIVE_CURVE, curves
+from jobs.cost.record import AIMD, NATIVE_CURVE, curves
 from jobs.observables import scaling
 from suite.evidence import Evidence
 from suite.plotting import (

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.cost_record import AIMD, deposited_aimd, read_cost
-from jobs.errors import ERROR_EXIT, SuiteError
-from jobs.files import parse_yaml, write_whole
+from jobs.base.errors import ERROR_EXIT, SuiteError
+from jobs.base.files import parse_yaml, write_whole
+from jobs.base.paths import REFERENCE
+from jobs.cost.record import AIMD, deposited_aimd, read_cost
 from suite.report import number, page_template
 
-ANCHORS = Path(__file__).parent.parent / "reference" / "cost_anchors.yml"
+ANCHORS = REFERENCE / "cost_anchors.yml"
 PAGE_FILE = "cost.html"
 PAGE_INCHES = (7.2, 4.6)
 

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from jobs.cost_record import AIMD, core_seconds, deposited_aimd, is_native, read_cost
-from jobs.errors import SuiteError
+from jobs.base.errors import SuiteError
+from jobs.cost.record import AIMD, core_seconds, deposited_aimd, is_native, read_cost
 from suite.verdict import NotTested, Pending
 
 __all__ = ["Evidence", "NotTested", "Observation", "Pending"]
@@ -160,7 +160,7 @@ class Evidence:
         return [Training(path) for path in self.directories(label)]
 
     def cost(self) -> list[dict[str, Any]]:
-        """Measured points of the cost record that have samples (`jobs.cost_record` says what is in one).
+        """Measured points of the cost record that have samples (`jobs.cost.record` says what is in one).
 
         Where no AIMD was to be timed here, or its program is not installed, the points of the deposited
         records stand in for it, as what they are: `borrowed` says of which machine and settings, and why.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.errors import SuiteError
+from jobs.base.errors import SuiteError
 from suite.claims import REGISTRY, Atom, evaluate, honest_result, import_claims, load_claims
 from suite.evidence import Array, Evidence, Observation
 from suite.verdict import NotTested, Pending, Verdict

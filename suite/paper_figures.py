@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jobs.reference import read_experiment
+from jobs.reference.paper import read_experiment
 from suite.evidence import Evidence
 from suite.plotting import (
     INKS,

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs.cli import STARTS, default_tier
-from jobs.errors import SuiteError
-from jobs.files import write_whole
-from jobs.options import count
+from jobs.base.errors import SuiteError
+from jobs.base.files import write_whole
+from jobs.campaign.tier import STARTS
+from jobs.cli.main import default_tier
+from jobs.cli.options import count
 
 if TYPE_CHECKING:
-    from jobs.campaign import Campaign
-    from jobs.dispatch import Outcome
-    from jobs.site import Site
-    from jobs.stage import Stage
-    from jobs.store import Store
+    from jobs.campaign.build import Campaign
+    from jobs.running.local import Outcome
+    from jobs.running.site import Site
+    from jobs.store.stage import Stage
+    from jobs.store.store import Store
     from suite.claims import Atom
     from suite.evidence import Evidence
     from suite.verdict import Result
@@ -54,7 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--site",
         default=None,
-        help="with --hpc: a name in jobs/sites, a site file, or DP-GEN's file (default: $SILICA_SITE)",
+        help="with --hpc: a site file, a name in jobs/running/sites, or DP-GEN's file (or: $SILICA_SITE)",
     )
     group.addoption("--hpc-wait", action="store_true", help="with --hpc: stay until no job is left")
     group.addoption(
@@ -91,7 +92,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _site(option: Any) -> Site | None:
     """The cluster that is meant, or None."""
-    from jobs.site import known_sites, read_site
+    from jobs.running.site import known_sites, read_site
 
     if not option.hpc:
         for partner in ("site", "hpc_wait", "retry_failed"):
@@ -185,10 +186,11 @@ class ClaimSession:
         Raises:
             SuiteError: wrong tier, store or potential.
         """
-        from jobs import dispatch, overview
-        from jobs.campaign import build_campaign
-        from jobs.engines.speed import planned_with_speed
-        from jobs.store import Store
+        from jobs.campaign.build import build_campaign
+        from jobs.cli import overview
+        from jobs.cost.speed import planned_with_speed
+        from jobs.running import local
+        from jobs.store.store import Store
         from suite.evidence import Evidence
 
         site = _site(option)
@@ -216,9 +218,9 @@ class ClaimSession:
         store.remember(campaign.results_name, (stage.name for stage in overview.all_stages(campaign)))
         print(f"\ntier {campaign.tier}, from {campaign.start_from}", file=sys.stderr)
         if site is None:
-            outcome = dispatch.run(wanted, store, cores=option.cores, rebuild_stale=option.rebuild_stale)
+            outcome = local.run(wanted, store, cores=option.cores, rebuild_stale=option.rebuild_stale)
         else:
-            from jobs import batch
+            from jobs.running import batch
 
             outcome = batch.run(
                 wanted,
@@ -276,7 +278,7 @@ class ClaimSession:
 
     def stages_behind(self, labels: tuple[str, ...]) -> list[Stage]:
         """What is behind some labels, inputs included."""
-        from jobs.graph import in_order
+        from jobs.store.todo import in_order
 
         return in_order(stage for label in labels for stage in self.campaign.labels.get(label, []))
 
@@ -408,7 +410,7 @@ def provenance(judged: ClaimSession) -> dict[str, Any]:
     """What a reader needs to trace the numbers: versions, machine, products, command."""
     from importlib import metadata
 
-    from jobs.store import hardware, software_versions, suite_commit
+    from jobs.base.machine import hardware, software_versions, suite_commit
 
     installed = metadata.distributions(name="silica-nnp-suite")
     return {

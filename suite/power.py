@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.files import parse_yaml, write_whole
+from jobs.base.files import parse_yaml, write_whole
 from suite.claims import REGISTRY, Atom, evaluate, import_claims, load_claims
 from suite.evidence import Evidence
 from suite.power_table import POWER_FILE
@@ -219,8 +219,8 @@ def simulate(
 
 def evidence_of(tier: str, store_root: Path) -> Evidence:
     """The products of a tier's deposited trajectories, which must be there."""
-    from jobs.campaign import build_campaign
-    from jobs.store import Store
+    from jobs.campaign.build import build_campaign
+    from jobs.store.store import Store
 
     campaign, store = build_campaign(tier, start_from="trajectories"), Store(store_root)
     return Evidence(

@@ -11,9 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jobs.files import parse_yaml
+from jobs.base.files import parse_yaml
+from jobs.base.paths import REFERENCE
 
-POWER_FILE = Path(__file__).parent.parent / "reference" / "power.yml"
+POWER_FILE = REFERENCE / "power.yml"
 EFFECTS = ("stretch_percent", "force_percent", "temperature_percent", "angle_deg")
 """Distances too long, forces too small, too hot, angles too large: what a check is asked to see."""
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jobs.reference import shared_noise
+from jobs.reference.paper import shared_noise
 from suite.claims import Atom, Judge
 from suite.distances import rooted, signed_root
 from suite.evidence import Evidence, Observation

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.errors import SuiteError
-from jobs.files import write_whole
+from jobs.base.errors import SuiteError
+from jobs.base.files import write_whole
 from suite.evidence import Evidence
 from suite.findings import findings
 from suite.power_table import EFFECTS, Power, read_power

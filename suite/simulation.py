@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from jobs.reference import shared_noise
+from jobs.reference.paper import shared_noise
 from suite.evidence import Evidence, Observation
 from suite.reference import common, read_curves
 from suite.statistics import Array

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jobs.observables.msd import diffusion
-from jobs.reference import Row, read_experiment
+from jobs.reference.paper import Row, read_experiment
 from suite.claims import REWEIGHTED
 from suite.distances import moments, peak
 from suite.evidence import Evidence, Observation

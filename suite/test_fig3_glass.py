@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jobs.reference import REFERENCE, gating_value
+from jobs.reference.paper import REFERENCE, gating_value
 from suite.claims import Atom, Judge, claim
 from suite.distances import moments, peak
 from suite.evidence import Evidence, Observation

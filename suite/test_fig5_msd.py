@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jobs.frames import TYPE_MAP
+from jobs.base.frames import TYPE_MAP
+from jobs.base.silica import MASSES_AMU
+from jobs.base.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 from jobs.observables.msd import diffusion
-from jobs.structures import MASSES_AMU
-from jobs.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 from suite.claims import Atom, Judge, band_of, claim
 from suite.distances import mean_square_difference
 from suite.evidence import Evidence, Observation

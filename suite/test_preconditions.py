@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from jobs.engines.first_principles import FUSED_ANGSTROM
-from jobs.units import BOLTZMANN_EV_K
+from jobs.base.units import BOLTZMANN_EV_K
+from jobs.engines.first_principles.types import FUSED_ANGSTROM
 from suite.claims import Atom, Judge, claim
 from suite.evidence import Evidence, Observation
 from suite.pairs import read_pairs, scalars

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from jobs.errors import SuiteError
+from jobs.base.errors import SuiteError
 
 if TYPE_CHECKING:
     from suite.statistics import Estimate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from jobs.engines import cp2k
+from jobs.engines.first_principles import cp2k
 
 
 def xc(functional: str, inner: str = "", *, pair: str | None = None, non_local: str | None = None) -> str:

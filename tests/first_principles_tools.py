@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.engines.first_principles import Start
+from jobs.engines.first_principles.types import Start
 
 ROOT = Path(__file__).resolve().parents[1]
 STEP_ANGSTROM = 0.01

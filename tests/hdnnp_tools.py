@@ -8,11 +8,19 @@ from itertools import pairwise
 
 import numpy as np
 
-from jobs.hdnnp.kernels import FunctionTables, describe
-from jobs.hdnnp.n2p2_files import unflatten
-from jobs.hdnnp.network import Angular, ElementNetwork, Function, Network, Radial, function_set, in_order
-from jobs.structures import Configuration, cristobalite
-from jobs.units import BOHR_ANGSTROM
+from jobs.base.silica import Configuration, cristobalite
+from jobs.base.units import BOHR_ANGSTROM
+from jobs.engines.hdnnp.kernels import FunctionTables, describe
+from jobs.engines.hdnnp.n2p2_files import unflatten
+from jobs.engines.hdnnp.network import (
+    Angular,
+    ElementNetwork,
+    Function,
+    Network,
+    Radial,
+    function_set,
+    in_order,
+)
 
 PLAIN = function_set(
     radial_eta=[0.01, 0.1], angular_eta=[0.0001, 0.02], zeta=[1, 4], sign=[1, -1], cutoff=6 / BOHR_ANGSTROM

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.structures import cristobalite, rescale, write_data
+from jobs.base.silica import cristobalite, rescale, write_data
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,7 +61,7 @@ def start_stage(
     directory.mkdir(exist_ok=True)
     code = (
         "import json, sys; from pathlib import Path; from importlib import import_module\n"
-        "from jobs.workspace import Workspace\n"
+        "from jobs.store.workspace import Workspace\n"
         "kind, given, seed, directory, inputs = json.loads(sys.argv[1])\n"
         "inputs = {role: Path(path) for role, path in inputs.items()}\n"
         "import_module('jobs.stages.' + kind).run(Workspace(given, seed, inputs, Path(directory)))\n"

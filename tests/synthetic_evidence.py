@@ -151,7 +151,7 @@ def cost_point(engine, n_atoms, *, core_us, setting=None, cores=2, **facts):
 
 def write_cost(directory: Path, points, *, not_measured=(), **machine):
     """A cost product of these points."""
-    from jobs.cost_record import cost_record
+    from jobs.cost.record import cost_record
 
     directory.mkdir(parents=True)
     about = {

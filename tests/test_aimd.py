@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.engines import cp2k
-from jobs.engines.first_principles import Start, named_settings
-from jobs.errors import SuiteError
-from jobs.frames import read_extxyz
+from jobs.base.errors import SuiteError
+from jobs.base.frames import read_extxyz
+from jobs.base.silica import Configuration, write_data
+from jobs.engines.first_principles import cp2k
+from jobs.engines.first_principles.types import Start, named_settings
 from jobs.stages import aimd
-from jobs.structures import Configuration, write_data
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 from tests import test_espresso
 from tests.test_cp2k import needs_cp2k
 

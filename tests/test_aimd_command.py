@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs import aimd
-from jobs.cli import main
-from jobs.deposit_stage import longest_stretch, read_products
-from jobs.deposited import read_run, read_set
-from jobs.engines import cp2k
-from jobs.errors import EngineError, SuiteError
-from jobs.frames import read_extxyz
-from jobs.recheck import Drawn, compare, draw
-from jobs.stage import Stage
-from jobs.store import Recipe, Store
-from jobs.workspace import Workspace
+from jobs.base.errors import EngineError, SuiteError
+from jobs.base.frames import read_extxyz
+from jobs.cli import aimd
+from jobs.cli.main import main
+from jobs.cli.recheck import Drawn, compare, draw
+from jobs.engines.first_principles import cp2k
+from jobs.reference.sets import read_run, read_set
+from jobs.reference.stage_products import longest_stretch, read_products
+from jobs.store.stage import Stage
+from jobs.store.store import Recipe, Store
+from jobs.store.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = {

@@ -20,14 +20,15 @@ from typing import Any
 
 import pytest
 
-from jobs import batch, scheduler
-from jobs.batch import State
-from jobs.dispatch import run as dispatch_run
-from jobs.errors import SuiteError
-from jobs.graph import plan
-from jobs.site import Site, read_site
-from jobs.stage import Stage
-from jobs.store import IMAGE_VARIABLE, Store
+from jobs.base.errors import SuiteError
+from jobs.base.machine import IMAGE_VARIABLE
+from jobs.running import batch, scheduler
+from jobs.running.batch import State
+from jobs.running.local import run as dispatch_run
+from jobs.running.site import Site, read_site
+from jobs.store.stage import Stage
+from jobs.store.store import Store
+from jobs.store.todo import plan
 
 ROOT = Path(__file__).resolve().parent.parent
 TIER = ROOT / "tests" / "tiny.yml"
@@ -362,7 +363,7 @@ def test_a_dpgen_machine_file_runs_as_it_is(tmp_path: Path, store: Store) -> Non
 
 
 def test_the_whole_suite_as_one_small_job(tmp_path: Path, site: Site, store: Store) -> None:
-    """`jobs/suite.sbatch`: submits, waits, judges, and leaves its verdicts, with nobody logged in."""
+    """`jobs/running/suite.sbatch`: submits, waits, judges, and leaves its verdicts, with nobody logged in."""
     results = tmp_path / "results"
     command = ["sbatch", "--parsable", f"--output={tmp_path}/suite.log", ROOT / "jobs" / "suite.sbatch"]
     command += ["--site", tmp_path / "bare.yml", "--tier", TIER, "--store", store.root, "--results", results]

@@ -5,16 +5,16 @@ import re
 import pytest
 import yaml
 
-from jobs.campaign import build_campaign
-from jobs.deposited import list_sets, read_set
-from jobs.errors import SuiteError
-from jobs.graph import in_order
-from jobs.models import deposited_model
-from jobs.pairing import PAIRED_LABELS
-from jobs.reference import read_paper
-from jobs.stage import Stage
-from jobs.thin_trajectories import thin_trajectories
-from jobs.tier import NNPS, TIERS
+from jobs.base.errors import SuiteError
+from jobs.campaign.build import build_campaign
+from jobs.campaign.pairs import PAIRED_LABELS
+from jobs.campaign.tier import NNPS, TIERS
+from jobs.reference.paper import read_paper
+from jobs.reference.potentials import deposited_model
+from jobs.reference.sets import list_sets, read_set
+from jobs.reference.trajectories import thin_trajectories
+from jobs.store.stage import Stage
+from jobs.store.todo import in_order
 from suite.claims import load_claims
 
 NAMES = ("smoke", "laptop", "overnight", "paper")
@@ -265,8 +265,8 @@ def test_what_judges_is_named_for_a_potential_of_ones_own(tmp_path):
 
 
 def test_gc_keeps_runs_that_nobody_observes(tmp_path, capsys):
-    from jobs.overview import collect_garbage
-    from jobs.store import Store
+    from jobs.cli.overview import collect_garbage
+    from jobs.store.store import Store
 
     started = build_campaign("reference").runs["nnp-3000"][0]
     (tmp_path / started.name).mkdir()
@@ -277,12 +277,13 @@ def test_gc_keeps_runs_that_nobody_observes(tmp_path, capsys):
 
 
 def test_gc_keeps_what_cost_measured_and_what_a_site_was_found_to_be(tmp_path, capsys):
-    from jobs.cost import Plan, cost_stage, measure
-    from jobs.cost_record import node_type
-    from jobs.overview import collect_garbage
-    from jobs.store import Recipe, Store
-    from jobs.tune import potential_stage
-    from jobs.workspace import Workspace
+    from jobs.base.machine import node_type
+    from jobs.cli.overview import collect_garbage
+    from jobs.cli.timing import measure
+    from jobs.cost.plan import Plan, cost_stage
+    from jobs.cost.tune import potential_stage
+    from jobs.store.store import Recipe, Store
+    from jobs.store.workspace import Workspace
 
     store = Store(tmp_path / "store")
     store.prepare()
@@ -304,8 +305,8 @@ def test_gc_keeps_what_cost_measured_and_what_a_site_was_found_to_be(tmp_path, c
 
 def test_gc_keeps_what_was_run_in_the_store_until_it_is_forgotten(tmp_path, capsys):
     """A tier file or a potential of one's own that nobody names to gc."""
-    from jobs.overview import all_stages, collect_garbage
-    from jobs.store import Store
+    from jobs.cli.overview import all_stages, collect_garbage
+    from jobs.store.store import Store
 
     store, laptop = Store(tmp_path / "store"), build_campaign("laptop")
     (tmp_path / "own.lmp").write_text("pair_style zero 5.0\npair_coeff * *\n")

@@ -17,9 +17,9 @@ from synthetic_evidence import (
     write_training,
 )
 
-from jobs.campaign import build_campaign
-from jobs.cost_record import deposited_costs
-from jobs.errors import SuiteError
+from jobs.base.errors import SuiteError
+from jobs.campaign.build import build_campaign
+from jobs.cost.record import deposited_costs
 from jobs.observables import msd
 from suite.claims import CLAIM_MODULES, CLAIMS_FILE, REGISTRY, Atom, evaluate, foreseen, load_claims
 from suite.evidence import Evidence, NotTested, Pending

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.cli import main
-from jobs.errors import SuiteError
-from jobs.files import write_whole
-from jobs.stage import Stage
-from jobs.store import Recipe, Store
-from jobs.workspace import Workspace
+from jobs.base.errors import SuiteError
+from jobs.base.files import write_whole
+from jobs.cli.main import main
+from jobs.store.stage import Stage
+from jobs.store.store import Recipe, Store
+from jobs.store.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -247,7 +247,7 @@ def test_stores_are_compared_by_what_was_observed(tmp_path):
 
 def test_imports_are_quick():
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import jobs.cli, suite.plugin"], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-c", "import jobs.cli.main, suite.plugin"], check=True, cwd=ROOT)
     bare = time.perf_counter()
     subprocess.run([sys.executable, "-c", "pass"], check=True, cwd=ROOT)
     assert (bare - started) - (time.perf_counter() - bare) < 2.0

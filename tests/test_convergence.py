@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.engines import vasp, vasp_scf
-from jobs.sources import open_sources
-from jobs.survey import look, report
+from jobs.engines.first_principles import vasp, vasp_scf
+from jobs.reference.formats.sources import open_sources
+from jobs.reference.survey import look, report
 from tests.test_import import FRAMES, needs_pwx, read, vasp_run
 from tests.vasp_files import write_outcar, write_vasprun
 

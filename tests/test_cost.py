@@ -14,34 +14,36 @@ from test_cp2k import SETTINGS as CP2K_SETTINGS
 from test_espresso import INSTALLED as ESPRESSO
 from test_espresso import SETTINGS as ESPRESSO_SETTINGS
 
-from jobs.cost import (
+from jobs.base.errors import EngineError, SuiteError
+from jobs.base.machine import machine, machine_type
+from jobs.base.silica import Configuration, read_data, write_data
+from jobs.cli.timing import measure
+from jobs.cost.bench import Bench, near_cubic
+from jobs.cost.plan import (
     DEFAULT_ENGINES,
     Plan,
     cost_stage,
     deposit,
     describe,
     full_plan,
-    measure,
     summary,
     tier_plan,
 )
-from jobs.cost_record import core_seconds, machine, machine_type, read_cost
-from jobs.engines.lammps import (
+from jobs.cost.points import Point
+from jobs.cost.record import core_seconds, read_cost
+from jobs.cost.tune import potential_stage
+from jobs.engines.lammps.program import (
     builtin_potential,
     lammps_command,
     read_potential,
     visible_gpus,
     write_potential,
 )
-from jobs.engines.timing import Layout, time_launch, timed_script
-from jobs.errors import EngineError, SuiteError
+from jobs.engines.lammps.timing import Layout, time_launch, timed_script
 from jobs.stages import cost
-from jobs.stages.cost import Bench, Point, near_cubic
-from jobs.store import Recipe, Store
-from jobs.structures import Configuration, read_data, write_data
-from jobs.tune import potential_stage
-from jobs.tuning import Tuning
-from jobs.workspace import Workspace
+from jobs.store.machine_settings import Tuning
+from jobs.store.store import Recipe, Store
+from jobs.store.workspace import Workspace
 from suite.cost_page import read_anchors, write_cost_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -369,7 +371,7 @@ def test_wrong_input_is_one_line(options, expected):
 
 
 def test_a_tier_measures_little_and_needs_no_knowledge_of_the_machine():
-    from jobs.campaign import build_campaign
+    from jobs.campaign.build import build_campaign
 
     about = build_campaign("laptop")
     (stage,) = about.labels["cost"]
@@ -462,7 +464,7 @@ def test_page_is_self_contained_and_marks_anchors(tmp_path, record):
 
 
 def test_deposited_records_are_named_by_their_machine():
-    from jobs.cost_record import DEPOSITED, deposited_costs
+    from jobs.cost.record import DEPOSITED, deposited_costs
 
     for found in deposited_costs():
         assert (DEPOSITED / f"{found['machine']['type']}.json").is_file()
@@ -470,7 +472,7 @@ def test_deposited_records_are_named_by_their_machine():
 
 
 def test_data_file_of_a_liquid_has_its_atoms(tmp_path):
-    from jobs.structures import cristobalite, write_data
+    from jobs.base.silica import cristobalite, write_data
 
     workspace = Workspace(PARAMETERS, 0, {}, tmp_path)
     bench = Bench(workspace)

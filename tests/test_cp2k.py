@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.engines import cp2k
-from jobs.engines.first_principles import (
+from jobs.base.errors import EngineError, SuiteError
+from jobs.base.frames import MASSES_AMU
+from jobs.engines.first_principles import cp2k
+from jobs.engines.first_principles.types import (
     Dynamics,
     Run,
     Start,
@@ -19,8 +21,6 @@ from jobs.engines.first_principles import (
     kinetic_temperatures_K,
     named_settings,
 )
-from jobs.errors import EngineError, SuiteError
-from jobs.frames import MASSES_AMU
 from tests.first_principles_tools import kill_after, slope_and_force
 
 try:

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.engines import cp2k, cp2k_nnp
-from jobs.errors import EngineError, SuiteError
-from jobs.hdnnp.evaluation import Evaluator
-from jobs.hdnnp.n2p2_files import read_network, write_network
+from jobs.base.errors import EngineError, SuiteError
+from jobs.engines.first_principles import cp2k
+from jobs.engines.hdnnp import cp2k_nnp
+from jobs.engines.hdnnp.evaluation import Evaluator
+from jobs.engines.hdnnp.n2p2_files import read_network, write_network
 from tests.hdnnp_tools import VARIED, liquid_like, random_network, symbols_of
 
 try:

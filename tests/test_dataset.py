@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs import deposit
-from jobs.deposited import DEPOSIT, iter_run, iter_runs, read_run, read_set
+from jobs.base.errors import SuiteError
 from jobs.engines.process import executable, thread_environment
-from jobs.errors import SuiteError
+from jobs.reference import deposit
+from jobs.reference.sets import DEPOSIT, iter_run, iter_runs, read_run, read_set
 from jobs.stages import dataset
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 
 SETS = ("pbe-96-aimd-3000K", "pbe-96-bks-singlepoints")
 
@@ -378,7 +378,7 @@ def test_outliers_are_refused_with_a_count(tmp_path, copied, monkeypatch):
                 part.forces[2, 0, 0] = np.nan
             yield part
 
-    monkeypatch.setattr("jobs.deposited.iter_run", spoiled)
+    monkeypatch.setattr("jobs.reference.sets.iter_run", spoiled)
     facts = make(tmp_path / "d")
     assert facts["refused"] == {"force above 60 eV/A": 1, "atoms closer than 0.8 A": 1, "not finite": 1}
     assert facts["frames"] == {**facts["frames"], "refused": 3}

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.engines import deepmd
-from jobs.errors import EngineError, SuiteError
+from jobs.base.errors import EngineError, SuiteError
+from jobs.engines.deepmd import program as deepmd
 
 HEADER = "# step      rmse_val    rmse_trn    rmse_e_val  rmse_e_trn    rmse_f_val  rmse_f_trn         lr\n"
 ROW = "{:7d}      7.71e-02    7.44e-03      8.21e-01    8.48e-01    {:.2e}    9.9e-01    1.0e-03\n"

@@ -9,11 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs import deposit, deposit_command, set_writer
-from jobs.deposited import DEPOSIT, iter_run, iter_runs, list_sets, read_run, read_set, summary, verify_set
-from jobs.errors import SuiteError
-from jobs.frames import Frame, read_extxyz
-from jobs.structures import MASSES_AMU, perpendicular_widths
+from jobs.base.errors import SuiteError
+from jobs.base.frames import Frame, read_extxyz
+from jobs.base.silica import MASSES_AMU, perpendicular_widths
+from jobs.cli import deposit as deposit_command
+from jobs.reference import deposit, set_writer
+from jobs.reference.sets import (
+    DEPOSIT,
+    iter_run,
+    iter_runs,
+    list_sets,
+    read_run,
+    read_set,
+    summary,
+    verify_set,
+)
 
 SETS = ("pbe-96-aimd-3000K", "pbe-96-bks-singlepoints")
 DESCRIPTION = {

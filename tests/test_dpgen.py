@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from jobs import overview, scheduler
-from jobs.campaign import build_campaign
-from jobs.errors import SuiteError
-from jobs.site import Site, read_site
-from jobs.stage import Stage
-from jobs.store import Store
+from jobs.base.errors import SuiteError
+from jobs.campaign.build import build_campaign
+from jobs.cli import overview
+from jobs.running import scheduler
+from jobs.running.site import Site, read_site
+from jobs.store.stage import Stage
+from jobs.store.store import Store
 from tests.test_site import dpgen_entry
 
 needs_dpdispatcher = pytest.mark.skipif(

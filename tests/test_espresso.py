@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.engines import espresso
-from jobs.engines.first_principles import (
+from jobs.base.errors import EngineError, SuiteError
+from jobs.base.frames import MASSES_AMU
+from jobs.engines.first_principles import espresso
+from jobs.engines.first_principles.types import (
     Dynamics,
     Run,
     Start,
     kinetic_energies_eV,
     named_settings,
 )
-from jobs.errors import EngineError, SuiteError
-from jobs.frames import MASSES_AMU
 from tests.first_principles_tools import kill_after, slope_and_force
 
 # The package's own PBE pseudopotentials, at a cut-off at which they run in a second.

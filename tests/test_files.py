@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs.base.errors import SuiteError
+from jobs.base.files import finite, write_json
 from jobs.engines.process import LogCounter
-from jobs.errors import SuiteError
-from jobs.files import finite, write_json
 
 
 def test_json_is_written_whole_and_without_nan(tmp_path: Path) -> None:

@@ -26,15 +26,15 @@ import ase.io
 import numpy as np
 import pytest
 
-from jobs.campaign import build_campaign
-from jobs.engines import cp2k, espresso, vasp
-from jobs.engines.first_principles import Start, load_engine, named_settings
-from jobs.errors import SuiteError
-from jobs.reference import REFERENCE, read_experiment, read_paper
-from jobs.site import SITES, read_site
-from jobs.sources import open_sources
-from jobs.survey import Survey, report, watch
-from jobs.tier import TIERS
+from jobs.base.errors import SuiteError
+from jobs.campaign.build import build_campaign
+from jobs.campaign.tier import TIERS
+from jobs.engines.first_principles import cp2k, espresso, vasp
+from jobs.engines.first_principles.types import Start, load_engine, named_settings
+from jobs.reference.formats.sources import open_sources
+from jobs.reference.paper import REFERENCE, read_experiment, read_paper
+from jobs.reference.survey import Survey, report, watch
+from jobs.running.site import SITES, read_site
 from suite.claims import CLAIMS_FILE, load_claims
 from tests import fuzzing
 from tests.cp2k_runs import run_md, run_single_point

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from ase.units import create_units
 
-from jobs.deposited import read_run, read_set
-from jobs.errors import SuiteError
-from jobs.frames import read_extxyz
-from jobs.sources import open_sources
-from jobs.units import BOHR_ANGSTROM, HARTREE_EV, RYDBERG_EV, RYDBERG_PER_BOHR_EV_ANGSTROM
+from jobs.base.errors import SuiteError
+from jobs.base.frames import read_extxyz
+from jobs.base.units import BOHR_ANGSTROM, HARTREE_EV, RYDBERG_EV, RYDBERG_PER_BOHR_EV_ANGSTROM
+from jobs.reference.formats.sources import open_sources
+from jobs.reference.sets import read_run, read_set
 from tests.cp2k_runs import deck as cp2k_deck
 from tests.cp2k_runs import run as run_cp2k_deck
 from tests.cp2k_runs import run_md

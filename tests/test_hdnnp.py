@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.errors import SuiteError
-from jobs.hdnnp import oracle
-from jobs.hdnnp.evaluation import Evaluator
-from jobs.hdnnp.kernels import FunctionTables, describe
-from jobs.hdnnp.n2p2_files import read_network, write_network
-from jobs.hdnnp.network import SCALINGS, Angular, Network, Radial, in_order
-from jobs.structures import Configuration
+from jobs.base.errors import SuiteError
+from jobs.base.silica import Configuration
+from jobs.engines.hdnnp import oracle
+from jobs.engines.hdnnp.evaluation import Evaluator
+from jobs.engines.hdnnp.kernels import FunctionTables, describe
+from jobs.engines.hdnnp.n2p2_files import read_network, write_network
+from jobs.engines.hdnnp.network import SCALINGS, Angular, Network, Radial, in_order
 from tests.hdnnp_tools import VARIED, liquid_like, random_network, symbols_of, with_scaling
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs.campaign import build_campaign
-from jobs.errors import SuiteError
-from jobs.hdnnp.n2p2_files import write_network
-from jobs.tier import TIERS, read_tier
+from jobs.base.errors import SuiteError
+from jobs.campaign.build import build_campaign
+from jobs.campaign.tier import TIERS, read_tier
+from jobs.engines.hdnnp.n2p2_files import write_network
 from suite.claims import REGISTRY, evaluate, load_claims
 from suite.evidence import Evidence
 from suite.statistics import difference_of_shares

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.campaign import build_campaign
-from jobs.deposited import find_set, iter_runs
-from jobs.engines import cp2k, cp2k_nnp
-from jobs.engines.lammps import SPECIES, evaluate, read_potential
-from jobs.engines.native.build import why_unavailable
-from jobs.errors import EngineError, SuiteError
-from jobs.hdnnp import oracle
-from jobs.hdnnp.evaluation import Evaluator
-from jobs.hdnnp.n2p2_files import read_network
-from jobs.hdnnp.spread import spread
-from jobs.models import MODELS, deposited_model, imported_potential
+from benchmarks.sampler_spread import spread
+from jobs.base.errors import EngineError, SuiteError
+from jobs.base.silica import Configuration, write_data
+from jobs.campaign.build import build_campaign
+from jobs.engines.first_principles import cp2k
+from jobs.engines.hdnnp import cp2k_nnp, oracle
+from jobs.engines.hdnnp.evaluation import Evaluator
+from jobs.engines.hdnnp.n2p2_files import read_network
+from jobs.engines.lammps.native.build import why_unavailable
+from jobs.engines.lammps.program import SPECIES, evaluate, read_potential
+from jobs.reference.potentials import MODELS, deposited_model, imported_potential
+from jobs.reference.sets import find_set, iter_runs
 from jobs.stages import md, observe, potential
-from jobs.structures import Configuration, write_data
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 from tests.md_tools import crystal_product
 
 FOLDER = MODELS / "hdnnp-96"

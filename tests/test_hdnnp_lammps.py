@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.engines.lammps import Potential, interaction_commands, run_lammps
-from jobs.engines.native.build import why_unavailable
-from jobs.errors import EngineError
-from jobs.hdnnp import oracle
-from jobs.hdnnp.n2p2_files import read_network, write_network
-from jobs.structures import Configuration, write_data
+from jobs.base.errors import EngineError
+from jobs.base.silica import Configuration, write_data
+from jobs.engines.hdnnp import oracle
+from jobs.engines.hdnnp.n2p2_files import read_network, write_network
+from jobs.engines.lammps.native.build import why_unavailable
+from jobs.engines.lammps.program import Potential, interaction_commands, run_lammps
 from tests.hdnnp_tools import VARIED, liquid_like, random_network, symbols_of
 
 pytestmark = [

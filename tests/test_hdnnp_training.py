@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from test_parity import cristobalite, labelled, write_system
 
-from jobs.engines.deepmd import read_system
-from jobs.engines.lammps import read_potential
-from jobs.errors import SuiteError
-from jobs.hdnnp.evaluation import Evaluator, predict
-from jobs.hdnnp.kalman import Schedule, first_covariance, update
-from jobs.hdnnp.n2p2_files import read_network
-from jobs.hdnnp.training import Labelled, Settings, Trainer
+from jobs.base.errors import SuiteError
+from jobs.engines.deepmd.program import read_system
+from jobs.engines.hdnnp.evaluation import Evaluator, predict
+from jobs.engines.hdnnp.kalman import Schedule, first_covariance, update
+from jobs.engines.hdnnp.n2p2_files import read_network
+from jobs.engines.hdnnp.training import Labelled, Settings, Trainer
+from jobs.engines.lammps.program import read_potential
 from jobs.stages import parity, train_hdnnp
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 from tests.hdnnp_tools import PLAIN, VARIED
 
 PARAMETERS: dict[str, Any] = {
@@ -49,7 +49,7 @@ RUN = """
 import json, sys
 from pathlib import Path
 from jobs.stages import train_hdnnp
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 train_hdnnp.run(Workspace(json.loads(sys.argv[1]), 5, {"dataset": Path(sys.argv[2])}, Path(sys.argv[3])))
 """
 
@@ -139,7 +139,7 @@ def test_residuals_are_those_of_the_network_that_is_written(dataset: Path) -> No
 @pytest.mark.engine
 def test_frames_beyond_memory_are_described_again(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = trainer(dataset)
-    monkeypatch.setattr("jobs.hdnnp.training.KEPT_BYTES", 1)
+    monkeypatch.setattr("jobs.engines.hdnnp.training.KEPT_BYTES", 1)
     again = trainer(dataset)
     assert [one.kept is None for one in again.data] == [False, True, True, True, True]
     drawn = kept.draw(0)
@@ -207,7 +207,7 @@ def test_parity_judges_it_without_lammps(
     product: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr("jobs.engines.lammps.executable", None)
+    monkeypatch.setattr("jobs.engines.lammps.program.executable", None)
     parity.run(Workspace({}, 0, {"dataset": dataset, "potential": product}, tmp_path))
     judged, trained = (
         json.loads(path.read_text()) for path in (tmp_path / "parity.json", product / "train.json")

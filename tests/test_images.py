@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs import images
+from jobs.base.errors import EngineError, SuiteError
 from jobs.engines import apptainer
-from jobs.errors import EngineError, SuiteError
+from jobs.running import images
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = sorted(images.EXTRAS)

@@ -20,18 +20,19 @@ import ase.io
 import numpy as np
 import pytest
 
-from jobs import cli, importing
-from jobs.campaign import build_campaign
-from jobs.deposited import QUANTA, pack, read_run, read_set, verify_set
-from jobs.engines import cp2k
-from jobs.errors import SuiteError
-from jobs.frames import VELOCITIES, Frame
-from jobs.readers import Batch, Source
-from jobs.sources import open_sources
+from jobs.base.errors import SuiteError
+from jobs.base.frames import VELOCITIES, Frame
+from jobs.base.units import BOHR_ANGSTROM, HARTREE_EV
+from jobs.campaign.build import build_campaign
+from jobs.cli import import_data as importing
+from jobs.cli import main as cli
+from jobs.engines.first_principles import cp2k
+from jobs.reference.formats import Batch, Source
+from jobs.reference.formats.sources import open_sources
+from jobs.reference.sets import QUANTA, pack, read_run, read_set, verify_set
+from jobs.reference.survey import look
 from jobs.stages import dataset
-from jobs.survey import look
-from jobs.units import BOHR_ANGSTROM, HARTREE_EV
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 from tests.test_cp2k import MOLECULE, NVE, SETTINGS, needs_cp2k, settings
 from tests.vasp_files import VaspRun, outcar_head, outcar_step, write_outcar, write_vasprun
 
@@ -827,7 +828,7 @@ def test_identity_is_of_the_content_and_not_of_the_path(outcars, tmp_path, capsy
 
 def test_a_tier_trains_on_it(outcars, tmp_path, capsys):
     said(capsys, *outcars, "--deposit", "mine", "--use", "train", "--root", tmp_path / "imported")
-    from jobs.tier import TIERS
+    from jobs.campaign.tier import TIERS
 
     text = (TIERS / "smoke.yml").read_text()
     head, tail = text.split("frames:\n")[0], text.split("\ntraining:")[1]
@@ -890,7 +891,7 @@ def test_trajectories_that_judge(outcars, tmp_path, capsys):
     assert (found.kind, facts["thermostat"]) == ("trajectory", "Nose-Hoover")
     assert facts["timestep_fs"] * facts["steps_between_frames"] == 2.0
     tier = tmp_path / "mine.yml"
-    from jobs.tier import TIERS
+    from jobs.campaign.tier import TIERS
 
     text = (TIERS / "smoke.yml").read_text()
     # The tier still trains on the project's frames, and may on both deposits': not on what judges.
@@ -995,7 +996,7 @@ def test_stretches_melts_and_every(outcars, tmp_path, capsys):
 
 
 def test_beyond_the_projects_own_limit(outcars, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("jobs.deposit.MAX_DEPOSIT_BYTES", 1000)
+    monkeypatch.setattr("jobs.reference.deposit.MAX_DEPOSIT_BYTES", 1000)
     code, *_ = said(
         capsys, outcars[0], "--deposit", "mine", "--use", "train", "--root", tmp_path / "imported"
     )
@@ -1160,7 +1161,7 @@ def test_memory_does_not_grow_with_the_number_of_melts(tmp_path):
     """Four times the melts, none longer than ten frames: what waits is written when a thousand frames do."""
     import tracemalloc
 
-    from jobs.deposit import deposit
+    from jobs.reference.deposit import deposit
 
     def still(number: int):
         """As many frames of 300 atoms, ten of a melt."""

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.campaign import build_campaign
-from jobs.errors import SuiteError
-from jobs.models import deposit_models, deposited_model
-from jobs.stage import Stage
-from jobs.store import Store
-from jobs.worker import earlier_attempts
+from jobs.base.errors import SuiteError
+from jobs.campaign.build import build_campaign
+from jobs.reference.potentials import deposit_models, deposited_model
+from jobs.running.worker import earlier_attempts
+from jobs.store.stage import Stage
+from jobs.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 TIER = ROOT / "tests" / "tiny.yml"

@@ -11,11 +11,11 @@ import ase.io
 import numpy as np
 import pytest
 
-from jobs.deposited import read_run, read_set
-from jobs.errors import SuiteError
-from jobs.frames import converged_keys, read_extxyz, unconverged_key
-from jobs.readers.extxyz_labels import Choice
-from jobs.sources import open_sources
+from jobs.base.errors import SuiteError
+from jobs.base.frames import converged_keys, read_extxyz, unconverged_key
+from jobs.reference.formats.extxyz_labels import Choice
+from jobs.reference.formats.sources import open_sources
+from jobs.reference.sets import read_run, read_set
 from tests.test_import import FRAMES, atoms_of, said, vasp_run
 
 LEVEL = ("--engine", "VASP", "--engine-version", "6", "--functional", "PBE", "--basis", "PAW")

@@ -9,10 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.engines import lammps
-from jobs.engines.lammps import builtin_potential, evaluate, interaction_commands, read_potential, run_lammps
-from jobs.errors import EngineError, SuiteError
-from jobs.structures import Configuration, check_cell_width, cristobalite, perpendicular_widths, write_data
+from jobs.base.errors import EngineError, SuiteError
+from jobs.base.silica import Configuration, check_cell_width, cristobalite, perpendicular_widths, write_data
+from jobs.engines.lammps import program as lammps
+from jobs.engines.lammps.program import (
+    builtin_potential,
+    evaluate,
+    interaction_commands,
+    read_potential,
+    run_lammps,
+)
 
 COULOMB_EV_A = 14.399645  # e2 / (4 pi eps0), CODATA
 
@@ -165,7 +171,7 @@ def test_killing_us_kills_lammps(tmp_path: Path) -> None:
 
     script = script_for(tmp_path, builtin_potential("bks"), steps=1_000_000)
     code = (
-        "import sys; from pathlib import Path; from jobs.engines.lammps import run_lammps\n"
+        "import sys; from pathlib import Path; from jobs.engines.lammps.program import run_lammps\n"
         f"run_lammps({script!r}, directory=Path({str(tmp_path)!r}), name='endless')"
     )
     root = Path(__file__).resolve().parents[1]

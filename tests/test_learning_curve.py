@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs import dispatch
-from jobs.campaign import build_campaign
-from jobs.graph import in_order
-from jobs.store import Store
+from jobs.campaign.build import build_campaign
+from jobs.running import local
+from jobs.store.store import Store
+from jobs.store.todo import in_order
 from suite.accuracy_figures import learning_curve
 from suite.claims import evaluate, load_claims
 from suite.evidence import Evidence
@@ -69,7 +69,7 @@ def test_a_curve_that_is_really_trained(tmp_path):
     campaign = build_campaign(tier_file(tmp_path, steps=[60, 120], seeds=[1, 2]))
     store = Store(tmp_path / "store")
     labels = ["learning-curve", "learning-curve-settings"]
-    dispatch.raise_for_failures(dispatch.run(campaign.select(labels), store))
+    local.raise_for_failures(local.run(campaign.select(labels), store))
     evidence = Evidence(
         {label: [store.path(stage.name) for stage in campaign.labels[label]] for label in labels},
         tier="overnight",

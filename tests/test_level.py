@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.deposited import list_sets, read_set
-from jobs.errors import SuiteError
-from jobs.readers import Source
-from jobs.sources import open_sources
+from jobs.base.errors import SuiteError
+from jobs.reference.formats import Source
+from jobs.reference.formats.sources import open_sources
+from jobs.reference.sets import list_sets, read_set
 from jobs.stages import dataset
 from tests.cp2k_runs import run_md, run_single_point, xc
 from tests.pwx_runs import HYDROGEN, SILICON, ULTRASOFT, deck, run_pwx

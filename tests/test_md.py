@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from md_tools import crystal_product, kill_after_checkpoint, read_dump, start_stage
 
-from jobs.errors import SuiteError
+from jobs.base.errors import SuiteError
+from jobs.base.silica import cristobalite, read_data, write_data
 from jobs.stages import md
-from jobs.structures import cristobalite, read_data, write_data
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 
 BOLTZMANN_EV_K = 8.617333262e-5
 

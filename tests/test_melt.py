@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs.errors import SuiteError
+from jobs.base.errors import SuiteError
+from jobs.base.silica import lattice_start, minimum_image, read_data, replicate, rescale, write_data
 from jobs.stages import melt
-from jobs.structures import lattice_start, minimum_image, read_data, replicate, rescale, write_data
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 
 
 def parameters(**changes: object) -> dict[str, object]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.hdnnp.evaluation import Evaluator
-from jobs.hdnnp.n2p2_files import read_network, write_network
-from jobs.units import BOHR_ANGSTROM, HARTREE_EV
+from jobs.base.units import BOHR_ANGSTROM, HARTREE_EV
+from jobs.engines.hdnnp.evaluation import Evaluator
+from jobs.engines.hdnnp.n2p2_files import read_network, write_network
 from tests.hdnnp_tools import VARIED, liquid_like, random_network, symbols_of
 
 pytestmark = [

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from plain_deepmd import PlainDeepPotential
 
-from jobs.engines.kernel import DEEPMD, NATIVE, choose_kernel, native_potential
-from jobs.engines.lammps import Potential, evaluate, interaction_commands, run_lammps
-from jobs.engines.native import build
-from jobs.engines.native.deepmd_export import export_model
-from jobs.engines.native.graph import read_constants
+from jobs.base.errors import EngineError, SuiteError
+from jobs.base.silica import Configuration, cristobalite, replicate, write_data
+from jobs.cost.speed import measure_speed
+from jobs.engines.lammps.kernel import DEEPMD, NATIVE, choose_kernel, native_potential
+from jobs.engines.lammps.native import build
+from jobs.engines.lammps.native.deepmd_export import export_model
+from jobs.engines.lammps.native.graph import read_constants
+from jobs.engines.lammps.program import Potential, evaluate, interaction_commands, run_lammps
 from jobs.engines.process import executable, run_program, thread_environment
-from jobs.engines.speed import measure_speed
-from jobs.errors import EngineError, SuiteError
-from jobs.models import deposited_model
+from jobs.reference.potentials import deposited_model
 from jobs.stages import kernel as kernel_stage
-from jobs.structures import Configuration, cristobalite, replicate, write_data
 
 pytestmark = pytest.mark.engine
 

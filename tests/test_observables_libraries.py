@@ -8,12 +8,12 @@ import json
 import numpy as np
 import pytest
 
-from jobs.deposited import read_run, read_set
+from jobs.base.silica import MASSES_AMU
+from jobs.campaign.observing import observe_parameters
 from jobs.observables.msd import remove_drift
-from jobs.observing import observe_parameters
+from jobs.reference.sets import read_run, read_set
 from jobs.stages import observe
-from jobs.structures import MASSES_AMU
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 
 SET, RUN, SKIP = "pbe-96-md-nnp-3000K", "nnp-907-3000K", 40
 

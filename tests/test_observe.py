@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from test_trajectory import write_md
 
-from jobs.errors import SuiteError
+from jobs.base.errors import SuiteError
+from jobs.base.silica import MASSES_AMU, cristobalite
 from jobs.observables import msd
 from jobs.observables.correlation import correlation_sums
 from jobs.observables.rdf import pair_counts, partial_rdf
 from jobs.stages import observe
-from jobs.structures import MASSES_AMU, cristobalite
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 
 PARAMETERS = {
     "skip_frames": 10,
@@ -206,8 +206,8 @@ def test_what_cannot_be_observed_is_one_line(tmp_path, product, changes, message
 
 
 def test_the_deposited_aimd_run(tmp_path):
-    from jobs.deposited import list_sets
     from jobs.observables.peaks import highest_peak
+    from jobs.reference.sets import list_sets
 
     runs = [(s, r) for s in list_sets() if s.kind == "trajectory" and s.n_atoms == 96 for r in s.runs]
     if not runs:

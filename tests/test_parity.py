@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.engines.deepmd import Frames
-from jobs.engines.lammps import SPECIES, builtin_potential
-from jobs.errors import SuiteError
+from jobs.base.errors import SuiteError
+from jobs.engines.deepmd.program import Frames
+from jobs.engines.lammps.program import SPECIES, builtin_potential
 from jobs.stages import parity
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 
 CRISTOBALITE_EDGE = 7.16
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.campaign import build_campaign
-from jobs.dispatch import Outcome
-from jobs.store import Store
+from jobs.campaign.build import build_campaign
+from jobs.running.local import Outcome
+from jobs.store.store import Store
 from suite.claims import load_claims
 from suite.evidence import Evidence
 from suite.plugin import ClaimSession

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.engines.lammps import Potential, builtin_potential, evaluate, read_potential
-from jobs.errors import EngineError, SuiteError
-from jobs.first_look import alpha_quartz, first_look
-from jobs.models import MODELS, imported_potential
-from jobs.snippets import read_snippet
+from jobs.base.errors import EngineError, SuiteError
+from jobs.base.silica import cristobalite
+from jobs.engines.lammps.program import Potential, builtin_potential, evaluate, read_potential
+from jobs.reference.potentials import MODELS, imported_potential
+from jobs.reference.snippets import read_snippet
 from jobs.stages import potential
-from jobs.structures import cristobalite
-from jobs.workspace import Workspace
+from jobs.stages._first_look import alpha_quartz, first_look
+from jobs.store.workspace import Workspace
 
 
 def take(directory: Path, file: Path, *, sha256: str | None = None) -> Path:
@@ -294,8 +294,8 @@ class TestFirstLook:
         assert found.off < 0.2 * found.pbe_rms
 
     def test_the_line_reaches_whoever_waits(self, tmp_path, capsys):
-        from jobs.dispatch import run
-        from jobs.store import Store
+        from jobs.running.local import run
+        from jobs.store.store import Store
 
         text = CHARGES + "pair_style buck/coul/long 10.0\n" + BUCKINGHAM + "kspace_style ewald 1.0e-5\n"
         stage = imported_potential(snippet(tmp_path, text), "mine")

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from md_tools import crystal_product, kill_after_checkpoint, read_dump, start_stage
 
-from jobs.errors import SuiteError
+from jobs.base.errors import SuiteError
 from jobs.stages import quench
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 
 # 3000 to 300 K in 2.7 ps: 1000 steps of 1.5 fs, then 1200 steps of 1 fs.
 PARAMETERS: dict[str, Any] = {

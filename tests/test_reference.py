@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs.errors import SuiteError
-from jobs.reference import REFERENCE, gating_value, read_experiment, read_paper
+from jobs.base.errors import SuiteError
+from jobs.reference.paper import REFERENCE, gating_value, read_experiment, read_paper
 
 
 def test_protocol_numbers_agree_with_each_other():

@@ -13,7 +13,7 @@ import pytest
 from synthetic_evidence import cost_point, write_cost
 from synthetic_evidence import write_heldout as write_melts
 
-from jobs.errors import SuiteError
+from jobs.base.errors import SuiteError
 from suite.accuracy_figures import by_temperature, frame_errors, parity, root_mean, spread
 from suite.claims import load_claims
 from suite.evidence import Evidence, Observation

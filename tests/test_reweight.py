@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 from synthetic_evidence import replicas
 
-from jobs import campaign as campaigns
-from jobs import deposit
-from jobs.deposited import list_sets, read_run, read_set, summary
-from jobs.engines.deepmd import Frames
-from jobs.engines.lammps import read_potential
-from jobs.errors import SuiteError
-from jobs.frames import Frame
-from jobs.models import deposited_model
+from jobs.base.errors import SuiteError
+from jobs.base.files import file_sha256
+from jobs.base.frames import Frame
+from jobs.base.units import BOLTZMANN_EV_K
+from jobs.campaign import build as campaigns
+from jobs.engines.deepmd.program import Frames
+from jobs.engines.lammps.program import read_potential
 from jobs.observables.reweighting import (
     boltzmann_weights,
     effective_fraction,
     first_order_mean,
     weighted_ratio_blocks,
 )
+from jobs.reference import deposit
+from jobs.reference.potentials import deposited_model
+from jobs.reference.sets import list_sets, read_run, read_set, summary
 from jobs.stages import observe, parity, potential, reweight
-from jobs.store import file_sha256
-from jobs.units import BOLTZMANN_EV_K
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 from suite.claims import REGISTRY, evaluate, load_claims
 from suite.evidence import Evidence
 from suite.statistics import estimate_mean
@@ -342,7 +342,7 @@ def test_the_sampler_is_recorded_and_cannot_change(tmp_path):
 
 def test_the_plan_has_the_stage_when_such_a_set_is_deposited(tmp_path, monkeypatch):
     sets = [found for found in list_sets() if found.sampler is None]
-    monkeypatch.setattr("jobs.judging.list_sets", lambda: sets)
+    monkeypatch.setattr("jobs.campaign.judges.list_sets", lambda: sets)
     assert "--sampler" in campaigns.build_campaign("smoke").unavailable["reference-96-reweighted"]
     deposit.deposit(
         frames_with(configurations().energies_eV), source="t", name="drawn", root=tmp_path, **SINGLE

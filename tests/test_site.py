@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from jobs import batch, overview, scheduler
-from jobs.campaign import build_campaign
-from jobs.errors import SuiteError
-from jobs.graph import in_order
-from jobs.site import known_sites, read_site
-from jobs.stage import Stage
-from jobs.store import IMAGE_VARIABLE, Recipe, Store
-from jobs.workspace import Workspace
+from jobs.base.errors import SuiteError
+from jobs.base.machine import IMAGE_VARIABLE
+from jobs.campaign.build import build_campaign
+from jobs.cli import overview
+from jobs.running import batch, scheduler
+from jobs.running.site import known_sites, read_site
+from jobs.store.stage import Stage
+from jobs.store.store import Recipe, Store
+from jobs.store.todo import in_order
+from jobs.store.workspace import Workspace
 
 MINIMAL = {
     "name": "x",
@@ -244,7 +246,7 @@ def test_without_images_the_software_of_a_product_is_compared(tmp_path, monkeypa
     )
     finished(store, stage)
     assert overview.state(stage, store, batch.planned_images(site, [stage])) == "done"
-    monkeypatch.setattr("jobs.store.software_versions", lambda: {"python": "another"})
+    monkeypatch.setattr("jobs.store.store.software_versions", lambda: {"python": "another"})
     assert overview.state(stage, store, batch.planned_images(site, [stage])) == "STALE"
     assert batch.run([stage], store, site).reused == 1
     said = " ".join(capsys.readouterr().err.split())

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from jobs import dispatch
-from jobs.campaign import build_campaign
-from jobs.deposited import read_set
-from jobs.errors import SuiteError
-from jobs.graph import in_order, plan, urgency
-from jobs.models import deposit_models, deposited_model
-from jobs.stage import Stage
-from jobs.store import Recipe, Store, suite_commit
-from jobs.worker import earlier_attempts, make_stage
-from jobs.workspace import Workspace
+from jobs.base.errors import SuiteError
+from jobs.base.machine import suite_commit
+from jobs.campaign.build import build_campaign
+from jobs.reference.potentials import deposit_models, deposited_model
+from jobs.reference.sets import read_set
+from jobs.running import local
+from jobs.running.worker import earlier_attempts, make_stage
+from jobs.store.stage import Stage
+from jobs.store.store import Recipe, Store
+from jobs.store.todo import in_order, plan, urgency
+from jobs.store.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 SET = "pbe-96-bks-singlepoints"
@@ -42,7 +43,7 @@ def dataset_stage(**changes):
 def made(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("store"))
     stage = dataset_stage()
-    outcome = dispatch.run([stage], store)
+    outcome = local.run([stage], store)
     assert outcome.made == [stage.name]
     return store, stage
 
@@ -85,7 +86,7 @@ def test_order_puts_inputs_first_and_the_longest_chain_is_most_urgent():
 def test_a_finished_stage_is_not_made_again(made):
     store, stage = made
     before = (store.path(stage.name) / "manifest.json").stat().st_mtime_ns
-    outcome = dispatch.run([stage], store)
+    outcome = local.run([stage], store)
     assert outcome.made == []
     assert outcome.reused == 1
     assert (store.path(stage.name) / "manifest.json").stat().st_mtime_ns == before
@@ -104,7 +105,7 @@ def test_manifest_says_what_it_was_made_with(made):
 
 def test_product_of_other_versions_is_stale_and_rebuilt_only_when_asked(made, monkeypatch):
     store, stage = made
-    monkeypatch.setattr("jobs.store.software_versions", lambda: {"python": "another"})
+    monkeypatch.setattr("jobs.store.store.software_versions", lambda: {"python": "another"})
     assert store.is_stale(stage.name)
     assert plan([stage], store).to_do == []
     assert plan([stage], store, rebuild_stale=True).to_do == [stage]
@@ -130,7 +131,7 @@ def test_a_cleared_input_is_not_stale_but_hides_nothing_that_is(tmp_path, monkey
     assert plan([observation], store, rebuild_stale=True).to_do == []
     store.delete(network.name)
     with monkeypatch.context() as other:
-        other.setattr("jobs.store.software_versions", lambda: {"python": "another"})
+        other.setattr("jobs.store.store.software_versions", lambda: {"python": "another"})
         make(network)
     assert plan([observation], store).to_do == []
     assert plan([observation], store, rebuild_stale=True).to_do == [network, trajectory, observation]
@@ -172,7 +173,7 @@ def test_one_changed_byte_is_named_and_the_product_refused(made):
         assert check.returncode == 1
         assert str(path) in check.stdout
         with pytest.raises(SuiteError, match=r"force\.npy"):
-            dispatch.run([stage], store)
+            local.run([stage], store)
     finally:
         path.write_bytes(original)
     assert jobs_command("check", "--store", store.root).returncode == 0
@@ -207,7 +208,7 @@ def test_failure_is_one_line_blocks_what_needs_it_and_leaves_nothing_finished(tm
     bad = dataset_stage(sel=[1, 1])
     after = Stage("parity", "after", {"potential": "bks"}, inputs={"dataset": bad})
     good = dataset_stage(train_share=0.55)
-    outcome = dispatch.run([after, good], store)
+    outcome = local.run([after, good], store)
     assert "sel" in outcome.failed[bad.name]
     assert "\n" not in outcome.failed[bad.name]
     assert "Traceback" not in outcome.failed[bad.name]
@@ -215,11 +216,11 @@ def test_failure_is_one_line_blocks_what_needs_it_and_leaves_nothing_finished(tm
     assert outcome.made == [good.name]
     assert not store.is_done(bad.name)
     with pytest.raises(SuiteError, match="sel"):
-        dispatch.raise_for_failures(outcome)
+        local.raise_for_failures(outcome)
     assert store.manifest(good.name)["attempts"] == 1
     # The failed attempt took time too, and the next one knows it.
     ((began, ended),) = earlier_attempts(store.part(bad.name))
-    dispatch.run([bad], store)
+    local.run([bad], store)
     first, second = earlier_attempts(store.part(bad.name))
     assert first == (began, ended)
     assert began <= ended <= second[0] <= second[1]
@@ -237,7 +238,7 @@ def test_full_disk_is_one_line_and_nothing_half_made(tmp_path):
     try:
         store = Store(disk)
         stage = dataset_stage()
-        outcome = dispatch.run([stage], store)
+        outcome = local.run([stage], store)
         assert "no space left" in outcome.failed[stage.name]
         assert not store.is_done(stage.name)
         (disk / "rest").write_bytes(b"x" * shutil.disk_usage(disk).free)
@@ -316,7 +317,7 @@ def test_commit_of_a_repository_and_a_change_of_its_files(tmp_path, monkeypatch)
     git("add", ".")
     git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "t")
     git("tag", "v1")
-    monkeypatch.setattr("jobs.store.__file__", str(code))
+    monkeypatch.setattr("jobs.store.store.__file__", str(code))
     assert suite_commit() == git("rev-parse", "HEAD")
     (tmp_path / "new.txt").write_text("not of the repository")
     assert suite_commit() == git("rev-parse", "HEAD")

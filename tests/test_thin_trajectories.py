@@ -13,26 +13,26 @@ from test_observe import observed, product, vibrating  # noqa: F401 - fixtures
 from test_starts import RUN, TINY, command
 from test_trajectory import write_md
 
-from jobs import campaign as campaigns
-from jobs import thin_trajectories as thin
-from jobs.campaign import build_campaign
-from jobs.errors import SuiteError
-from jobs.overview import all_stages
-from jobs.store import Store, file_sha256
-from jobs.thin_trajectories import (
-    MAX_BYTES,
+from jobs.base.errors import SuiteError
+from jobs.base.files import file_sha256
+from jobs.base.trajectory import open_trajectory
+from jobs.campaign import build as campaigns
+from jobs.campaign.build import build_campaign
+from jobs.campaign.promote import MAX_BYTES, deposit_trajectories
+from jobs.campaign.tier import TIERS
+from jobs.cli.overview import all_stages
+from jobs.reference import trajectories as thin
+from jobs.reference.trajectories import (
     PAIRED,
     QUANTA,
     RECORD,
     TRAJECTORIES,
     changed_trajectories,
-    deposit_trajectories,
     open_thin,
     thin_trajectories,
     write_thin,
 )
-from jobs.tier import TIERS
-from jobs.trajectory import open_trajectory
+from jobs.store.store import Store
 
 
 def thinned(source: Path, path: Path):

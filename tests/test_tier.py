@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.campaign import build_campaign
-from jobs.errors import SuiteError
-from jobs.tier import TIERS, read_tier
+from jobs.base.errors import SuiteError
+from jobs.campaign.build import build_campaign
+from jobs.campaign.tier import TIERS, read_tier
 
 GONE = object()
 

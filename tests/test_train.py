@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 from test_parity import cristobalite, labelled, write_system
 
-from jobs.engines import deepmd
-from jobs.engines.deepmd import Frames, Prediction
-from jobs.engines.lammps import Potential, read_potential
-from jobs.errors import SuiteError
+from jobs.base.errors import SuiteError
+from jobs.engines.deepmd import program as deepmd
+from jobs.engines.deepmd.program import Frames, Prediction
+from jobs.engines.lammps.program import Potential, read_potential
 from jobs.stages import parity, train
 from jobs.stages.dataset import neighbour_counts
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 
 STEPS = 200
 EVERY = 50
@@ -53,7 +53,7 @@ RUN = """
 import json, sys
 from pathlib import Path
 from jobs.stages import train
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 train.run(Workspace(json.loads(sys.argv[1]), 5, {"dataset": Path(sys.argv[2])}, Path(sys.argv[3])))
 """
 

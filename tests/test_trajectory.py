@@ -8,16 +8,16 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from jobs.engines.process import executable, run_program, thread_environment
-from jobs.errors import SuiteError
-from jobs.trajectory import (
+from jobs.base.errors import SuiteError
+from jobs.base.trajectory import (
     DUMP_COLUMNS,
     TRAJECTORY_FILE,
     ArrayTrajectory,
     DumpTrajectory,
-    open_reference,
     open_trajectory,
 )
+from jobs.engines.process import executable, run_program, thread_environment
+from jobs.reference.trajectories import open_reference
 
 
 def dump_bytes(positions, velocities, types, cell, steps, *, columns=DUMP_COLUMNS, chunks=1):
@@ -221,7 +221,7 @@ def test_wrapped_arrays_are_unwrapped():
 
 
 def test_the_deposited_trajectory_is_continuous_and_moves_with_its_velocities():
-    from jobs.deposited import list_sets
+    from jobs.reference.sets import list_sets
 
     names = [found.name for found in list_sets() if found.kind == "trajectory"]
     if not names:
@@ -235,7 +235,7 @@ def test_the_deposited_trajectory_is_continuous_and_moves_with_its_velocities():
 
 
 def test_single_points_are_no_trajectory():
-    from jobs.deposited import list_sets
+    from jobs.reference.sets import list_sets
 
     points = [found for found in list_sets() if found.kind == "singlepoints"]
     if not points:

@@ -8,17 +8,10 @@ import numpy as np
 import pytest
 from md_tools import crystal_product
 
-from jobs.engines.lammps import MPI_LAUNCH, SKIN_ANGSTROM, lammps_command, lammps_environment
-from jobs.engines.process import executable
-from jobs.errors import SuiteError
-from jobs.models import deposited_model
-from jobs.scheduler import recipe_of
-from jobs.site import read_site
-from jobs.stage import Stage
-from jobs.stages import md
-from jobs.stages.cost import Point
-from jobs.store import file_sha256
-from jobs.tune import (
+from jobs.base.errors import SuiteError
+from jobs.base.files import file_sha256
+from jobs.cost.points import Point
+from jobs.cost.tune import (
     MODELS,
     SKINS_ANGSTROM,
     Meter,
@@ -30,8 +23,15 @@ from jobs.tune import (
     search,
     suite_default,
 )
-from jobs.tuning import Tuning, read_tuning, tuning_file
-from jobs.workspace import Workspace
+from jobs.engines.lammps.program import MPI_LAUNCH, lammps_command, lammps_environment
+from jobs.engines.process import executable
+from jobs.reference.potentials import deposited_model
+from jobs.running.scheduler import recipe_of
+from jobs.running.site import read_site
+from jobs.stages import md
+from jobs.store.machine_settings import SKIN_ANGSTROM, Tuning, read_tuning, tuning_file
+from jobs.store.stage import Stage
+from jobs.store.workspace import Workspace
 
 CORES = 4
 

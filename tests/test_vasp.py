@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.campaign import build_campaign
-from jobs.engines import vasp
-from jobs.engines.first_principles import Dynamics, Start, named_settings
-from jobs.errors import EngineError, SuiteError
-from jobs.reference import read_paper
+from jobs.base.errors import EngineError, SuiteError
+from jobs.campaign.build import build_campaign
+from jobs.engines.first_principles import vasp
+from jobs.engines.first_principles.types import Dynamics, Start, named_settings
+from jobs.reference.paper import read_paper
 
 # O before Si: POSCAR has Si first, and nothing may get mixed up.
 SYSTEM = Start(

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from jobs.base.silica import cristobalite, replicate, rescale
 from jobs.observables import angles, msd, rdf
 from jobs.observables.correlation import correlation_sums
 from jobs.observables.neighbours import find_neighbours
-from jobs.structures import cristobalite, replicate, rescale
 
 ATOMS = 5832
 FRAMES = 100

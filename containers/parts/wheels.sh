@@ -9,7 +9,7 @@ python3 -m venv /opt/suite
     --no-cache-dir --disable-pip-version-check --requirement "$lock"
 # The native kernel, in the images that run LAMMPS: x86-64-v3 has AVX2, v4 AVX-512; the processor decides.
 if [ -d /opt/native ]; then
-    PYTHONPATH=/opt/native /opt/suite/bin/python -m jobs.engines.native.build /opt/suite/share/native 3 4
+    PYTHONPATH=/opt/native /opt/suite/bin/python -m jobs.engines.lammps.native.build /opt/suite/share/native 3 4
 fi
 # What is never imported at run time: C++ headers, the packages' own tests, and the installer.
 /opt/suite/bin/pip uninstall --quiet --yes "$@" pip

@@ -22,9 +22,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jobs.base.errors import EngineError, SuiteError
+from jobs.base.files import write_json
 from jobs.engines.process import run_program, thread_environment
-from jobs.errors import EngineError, SuiteError
-from jobs.files import write_json
 
 # `--sharens` and `--no-eval` are in it.
 MINIMUM_VERSION = (1, 3)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from jobs.errors import EngineError, NotInstalled
+from jobs.base.errors import EngineError, NotInstalled
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",

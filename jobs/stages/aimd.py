@@ -9,9 +9,9 @@
 
 Starts come from the input `start` (a melt's configuration number `frames[0]`, or frames of an md
 product) or from an extended XYZ `file` of the parameters. Product: `frames.xyz` (extended XYZ as
-`jobs.frames` reads and `jobs deposit` takes it), `aimd.json`, `decks/`. A step or a label whose SCF did
+`jobs.base.frames` reads and `jobs deposit` takes it), `aimd.json`, `decks/`. A step or a label whose SCF did
 not converge is left out of `frames.xyz` and listed in `aimd.json`. `engine` names the program, one of
-`jobs.engines.first_principles.ENGINES`, and `settings` are that program's.
+`jobs.engines.first_principles.types.ENGINES`, and `settings` are that program's.
 """
 
 from __future__ import annotations
@@ -28,11 +28,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.engines.first_principles import FUNCTIONAL, FUSED_ANGSTROM, Dynamics, Engine, Start, load_engine
-from jobs.errors import SuiteError
-from jobs.files import finite, write_json
-from jobs.frames import TYPE_MAP, UNCONVERGED, VELOCITIES, density_g_cm3, format_extxyz
-from jobs.workspace import Workspace
+from jobs.base.errors import SuiteError
+from jobs.base.files import finite, write_json
+from jobs.base.frames import TYPE_MAP, UNCONVERGED, VELOCITIES, density_g_cm3, format_extxyz
+from jobs.engines.first_principles.types import (
+    FUNCTIONAL,
+    FUSED_ANGSTROM,
+    Dynamics,
+    Engine,
+    Start,
+    load_engine,
+)
+from jobs.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -119,7 +126,7 @@ def _product_tasks(product: Path, parameters: Mapping[str, Any]) -> Iterator[_Ta
         if (product / "md.json").is_file():
             types, positions, cell, velocities = _trajectory_frame(product, frame)
         else:
-            from jobs.structures import read_data
+            from jobs.base.silica import read_data
 
             configuration = read_data(product / f"config-{frame}.data")
             types, positions = configuration.types, configuration.positions
@@ -136,7 +143,7 @@ def _product_tasks(product: Path, parameters: Mapping[str, Any]) -> Iterator[_Ta
 def _trajectory_frame(
     product: Path, frame: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    from jobs.trajectory import open_trajectory
+    from jobs.base.trajectory import open_trajectory
 
     trajectory = open_trajectory(product)
     if not 0 <= frame < trajectory.n_frames:
@@ -155,7 +162,7 @@ def _file_tasks(path: Path, parameters: Mapping[str, Any]) -> Iterator[_Task]:
     """Starts from an extended XYZ file with `replica` (and, for labels, `temperature_K`) per frame."""
     from ase.io import iread
 
-    from jobs.store import file_sha256
+    from jobs.base.files import file_sha256
 
     if not path.is_file():
         raise SuiteError(f"{path}: found no such file, expected an extended XYZ file of starts")

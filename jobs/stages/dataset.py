@@ -4,11 +4,11 @@ What goes to one side together is a *melt*: every run that descends from one ini
 set and at whatever temperature, since configurations of one melt are correlated. A frame never has a
 neighbour in time on the other side. The split is balanced so that each temperature has its share of
 frames on both sides, as well as whole melts allow (see `split_melts`). Melts of a set that is never held
-out (`jobs.deposit`) train, all of them; the share is of the others.
+out (`jobs.reference.deposit`) train, all of them; the share is of the others.
 
 Parameters:
     sets: list of {"name", "sha256", "thin_frames", "use_unequilibrated"}. `sha256` is the deposited
-        set's (`jobs.deposited.read_set(name).sha256`). `thin_frames` n keeps every n-th frame of a
+        set's (`jobs.reference.sets.read_set(name).sha256`). `thin_frames` n keeps every n-th frame of a
         trajectory (1 keeps all): consecutive frames at 2 fs are nearly one frame, and the deposited
         3000 K trajectory's forces lose their memory within 10 fs, so 5 there. `use_unequilibrated`
         also takes the frames that still remember the start, as the paper did.
@@ -46,15 +46,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.deposit import deposit
-from jobs.deposited import DepositedSet, Frames, find_set, iter_runs, verify_set
-from jobs.engines.first_principles import load_engine
-from jobs.errors import SuiteError
-from jobs.files import write_json
-from jobs.frames import TYPE_MAP, density_g_cm3, read_extxyz
+from jobs.base.errors import SuiteError
+from jobs.base.files import write_json
+from jobs.base.frames import TYPE_MAP, density_g_cm3, read_extxyz
+from jobs.base.silica import perpendicular_widths
+from jobs.engines.first_principles.types import load_engine
 from jobs.observables.rdf import PAIRS
-from jobs.structures import perpendicular_widths
-from jobs.workspace import Workspace
+from jobs.reference.deposit import deposit
+from jobs.reference.sets import DepositedSet, Frames, find_set, iter_runs, verify_set
+from jobs.store.workspace import Workspace
 
 CODE_VERSION = 3
 

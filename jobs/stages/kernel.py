@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from jobs.engines.deepmd import read_system
-from jobs.engines.kernel import MODEL_FILE, native_potential
-from jobs.engines.lammps import Potential, interaction_commands, read_potential, run_lammps
-from jobs.engines.precision import in_precision
-from jobs.errors import EngineError, SuiteError
-from jobs.files import write_json
+from jobs.base.errors import EngineError, SuiteError
+from jobs.base.files import write_json
+from jobs.base.silica import Configuration, replicate, write_data
+from jobs.base.units import EV_A3_PER_BAR
+from jobs.engines.deepmd.precision import in_precision
+from jobs.engines.deepmd.program import read_system
+from jobs.engines.lammps.kernel import MODEL_FILE, native_potential
+from jobs.engines.lammps.program import Potential, interaction_commands, read_potential, run_lammps
 from jobs.stages.train import heldout_systems
-from jobs.structures import Configuration, replicate, write_data
-from jobs.units import EV_A3_PER_BAR
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1
 

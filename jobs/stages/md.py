@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.engines.dynamics import FINAL, Protocol, Segment, check_segments, nose_hoover, run_dynamics
-from jobs.engines.lammps import potential_of
-from jobs.errors import SuiteError
-from jobs.files import write_json
-from jobs.structures import Configuration, read_data, replicate, rescale
-from jobs.workspace import Workspace
+from jobs.base.errors import SuiteError
+from jobs.base.files import write_json
+from jobs.base.silica import Configuration, read_data, replicate, rescale
+from jobs.engines.lammps.dynamics import FINAL, Protocol, Segment, check_segments, nose_hoover, run_dynamics
+from jobs.engines.lammps.program import potential_of
+from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1
 

@@ -6,10 +6,9 @@ from itertools import combinations
 
 import numpy as np
 
-from jobs.engines.lammps import builtin_potential, interaction_commands, run_lammps
-from jobs.errors import SuiteError
-from jobs.files import write_json
-from jobs.structures import (
+from jobs.base.errors import SuiteError
+from jobs.base.files import write_json
+from jobs.base.silica import (
     Configuration,
     check_cell_width,
     lattice_start,
@@ -17,8 +16,9 @@ from jobs.structures import (
     read_data,
     write_data,
 )
-from jobs.units import FS_PER_PS
-from jobs.workspace import Workspace
+from jobs.base.units import FS_PER_PS
+from jobs.engines.lammps.program import builtin_potential, interaction_commands, run_lammps
+from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1
 

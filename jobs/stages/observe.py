@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.deposited import deposit_root
-from jobs.errors import SuiteError
-from jobs.files import write_json
+from jobs.base.errors import SuiteError
+from jobs.base.files import write_json
+from jobs.base.silica import GRAMS_PER_CM3, MASSES_AMU
+from jobs.base.trajectory import Trajectory, open_trajectory
+from jobs.base.units import BOLTZMANN_EV_K
 from jobs.observables import angles, coordination, correlation, msd, neutron, rdf, structure_factor, vdos
 from jobs.observables.neighbours import find_neighbours
-from jobs.structures import GRAMS_PER_CM3, MASSES_AMU
-from jobs.thin_trajectories import open_thin
-from jobs.trajectory import Trajectory, open_reference, open_trajectory
-from jobs.units import BOLTZMANN_EV_K
-from jobs.workspace import Workspace
+from jobs.reference.sets import deposit_root
+from jobs.reference.trajectories import open_reference, open_thin
+from jobs.store.workspace import Workspace
 
 CODE_VERSION = 3
 

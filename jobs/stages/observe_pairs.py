@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.stages import observe
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 
 CODE_VERSION = 100 + observe.CODE_VERSION  # what observe finds otherwise, this does too
 

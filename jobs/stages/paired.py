@@ -16,15 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.deposited import Frames, deposit_root, find_set, read_run
-from jobs.engines.dynamics import Protocol, Segment, run_dynamics
-from jobs.engines.lammps import potential_of
-from jobs.errors import SuiteError
-from jobs.files import write_json
+from jobs.base.errors import SuiteError
+from jobs.base.files import write_json
+from jobs.base.silica import MASSES_AMU, Configuration
+from jobs.base.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
+from jobs.engines.lammps.dynamics import Protocol, Segment, run_dynamics
+from jobs.engines.lammps.program import potential_of
 from jobs.observables.msd import remove_drift
-from jobs.structures import MASSES_AMU, Configuration
-from jobs.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
-from jobs.workspace import Workspace
+from jobs.reference.sets import Frames, deposit_root, find_set, read_run
+from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1
 

@@ -11,16 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from jobs.engines.deepmd import Frames, Prediction, read_system
-from jobs.engines.lammps import POTENTIAL_FILE, Potential, interaction_commands, potential_of, run_lammps
-from jobs.errors import EngineError, SuiteError
-from jobs.files import write_json
-from jobs.frames import TILT_ANGSTROM, tilts_angstrom
-from jobs.hdnnp.evaluation import predict
-from jobs.hdnnp.n2p2_files import FOLDER
+from jobs.base.errors import EngineError, SuiteError
+from jobs.base.files import write_json
+from jobs.base.frames import TILT_ANGSTROM, tilts_angstrom
+from jobs.base.silica import Configuration, write_data
+from jobs.engines.deepmd.program import Frames, Prediction, read_system
+from jobs.engines.hdnnp.evaluation import predict
+from jobs.engines.hdnnp.n2p2_files import FOLDER
+from jobs.engines.lammps.program import (
+    POTENTIAL_FILE,
+    Potential,
+    interaction_commands,
+    potential_of,
+    run_lammps,
+)
 from jobs.stages.train import TRAIN_FILE, heldout_errors, heldout_systems
-from jobs.structures import Configuration, write_data
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 
 CODE_VERSION = 2
 

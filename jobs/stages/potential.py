@@ -8,7 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.engines.lammps import (
+from jobs.base.errors import EngineError, SuiteError
+from jobs.base.silica import cristobalite, write_data
+from jobs.base.units import BOHR_ANGSTROM
+from jobs.engines.hdnnp.n2p2_files import FOLDER, potential_files, read_network
+from jobs.engines.lammps.program import (
     Potential,
     evaluate,
     interaction_commands,
@@ -16,15 +20,11 @@ from jobs.engines.lammps import (
     run_lammps,
     write_potential,
 )
-from jobs.errors import EngineError, SuiteError
-from jobs.first_look import first_look
-from jobs.hdnnp.n2p2_files import FOLDER, potential_files, read_network
-from jobs.models import potential_sha256
-from jobs.snippets import read_snippet
+from jobs.reference.potentials import potential_sha256
+from jobs.reference.snippets import read_snippet
+from jobs.stages._first_look import first_look
 from jobs.stages.train_hdnnp import COMMANDS
-from jobs.structures import cristobalite, write_data
-from jobs.units import BOHR_ANGSTROM
-from jobs.workspace import NOTE, Workspace
+from jobs.store.workspace import NOTE, Workspace
 
 CODE_VERSION = 1
 
@@ -59,7 +59,7 @@ def run(workspace: Workspace) -> None:
 
 def _take_model(workspace: Workspace, source: Path) -> None:
     """A DeePMD model: kept as it is and compressed where that works and leaves the forces alone."""
-    from jobs.engines.deepmd import COMPRESSION_FORCE_LIMIT_EV_A, compress
+    from jobs.engines.deepmd.program import COMPRESSION_FORCE_LIMIT_EV_A, compress
 
     directory, scratch = workspace.directory, workspace.checkpoints
     shutil.copyfile(source, directory / "model.pb")

@@ -17,11 +17,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from jobs.engines import nvidia
-from jobs.errors import EngineError, SuiteError
-from jobs.files import write_json
-from jobs.store import software_versions
-from jobs.workspace import Workspace
+from jobs.base import nvidia
+from jobs.base.errors import EngineError, SuiteError
+from jobs.base.files import write_json
+from jobs.base.machine import software_versions
+from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1
 
@@ -60,7 +60,7 @@ def run(workspace: Workspace) -> None:
         "scratch": _scratch(),
     }
     if given["ranks"] > 1:
-        from jobs.engines.lammps import run_lammps
+        from jobs.engines.lammps.program import run_lammps
 
         run_lammps(_RANKS_SCRIPT, directory=workspace.checkpoints, name="ranks", ranks=given["ranks"])
         facts["world_size"] = given["ranks"]

@@ -7,13 +7,13 @@ from dataclasses import replace
 from math import lcm
 from typing import Any
 
-from jobs.engines.dynamics import FINAL, Protocol, check_segments, nose_hoover, run_dynamics
-from jobs.engines.lammps import potential_of
-from jobs.errors import SuiteError
-from jobs.files import write_json
+from jobs.base.errors import SuiteError
+from jobs.base.files import write_json
+from jobs.base.silica import replicate, rescale
+from jobs.engines.lammps.dynamics import FINAL, Protocol, check_segments, nose_hoover, run_dynamics
+from jobs.engines.lammps.program import potential_of
 from jobs.stages.md import start_of
-from jobs.structures import replicate, rescale
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1
 

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.deposited import DepositedSet, iter_runs, read_set
-from jobs.engines.deepmd import Frames
-from jobs.engines.lammps import read_potential
-from jobs.errors import SuiteError
-from jobs.files import write_json
-from jobs.frames import density_g_cm3
+from jobs.base.errors import SuiteError
+from jobs.base.files import file_sha256, write_json
+from jobs.base.frames import density_g_cm3
+from jobs.base.units import BOLTZMANN_EV_K
+from jobs.engines.deepmd.program import Frames
+from jobs.engines.lammps.program import read_potential
 from jobs.observables import angles, coordination, rdf
 from jobs.observables.neighbours import find_neighbours
 from jobs.observables.reweighting import (
@@ -35,11 +35,10 @@ from jobs.observables.reweighting import (
     first_order_mean,
     weighted_ratio_blocks,
 )
+from jobs.reference.sets import DepositedSet, iter_runs, read_set
 from jobs.stages.observe import block_summary
 from jobs.stages.parity import rerun
-from jobs.store import file_sha256
-from jobs.units import BOLTZMANN_EV_K
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 
 CODE_VERSION = 2
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from jobs.engines import deepmd
-from jobs.engines.lammps import write_potential
-from jobs.errors import SuiteError
-from jobs.files import write_json
-from jobs.workspace import Workspace
+from jobs.base.errors import SuiteError
+from jobs.base.files import write_json
+from jobs.engines.deepmd import program as deepmd
+from jobs.engines.lammps.program import write_potential
+from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from jobs.engines.deepmd import Frames, read_system
-from jobs.engines.lammps import SPECIES, write_potential
-from jobs.files import write_json
-from jobs.hdnnp.evaluation import predict
-from jobs.hdnnp.kalman import Schedule
-from jobs.hdnnp.n2p2_files import FOLDER, write_network
-from jobs.hdnnp.network import function_set
-from jobs.hdnnp.training import Labelled, Settings, Trainer
+from jobs.base.files import write_json
+from jobs.base.units import BOHR_ANGSTROM
+from jobs.engines.deepmd.program import Frames, read_system
+from jobs.engines.hdnnp.evaluation import predict
+from jobs.engines.hdnnp.kalman import Schedule
+from jobs.engines.hdnnp.n2p2_files import FOLDER, write_network
+from jobs.engines.hdnnp.network import function_set
+from jobs.engines.hdnnp.training import Labelled, Settings, Trainer
+from jobs.engines.lammps.program import SPECIES, write_potential
 from jobs.stages.train import TRAIN_FILE, heldout_errors, heldout_systems
-from jobs.units import BOHR_ANGSTROM
-from jobs.workspace import Workspace
+from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1
 

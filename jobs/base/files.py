@@ -1,0 +1,103 @@
+"""Small text files: written whole or not at all; read as text or refused, YAML by its fast parser."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from jobs.base.errors import SuiteError
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Put a text under its name in one step: a reader, or whoever is killed, never sees half of it.
+
+    Raises:
+        SuiteError: a full disk, no such folder, no permission.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:
+    """The same for a JSON value.
+
+    Raises:
+        SuiteError: a number is not finite; JSON has none such (`finite` makes it null).
+    """
+    try:
+        text = json.dumps(content, indent=indent, allow_nan=False)
+    except ValueError as error:
+        raise SuiteError(f"{path}: found a number that is not finite, expected JSON ({error})") from None
+    write_whole(path, text + "\n")
+
+
+def finite(value: float) -> float | None:
+    """A number as JSON has it: NaN and infinities are null."""
+    return value if math.isfinite(value) else None
+
+
+def read_text(path: Path, *, expected: str) -> str:
+    """The text of a file that somebody named; `expected` says what should be in it.
+
+    Raises:
+        SuiteError: it is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SuiteError(f"{path}: found no text (UTF-8), expected {expected}") from None
+
+
+def parse_yaml(text: str | bytes, *, unique: bool = False) -> Any:
+    """The value of a YAML text; ten times faster than `yaml.safe_load` where libyaml is there.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, or, with `unique`, a key stands twice in a mapping, of which YAML
+            would forget the first.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(text, Loader=_unique(loader) if unique else loader)
+
+
+def _unique(loader: Any) -> Any:
+    """A loader that refuses a key that stands twice."""
+    import yaml
+
+    class Unique(loader):
+        """The same loader, stricter."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            """See yaml's; what `<<` merges in may be given again."""
+            names = [(key.tag, str(key.value)) for key, _ in node.value if not key.tag.endswith(":merge")]
+            if len(set(names)) < len(names):
+                _, name = next(found for found in names if names.count(found) > 1)
+                raise yaml.constructor.ConstructorError(None, None, f"found {name} twice", node.start_mark)
+            return super().construct_mapping(node, deep=deep)
+
+    return Unique
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def require_sha256(path: Path, expected: str, *, record: str) -> None:
+    """Compare a deposited file with its record (the name of that file).
+
+    Raises:
+        SuiteError: it was changed.
+    """
+    if (found := file_sha256(path)) != expected:
+        raise SuiteError(f"{path}: found sha256 {found[:12]}..., expected {expected[:12]}... of {record}")

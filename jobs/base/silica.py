@@ -1,0 +1,195 @@
+"""Configurations: the lattice start, LAMMPS data files, density, replication, and widths of a cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from jobs.base.errors import SuiteError
+from jobs.base.units import FS_PER_PS
+
+MASSES_AMU = np.array([28.0855, 15.999])  # Si, O
+GRAMS_PER_CM3 = 1.66053906660  # of 1 amu/A3 (CODATA 2018 atomic mass constant)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Atoms in an orthogonal periodic box with a corner at the origin.
+
+    `positions` (N, 3) in A, `types` (N,) with 0 = Si and 1 = O, `cell` (3,) edges in A, `velocities`
+    (N, 3) in A/fs where they are known.
+    """
+
+    positions: np.ndarray
+    types: np.ndarray
+    cell: np.ndarray
+    velocities: np.ndarray | None = None
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.types)
+
+    @property
+    def density_g_cm3(self) -> float:
+        """Mass density in g/cm3."""
+        return float(MASSES_AMU[self.types].sum() / np.prod(self.cell) * GRAMS_PER_CM3)
+
+
+def lattice_start(n_atoms: int, *, density_g_cm3: float, seed: int) -> Configuration:
+    """The paper's start: Si and O at random on the smallest simple cubic lattice that holds them.
+
+    Raises:
+        SuiteError: the number of atoms is not a whole number of SiO2 units.
+    """
+    if n_atoms < 3 or n_atoms % 3:
+        raise SuiteError(f"n_atoms: found {n_atoms}, expected a positive multiple of 3 (SiO2 units)")
+    rng = np.random.default_rng(seed)
+    types = rng.permutation(np.repeat([0, 1], [n_atoms // 3, 2 * n_atoms // 3]))
+    sites_along = int(np.ceil(round(n_atoms ** (1 / 3), 9)))
+    edge = (MASSES_AMU[types].sum() / density_g_cm3 * GRAMS_PER_CM3) ** (1 / 3)
+    sites = np.sort(rng.choice(sites_along**3, n_atoms, replace=False))
+    indices = np.stack(np.unravel_index(sites, (sites_along,) * 3), axis=1)
+    return Configuration((indices + 0.5) * edge / sites_along, types, np.full(3, edge))
+
+
+def cristobalite(repeats: int, *, displacement_angstrom: float, seed: int) -> Configuration:
+    """Ideal beta-cristobalite (24 atoms to a cubic cell of 7.16 A), every atom displaced at random.
+
+    A sane place to try a potential in. `displacement_angstrom` is the standard deviation along each axis.
+    """
+    edge = 7.16
+    diamond = np.array([[0, 0, 0], [0, 2, 2], [2, 0, 2], [2, 2, 0]]) / 4
+    silicon = np.concatenate([diamond, diamond + 0.25])
+    # An oxygen half way along each of the four bonds of the first sublattice.
+    bonds = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / 8
+    oxygen = (diamond[:, None, :] + bonds).reshape(-1, 3) % 1.0
+    unit = Configuration(
+        np.concatenate([silicon, oxygen]) * edge, np.repeat([0, 1], [8, 16]), np.full(3, edge)
+    )
+    crystal = replicate(unit, (repeats, repeats, repeats))
+    noise = np.random.default_rng(seed).normal(scale=displacement_angstrom, size=crystal.positions.shape)
+    return replace(crystal, positions=crystal.positions + noise)
+
+
+def replicate(configuration: Configuration, times: tuple[int, int, int]) -> Configuration:
+    """Copies of the box side by side along x, y, z."""
+    shifts = np.stack(np.meshgrid(*(np.arange(n) for n in times), indexing="ij"), axis=-1).reshape(-1, 3)
+    positions = configuration.positions[None] + (shifts * configuration.cell)[:, None, :]
+    return Configuration(
+        positions.reshape(-1, 3),
+        np.tile(configuration.types, len(shifts)),
+        configuration.cell * np.array(times),
+    )
+
+
+def rescale(configuration: Configuration, density_g_cm3: float) -> Configuration:
+    """Positions and cell scaled alike to a density in g/cm3."""
+    factor = (configuration.density_g_cm3 / density_g_cm3) ** (1 / 3)
+    return replace(
+        configuration, positions=configuration.positions * factor, cell=configuration.cell * factor
+    )
+
+
+def perpendicular_widths(cell: np.ndarray) -> np.ndarray:
+    """Distances (3,) between opposite faces of a cell given by its rows (3, 3), in its unit.
+
+    Raises:
+        SuiteError: the rows span no volume.
+    """
+    areas = np.linalg.norm(np.cross(np.roll(cell, -1, axis=0), np.roll(cell, -2, axis=0)), axis=1)
+    volume = abs(np.linalg.det(cell))
+    if not np.isfinite(volume) or volume <= 0:
+        raise SuiteError(f"cell: found a volume of {volume} A3, expected a positive one")
+    return volume / areas
+
+
+def check_cell_width(cell: np.ndarray, cutoff_angstrom: float) -> str | None:
+    """Compare the narrowest width of a cell (3, 3) with a cut-off; a warning, or None if all is well.
+
+    Between one and two cut-offs an atom meets several images of a neighbour; LAMMPS and DeePMD count
+    them, and the paper's own N = 96 is there. Below one cut-off it would meet itself.
+
+    Raises:
+        SuiteError: the cell is narrower than the cut-off.
+    """
+    width = float(perpendicular_widths(cell).min())
+    if width < cutoff_angstrom:
+        raise SuiteError(
+            f"cell: found a width of {width:.2f} A, expected at least the cut-off of {cutoff_angstrom:.2f} A"
+        )
+    if width < 2 * cutoff_angstrom:
+        return f"cell width {width:.2f} A is below twice the cut-off of {cutoff_angstrom:.2f} A"
+    return None
+
+
+def write_data(path: Path, configuration: Configuration) -> None:
+    """Write a LAMMPS data file (atom_style charge, charges 0), positions wrapped into the box.
+
+    Velocities go in where the configuration has them.
+    """
+    lines = ["silica: type 1 Si, type 2 O", "", f"{configuration.n_atoms} atoms", "2 atom types", ""]
+    for axis, edge in zip("xyz", configuration.cell, strict=True):
+        lines.append(f"0.0 {edge:.12f} {axis}lo {axis}hi")
+    lines += ["", "Masses", "", *(f"{index} {mass}" for index, mass in enumerate(MASSES_AMU, start=1))]
+    lines += ["", "Atoms # charge", ""]
+    wrapped = configuration.positions % configuration.cell
+    for index, (species, (x, y, z)) in enumerate(zip(configuration.types, wrapped, strict=True), start=1):
+        lines.append(f"{index} {species + 1} 0.0 {x:.12f} {y:.12f} {z:.12f}")
+    if configuration.velocities is not None:
+        lines += ["", "Velocities", ""]
+        for index, (x, y, z) in enumerate(configuration.velocities * FS_PER_PS, start=1):
+            lines.append(f"{index} {x:.12f} {y:.12f} {z:.12f}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def read_data(path: Path) -> Configuration:
+    """Read a data file that LAMMPS or `write_data` wrote (atom_style charge, orthogonal); atoms in id order.
+
+    Positions are unwrapped by the image flags where there are any.
+
+    Raises:
+        SuiteError: the file is missing, truncated, tilted, or has atoms of other types.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        raise SuiteError(f"{path}: not found, expected a LAMMPS data file") from None
+    n_atoms, low, cell, start = 0, np.zeros(3), np.zeros(3), None
+    for number, line in enumerate(lines):
+        words = line.split()
+        if words[1:] == ["atoms"]:
+            n_atoms = int(words[0])
+        elif len(words) == 4 and words[2] in ("xlo", "ylo", "zlo"):
+            axis = "xyz".index(words[2][0])
+            low[axis], cell[axis] = float(words[0]), float(words[1]) - float(words[0])
+        elif words[3:] == ["xy", "xz", "yz"] and any(float(tilt) for tilt in words[:3]):
+            raise SuiteError(f"{path}: found a tilted box, expected an orthogonal one")
+        elif words[:1] == ["Atoms"]:
+            start = number + 2
+            break
+    if start is None or n_atoms == 0 or not (cell > 0).all():
+        raise SuiteError(f"{path}: found no atoms or box, expected a LAMMPS data file of atom_style charge")
+    try:
+        rows = np.array([[float(word) for word in line.split()] for line in lines[start : start + n_atoms]])
+    except ValueError as error:
+        raise SuiteError(f"{path}: found {error}, expected numbers in Atoms") from None
+    if rows.shape[0] != n_atoms or rows.ndim != 2 or rows.shape[1] not in (6, 9):
+        raise SuiteError(f"{path}: found {rows.shape} values in Atoms, expected {n_atoms} whole atoms")
+    rows = rows[np.argsort(rows[:, 0])]
+    types = rows[:, 1].astype(int) - 1
+    if not np.isin(types, (0, 1)).all():
+        raise SuiteError(f"{path}: found atom types {sorted(set(types + 1))}, expected 1 (Si) and 2 (O)")
+    positions = rows[:, 3:6] - low
+    if rows.shape[1] == 9:
+        positions = positions + rows[:, 6:9] * cell
+    if not np.isfinite(positions).all():
+        raise SuiteError(f"{path}: found non-finite positions, expected finite ones")
+    return Configuration(positions, types, cell)
+
+
+def minimum_image(separation: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Separations (..., 3) to the nearest image in an orthogonal cell (3,); right below half an edge."""
+    return np.asarray(separation - np.round(separation / cell) * cell)

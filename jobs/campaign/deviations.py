@@ -1,0 +1,180 @@
+"""How a campaign departs from the paper's protocol, in lines that stand beside its results."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.campaign.tier import DEFAULT_ENGINE, DISPLAY_NAMES, NNPS
+from jobs.cost.estimates import production_steps
+from jobs.reference.paper import Stated
+from jobs.reference.potentials import deposited_model
+from jobs.reference.trajectories import SPACING_FS, ThinTrajectory
+
+if TYPE_CHECKING:
+    from jobs.campaign.build import Campaign
+    from jobs.reference.sets import DepositedSet
+
+Frames = Mapping[str, Sequence["DepositedSet"]]
+OTHER_ENGINES = {
+    "cp2k": "CP2K (GTH, DZVP-MOLOPT-SR)",
+    "espresso": "Quantum ESPRESSO (ultrasoft pseudopotentials, CSVR)",
+}
+# Chosen in reference/paper.yml (training-steps): the paper does not say.
+PAPER_TRAINING_STEPS = 1_000_000
+OVERFITTED = "-overfitted #"
+
+
+def deviations(
+    campaign: Campaign,
+    protocol: Mapping[str, Mapping[str, Stated]],
+    *,
+    frames: Frames,
+    datasets: Mapping[str, str],
+    judging: Sequence[tuple[str, ...]],
+    given: Mapping[str, ThinTrajectory],
+    given_pairs: Mapping[str, ThinTrajectory],
+    user_potential: Path | None,
+) -> Iterator[str]:
+    """A line for each departure.
+
+    Args:
+        campaign: with all its runs.
+        protocol: the paper's.
+        frames: deposited sets that the tier trains each potential on; none where all is computed.
+        datasets: name of the dataset stage of each potential.
+        judging: levels of theory of the AIMD that judges.
+        given: deposited trajectories, where they are observed in place of new ones.
+        given_pairs: those that start from frames of AIMD.
+        user_potential: what stands in the place of both of the paper's potentials.
+    """
+    if user_potential is not None:
+        yield f"{user_potential.name} stands in the place of both potentials"
+    elif campaign.potentials_given:
+        yield from _of_deposited_potentials(frames, datasets)
+    else:
+        yield from _of_training(campaign, frames)
+    if given:
+        yield from _of_given_trajectories(given, given_pairs)
+    yield from _of_levels(campaign, frames, judging, user_potential)
+    for label, steps in (
+        ("liquid-96-nvt", "steps_of_DeePMD-96"),
+        ("liquid-216-nvt", "steps_of_DeePMD-216"),
+    ):
+        if label in campaign.runs:
+            own, replicas = production_steps(campaign.runs[label][0]), len(campaign.runs[label])
+            paper = protocol["II.C liquid"][steps].value
+            if own * replicas < paper:
+                yield f"{label}: {replicas} x {own:.0f} steps in place of {paper}"
+    if "vdos-2592" in campaign.runs:
+        copies = math.prod(campaign.runs["vdos-2592"][0].parameters["replicate"])
+        if copies > 1:
+            yield f"vdos-2592: {copies} copies of one box, in place of a melt of 2592 atoms"
+    for label, atoms in (("glass-96", "atoms_of_DeePMD-96"), ("glass-216", "atoms_of_DeePMD-216")):
+        paper = protocol["II.C glass"][atoms].value
+        if label not in campaign.runs:
+            yield f"{label}: no quench at this tier"
+            continue
+        quench = campaign.runs[label][0].parameters
+        if quench["n_atoms"] != paper:
+            yield f"{label}: {quench['n_atoms']} atoms in place of {paper}"
+        if quench["rate_K_per_s"] != protocol["II.C glass"]["cooling_rate"].value:
+            yield f"{label}: {quench['rate_K_per_s']:.0e} K/s in place of 1e12 K/s"
+    yield "liquids start from BKS ones (the paper does not say); short runs keep part of their network"
+
+
+def _of_deposited_potentials(frames: Frames, datasets: Mapping[str, str]) -> Iterator[str]:
+    for nnp in NNPS:
+        _, record = deposited_model(nnp)
+        known = record["dataset"] == datasets[nnp]
+        yield (
+            f"{DISPLAY_NAMES[nnp]} is the deposited one, of the {record['tier']} tier: 1 seed, "
+            f"{record['train_frames']} frames{f' by {_programs(frames[nnp])}' if known else ''}, "
+            f"{record['precision']}, {record['steps']} training steps in place of {PAPER_TRAINING_STEPS}"
+        )
+
+
+def _of_given_trajectories(
+    given: Mapping[str, ThinTrajectory], pairs: Mapping[str, ThinTrajectory]
+) -> Iterator[str]:
+    days = sorted({thin.finished[:10] for thin in given.values()})
+    yield (
+        f"MD is deposited, of {' to '.join(sorted({days[0], days[-1]}))}, thinned to a frame every "
+        f"{SPACING_FS:g} fs where it had more"
+    )
+    deposited = {record["name"]: record["sha256"] for _, record in map(deposited_model, NNPS)}
+    honest = [
+        thin for label, thin in pairs.items() if OVERFITTED not in label
+    ]  # a planted fault of that name
+    moved_by = {model for thin in (*given.values(), *honest) for model in thin.models.items()}
+    for name in sorted({name for name, sha256 in moved_by if deposited.get(name) != sha256}):
+        yield f"deposited MD is by another {name} than the deposited one"
+
+
+def _of_training(campaign: Campaign, frames: Frames) -> Iterator[str]:
+    if campaign.start_from == "frames":
+        count = sum(found.frames for found in frames["deepmd-96"])
+        yield (
+            f"trained on frames by {_programs(frames['deepmd-96'])}, {count} deposited, in place of VASP and "
+            "350 000"
+        )
+        densities = sorted(
+            {density for found in frames["deepmd-96"] for density in found.facts["densities_g_cm3"]}
+        )
+        drawn = sum(found.frames for found in frames["deepmd-96"] if found.facts["start"] == "nnp")
+        yield (
+            f"frames of DeePMD-96 are of {' and '.join(f'{one:g}' for one in densities)} g/cm3, {drawn} of "
+            f"{count} drawn by an earlier network, in place of AIMD of melts at zero pressure"
+        )
+        by_size: Counter[int] = Counter()
+        for found in frames["deepmd-216"]:
+            by_size[found.n_atoms] += found.frames
+        if lent := by_size.total() - by_size[216]:
+            yield (
+                f"DeePMD-216 learns from {by_size[216]} frames of 216 atoms, in place of 30 000, "
+                f"and {lent} of other sizes"
+            )
+    elif (engine := campaign.about["aimd"].get("engine", DEFAULT_ENGINE)) != "vasp":
+        made_by = OTHER_ENGINES.get(engine, engine)
+        yield f"first-principles data by {made_by} in place of VASP (PAW, 500 eV)"
+    training = campaign.about["training"]
+    if training["precision"] != "float64":
+        yield f"networks in {training['precision']}"
+    if training["steps"] < PAPER_TRAINING_STEPS:
+        yield f"{training['steps']} training steps in place of {PAPER_TRAINING_STEPS}"
+    yield f"{len(campaign.about['seeds'])} training seed(s); the paper does not say"
+
+
+def _of_levels(
+    campaign: Campaign, frames: Frames, judging: Sequence[tuple[str, ...]], user_potential: Path | None
+) -> Iterator[str]:
+    """What judges, where it is not of the level of theory that the potentials learned from."""
+    judges = [" ".join(level) for level in judging]
+    if campaign.start_from == "nothing":
+        yield from (f"AIMD that judges is deposited, by {level}" for level in judges)
+        return
+    learnt = sorted({" ".join(found.level) for sets in frames.values() for found in sets})
+    if user_potential is not None:
+        yield (
+            f"what {user_potential.name} learned from is not known: frames that judge are by "
+            f"{' and '.join(learnt)}{', AIMD by ' * bool(judges)}{' and '.join(judges)}"
+        )
+        return
+    for level in judges:
+        if level not in learnt:
+            yield f"AIMD that judges is by {level}, the training frames are by {' and '.join(learnt)}"
+
+
+def _programs(sets: Sequence[DepositedSet]) -> str:
+    return ", ".join(sorted({f"{found.facts['engine']} {found.facts['functional']}" for found in sets}))
+
+
+def short_training(campaign: Campaign) -> str:
+    """How many training steps its networks have in place of the paper's, or nothing if no fewer."""
+    steps = campaign.about["training"]["steps"]
+    if campaign.potentials_given:
+        steps = min(deposited_model(nnp)[1]["steps"] for nnp in NNPS)
+    return f"{steps} steps in place of {PAPER_TRAINING_STEPS}" if steps < PAPER_TRAINING_STEPS else ""

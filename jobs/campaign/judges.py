@@ -1,0 +1,118 @@
+"""What claims compare with: deposited AIMD trajectories, observed, and a sampler's labels, reweighted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.base.errors import SuiteError
+from jobs.campaign.observing import observe_parameters
+from jobs.reference.potentials import deposited_model, imported_potential
+from jobs.reference.sets import (
+    DEPOSIT,
+    READ_REFERENCES,
+    DepositedSet,
+    deposit_parameter,
+    deposit_root,
+    list_sets,
+)
+from jobs.store.stage import Stage
+
+SIZES = (96, 216)
+
+
+@dataclass
+class Judges:
+    """Stages by label, why a label has none, and the levels of theory of the trajectories that judge."""
+
+    labels: dict[str, list[Stage]] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
+    levels: set[tuple[str, ...]] = field(default_factory=set)
+
+
+def plan_judges(about: Mapping[str, Any]) -> Judges:
+    """The deposited references of a tier (its content).
+
+    AIMD of the user's own `deposit`, of one size and start, stands in for the project's; the project's own
+    judges beside it only where it is of the same level of theory: levels differ by more than starts.
+    """
+    judges = Judges()
+    root = deposit_root(about)
+    own = [] if root == DEPOSIT else [found for found in list_sets(root=root) if found.kind == "trajectory"]
+    given = {_label(found) for found in own}
+    theirs = list_sets()
+    for found in own:
+        _add_trajectories(judges, found, deposit_parameter(about))
+    for found in theirs:
+        if found.kind == "trajectory" and _label(found) not in given and _is_of_the_level(found, own):
+            _add_trajectories(judges, found, {})
+    _add_reweighted(judges, [found for found in theirs if found.sampler is not None], own)
+    return judges
+
+
+def _label(found: DepositedSet) -> str:
+    return found.judges_as if found.use == "judge" else "aimd-training"
+
+
+def _is_of_the_level(found: DepositedSet, own: list[DepositedSet]) -> bool:
+    """Whether a set of the project may judge beside the user's AIMD of its size."""
+    levels = {
+        one.level
+        for one in own
+        if one.use == "judge" and one.n_atoms == found.n_atoms and one.judges_as in READ_REFERENCES
+    }
+    return found.use != "judge" or not levels or found.level in levels
+
+
+def _add_trajectories(judges: Judges, found: DepositedSet, place: dict[str, str]) -> None:
+    if found.use == "judge":
+        judges.levels.add(found.level)
+    for run in found.runs:
+        parameters = observe_parameters({})
+        del parameters["skip_fraction"]
+        parameters["skip_frames"] = run.unequilibrated_frames
+        parameters["reference"] = {"set": found.name, "run": run.id, "sha256": found.sha256}
+        judges.labels.setdefault(_label(found), []).append(
+            Stage("observe", f"observe AIMD {found.name} {run.id}", parameters | place, core_seconds=5)
+        )
+
+
+def _add_reweighted(judges: Judges, drawn: list[DepositedSet], own: list[DepositedSet]) -> None:
+    """Single points of a sampler, reweighted: a reference whose start cannot decide, one for each N."""
+    reasons = ["no single points of a fixed sampler are deposited (python -m jobs deposit --sampler)"]
+    for found in drawn:
+        assert found.sampler is not None
+        if not _is_of_the_level(found, own):
+            reasons.append(f"{found.name} is not of the level of theory of the tier's own AIMD")
+            continue
+        try:
+            path, record = deposited_model(found.sampler["model"])
+        except SuiteError as error:
+            reasons.append(str(error))
+            continue
+        if record["sha256"] != found.sampler["sha256"]:
+            reasons.append(
+                f"{path}: no longer the sampler of {found.name}; keep a sampler under its own name"
+            )
+            continue
+        observe = observe_parameters({})
+        parameters = {
+            "reference": {"set": found.name, "sha256": found.sha256},
+            **{
+                key: observe[key]
+                for key in ("rdf_bin_angstrom", "angle_bin_degree", "angle_cutoffs_angstrom")
+            },
+        }
+        sampler = imported_potential(path, f"sampler {found.sampler['model']}")
+        stage = Stage(
+            "reweight",
+            f"reweight {found.name}",
+            parameters,
+            inputs={"potential": sampler},
+            core_seconds=20,
+        )
+        judges.labels.setdefault(f"reference-{found.n_atoms}-reweighted", []).append(stage)
+    for size in SIZES:
+        if (label := f"reference-{size}-reweighted") not in judges.labels:
+            judges.unavailable[label] = reasons[-1]

@@ -1,0 +1,1 @@
+"""DeePMD-kit: training input, `dp`, and evaluation of frozen models."""

@@ -1,0 +1,1 @@
+"""First-principles programs behind one interface: CP2K, Quantum ESPRESSO, VASP."""

@@ -1,0 +1,531 @@
+"""CP2K (Quickstep): decks, single points, molecular dynamics that resumes, and its output files.
+
+Written for and tried with CP2K 2023.1. What CP2K prints is Hartree, bohr and atomic units of time,
+except the positions of its trajectories (A); what this module returns is eV, A, fs.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.base.errors import EngineError, NotInstalled, SuiteError
+from jobs.base.frames import MASSES_AMU, TYPE_MAP, UNCONVERGED
+from jobs.base.units import ATOMIC_TIME_FS, BOHR_ANGSTROM, HARTREE_EV
+from jobs.engines.first_principles.types import Dynamics, Label, Run, Start, check_thermostat, read_fields
+from jobs.engines.process import executable, run_program, thread_environment
+
+VALENCE_ELECTRONS = {"Si": 4, "O": 6}  # of the GTH-PBE pseudopotentials
+THERMOSTATS = ("csvr", "nose-hoover")
+DECKS = {"run.inp": ".inp"}
+DECK = "run.inp"
+LOG = "run.log"
+METHODS = ("GPW", "GAPW", "GAPW_XC")
+_PROGRAMS = ("cp2k.psmp", "cp2k.popt", "cp2k")
+_TRAJECTORY = ("run-pos-1.xyz", "run-vel-1.xyz", "run-frc-1.xyz")
+_ENERGIES = "run-1.ener"
+_RESTARTS = ("run-1.restart", "run-1.restart.bak-1")
+_GUESSES = ("run-RESTART.wfn", "run-RESTART.wfn.bak-1")
+# From this cut-off on, the SCF starts from a wave function converged on a coarse grid, where a step takes a
+# third of the time (96 atoms, 150 against 400 Ry), by diagonalization, which needs half the steps of the
+# orbital transformation (12 against 29). Without a gap it fails, and the transformation goes on from there.
+_FINE_RY = 350
+_COARSE: dict[str, Any] = {"method": "GPW", "cutoff_Ry": 150, "rel_cutoff_Ry": 20, "eps_default": 1e-6}
+_DIAGONALIZED: dict[str, Any] = {"eps_scf": 1e-4, "max_scf": 20}  # of the density
+_TRANSFORMED: dict[str, Any] = {"eps_scf": 5e-5}  # of the gradient
+_COARSE_FOLDER = "coarse"
+# ENERGY_GAP of the transformation's preconditioner: from atomic densities, and from a wave function that is
+# almost right. On frames without a gap 0.2 needs 10 steps from there where 0.05 needs 19 to 40, and a label
+# takes 0.6 of the time; from atomic densities 0.2 needs 40 steps where 0.05 needs 25.
+_GAP_FROM_ATOMS_HARTREE, _GAP_FROM_GUESS_HARTREE = 0.05, 0.2
+# The log and the trajectory print one energy with 15 and 10 decimals.
+_SAME_ENERGY_HARTREE = 1e-8
+
+_TITLE = re.compile(r"i =\s*(\d+),.*E =\s*(\S+)")
+_TOTAL = re.compile(r"ENERGY\| Total FORCE_EVAL.*:\s+(\S+)")
+_STEP = re.compile(r"MD\| Step number\s+(\d+)")
+_DIAGONALIZATION_CONVERGED = "SCF run converged in"
+# Printed by a diagonalization, and after an orbital transformation.
+_GAP = re.compile(r"(?:MO\| Band gap:.*a\.u\.|HOMO - LUMO gap \[eV\] :)\s*(\S+)")
+_OUTER = re.compile(r"outer SCF loop (converged|FAILED to converge).*or\s+(\d+) steps")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How well the electrons are solved: PBE, GTH pseudopotentials, orbital transformation (DIIS, FULL_ALL).
+
+    `cutoff_Ry` and `rel_cutoff_Ry` are of the density's grids, `eps_default` the precision of Quickstep,
+    `eps_scf` the SCF's target; `max_scf` inner steps are made between preconditioners, at most
+    `outer_max_scf` + 1 times. `basis` is a name in BASIS_MOLOPT. `method` GAPW and GAPW_XC
+    integrate exchange and correlation near the nuclei on atomic grids: the regular grid alone (GPW) cannot
+    resolve the density of oxygen's core region, so that forces depend on where atoms lie between grid
+    points (measured: docs/first-principles.md).
+    """
+
+    basis: str
+    cutoff_Ry: float
+    rel_cutoff_Ry: float
+    eps_default: float
+    eps_scf: float
+    max_scf: int
+    outer_max_scf: int
+    method: str = "GPW"
+
+
+def read_settings(values: Mapping[str, Any]) -> Settings:
+    """See `Engine`."""
+    settings = read_fields("CP2K", Settings, values)
+    if settings.method not in METHODS:
+        raise SuiteError(f"CP2K settings: found method {settings.method!r}, expected {' or '.join(METHODS)}")
+    return settings
+
+
+def check(settings: Settings, thermostat: str | None) -> None:
+    """See `Engine`."""
+    check_thermostat("CP2K", thermostat, THERMOSTATS)
+    find_cp2k()
+
+
+def find_cp2k() -> str:
+    """Path of CP2K.
+
+    Raises:
+        NotInstalled: it is not there.
+    """
+    for name in _PROGRAMS:
+        try:
+            return executable(name)
+        except NotInstalled:
+            continue
+    raise NotInstalled(
+        f"CP2K: found none of {', '.join(_PROGRAMS)} on PATH, expected CP2K; see README, On Debian"
+    )
+
+
+def write_deck(
+    settings: Settings,
+    start: Start,
+    *,
+    dynamics: Dynamics | None,
+    restart_file: str | None = None,
+    restart_step: int = 0,
+    guess_file: str | None = None,
+    forces: bool = True,
+    diagonalize: bool = False,
+    gap: bool = False,
+) -> str:
+    """The CP2K input of a single point (`dynamics` None; without `forces` the energy only) or of a run.
+
+    The SCF is by orbital transformation, or by `diagonalize`; `gap` has the gap printed after it. The
+    diagonalization knows the lowest empty orbital already (8 s of 60 less, 96 atoms).
+
+    With `restart_file` CP2K goes on from the state of step `restart_step`, and positions and velocities
+    of the deck are only placeholders; `guess_file` holds the wave function to start the SCF from.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "decks"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+
+    def rows(values: NDArray[np.float64]) -> list[str]:
+        return [" ".join(f"{value:.12g}" for value in row) for row in values]
+
+    velocities = None
+    if start.velocities is not None:
+        velocities = rows(start.velocities * ATOMIC_TIME_FS / BOHR_ANGSTROM)
+    symbols = [TYPE_MAP[index] for index in start.types]
+    return environment.get_template("cp2k.inp.j2").render(
+        settings=settings,
+        md=dynamics,
+        run_type="MD" if dynamics is not None else "ENERGY_FORCE" if forces else "ENERGY",
+        restart_file=restart_file,
+        restart_step=restart_step,
+        guess_file=guess_file,
+        # A resumed run has the state of its noise in the restart file.
+        noise=None if dynamics is None or restart_file else csvr_noise(dynamics.seed),
+        diagonalize=diagonalize,
+        energy_gap_hartree=_GAP_FROM_GUESS_HARTREE
+        if guess_file and not dynamics
+        else _GAP_FROM_ATOMS_HARTREE,
+        gap=gap,
+        occupied=sum(VALENCE_ELECTRONS[symbol] for symbol in symbols) // 2,
+        cell=list(zip("ABC", rows(start.cell), strict=True)),
+        atoms=list(zip(symbols, rows(start.positions), strict=True)),
+        velocities=velocities,
+        kinds=[
+            (species, mass, VALENCE_ELECTRONS[species])
+            for species, mass in zip(TYPE_MAP, MASSES_AMU, strict=True)
+            if species in symbols
+        ],
+    )
+
+
+def csvr_noise(seed: int) -> str:
+    """The state of CSVR's random numbers, as CP2K writes and reads it (A40,I2,3L2,ES25.16,18F20.1).
+
+    CP2K starts them alike whatever GLOBAL's SEED says: without this, runs from different states have one
+    temperature history (measured with 2023.1; five trajectories of 0.3 ps rose together by 300 K).
+    """
+    # L'Ecuyer's generator: two times three integers below its moduli; current, sub-stream and stream start.
+    state = np.random.default_rng(seed).integers(1, 4294944443, size=6)
+    numbers = "".join(f"{value:20.1f}" for value in np.tile(state, 3))
+    return f"{'Wiener process for Thermostat # 1':<40}{1:2d} F T F{0.0:25.16E}{numbers}"
+
+
+def _run(
+    directory: Path, *, threads: int, watch: Callable[[], None] | None = None, append: bool = False
+) -> float:
+    environment = thread_environment(threads)
+    # They force kernels of another processor than the one this runs on.
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        environment.pop(name, None)
+    # Otherwise the log of a killed run ends some steps before its trajectory.
+    environment["GFORTRAN_UNBUFFERED_PRECONNECTED"] = "y"
+    return run_program(
+        [find_cp2k(), "-i", DECK],
+        directory=directory,
+        log=directory / LOG,
+        environment=environment,
+        watch=watch,
+        append=append,
+    )
+
+
+def version(directory: Path) -> str:
+    """The version that the log of a run names, e.g. `2023.1`.
+
+    Raises:
+        SuiteError: the log names none.
+    """
+    with (directory / LOG).open(errors="replace") as handle:
+        for line in handle:
+            if match := re.search(r"CP2K version (\S+)", line):
+                return match.group(1)
+    raise SuiteError(f"{directory / LOG}: found no 'CP2K version', expected a CP2K log")
+
+
+# Single points ------------------------------------------------------------------------------------
+
+
+def single_point(settings: Settings, start: Start, *, directory: Path, threads: int) -> Label:
+    """Energy and forces of one configuration, computed in `directory`.
+
+    An SCF that did not converge is returned as such, never dropped here. The gap is known where the
+    settings are fine enough for a first guess on a coarse grid; it is that one's.
+
+    Raises:
+        EngineError: CP2K is missing, failed, or left no energy or forces.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in (LOG, "forces.dat"):
+        (directory / name).unlink(missing_ok=True)
+    guess_file, gap_eV, seconds = _coarse_guess(settings, start, directory, threads=threads)
+    (directory / DECK).write_text(write_deck(settings, start, dynamics=None, guess_file=guess_file))
+    seconds += _run(directory, threads=threads)
+    return read_single_point(directory, n_atoms=len(start.types), seconds=seconds, gap_eV=gap_eV)
+
+
+def _coarse_guess(
+    settings: Settings, start: Start, directory: Path, *, threads: int
+) -> tuple[str | None, float | None, float]:
+    """For fine settings, a wave function file of a coarse grid and the gap in eV there; seconds it took."""
+    if settings.cutoff_Ry < _FINE_RY:
+        return None, None, 0.0
+    folder = directory / _COARSE_FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    coarse = replace(settings, **_COARSE)
+
+    def solve(**options: Any) -> tuple[str | None, float, str]:
+        deck = write_deck(start=start, dynamics=None, forces=False, gap=True, **options)
+        (folder / DECK).write_text(deck)
+        seconds = _run(folder, threads=threads)
+        return _best_guess(folder), seconds, (folder / LOG).read_text(errors="replace")
+
+    name, seconds, log = solve(settings=replace(coarse, **_DIAGONALIZED), diagonalize=True)
+    if _DIAGONALIZATION_CONVERGED not in log:
+        name, more_seconds, log = solve(settings=replace(coarse, **_TRANSFORMED), guess_file=name)
+        seconds += more_seconds
+    gaps = _GAP.findall(log)
+    return None if name is None else f"{_COARSE_FOLDER}/{name}", float(gaps[-1]) if gaps else None, seconds
+
+
+def read_single_point(
+    directory: Path,
+    *,
+    n_atoms: int,
+    seconds: float = 0.0,
+    gap_eV: float | None = None,
+) -> Label:
+    """The result of a single point from its log and `forces.dat`.
+
+    Raises:
+        EngineError: the log ends early, or the forces are not those of `n_atoms` atoms.
+    """
+    log = directory / LOG
+    text = log.read_text(errors="replace")
+    totals, outcomes = _TOTAL.findall(text), _OUTER.findall(text)
+    if not totals or not outcomes or "PROGRAM ENDED" not in text:
+        raise EngineError(
+            f"CP2K: found no energy, no SCF outcome or no end in its log, expected all three (log: {log})"
+        )
+    path = directory / "forces.dat"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    table = [words for words in map(str.split, lines) if len(words) == 6 and words[0].isdigit()]
+    if len(table) != n_atoms:
+        raise EngineError(f"{path}: found forces of {len(table)} atoms, expected {n_atoms} (log: {log})")
+    forces = np.array([[_number(word, path) for word in words[3:]] for words in table])
+    return Label(
+        energy_eV=_number(totals[-1], log) * HARTREE_EV,
+        forces=forces * HARTREE_EV / BOHR_ANGSTROM,
+        refusal=None if outcomes[-1][0] == "converged" else UNCONVERGED,
+        scf_steps=int(outcomes[-1][1]),
+        seconds=seconds,
+        gap_eV=gap_eV,
+    )
+
+
+# Molecular dynamics -------------------------------------------------------------------------------
+
+
+def run_dynamics(
+    settings: Settings,
+    start: Start,
+    dynamics: Dynamics,
+    *,
+    directory: Path,
+    threads: int,
+    guess: Path | None = None,
+    watch: Callable[[int], None] | None = None,
+) -> Run:
+    """A run in `directory`; what a killed attempt left there is gone on from, at most one step is lost.
+
+    `guess` is a wave function file for the first SCF; `watch` is told about once a second how many
+    steps are done.
+
+    Raises:
+        EngineError: CP2K is missing, failed, or its files do not hold all steps.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    done = _prepare_restart(directory, n_atoms=len(start.types))
+    if done is None:
+        shutil.rmtree(directory)
+        directory.mkdir()
+    if done is None or done[1] < dynamics.steps:
+        restart_file, step = done if done is not None else (None, 0)
+        if done is not None:
+            guess_file = _best_guess(directory)
+        elif guess is not None:
+            guess_file = str(guess)
+        else:
+            guess_file, _, _ = _coarse_guess(settings, start, directory, threads=threads)
+        deck = write_deck(
+            settings,
+            start,
+            dynamics=dynamics,
+            restart_file=restart_file,
+            restart_step=step,
+            guess_file=guess_file,
+        )
+        (directory / DECK).write_text(deck)
+
+        def report() -> None:
+            if watch is not None:
+                watch(_steps_done(directory / _ENERGIES))
+
+        _run(directory, threads=threads, watch=report, append=done is not None)
+    run = read_run(directory, n_atoms=len(start.types))
+    if not np.array_equal(run.steps, np.arange(dynamics.steps + 1)):
+        raise EngineError(
+            f"{directory}: found {len(run.steps)} steps up to {run.steps.max(initial=0)},"
+            f" expected 0 to {dynamics.steps} (log: {directory / LOG})"
+        )
+    return run
+
+
+def wave_function(directory: Path) -> Path | None:
+    """The wave function file that a finished run left, for the next one's first guess."""
+    name = _best_guess(directory)
+    return None if name is None else directory / name
+
+
+def _best_guess(directory: Path) -> str | None:
+    # Killed while writing, CP2K leaves a short file, and the whole one beside it.
+    sizes = {name: (directory / name).stat().st_size for name in _GUESSES if (directory / name).is_file()}
+    whole = [name for name in sizes if sizes[name] == max(sizes.values()) > 0]
+    return whole[0] if whole else None
+
+
+def _steps_done(energies: Path) -> int:
+    if not energies.is_file():
+        return 0
+    return max(0, sum(1 for line in energies.open() if not line.startswith("#")) - 1)
+
+
+def _prepare_restart(directory: Path, *, n_atoms: int) -> tuple[str, int] | None:
+    """Cut the files of an earlier attempt back to the newest state that all of them hold.
+
+    Returns the restart file and its step, or None if there is nothing to go on from.
+    """
+    if not all((directory / name).is_file() for name in (*_TRAJECTORY, _ENERGIES, LOG)):
+        return None
+    blocks = [_read_blocks(directory / name, n_atoms) for name in _TRAJECTORY]
+    rows = _read_energies(directory / _ENERGIES)
+    last = min(max(steps, default=-1) for steps in (*map(set, blocks), set(rows)))
+    for name in _RESTARTS:
+        step = _restart_step(directory / name)
+        if step is None or step > last:
+            continue
+        for file, steps in zip(_TRAJECTORY, blocks, strict=True):
+            _cut(directory / file, n_atoms + 2, step, steps)
+        kept = [
+            line
+            for line in _whole_lines(directory / _ENERGIES)
+            if line.lstrip().startswith("#") or int(line.split()[0]) <= step
+        ]
+        (directory / _ENERGIES).write_text("".join(kept))
+        # CP2K overwrites the file it goes on from before the first new step is whole.
+        state = f"resume-{step}.restart"
+        (directory / state).write_bytes((directory / name).read_bytes())
+        return state, step
+    return None
+
+
+def _restart_step(path: Path) -> int | None:
+    """The step of a restart file, or None if there is no whole one."""
+    if not path.is_file():
+        return None
+    text = path.read_text(errors="replace")
+    match = re.search(r"STEP_START_VAL\s+(\d+)", text)
+    if match is None or not text.rstrip().endswith("&END FORCE_EVAL"):
+        return None
+    return int(match.group(1))
+
+
+def _cut(path: Path, lines_per_frame: int, step: int, steps: Mapping[int, Any]) -> None:
+    frames = sum(1 for known in steps if known <= step)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[: frames * lines_per_frame]))
+
+
+def _number(word: str, path: Path) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise EngineError(f"{path}: found {word!r}, expected a finite number")
+    return value
+
+
+def _whole_lines(path: Path) -> list[str]:
+    # A line that was cut off by a kill can still read as numbers.
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    return lines if not lines or lines[-1].endswith("\n") else lines[:-1]
+
+
+def _read_blocks(path: Path, n_atoms: int) -> dict[int, tuple[float, NDArray[np.float64]]]:
+    """(energy in Hartree, values (N, 3)) by step of one of CP2K's XYZ files; a cut tail is left out."""
+    lines = _whole_lines(path)
+    blocks: dict[int, tuple[float, NDArray[np.float64]]] = {}
+    for first in range(0, len(lines) - n_atoms - 1, n_atoms + 2):
+        title = _TITLE.search(lines[first + 1])
+        rows = [line.split()[1:] for line in lines[first + 2 : first + 2 + n_atoms]]
+        if lines[first].strip() != str(n_atoms) or title is None:
+            raise EngineError(
+                f"{path}: found {lines[first + 1]!r}, expected 'i = step, time, E' of {n_atoms} atoms"
+            )
+        if any(len(row) != 3 for row in rows):
+            break
+        values = np.array([[_number(word, path) for word in row] for row in rows])
+        blocks[int(title.group(1))] = (_number(title.group(2), path), values)
+    return blocks
+
+
+def _read_energies(path: Path) -> dict[int, list[float]]:
+    """Time, kinetic, temperature, potential, conserved, seconds (as printed) by step of an `.ener` file."""
+    rows: dict[int, list[float]] = {}
+    for line in _whole_lines(path):
+        words = line.split()
+        if len(words) == 7 and words[0].isdigit():
+            rows[int(words[0])] = [_number(word, path) for word in words[1:]]
+    return rows
+
+
+def read_scf(log: Path) -> dict[int, tuple[float, bool, int]]:
+    """(energy in Hartree, converged, SCF steps) by MD step, of a log of one or several attempts.
+
+    The first evaluation of an attempt is of the state that it started from: step 0, or the step before
+    the first one that it names.
+    """
+    record: dict[int, tuple[float, bool, int]] = {}
+    first: tuple[float, bool, int] | None = None
+    outcome: tuple[bool, int] | None = None
+    pending: tuple[float, bool, int] | None = None
+    fresh = False
+    with log.open(errors="replace") as handle:
+        for line in handle:
+            if "PROGRAM STARTED AT" in line:
+                first, outcome, pending, fresh = None, None, None, True
+            elif match := _OUTER.search(line):
+                outcome = (match.group(1) == "converged", int(match.group(2)))
+            elif (match := _TOTAL.search(line)) and outcome is not None:
+                pending = (_number(match.group(1), log), *outcome)
+                if fresh:
+                    first, pending, fresh = pending, None, False
+                    record.setdefault(0, first)
+            elif (match := _STEP.search(line)) and pending is not None:
+                step = int(match.group(1))
+                record[step] = pending
+                if first is not None:
+                    record.setdefault(step - 1, first)
+                    first = None
+                pending = None
+    return record
+
+
+def read_run(directory: Path, *, n_atoms: int) -> Run:
+    """All whole steps of the trajectory in `directory`, with the SCF's outcome of each from the log.
+
+    Raises:
+        EngineError: a file that is missing, or holds other things than expected.
+    """
+    for name in (*_TRAJECTORY, _ENERGIES, LOG):
+        if not (directory / name).is_file():
+            raise EngineError(f"{directory / name}: found no such file, expected one of CP2K's trajectory")
+    positions, velocities, forces = (_read_blocks(directory / name, n_atoms) for name in _TRAJECTORY)
+    rows = _read_energies(directory / _ENERGIES)
+    scf = read_scf(directory / LOG)
+    steps = sorted(set(positions) & set(velocities) & set(forces) & set(rows))
+    energies = np.array([positions[step][0] for step in steps])
+    converged, scf_steps = [], []
+    for step, energy in zip(steps, energies, strict=True):
+        logged, good, count = scf.get(step, (np.nan, False, 0))
+        # A step whose record is of another evaluation counts as unconverged.
+        converged.append(good and abs(logged - energy) < _SAME_ENERGY_HARTREE)
+        scf_steps.append(count)
+    shape = (len(steps), n_atoms, 3)
+    table = np.array([rows[step] for step in steps]).reshape(len(steps), 6)
+    to_velocity = BOHR_ANGSTROM / ATOMIC_TIME_FS
+    return Run(
+        steps=np.array(steps, dtype=np.int64),
+        positions=np.array([positions[step][1] for step in steps]).reshape(shape),
+        velocities=np.array([velocities[step][1] for step in steps]).reshape(shape) * to_velocity,
+        forces=np.array([forces[step][1] for step in steps]).reshape(shape) * HARTREE_EV / BOHR_ANGSTROM,
+        energies_eV=energies * HARTREE_EV,
+        conserved_eV=table[:, 4] * HARTREE_EV,
+        temperatures_K=table[:, 2],
+        converged=np.array(converged, dtype=np.bool_),
+        scf_steps=np.array(scf_steps, dtype=np.int64),
+        seconds=table[:, 5],
+    )

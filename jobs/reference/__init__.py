@@ -1,0 +1,1 @@
+"""Reference data: the paper's numbers, deposited first-principles data, potentials and trajectories."""

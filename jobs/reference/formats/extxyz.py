@@ -1,0 +1,224 @@
+"""Extended XYZ of whatever origin: `Lattice`, `Properties` with species, pos and forces, an energy.
+
+Keys are read in small or capital letters. Which of several energies and forces are the labels is decided in
+`extxyz_labels`, units in `extxyz_units`. Frames that are not periodic, such as isolated atoms, and frames
+without forces or energy are counted and left out. (The deposit's own files are read by
+`jobs.base.frames.read_extxyz`, which refuses what this one takes as it comes.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.base.errors import SuiteError
+from jobs.base.frames import VELOCITIES, converged_keys
+from jobs.base.streams import head, lines, open_binary
+from jobs.reference.formats import (
+    HALF,
+    NOT_PERIODIC,
+    UNREADABLE,
+    WITHOUT_FORCES,
+    Snapshot,
+    Source,
+    atom_count,
+    collect,
+)
+from jobs.reference.formats.extxyz_labels import Choice, choose
+from jobs.reference.formats.extxyz_units import Units, units_of
+
+WITHOUT_ENERGY = "without energy"
+_ASSIGNMENT = re.compile(r"""([\w.-]+)\s*=\s*("[^"]*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S+)""")
+_WIDEST = 10_000  # columns of a property
+_PERIODIC = {"t", "true", "1", "yes"}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which columns of a frame hold what, and which key its energy; None for what it has not."""
+
+    width: int
+    species: int
+    text: tuple[int, ...]
+    positions: int
+    forces: int | None
+    velocities: int | None
+    energy: str | None
+    units: Units
+
+
+def recognises(path: Path) -> bool:
+    """Whether this is extended XYZ."""
+    start = head(path).lower()
+    return b"lattice=" in start and b"properties=" in start
+
+
+def open_source(path: Path, choice: Choice = Choice()) -> Source:  # noqa: B008 - frozen
+    """Frames of an extended XYZ file; `choice` names its labels where it has several."""
+    source = Source(path, "extended XYZ", files=[path], convergence_known=False)
+    source.batches = collect(_frames(path, source, choice), source)
+    return source
+
+
+def _values(comment: str, where: str) -> dict[str, str]:
+    """Assignments of a comment line by their keys in small letters.
+
+    Raises:
+        SuiteError: one key with two values.
+    """
+    found: dict[str, str] = {}
+    for key, text in _ASSIGNMENT.findall(comment):
+        value = text.strip("\"'{}[]").replace(",", " ") if text[0] in "\"'{[" else text
+        if found.setdefault(key.lower(), value) != value:
+            raise SuiteError(
+                f"{where}: found {key} with {found[key.lower()]} and {value}, expected one value"
+            )
+    return found
+
+
+def _layout(info: Mapping[str, str], where: str, choice: Choice) -> _Layout:
+    parts = info["properties"].lower().split(":")
+    places: dict[str, int] = {}
+    forms: dict[str, str] = {}
+    text: list[int] = []
+    column = 0
+    try:
+        for name, kind, width in zip(parts[0::3], parts[1::3], parts[2::3], strict=True):
+            if not 1 <= int(width) <= _WIDEST or name in places:
+                raise ValueError
+            places[name], forms[name] = column, f"{kind.upper()}{width}"
+            if kind in "sl":
+                text.extend(range(column, column + int(width)))
+            column += int(width)
+    except ValueError:
+        raise SuiteError(
+            f"{where}: found Properties={info['properties']}, expected name:type:width triples"
+        ) from None
+    if forms.get("species") != "S1" or forms.get("pos") != "R3":
+        raise SuiteError(
+            f"{where}: found only {', '.join(places)} among its properties, expected species, pos and forces"
+        )
+    labels = choose(list(info), forms, choice=choice, where=where)
+    return _Layout(
+        column,
+        places["species"],
+        tuple(text),
+        places["pos"],
+        None if labels.forces is None else places[labels.forces],
+        places.get(VELOCITIES.lower()),
+        labels.energy,
+        units_of(info, where),
+    )
+
+
+def _frames(path: Path, source: Source, choice: Choice) -> Iterator[tuple[tuple[str, ...], Snapshot]]:
+    layouts: dict[tuple[str, ...], _Layout] = {}
+    names: tuple[str, ...] = ()
+    taken, lacking = 0, ""
+    with open_binary(path) as stream:
+        rest = lines(stream)
+        # Files that were joined may have an empty line between them.
+        for number, line in enumerate(filter(bytes.strip, rest), start=1):
+            where = f"{path}: frame {number}"
+            n_atoms = atom_count(line)
+            if n_atoms is None:
+                raise SuiteError(f"{where}: found {line[:40]!r}, expected the number of atoms")
+            comment = next(rest, b"")
+            rows = list(islice(rest, n_atoms))
+            info = _values(comment.decode("latin-1"), where)
+            if len(rows) != n_atoms or (not rows[-1].endswith(b"\n") and "properties" not in info):
+                source.refused[HALF] += 1
+                return
+            if not _is_periodic(info):
+                source.refused[NOT_PERIODIC] += 1
+                continue
+            if "properties" not in info:
+                raise SuiteError(
+                    f"{where}: found only {', '.join(info) or 'no assignment'} in the comment line, "
+                    "expected Lattice, Properties and energy (or free_energy)"
+                )
+            # Of a comment only keys and units matter here, which most frames of a file share.
+            marks = (key if "unit" not in key else f"{key}={info[key]}" for key in info)
+            form_key = (info["properties"], *marks)
+            if form_key not in layouts:
+                layouts[form_key] = _layout(info, where, choice)
+            form = layouts[form_key]
+            if form.energy is None or form.forces is None:
+                source.refused[WITHOUT_ENERGY if form.energy is None else WITHOUT_FORCES] += 1
+                lacking = lacking or _lacking(form, info, where)
+                continue
+            said = converged_keys(info)
+            if said:
+                source.convergence_known = True
+            if not source.accepts(min(said.values(), key=_certainty) if said else True):
+                continue
+            words = b" ".join(rows).split()
+            if len(words) != len(rows) * form.width:
+                if next(rest, None) is None:
+                    source.refused[HALF] += 1
+                    return
+                raise SuiteError(
+                    f"{where}: found {len(words)} values, expected {len(rows)} atoms of {form.width}"
+                )
+            species = words[form.species :: form.width]
+            if len(names) != len(species) or species != [name.encode() for name in names]:
+                names = tuple(name.decode(errors="replace") for name in species)
+            for column in form.text:
+                words[column :: form.width] = [b"0"] * len(rows)
+            try:
+                table = np.array(list(map(float, words))).reshape(len(rows), form.width)
+                frame = _snapshot(table, form, info, proven=None not in said.values())
+            except ValueError:
+                source.refused[UNREADABLE] += 1
+                continue
+            taken += 1
+            yield names, frame
+    if lacking and not taken:
+        raise SuiteError(lacking)
+
+
+def _lacking(form: _Layout, info: Mapping[str, str], where: str) -> str:
+    if form.energy is None:
+        found, expected = f"{', '.join(info)} in the comment line", "Lattice, Properties and energy"
+        return f"{where}: found only {found}, expected {expected} (or free_energy)"
+    names = ", ".join(info["properties"].split(":")[0::3])
+    return f"{where}: found only {names} among its properties, expected species, pos and forces"
+
+
+def _certainty(said: bool | None) -> int:
+    """False before not known before True."""
+    return {False: 0, None: 1, True: 2}[said]
+
+
+def _is_periodic(info: Mapping[str, str]) -> bool:
+    """Whether a frame is periodic in all directions; with a Lattice and no word on it, it is."""
+    words = info.get("pbc", "T T T").lower().split()
+    return "lattice" in info and len(words) == 3 and set(words) <= _PERIODIC
+
+
+def _snapshot(
+    table: NDArray[np.float64], form: _Layout, info: Mapping[str, str], *, proven: bool
+) -> Snapshot:
+    def vectors(first: int) -> NDArray[np.float64]:
+        return table[:, first : first + 3]
+
+    assert form.energy is not None
+    assert form.forces is not None
+    step, units = info.get("step", ""), form.units
+    return Snapshot(
+        positions=vectors(form.positions) * units.length,
+        cell=np.array(list(map(float, info["lattice"].split()))).reshape(3, 3) * units.length,
+        energy_eV=float(info[form.energy]) * units.energy,
+        forces=vectors(form.forces) * units.force,
+        velocities=None if form.velocities is None else vectors(form.velocities),
+        step=int(step) if step.isdigit() else -1,
+        target_K=float(info.get("temperature_k", "nan")),
+        stress="stress" in info or "virial" in info or "virials" in info,
+        proven=proven,
+    )

@@ -1,0 +1,94 @@
+"""Which reader a path is for: files, folders of a run, DeePMD systems or folders of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from jobs.base.errors import SuiteError
+from jobs.base.frames import turned
+from jobs.reference.formats import Batch, Source
+from jobs.reference.formats.extxyz_labels import Choice
+
+FORMATS = "OUTCAR, vasprun.xml, NAME-pos-1.xyz or log of CP2K, pw.x output, extended XYZ, DeePMD npy or HDF5"
+# In this order in a folder that is given: the first that is there is what the run is read from.
+_IN_A_FOLDER = ("OUTCAR*", "vasprun.xml*", "*-pos-1.xyz*")
+
+
+def open_sources(paths: Sequence[Path], choice: Choice = Choice()) -> list[Source]:  # noqa: B008 - frozen
+    """What lies at some paths: files, folders of a run, DeePMD systems or folders of them.
+
+    `choice` names the labels of extended XYZ where it has several. Cells with vectors against their axes are
+    turned round: they span the same lattice.
+
+    Raises:
+        SuiteError: a path that is missing or of no known format, or data that are given twice.
+    """
+    sources: list[Source] = []
+    given: set[Path] = set()
+    for path in paths:
+        found = _open(path, choice)
+        # What a source is read from comes first; a log may stand beside several runs.
+        firsts = {source.files[0].resolve() for source in found}
+        if again := sorted(firsts & given):
+            raise SuiteError(f"{path}: found {again[0]} a second time, expected each file once")
+        given |= firsts
+        sources += found
+    for source in sources:
+        source.batches = _upright(source, source.batches)
+    return sources
+
+
+def _upright(source: Source, batches: Iterator[Batch]) -> Iterator[Batch]:
+    said = False
+    for batch in batches:
+        against = turned(batch.cells)
+        if against.any():
+            if not said:
+                source.remarks.append("vectors of the cell that point against their axes are turned round")
+            said = True
+            batch = replace(batch, cells=np.where(against[:, :, None], 0.0 - batch.cells, batch.cells))
+        yield batch
+
+
+def _open(path: Path, choice: Choice) -> list[Source]:
+    from jobs.reference.formats import cp2k_files, deepmd_data, espresso_out, extxyz, vasp_outcar, vasp_xml
+
+    if not path.exists():
+        raise SuiteError(f"{path}: found no such file, expected one of: {FORMATS}")
+    if path.is_dir():
+        if systems := sorted(found.parent for found in path.rglob("type.raw")):
+            return [deepmd_data.open_source(system) for system in systems]
+        return _open(_only_run_in(path), choice)
+    if path.name == "type.raw":
+        return [deepmd_data.open_source(path.parent)]
+    if deepmd_data.recognises(path):
+        return deepmd_data.open_hdf5(path)
+    for reader in (vasp_outcar, vasp_xml, cp2k_files, espresso_out):
+        if reader.recognises(path):
+            return [reader.open_source(path)]
+    if extxyz.recognises(path):
+        return [extxyz.open_source(path, choice)]
+    raise SuiteError(f"{path}: found none of the known formats, expected one of: {FORMATS}")
+
+
+def _only_run_in(folder: Path) -> Path:
+    from jobs.reference.formats import cp2k_files, espresso_out
+
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    by_name = (sorted(folder.glob(pattern)) for pattern in _IN_A_FOLDER)
+    # Logs have the name that their owner gave them.
+    by_content = (
+        [path for path in files if reader.recognises(path)] for reader in (cp2k_files, espresso_out)
+    )
+    for found in chain(by_name, by_content):
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise SuiteError(f"{folder}: found {names}, expected one run in a folder: give the file")
+        if found:
+            return found[0]
+    raise SuiteError(f"{folder}: found none of the known formats, expected one of: {FORMATS}")

@@ -1,0 +1,228 @@
+"""Run what is to do in local core slots, most urgent chain first, and show how far it is."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import IO
+
+from jobs.base.errors import ERROR_EXIT, SuiteError
+from jobs.base.machine import available_cores
+from jobs.base.paths import ROOT
+from jobs.engines.process import die_with_parent, thread_environment
+from jobs.store.stage import Stage
+from jobs.store.store import Recipe, Store
+from jobs.store.todo import Plan, in_order, plan, urgency
+from jobs.store.workspace import NOTE
+
+POLL_SECONDS = 0.2
+REPORT_SECONDS = 30.0
+
+
+@dataclass
+class Outcome:
+    """What became of a run: failed stages with their one-line reason, what they held up, what waits."""
+
+    made: list[str] = field(default_factory=list)
+    reused: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    blocked: dict[str, str] = field(default_factory=dict)
+    pending: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def reason(self, stage: Stage) -> str | None:
+        """Why a wanted stage is not there, or None."""
+        return self.failed.get(stage.name) or self.blocked.get(stage.name)
+
+
+@dataclass
+class _Slot:
+    stage: Stage
+    process: subprocess.Popen[bytes]
+    said: IO[bytes]
+    started: float
+
+
+class Display:
+    """Progress for people: one line per stage that starts or ends, and a summary now and then."""
+
+    def __init__(self, plan: Plan, cores: int) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.total = len(plan.to_do)
+        self.cores = cores
+        self.remaining = {stage.name: stage.core_seconds for stage in plan.to_do}
+        self.finished = 0
+        self.begun = self.spoke = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Print a line with the time since the run began."""
+        elapsed = int(time.monotonic() - self.begun)
+        self.console.print(f"[dim]{elapsed // 60:3d}:{elapsed % 60:02d}[/dim] {text}")
+
+    def ended(self, stage: Stage, text: str) -> None:
+        """Count a stage that was made, failed or was held up."""
+        self.finished += 1
+        self.remaining.pop(stage.name, None)
+        self.say(f"[{self.finished}/{self.total}] {text}")
+
+    def now_and_then(self, slots: Iterable[_Slot], store: Store) -> None:
+        """Every half minute, say what runs, how far it is and how long the rest may take."""
+        if time.monotonic() - self.spoke < REPORT_SECONDS:
+            return
+        self.spoke = time.monotonic()
+        words, left = [], dict(self.remaining)
+        for slot in slots:
+            fraction, text = store.progress(slot.stage.name)
+            left[slot.stage.name] = slot.stage.core_seconds * (1 - fraction)
+            words.append(f"{slot.stage.label} {fraction:.0%}{' ' + text if text else ''}")
+        minutes = sum(left.values()) / self.cores / 60
+        self.say(f"     running: {'; '.join(words)} - about {minutes:.0f} min left")
+
+
+def _start(stage: Stage, store: Store) -> _Slot:
+    store.write_recipe(Recipe.of(stage))
+    # Outside the store: on a full disk the reason must still get through.
+    said = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has ended
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs", "make", stage.name, "--store", str(store.root)],
+        cwd=ROOT,
+        env=thread_environment(stage.cores),
+        stdin=subprocess.DEVNULL,
+        stdout=said,
+        stderr=subprocess.STDOUT,
+        preexec_fn=die_with_parent,
+    )
+    return _Slot(stage, process, said, time.monotonic())
+
+
+def _stop(slots: Iterable[_Slot]) -> None:
+    for slot in slots:
+        slot.process.send_signal(signal.SIGTERM)
+    for slot in slots:
+        try:
+            slot.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            slot.process.kill()
+            slot.process.wait()
+
+
+def run(
+    wanted: Iterable[Stage],
+    store: Store,
+    *,
+    cores: int | None = None,
+    rebuild_stale: bool = False,
+) -> Outcome:
+    """Make every wanted stage that is not done, in local core slots, to the end.
+
+    A stage that fails does not stop the others; only what needs it is held up.
+
+    Raises:
+        SuiteError: the store cannot be used, or a product that is to be used was changed.
+    """
+    wanted = list(wanted)
+    cores = cores or available_cores()
+    store.prepare()
+    todo = plan(wanted, store, rebuild_stale=rebuild_stale)
+    for stage in in_order(wanted):
+        if store.is_done(stage.name):
+            store.manifest(stage.name)  # its seal: cheap, and it covers what is not read again
+    store.verify(stage.name for stage in todo.done)
+    outcome = Outcome(reused=len(todo.done))
+    if not todo.to_do:
+        return outcome
+    if rebuild_stale:
+        for stage in todo.to_do:
+            store.delete(stage.name)
+    display = Display(todo, cores)
+    display.say(
+        f"{len(todo.to_do)} stages to make, {len(todo.done)} there already; about "
+        f"{todo.core_seconds / cores / 60:.0f} min on {cores} cores (store: {store.root})"
+    )
+    chain = urgency(todo.to_do)
+    waiting = sorted(todo.to_do, key=lambda stage: -chain[stage.identity])
+    missing = {stage.name for stage in waiting}
+    slots: list[_Slot] = []
+    begun = time.monotonic()
+    try:
+        while waiting or slots:
+            for slot in [slot for slot in slots if slot.process.poll() is not None]:
+                slots.remove(slot)
+                _close(slot, outcome, missing, display)
+            for stage in list(waiting):
+                lost = [
+                    n for n in stage.inputs.values() if n.name in outcome.failed or n.name in outcome.blocked
+                ]
+                if lost:
+                    waiting.remove(stage)
+                    outcome.blocked[stage.name] = f"needs {lost[0].label}: {outcome.reason(lost[0])}"
+                    display.ended(stage, f"[yellow]held up[/yellow] {stage.label}: needs {lost[0].label}")
+                    continue
+                ready = not any(needed.name in missing for needed in stage.inputs.values())
+                # A stage that asks for more cores than there are gets all of them, alone.
+                taken = sum(slot.stage.cores for slot in slots)
+                if ready and (taken + stage.cores <= cores or not slots):
+                    waiting.remove(stage)
+                    try:
+                        slots.append(_start(stage, store))
+                        display.say(f"started  {stage.label}")
+                    except (OSError, SuiteError) as error:
+                        reason = f"{stage.label}: {error}"
+                        outcome.failed[stage.name] = reason
+                        display.ended(stage, f"[red]FAILED[/red]   {reason}")
+            display.now_and_then(slots, store)
+            time.sleep(POLL_SECONDS)
+    except BaseException:
+        _stop(slots)
+        raise
+    outcome.seconds = time.monotonic() - begun
+    return outcome
+
+
+def _close(slot: _Slot, outcome: Outcome, missing: set[str], display: Display) -> None:
+    seconds = time.monotonic() - slot.started
+    slot.said.seek(0)
+    said = slot.said.read().decode(errors="replace")
+    name, label = slot.stage.name, slot.stage.label
+    if slot.process.returncode == 0:
+        missing.discard(name)
+        outcome.made.append(name)
+        display.ended(slot.stage, f"[green]made[/green]     {label} ({seconds:.0f} s)")
+        for line in said.splitlines():
+            if line.startswith(NOTE):
+                display.say(line.replace("[", r"\["))
+        return
+    lines = [line for line in said.splitlines() if line.strip()]
+    code = slot.process.returncode
+    reason = lines[-1] if lines else f"ended with code {code} and said nothing"
+    if code < 0:
+        reason = f"killed by signal {-code}"
+    elif code != ERROR_EXIT:
+        try:
+            handle, log = tempfile.mkstemp(prefix=f"{name}.", suffix=".log")
+            with open(handle, "w") as stream:
+                stream.write(said)
+            reason += f" (log: {log})"
+        except OSError:
+            pass  # no room for a log: the reason is above all
+    outcome.failed[name] = f"{label}: {reason}"
+    display.ended(slot.stage, f"[red]FAILED[/red]   {label}: {reason}")
+
+
+def raise_for_failures(outcome: Outcome) -> None:
+    """Turn failed stages into one error.
+
+    Raises:
+        SuiteError: with the first failure, and how many there were.
+    """
+    if outcome.failed:
+        first = next(iter(outcome.failed.values()))
+        more = f" (and {len(outcome.failed) - 1} more)" if len(outcome.failed) > 1 else ""
+        raise SuiteError(f"{first}{more}; {len(outcome.blocked)} stages held up")

@@ -1,0 +1,404 @@
+"""The batch scheduler: job scripts and submission through dpdispatcher, the queue, cancelling.
+
+Each job works in a folder of its own, `<store>/jobs/<stage>/<attempt>/`, which also names it: the
+scheduler is asked which folders have a job before anything is submitted, so that an interrupted
+submission is found again. dpdispatcher writes the scripts and speaks to the schedulers; it does not
+supervise: a stage is done when its product is there, and only then.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jobs.base.errors import SuiteError
+from jobs.base.machine import IMAGE_VARIABLE
+from jobs.base.paths import ROOT
+from jobs.engines.lammps.program import MPI_LAUNCH
+from jobs.engines.process import THREAD_VARIABLES
+from jobs.running.site import Request, Site
+from jobs.store.stage import Stage
+from jobs.store.store import Recipe, Store
+
+COMMAND_TIMEOUT_S = 60
+PROBE_WALLTIME_H = 0.25
+EXIT_CODE = "exit-code"
+OUTPUT, ERRORS = "job.out", "job.err"
+_HOST_MPI = "/hostmpi"
+
+# Lines that dpdispatcher leaves to its users. A scheduler without a dependency line gets a stage only
+# when all that it needs is there.
+_WALLTIME = {
+    "Slurm": "#SBATCH --time={hms}",
+    "PBS": "#PBS -l walltime={hms}",
+    "Torque": "#PBS -l walltime={hms}",
+    "LSF": "#BSUB -W {minutes}",
+    "SGE": "#$ -l h_rt={hms}",
+}
+_MEMORY = {
+    "Slurm": "#SBATCH --mem={mb}M",
+    "PBS": "#PBS -l mem={mb}mb",
+    "Torque": "#PBS -l mem={mb}mb",
+    "LSF": "#BSUB -M {mb}MB",
+    "SGE": "#$ -l h_vmem={mb}M",
+}
+_DEPENDENCY = {
+    "Slurm": "#SBATCH --dependency={conditions}\n#SBATCH --kill-on-invalid-dep=yes",
+    "PBS": "#PBS -W depend={conditions}",
+    "Torque": "#PBS -W depend={conditions}",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job in the queue: its id, `PENDING` or `RUNNING`, the scheduler's reason, and its folder."""
+
+    id: str
+    state: str
+    reason: str
+    directory: Path
+
+
+def knows_dependencies(site: Site) -> bool:
+    """Whether jobs may be submitted before what they need is there."""
+    return site.batch_type in _DEPENDENCY
+
+
+def job_root(store: Store, stage_name: str) -> Path:
+    """Where the jobs of a stage work."""
+    return store.root / "jobs" / stage_name
+
+
+# The queue ----------------------------------------------------------------------------------------
+
+
+def _call(*command: str) -> str:
+    """What a scheduler's command prints.
+
+    Raises:
+        SuiteError: it is not installed, fails, or does not answer.
+    """
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, stdin=subprocess.DEVNULL
+        )
+    except FileNotFoundError:
+        raise SuiteError(f"{command[0]}: not found on PATH, expected the scheduler's commands") from None
+    except subprocess.TimeoutExpired:
+        raise SuiteError(
+            f"{command[0]}: no answer in {COMMAND_TIMEOUT_S} s; the scheduler is busy or down"
+        ) from None
+    if done.returncode != 0:
+        said = " | ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
+        raise SuiteError(f"{command[0]} ended with code {done.returncode}: {said or 'it said nothing'}")
+    return done.stdout
+
+
+def queued(site: Site, store: Store, submitted: Mapping[str, Sequence[str]]) -> dict[str, list[Job]]:
+    """Jobs of this store that wait or run, by stage name.
+
+    `submitted` holds the known job ids by stage name; Slurm is asked once and finds jobs by their folder,
+    other schedulers are asked for each known job.
+
+    Raises:
+        SuiteError: the scheduler does not answer.
+    """
+    found: dict[str, list[Job]] = {}
+    if site.batch_type == "Slurm":
+        root = store.root / "jobs"
+        for line in _call("squeue", "--me", "--noheader", "--format=%i|%T|%r|%Z").splitlines():
+            job_id, state, reason, folder = line.split("|", 3)
+            directory = Path(folder)
+            if directory.is_relative_to(root):
+                waits = state in ("PENDING", "CONFIGURING", "SUSPENDED", "REQUEUED")
+                job = Job(job_id, "PENDING" if waits else "RUNNING", reason, directory)
+                found.setdefault(directory.relative_to(root).parts[0], []).append(job)
+        return found
+    for name, ids in submitted.items():
+        for job_id in ids:
+            if standing := _other_state(site, job_id):
+                found.setdefault(name, []).append(Job(job_id, standing, "", job_root(store, name)))
+    return found
+
+
+def _other_state(site: Site, job_id: str) -> str | None:
+    """PENDING or RUNNING of a job of a scheduler other than Slurm, None when it has ended.
+
+    Raises:
+        SuiteError: the scheduler does not answer.
+    """
+    dpdispatcher = _dpdispatcher()
+    machine = dpdispatcher.Machine.load_from_dict(_machine(site, Path.cwd()))
+    task = dpdispatcher.Task(command="true", task_work_path=".")
+    resources = dpdispatcher.Resources(1, 1, 0, "", 1)
+    submission = dpdispatcher.Submission(".", machine=machine, resources=resources, task_list=[task])
+    submission.generate_jobs()
+    job = submission.belonging_jobs[0]
+    job.job_id = job_id
+    try:
+        status = machine.check_status(job).name
+    except (RuntimeError, OSError) as error:
+        raise SuiteError(f"{site.batch_type}: {' '.join(str(error).split())}") from None
+    return {"waiting": "PENDING", "running": "RUNNING", "completing": "RUNNING"}.get(status)
+
+
+def last_word(site: Site, job_id: str) -> str:
+    """How a job ended, in the scheduler's word (`TIMEOUT`, ...); empty where it has forgotten."""
+    if site.batch_type != "Slurm":
+        return ""
+    try:
+        said = _call("scontrol", "--oneliner", "show", "job", job_id)
+    except SuiteError:
+        return ""
+    return next((word.split("=", 1)[1] for word in said.split() if word.startswith("JobState=")), "")
+
+
+def cancel(site: Site, job_ids: Sequence[str]) -> None:
+    """Take jobs out of the queue, running ones too.
+
+    Raises:
+        SuiteError: the scheduler does not answer.
+    """
+    command = {"Slurm": "scancel", "LSF": "bkill"}.get(site.batch_type, "qdel")
+    if job_ids:
+        _call(command, *job_ids)
+
+
+# Jobs ---------------------------------------------------------------------------------------------
+
+
+def asked_ranks(stage: Stage) -> int:
+    """MPI ranks that a stage asks for, meant for cores."""
+    return int(stage.parameters.get("ranks", 1))
+
+
+def ranks(site: Site, stage: Stage) -> int:
+    """MPI ranks that a stage gets: one for each GPU where a network's MD has GPUs, with mpirun a node's."""
+    asked, gpus = asked_ranks(stage), site.request(kind_of(stage)).gpus
+    potential = stage.inputs.get("potential")
+    # A trained one has no family: it is DeePMD.
+    if gpus and potential is not None and potential.parameters.get("family", "deepmd") == "deepmd":
+        return min(asked, gpus)
+    return asked if site.launcher == "srun" else min(asked, _cores_of_a_node(site, stage))
+
+
+def launched(site: Site, stage: Stage) -> bool:
+    """Whether the scheduler starts a stage's ranks, and so fixes how many they are."""
+    return site.launcher == "srun" and ranks(site, stage) > 1
+
+
+def kind_of(stage: Stage) -> str:
+    """The kind whose place in the site file a stage takes: a probe goes where the probed stages go."""
+    return str(stage.parameters.get("of", stage.kind))
+
+
+def _cores_of_a_node(site: Site, stage: Stage) -> int:
+    """Most cores of one node for a stage; a request of more knows better than `cores_per_node`."""
+    return max(site.cores_per_node, site.request(kind_of(stage)).cores)
+
+
+def nodes_and_cores(site: Site, stage: Stage) -> tuple[int, int]:
+    """Nodes, and cores on each, that a stage's job gets.
+
+    Only MPI ranks can use several nodes; what measures cost gets a whole one, so that nothing runs beside it.
+    """
+    count, node = ranks(site, stage), _cores_of_a_node(site, stage)
+    if stage.kind == "cost":
+        return 1, node
+    wanted = stage.cores if count == asked_ranks(stage) else count
+    cores = max(site.request(kind_of(stage)).cores, wanted)
+    if count == 1:
+        return 1, min(cores, node)
+    nodes = math.ceil(cores / node)
+    return nodes, math.ceil(cores / nodes)
+
+
+def wall_seconds(site: Site, stage: Stage) -> float:
+    """Rough time of a stage on what its job gets; cores that it did not ask for count for nothing."""
+    nodes, cores = nodes_and_cores(site, stage)
+    if stage.kind == "cost":
+        from jobs.cost.plan import seconds_of
+
+        return seconds_of(stage, cores)
+    return stage.core_seconds / min(stage.cores, nodes * cores)
+
+
+def recipe_of(site: Site, stage: Stage) -> Recipe:
+    """A stage's recipe with the cores of its job, and its ranks unless the stage may choose them."""
+    count, (_, cores) = ranks(site, stage), nodes_and_cores(site, stage)
+    asked = count == asked_ranks(stage)
+    fixed = launched(site, stage) or not asked
+    return Recipe.of(stage, cores=None if asked and count > 1 else cores, ranks=count if fixed else None)
+
+
+def write_job(
+    site: Site,
+    store: Store,
+    stage: Stage,
+    directory: Path,
+    *,
+    image_digest: str | None,
+    after_success: Sequence[str] = (),
+    after_any: Sequence[str] = (),
+) -> Any:
+    """The dpdispatcher submission of one stage, its script not written yet.
+
+    `after_success` and `after_any` are ids of jobs that must have succeeded, or ended, before it starts.
+    """
+    dpdispatcher = _dpdispatcher()
+    request = site.request(kind_of(stage))
+    if stage.kind == "probe" and request.walltime_h is not None:
+        request = replace(request, walltime_h=min(request.walltime_h, PROBE_WALLTIME_H))
+    nodes, cores = nodes_and_cores(site, stage)
+    resources = dpdispatcher.Resources(
+        number_node=nodes,
+        cpu_per_node=cores,
+        gpu_per_node=request.gpus,
+        queue_name=request.queue,
+        group_size=1,
+        custom_flags=_flags(site, request, after_success, after_any),
+        envs=_environment(site, stage, image_digest),
+        prepend_script=list(request.setup),
+        append_script=list(request.teardown),
+        kwargs=dict(request.backend),
+    )
+    command = (
+        f"{shlex.join(_stage_command(site, store, stage, directory, image_digest))}; code=$?; "
+        f"echo $code > {EXIT_CODE}; exit $code"
+    )
+    task = dpdispatcher.Task(
+        command=command, task_work_path=".", outlog=OUTPUT, errlog=ERRORS, task_name=stage.name
+    )
+    machine = dpdispatcher.Machine.load_from_dict(_machine(site, directory))
+    submission = dpdispatcher.Submission(".", machine=machine, resources=resources, task_list=[task])
+    submission.generate_jobs()
+    return submission
+
+
+def script_text(submission: Any) -> str:
+    """The whole script of a submission, as for `--dry-run`."""
+    job = submission.belonging_jobs[0]
+    return f"{submission.machine.gen_script(job)}{submission.machine.gen_script_command(job)}"
+
+
+def submit(site: Site, submission: Any) -> str:
+    """Hand a job to the scheduler and return its id.
+
+    Raises:
+        SuiteError: the scheduler refuses it; its own words.
+    """
+    job = submission.belonging_jobs[0]
+    try:
+        job_id = str(submission.machine.do_submit(job))
+    except (RuntimeError, OSError) as error:
+        said = " ".join(str(error).replace("error message:", "").split())
+        raise SuiteError(f"{site.batch_type}: {said}") from None
+    if not job_id:
+        raise SuiteError(f"{site.batch_type}: the queue takes no more jobs; lower max_jobs in {site.path}")
+    return job_id
+
+
+def _dpdispatcher() -> Any:
+    # It would write a log file into the current folder and to stdout, from its import on.
+    logging.getLogger("dpdispatcher").disabled = True
+    try:
+        import dpdispatcher
+    except ModuleNotFoundError:
+        raise SuiteError("dpdispatcher: not installed; pip install -e '.[hpc]'") from None
+    return dpdispatcher
+
+
+def _machine(site: Site, directory: Path) -> dict[str, Any]:
+    return {
+        "batch_type": site.batch_type,
+        "context_type": "LazyLocalContext",
+        "local_root": str(directory),
+        "remote_root": str(directory),
+        "retry_count": 0,
+    }
+
+
+def _flags(site: Site, request: Request, after_success: Sequence[str], after_any: Sequence[str]) -> list[str]:
+    flags = []
+    if request.walltime_h is not None:
+        minutes = math.ceil(request.walltime_h * 60)
+        hms = f"{minutes // 60}:{minutes % 60:02d}:00"
+        flags.append(_WALLTIME[site.batch_type].format(hms=hms, minutes=minutes))
+    if request.memory_gb is not None:
+        flags.append(_MEMORY[site.batch_type].format(mb=math.ceil(request.memory_gb * 1000)))
+    conditions = [
+        f"{word}:{':'.join(ids)}"
+        for word, ids in (("afterok", after_success), ("afterany", after_any))
+        if ids
+    ]
+    if conditions:
+        flags += _DEPENDENCY[site.batch_type].format(conditions=",".join(conditions)).splitlines()
+    return [*flags, *request.flags]
+
+
+def _environment(site: Site, stage: Stage, image_digest: str | None) -> dict[str, str]:
+    """What the job exports: threads, where Python finds the suite, which image it is."""
+    _, cores = nodes_and_cores(site, stage)
+    threads = 1 if ranks(site, stage) > 1 else cores
+    environment = {name: str(threads) for name in THREAD_VARIABLES}
+    environment |= {
+        "DP_INTER_OP_PARALLELISM_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    if (image := site.image(kind_of(stage))) is not None:
+        environment[IMAGE_VARIABLE] = f"{image.stem}:{image_digest}"
+    return environment | dict(site.request(kind_of(stage)).environment)
+
+
+def _stage_command(
+    site: Site, store: Store, stage: Stage, directory: Path, image_digest: str | None
+) -> list[str]:
+    """`make` in the image; outside it where the scheduler starts the ranks, each in the image."""
+    make = ["-m", "jobs", "make", stage.name, "--store", str(store.root), "--job", str(directory)]
+    image = site.image(kind_of(stage))
+    if launched(site, stage):
+        launch = ["srun", *site.launcher_options, f"--ntasks={ranks(site, stage)}"]
+        if image is not None:
+            launch += [*_in_image(site, store, stage, image, environment={}), "lmp"]
+        else:
+            beside = Path(sys.executable).parent / "lmp"
+            launch.append(str(beside) if beside.is_file() else "lmp")
+        return ["env", f"{MPI_LAUNCH}={shlex.join(launch)}", sys.executable, *make]
+    if image is None:
+        return [sys.executable, *make]
+    environment = _environment(site, stage, image_digest)
+    return [*_in_image(site, store, stage, image, environment=environment), "python", *make]
+
+
+def _in_image(
+    site: Site, store: Store, stage: Stage, image: Path, *, environment: Mapping[str, str]
+) -> list[str]:
+    """`apptainer exec ... IMAGE` with what the stage may see; `environment` is set inside."""
+    from jobs.engines.apptainer import exec_prefix
+
+    binds = [(ROOT, ROOT, False), (store.root, store.root, True)]
+    binds += [(folder, folder, True) for folder in site.binds]
+    # What a user gave lies where the user put it: a potential or starts, a deposit of one's own.
+    given = [Path(stage.parameters["file"]).resolve().parent] if "file" in stage.parameters else []
+    given += [Path(stage.parameters["deposit"]).resolve()] if "deposit" in stage.parameters else []
+    binds += [(folder, folder, False) for folder in given if not folder.is_relative_to(ROOT)]
+    names = dict(environment)
+    if site.host_mpi is not None:
+        binds.append((site.host_mpi, Path(_HOST_MPI), False))
+        names["LD_LIBRARY_PATH"] = _HOST_MPI
+    return exec_prefix(
+        image,
+        binds=binds,
+        gpu=site.request(kind_of(stage)).gpus > 0,
+        share_namespaces=site.share_namespaces,
+        environment=names,
+    )
