@@ -28,7 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jobs.reference.sets import read_run, read_set
-from tests.vasp_files import VaspRun, outcar_head, outcar_step, vasprun_head, vasprun_step
+from tests.helpers.vasp_files import VaspRun, outcar_head, outcar_step, vasprun_head, vasprun_step
 
 ROOT = Path(__file__).resolve().parents[1]
 SET, RUN = "pbe-96-aimd-3000K", "bks-4-3000K"

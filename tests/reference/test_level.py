@@ -1,0 +1,299 @@
+"""The level of theory of a run: every part that moves energies, from any file; unlike ones never meet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.base.errors import SuiteError
+from jobs.reference.formats import Source
+from jobs.reference.formats.sources import open_sources
+from jobs.reference.sets import list_sets, read_set
+from jobs.stages import dataset
+from tests.engines.test_cp2k import needs_cp2k
+from tests.helpers.cp2k_runs import run_md, run_single_point, xc
+from tests.helpers.pwx_runs import HYDROGEN, SILICON, ULTRASOFT, deck, run_pwx
+from tests.helpers.vasp_files import outcar_head, outcar_step, outcar_tail, write_outcar, write_vasprun
+from tests.reference.test_import import FRAMES, needs_pwx, said, vasp_run
+
+
+def opened(path: Path) -> Source:
+    """The only source at a path, after its frames have been gone through."""
+    (source,) = open_sources([path])
+    for _ in source.batches:
+        pass
+    return source
+
+
+def outcar(directory: Path, *, head: dict[str, str] | None = None, forces: str = "") -> Path:
+    """An OUTCAR with changed settings, and with lines before the forces of its first step."""
+    run = vasp_run()
+    text = outcar_head(run)
+    for old, new in (head or {}).items():
+        assert old in text
+        text = text.replace(old, new)
+    steps = [outcar_step(run, step) for step in range(1, FRAMES + 1)]
+    steps[0] = steps[0].replace("    FORLOC:", f"{forces}    FORLOC:", 1)
+    directory.mkdir(exist_ok=True)
+    (directory / "OUTCAR").write_text(text + "".join(steps) + outcar_tail())
+    return directory / "OUTCAR"
+
+
+def vasprun(directory: Path, tags: str, *, titles: str = "PAW_PBE") -> Path:
+    path = directory / "vasprun.xml"
+    write_vasprun(path, vasp_run())
+    text = path.read_text().replace(" <parameters>\n", f" <parameters>\n{tags}", 1)
+    path.write_text(text.replace("PAW_PBE", titles))
+    return path
+
+
+HYBRID = "   LHFCALC =     T    Hartree Fock is set to\n"
+TREATMENT = "   LHFCALC =     F    Hartree Fock is set to\n"
+GGA = "   GGA     =    --    GGA type\n"
+
+
+class TestVasp:
+    @pytest.mark.parametrize(
+        ("head", "forces", "functional"),
+        [
+            ({}, "", "PBE"),
+            ({}, "         DFTD3 V3.0 Rev 1\n IVDW         = 11\n VDW_S8 = 0.7220\n", "PBE + D3"),
+            ({}, " IVDW         = 12\n", "PBE + D3(BJ)"),
+            ({" INCAR:\n": " INCAR:\n   IVDW = 20\n"}, "", "PBE + TS"),
+            ({}, "  LVDW  =   T\n", "PBE + D2"),
+            ({}, " Edisp (eV)   -1.23456\n", "PBE + a dispersion correction without a name"),
+            ({GGA: GGA.replace("--", "RP")}, " IVDW = 11\n", "RPBE + D3"),
+            (
+                {TREATMENT: HYBRID + "   AEXX    =    0.2500 exact\n   HFSCREEN=   0.2000\n"},
+                "",
+                "PBE + 25 % exact exchange screened at 0.2/A",
+            ),
+            (
+                {TREATMENT: HYBRID + "   AEXX    =    0.2000 exact\n   ALDAX   =    0.8000\n"
+                 "   AGGAX   =    0.7200\n   ALDAC   =    0.1900\n   AGGAC   =    0.8100\n",
+                 GGA: GGA.replace("--", "B3")},
+                "",
+                "B3 (VWN3) with AGGAX 0.72, ALDAC 0.19, AGGAC 0.81 + 20 % exact exchange",
+            ),
+            ({TREATMENT: "   METAGGA=   SCAN\n" + TREATMENT}, " IVDW = 13\n", "SCAN + D4"),
+            ({TREATMENT: "   METAGGA=   None\n" + TREATMENT}, " IVDW = 12\n", "PBE + D3(BJ)"),
+            (
+                {GGA: GGA.replace("--", "MK") + "   LUSE_VDW=    T\n   Zab_VDW = -0.8491\n"
+                 "   PARAM1 = 0.1234\n   PARAM2 = 1.0000\n   AGGAC = 0.0\n"},
+                "",
+                "optB86b + vdW-DF (Zab_VDW -0.8491, PARAM1 0.1234, PARAM2 1)",
+            ),
+        ],
+    )  # fmt: skip
+    def test_functional_of_an_outcar(self, tmp_path, head, forces, functional):
+        assert opened(outcar(tmp_path, head=head, forces=forces)).functional == functional
+
+    @pytest.mark.parametrize(
+        ("tags", "functional"),
+        [
+            ("", "PBE"),
+            ('<i type="string" name="METAGGA">None</i><i type="int" name="IVDW">12</i>\n', "PBE + D3(BJ)"),
+            ('<i type="string" name="METAGGA">R2SCAN</i>\n', "R2SCAN"),
+            ('<i type="int" name="IVDW">202</i>\n', "PBE + MBD"),
+            (
+                '<i type="logical" name="LHFCALC"> T </i><i name="AEXX">0.25</i><i name="HFSCREEN">0.2</i>\n',
+                "PBE + 25 % exact exchange screened at 0.2/A",
+            ),
+            (
+                '<i type="string" name="METAGGA">SCAN</i><i type="logical" name="LHFCALC"> T </i>'
+                '<i name="AEXX">0.10</i><i type="int" name="IVDW">11</i>\n',
+                "SCAN + 10 % exact exchange + D3",
+            ),
+            (
+                '<i type="string" name="GGA">OR</i><i type="logical" name="LUSE_VDW"> T </i>'
+                '<i name="AGGAC">0.0</i><i name="Zab_VDW">-1.8867</i>\n',
+                "optPBE + vdW-DF (Zab_VDW -1.8867)",
+            ),
+        ],
+    )
+    def test_functional_of_a_vasprun(self, tmp_path, tags, functional):
+        assert opened(vasprun(tmp_path, tags)).functional == functional
+
+    def test_functional_of_a_vasprun_by_its_potcars(self, tmp_path):
+        assert opened(vasprun(tmp_path, "", titles="PAW")).functional == "LDA"
+        assert opened(vasprun(tmp_path, "", titles="PAW_GGA")).functional == "PW91"
+        assert opened(vasprun(tmp_path, "", titles="US")).functional is None
+
+    def test_spin_and_hubbard_are_of_the_level(self, tmp_path):
+        plain = opened(outcar(tmp_path / "plain")).level
+        assert plain.settings == {"potcar": "PAW_PBE Si, PAW_PBE O"}
+        spin = {"ISPIN  =      1": "ISPIN  =      2"}
+        assert opened(outcar(tmp_path / "spin", head=spin)).level.settings["spin"] == "polarised"
+        coupled = {"   ISPIN  =": "   LNONCOLLINEAR =      T non\n   LSORBIT =      T    spin\n   ISPIN  ="}
+        assert opened(outcar(tmp_path / "soc", head=coupled)).level.settings["spin"] == "spin-orbit"
+        lines = (
+            " LDA+U is selected, type is set to LDAUTYPE =  2\n"
+            "   angular momentum for each species LDAUL =     1   -1\n"
+            "   U (eV)           for each species LDAUU =   4.0  0.0\n"
+            "   J (eV)           for each species LDAUJ =   0.0  0.0\n"
+        )
+        hubbard = {" Exchange correlation treatment:\n": lines + " Exchange correlation treatment:\n"}
+        expected = "LDAUTYPE 2, LDAUL 1 -1, LDAUU 4 0, LDAUJ 0 0"
+        assert opened(outcar(tmp_path / "u", head=hubbard)).level.plus_u == expected
+        tags = (
+            '<i type="logical" name="LDAU"> T </i><i type="int" name="LDAUTYPE">2</i>'
+            '<v type="int" name="LDAUL"> 1 -1</v><v name="LDAUU"> 4.00000000 0.00000000</v>'
+            '<v name="LDAUJ"> 0.00000000 0.00000000</v>\n'
+        )
+        assert opened(vasprun(tmp_path, tags)).level.plus_u == expected
+
+    def test_both_files_of_a_run_say_the_same(self, tmp_path):
+        write_outcar(tmp_path / "OUTCAR", vasp_run())
+        write_vasprun(tmp_path / "vasprun.xml", vasp_run())
+        assert opened(tmp_path / "OUTCAR").level == opened(tmp_path / "vasprun.xml").level
+
+    def test_an_enthalpy_with_dispersion_is_refused(self, tmp_path):
+        """SCF energies of a vasprun.xml lack the dispersion; those of steps have the pressure's work."""
+        path = vasprun(tmp_path, '<i type="int" name="IVDW">11</i><i name="PSTRESS">20.0</i>\n')
+        with pytest.raises(SuiteError, match="found PSTRESS with a dispersion correction, expected"):
+            open_sources([path])
+
+
+class TestPwx:
+    """Every case is run: what 6.7 prints of it decides."""
+
+    pytestmark = needs_pwx
+
+    @pytest.mark.parametrize(
+        ("system", "functional"),
+        [
+            ("", "LDA"),
+            ("vdw_corr='grimme-d2'", "LDA + D2"),
+            ("vdw_corr='grimme-d3', input_dft='pbe'", "PBE + D3 (its damping is not said)"),
+            ("input_dft='pbe0'", "PBE0 + 25 % exact exchange"),
+            (
+                "input_dft='hse', exx_fraction=0.3, screening_parameter=0.11",
+                "HSE + 30 % exact exchange screened at 0.2079/A",
+            ),
+            ("input_dft='pbesol'", "PBEsol"),
+        ],
+    )
+    def test_functional(self, tmp_path, system, functional):
+        assert opened(run_pwx(tmp_path, deck("scf", system=system))).functional == functional
+
+    def test_xdm_introduces_itself_after_the_first_scf(self, tmp_path):
+        text = deck("scf", system="vdw_corr='xdm', ecutrho=60", **HYDROGEN)
+        assert opened(run_pwx(tmp_path, text)).functional == "PBE + XDM"
+
+    @pytest.mark.parametrize(
+        ("system", "kind", "settings"),
+        [
+            ("nspin=2, starting_magnetization(1)=0.2, occupations='smearing', degauss=0.02", SILICON,
+             {"spin": "polarised"}),
+            ("tot_charge=2", SILICON, {"charge": "+2"}),
+            ("lda_plus_u=.true., Hubbard_U(2)=3.0, ecutrho=60", ULTRASOFT,
+             {"plus_U": "O 1 3.0000 0.0000 0.0000 0.0000"}),
+        ],
+    )  # fmt: skip
+    def test_spin_charge_and_hubbard(self, tmp_path, system, kind, settings):
+        text = deck("scf", system=system, electrons="electron_maxstep=40", **kind)
+        source = opened(run_pwx(tmp_path, text))
+        found = dict(source.level.settings)
+        assert "UPF" in found.pop("pseudopotentials")
+        assert found == settings
+
+    def test_one_letter_names_of_pwx_5(self, tmp_path):
+        """5.x fills a short name with a blank before it."""
+        path = run_pwx(tmp_path, deck("scf", system="ecutrho=60", **ULTRASOFT))
+        text = path.read_text()
+        assert "PseudoPot. # 2 for O  read from file:" in text
+        path.write_text(text.replace("PseudoPot. # 2 for O  read", "PseudoPot. # 2 for  O read"))
+        assert "'O': 'O.pbe-rrkjus.UPF'" in opened(path).level.settings["pseudopotentials"]
+
+
+class TestCp2k:
+    """The log at print level MEDIUM and the restart file beside a terse log say the same."""
+
+    pytestmark = needs_cp2k
+
+    @pytest.mark.parametrize(
+        ("changes", "functional", "settings"),
+        [
+            ({"xc": xc("BLYP")}, "BLYP", {}),
+            ({"xc": xc("OLYP")}, "OLYP", {}),
+            ({"xc": xc("PBE", pair="DFTD3")}, "PBE + D3", {}),
+            ({"xc": xc("BLYP", pair="DFTD3(BJ)")}, "BLYP + D3(BJ)", {}),
+            ({"xc": xc("PBE", pair="DFTD2")}, "PBE + D2", {}),
+            ({"xc": xc("PBE", non_local="RVV10")}, "PBE + RVV10 non-local", {}),
+            ({"xc": xc("&PBE", "PARAMETRIZATION REVPBE")}, "revPBE", {}),
+            ({"xc": xc("&PBE", "SCALE_X 0.75")}, "PBE scaled (x 0.75)", {}),
+            ({"xc": xc("TPSS")}, "TPSS", {}),
+            ({"dft": "UKS\nMULTIPLICITY 3"}, "PBE", {"spin": "polarised"}),
+            ({"dft": "CHARGE -2"}, "PBE", {"charge": "-2"}),
+            ({"kind_of_o": "&DFT_PLUS_U\nL 1\nU_MINUS_J [eV] 3.0\n&END"}, "PBE", {"plus_U": "L 1, U 3 eV"}),
+        ],
+    )
+    def test_log_and_restart(self, tmp_path, changes, functional, settings):
+        point = opened(run_single_point(tmp_path / "point", **changes))
+        run = opened(run_md(tmp_path / "md", print_level="LOW", steps=1, **changes))
+        assert "FUNCTIONAL|" not in (tmp_path / "md" / "run.out").read_text()
+        for source in (point, run):
+            assert source.functional == functional
+            assert source.level.settings == {"method": "GPW", "cutoff_Ry": "120", **settings}
+        assert point.level == run.level
+
+    def test_exact_exchange(self, tmp_path):
+        """A log has it after the first SCF began; this one is written, since such a run takes minutes."""
+        path = run_single_point(tmp_path)
+        said = (
+            "  HFX_INFO| FRACTION:                                               0.2500000000\n"
+            "  HFX_INFO| Interaction Potential:                                     TRUNCATED\n"
+            "  HFX_INFO| Cutoff Radius [angstrom]:                               2.4000000000\n"
+        )
+        text = path.read_text()
+        where = text.index(" SCF WAVEFUNCTION OPTIMIZATION")
+        path.write_text(text[:where] + said + text[where:])
+        expected = "PBE + 25 % exact exchange of a truncated potential to 2.4 A"
+        assert opened(path).functional == expected
+
+
+# Unlike levels never meet -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("forces", "head"),
+    [(" IVDW = 11\n", {}), (" IVDW = 12\n", {}), ("", {"ISPIN  =      1": "ISPIN  =      2"})],
+)
+def test_unlike_levels_are_not_of_one_set(tmp_path, capsys, forces, head):
+    plain = outcar(tmp_path / "plain")
+    other = outcar(tmp_path / "other", forces=forces, head=head)
+    options = ("--use", "train", "--root", tmp_path / "imported")
+    code, _, err = said(capsys, plain, other, "--deposit", "both", *options)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "expected one level of theory in a set" in err
+    # Nor do they come together one after the other.
+    code, out, _ = said(capsys, plain, "--deposit", "one", *options)
+    assert code == 0
+    assert "its level of theory: VASP 5.4.4: PBE; PAW, 500 eV; potcar PAW_PBE Si, PAW_PBE O\n" in out
+    code, _, err = said(capsys, other, "--deposit", "one", "--append", *options)
+    assert (code, len(err.splitlines())) == (2, 1)
+
+
+def test_unlike_levels_are_not_of_one_dataset(tmp_path, capsys):
+    options = ("--use", "train", "--root", tmp_path / "imported")
+    spin = {"ISPIN  =      1": "ISPIN  =      2"}
+    for name, path in (
+        ("plain", outcar(tmp_path / "a")),
+        ("spin", outcar(tmp_path / "b", head=spin)),
+        ("disp", outcar(tmp_path / "c", forces=" IVDW = 11\n")),
+    ):
+        assert said(capsys, path, "--deposit", name, *options)[0] == 0
+    sets = {found.name: found for found in list_sets(root=tmp_path / "imported")}
+    for other in ("spin", "disp"):
+        with pytest.raises(SuiteError, match="expected one level of theory: total energies must share"):
+            dataset._check_level([sets["plain"], sets[other]])
+    dataset._check_level([sets["plain"], sets["plain"]])
+
+
+def test_the_projects_own_sets_keep_their_levels():
+    """Identities of datasets and labels of judges rest on them."""
+    level = read_set("pbe-96-nnp-2.20").level
+    assert level == ("CP2K", "PBE", "DZVP-MOLOPT-SR-GTH", "GAPW_XC", "400")
+    assert np.all([len(found.level) <= 5 for found in list_sets()])

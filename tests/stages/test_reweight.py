@@ -1,0 +1,356 @@
+"""Reweighting: exact where it must be, honest about overlap, and a reference in the claims' own format."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.base.errors import SuiteError
+from jobs.base.files import file_sha256
+from jobs.base.frames import Frame
+from jobs.base.units import BOLTZMANN_EV_K
+from jobs.campaign import build as campaigns
+from jobs.engines.deepmd.program import Frames
+from jobs.engines.lammps.program import read_potential
+from jobs.observables.reweighting import (
+    boltzmann_weights,
+    effective_fraction,
+    first_order_mean,
+    weighted_ratio_blocks,
+)
+from jobs.reference import deposit
+from jobs.reference.potentials import deposited_model
+from jobs.reference.sets import list_sets, read_run, read_set, summary
+from jobs.stages import observe, parity, potential, reweight
+from jobs.store.workspace import Workspace
+from suite.claims import REGISTRY, evaluate, load_claims
+from suite.evidence import Evidence
+from suite.statistics import estimate_mean
+from suite.verdict import Verdict
+from tests.helpers.synthetic_evidence import replicas
+
+KELVIN = 3000.0
+KT = BOLTZMANN_EV_K * KELVIN
+OBSERVE = {
+    "rdf_bin_angstrom": 0.02,
+    "angle_bin_degree": 1.0,
+    "angle_cutoffs_angstrom": {"Si-Si": 3.7, "Si-O": 2.4, "O-O": 3.6},
+}
+
+
+def oscillators(rng, *, n, stiffness, other, count=1):
+    """Positions (n, count) A sampled at `stiffness` (eV/A2), and how much more `other` makes them cost."""
+    x = rng.normal(scale=np.sqrt(KT / stiffness), size=(n, count))
+    return x, 0.5 * (other - stiffness) * (x**2).sum(axis=1)
+
+
+def expected_fraction(stiffness, other, count=1):
+    """<w>^2 / <w^2> of harmonic oscillators, each factor a Gaussian integral."""
+    return (stiffness / other * np.sqrt((2 * other - stiffness) / stiffness)) ** count
+
+
+# The formulas --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", [0.8, 1.0, 1.7, 3.0])
+def test_an_oscillator_sampled_at_one_stiffness_has_the_others_distribution(other):
+    """The exact Gaussian of the other stiffness, bin by bin, within the errors that the blocks give."""
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(1)
+    x, difference = oscillators(rng, n=10_000, stiffness=1.0, other=other)
+    weights = boltzmann_weights(difference + 31442.0, thermal_eV=KT)  # no common zero is needed
+    assert weights.sum() == pytest.approx(1)
+    assert effective_fraction(weights) == pytest.approx(expected_fraction(1.0, other), rel=0.06)
+    edges = np.linspace(-1.5, 1.5, 31)
+    inside = (x > edges[:-1]) & (x <= edges[1:])
+    blocks = weighted_ratio_blocks(weights, inside.astype(float), np.ones(len(x)), np.arange(len(x)))
+    exact = np.diff(norm.cdf(edges, scale=np.sqrt(KT / other)))
+    errors = blocks.std(axis=0, ddof=1) / np.sqrt(len(blocks))
+    deviations = (blocks.mean(axis=0) - exact)[exact > 1e-3] / errors[exact > 1e-3]
+    assert np.abs(deviations).max() < 4.5
+    assert 0.5 < np.sqrt(np.mean(deviations**2)) < 1.6
+    assert weights @ x[:, 0] ** 2 == pytest.approx(KT / other, rel=0.05)
+
+
+def test_identical_potentials_give_equal_weights():
+    weights = boltzmann_weights(np.full(60, -31442.1234), thermal_eV=KT)
+    np.testing.assert_allclose(weights, 1 / 60)
+    assert effective_fraction(weights) == pytest.approx(1)
+    curves = np.random.default_rng(2).normal(size=(60, 5))
+    blocks = weighted_ratio_blocks(weights, curves, np.ones(60), np.arange(60))
+    np.testing.assert_allclose(blocks, curves)  # plain frames: nothing was changed
+
+
+def test_errors_of_weighted_means_cover_the_truth():
+    rng = np.random.default_rng(3)
+    covered = 0
+    for _ in range(100):
+        x, difference = oscillators(rng, n=100, stiffness=1.0, other=1.5)
+        weights = boltzmann_weights(difference, thermal_eV=KT)
+        blocks = weighted_ratio_blocks(weights, x**2, np.ones(100), np.arange(100))
+        found = estimate_mean([blocks[:, 0]])
+        covered += found.ci_low <= KT / 1.5 <= found.ci_high
+    assert covered >= 85
+
+
+def test_frames_of_one_melt_are_one_unit():
+    """Every frame given twice, as two frames of a melt, has the error of one."""
+    rng = np.random.default_rng(4)
+    x, difference = oscillators(rng, n=500, stiffness=1.0, other=1.4)
+    twice, units = np.repeat(x, 2, axis=0), np.repeat(np.arange(500), 2)
+    single = weighted_ratio_blocks(
+        boltzmann_weights(difference, thermal_eV=KT), x**2, np.ones(500), np.arange(500)
+    )
+    double = weighted_ratio_blocks(
+        boltzmann_weights(np.repeat(difference, 2), thermal_eV=KT), twice**2, np.ones(1000), units
+    )
+    np.testing.assert_allclose(double, single)
+
+
+def test_a_ratio_is_that_of_the_weighted_sums():
+    rng = np.random.default_rng(5)
+    counts = rng.poisson(6.0, size=(40, 7)).astype(float)
+    weights = rng.dirichlet(np.ones(40))
+    blocks = weighted_ratio_blocks(weights, counts, counts.sum(axis=1), np.arange(40))
+    np.testing.assert_allclose(blocks.mean(axis=0), weights @ counts / (weights @ counts).sum())
+    np.testing.assert_allclose(blocks.sum(axis=1), 1)  # every block stays a density
+
+
+def test_overlap_decays_as_the_formula_says():
+    """Normal differences: exp(-(s/kT)^2) while n can show it, about one frame when it cannot."""
+    rng = np.random.default_rng(6)
+    for spread in (0.3, 0.8, 1.2):
+        weights = boltzmann_weights(KT * spread * rng.normal(size=200_000), thermal_eV=KT)
+        assert effective_fraction(weights) == pytest.approx(np.exp(-(spread**2)), rel=0.05)
+    few = [
+        60 * effective_fraction(boltzmann_weights(7.4 * KT * rng.normal(size=60), thermal_eV=KT))
+        for _ in range(200)
+    ]
+    assert 1 < np.median(few) < 2.5
+
+
+def test_first_order_is_exact_for_normal_quantities_and_says_its_error():
+    rng = np.random.default_rng(7)
+    errors, deviations = [], []
+    for _ in range(200):
+        energy, noise = rng.normal(size=(2, 60))
+        # A follows the energy: in the other ensemble the energy's mean is lower by s^2/kT = 7.4 s.
+        found, error = first_order_mean(4.0 + 0.1 * energy + 0.02 * noise, 7.4 * KT * energy, thermal_eV=KT)
+        deviations.append(found - (4.0 - 0.1 * 7.4))
+        errors.append(error)
+    assert abs(np.mean(deviations)) < 4 * np.std(deviations) / np.sqrt(200)
+    assert np.mean(errors) == pytest.approx(np.std(deviations), rel=0.15)
+
+
+# The claims ----------------------------------------------------------------------------------------
+
+
+def judged_by(evidence, atom_id):
+    import suite.test_fig1_rdf  # noqa: F401 - registers its claims
+
+    atom = next(atom for atom in load_claims() if atom.id == atom_id)
+    return evaluate(REGISTRY[atom.claim], atom, evidence)
+
+
+def test_a_poor_overlap_decides_nothing(tmp_path):
+    """Thirty oscillators, each a little stiffer: no pair of configurations has comparable weight."""
+    _, difference = oscillators(np.random.default_rng(8), n=60, stiffness=1.0, other=2.0, count=30)
+    fraction = effective_fraction(boltzmann_weights(difference, thermal_eV=KT))
+    assert fraction < 0.1
+    assert expected_fraction(1.0, 2.0, count=30) < 0.1
+    evidence = Evidence(
+        {
+            "liquid-96-nvt": replicas(tmp_path, "nnp", 4, seed=1),
+            "reference-96-reweighted": replicas(
+                tmp_path,
+                "pbe",
+                1,
+                seed=5,
+                effective_fraction=fraction,
+                expected_fraction=1.0,
+                effective_melts=16.0,
+            ),
+        },
+        tier="laptop",
+    )
+    found = judged_by(evidence, "rdf-nnp-aimd/96/O-O/curve")
+    assert found.verdict is Verdict.NOT_TESTED
+    assert f"effective sample fraction of {fraction:.2g}, needs 0.1" in found.reason
+
+
+# The stage -----------------------------------------------------------------------------------------
+
+LABELS = {"engine": "CP2K", "engine_version": "0", "functional": "PBE", "basis": "none", "settings": {}}
+SINGLE = {
+    **LABELS,
+    "kind": "singlepoints",
+    "use": "judge",
+    "start": "nnp",
+    "thermostat": None,
+    "timestep_fs": None,
+    "unequilibrated_frames": 0,
+    "licence": "CC0-1.0",
+    "provenance": "a test",
+    "decks": [],
+    "sampler": "deepmd-96",
+}
+
+
+def configurations():
+    """Deposited 96-atom configurations at 2.20 g/cm3 and 3000 K with their PBE energies."""
+    return read_run(read_set("pbe-96-aimd-3000K"), "bks-4-3000K").select(slice(60, None, 12))
+
+
+def frames_with(energies, *, melts=None, kelvin=KELVIN):
+    part = configurations()
+    return [
+        Frame(
+            types=part.types,
+            positions=part.positions[k],
+            cell=part.cells[k],
+            energy_eV=float(energies[k]),
+            forces=part.forces[k],
+            velocities=None,
+            temperature_K=kelvin,
+            info={"replica": str(k if melts is None else melts[k])},
+        )
+        for k in range(len(part))
+    ]
+
+
+@pytest.fixture(scope="module")
+def sampler(tmp_path_factory) -> Path:
+    """The deposited DeePMD-96 as a potential product."""
+    path, record = deposited_model("deepmd-96")
+    directory = tmp_path_factory.mktemp("potential")
+    given = {"name": "s", "file": str(path), "sha256": record["sha256"], "family": "deepmd", "beside": {}}
+    potential.run(Workspace(given, 1, {}, directory))
+    return directory
+
+
+def reweighted(tmp_path, sampler, frames):
+    root, work = tmp_path / "deposit", tmp_path / "work"
+    deposited = deposit.deposit(frames, source="test", name="drawn", root=root, **SINGLE)
+    work.mkdir()
+    given = {**OBSERVE, "reference": {"set": "drawn", "sha256": deposited.sha256}}
+    workspace = Workspace(given, 0, {"potential": sampler}, work)
+    reweight.run(workspace, root=root)
+    return dict(np.load(work / "observables.npz")), json.loads((work / "observe.json").read_text()), workspace
+
+
+@pytest.mark.engine
+def test_a_sampler_reweighted_to_itself_is_itself_and_pbe_is_far(tmp_path, sampler):
+    part = configurations()
+    n = len(part)
+    system = Frames(part.types, part.positions, part.cells, part.energies_eV, part.forces)
+    (own,) = parity.rerun(read_potential(sampler), [system], directory=tmp_path)
+
+    (tmp_path / "own").mkdir()
+    arrays, facts, _ = reweighted(tmp_path / "own", sampler, frames_with(own.energies + 1234.5))
+    assert facts["effective_fraction"] == pytest.approx(1, abs=1e-3)
+    assert facts["energy_difference_sd_kT"] < 0.05
+    assert (facts["n_atoms"], facts["blocks"], facts["frames"]) == (96, n, n)
+    assert facts["sampler"]["sha256"] == file_sha256(sampler / "model.pb")
+    # The same curves as the observe stage has of the same frames.
+    (tmp_path / "observed").mkdir()
+    given = {
+        **OBSERVE, "blocks": 2, "skip_frames": 0, "dynamics_max_fs": None, "structure_factor": False,
+        "stretch": 1.0, "reference": {"set": "pbe-96-aimd-3000K", "run": "bks-4-3000K", "sha256": ""},
+    }  # fmt: skip
+    observe.run(Workspace(given, 0, {}, tmp_path / "observed"))
+    plain = np.load(tmp_path / "observed" / "observables.npz")
+    for key in ("rdf_Si-O", "badf_O-Si-O", "coordination_SiO"):
+        assert arrays[key].shape == (n, plain[key].shape[1])
+        assert arrays[key].mean(axis=0).sum() == pytest.approx(plain[key].mean(axis=0).sum(), rel=0.02)
+    np.testing.assert_array_equal(arrays["rdf_r"], plain["rdf_r"])
+    np.testing.assert_allclose(arrays["badf_O-Si-O"].sum(axis=1), 1.0, atol=1e-6)
+    # The claims take it as AIMD's.
+    evidence = Evidence(
+        {
+            "liquid-96-nvt": [tmp_path / "observed"] * 4,
+            "reference-96-reweighted": [tmp_path / "own" / "work"],
+        },
+        tier="laptop",
+    )
+    assert judged_by(evidence, "rdf-nnp-aimd/96/Si-O/first-peak-position").verdict in (
+        Verdict.PASS,
+        Verdict.INCONCLUSIVE,
+    )
+
+    # With PBE's energies a network of 20 meV/atom is too far away, as the formula says.
+    (tmp_path / "pbe").mkdir()
+    _, facts, workspace = reweighted(tmp_path / "pbe", sampler, frames_with(part.energies_eV))
+    assert workspace.facts["effective_fraction"] == facts["effective_fraction"]
+    assert 1 / n <= facts["effective_fraction"] <= 1
+    assert facts["expected_fraction"] == pytest.approx(np.exp(-(facts["energy_difference_sd_kT"] ** 2)))
+    assert 3 < facts["first_order"]["coordination of Si"]["value"] < 5
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"melts": [1] * 99}, "found 1 melt, expected at least 2"),
+        ({"kelvin": None}, "found frames at 3000, 4000 K, expected one temperature"),
+    ],
+)
+def test_a_set_that_cannot_be_reweighted_is_refused(tmp_path, sampler, options, message):
+    frames = frames_with(configurations().energies_eV, **({} if "kelvin" in options else options))
+    if "kelvin" in options:
+        hot = frames_with(configurations().energies_eV, kelvin=4000.0)
+        frames = [*frames[:3], *hot[3:]]
+    with pytest.raises(SuiteError, match=message) as caught:
+        reweighted(tmp_path, sampler, frames)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_sampler_and_other_sets_are_refused(tmp_path):
+    (tmp_path / "model.pb").write_bytes(b"another network")
+    deposited = deposit.deposit(
+        frames_with(configurations().energies_eV), source="t", name="drawn", root=tmp_path / "d", **SINGLE
+    )
+    (tmp_path / "work").mkdir()
+    given = {**OBSERVE, "reference": {"set": "drawn", "sha256": deposited.sha256}}
+    with pytest.raises(SuiteError, match=r"model\.pb: found sha256 .* expected the sampler of drawn"):
+        reweight.run(Workspace(given, 0, {"potential": tmp_path}, tmp_path / "work"), root=tmp_path / "d")
+    name = "pbe-96-bks-singlepoints"
+    given["reference"] = {"set": name, "sha256": read_set(name).sha256}
+    with pytest.raises(SuiteError, match="expected single points to judge, with their sampler"):
+        reweight.run(Workspace(given, 0, {"potential": tmp_path}, tmp_path / "work"))
+
+
+# The deposit and the plan --------------------------------------------------------------------------
+
+
+def test_the_sampler_is_recorded_and_cannot_change(tmp_path):
+    frames = frames_with(configurations().energies_eV)
+    deposited = deposit.deposit(frames[:3], source="t", name="drawn", root=tmp_path, **SINGLE)
+    assert deposited.sampler == {"model": "deepmd-96", "sha256": deposited_model("deepmd-96")[1]["sha256"]}
+    assert summary(deposited)["sampler"] == "deepmd-96"
+    more = {**SINGLE, "append": True, "root": tmp_path, "name": "drawn", "source": "t"}
+    for wrong in ("deepmd-216", None):
+        with pytest.raises(SuiteError, match=r"found sampler .* expected .* to append"):
+            deposit.deposit(frames[3:], **{**more, "sampler": wrong})
+    assert deposit.deposit(frames[3:], **more).frames == len(frames)
+    with pytest.raises(SuiteError, match="--sampler: found singlepoints to train, expected single points"):
+        deposit.deposit(frames, source="t", name="x", root=tmp_path, **{**SINGLE, "use": "train"})
+    with pytest.raises(SuiteError, match="unknown-model"):
+        deposit.deposit(frames, source="t", name="x", root=tmp_path, **{**SINGLE, "sampler": "unknown-model"})
+
+
+def test_the_plan_has_the_stage_when_such_a_set_is_deposited(tmp_path, monkeypatch):
+    sets = [found for found in list_sets() if found.sampler is None]
+    monkeypatch.setattr("jobs.campaign.judges.list_sets", lambda: sets)
+    assert "--sampler" in campaigns.build_campaign("smoke").unavailable["reference-96-reweighted"]
+    deposit.deposit(
+        frames_with(configurations().energies_eV), source="t", name="drawn", root=tmp_path, **SINGLE
+    )
+    sets += list_sets(root=tmp_path)
+    planned = campaigns.build_campaign("smoke")
+    (stage,) = planned.labels["reference-96-reweighted"]
+    assert stage.kind == "reweight"
+    model, record = deposited_model("deepmd-96")
+    assert stage.inputs["potential"].parameters["sha256"] == record["sha256"] == file_sha256(model)
+    assert "reference-96-reweighted" not in planned.unavailable

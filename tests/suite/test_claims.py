@@ -1,0 +1,1061 @@
+import json
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from jobs.base.errors import SuiteError
+from jobs.campaign.build import build_campaign
+from jobs.cost.record import deposited_costs
+from jobs.observables import msd
+from suite.claims import CLAIM_MODULES, CLAIMS_FILE, REGISTRY, Atom, evaluate, foreseen, load_claims
+from suite.evidence import Evidence, NotTested, Pending
+from suite.statistics import Estimate
+from suite.test_fig5_msd import bump_height
+from suite.verdict import Verdict
+from tests.helpers.synthetic_evidence import (
+    cost_point,
+    replicas,
+    write_cost,
+    write_heldout,
+    write_observation,
+    write_training,
+)
+
+for module in (*CLAIM_MODULES, "faults"):
+    import_module(f"suite.test_{module}")
+
+
+def judged(evidence: Evidence, atom_id: str):
+    atom = next(atom for atom in load_claims() if atom.id == atom_id)
+    return evaluate(REGISTRY[atom.claim], atom, evidence)
+
+
+# -- the file ---------------------------------------------------------------------------------------
+
+
+def test_every_claim_of_the_design_has_atoms_and_a_judge():
+    atoms = load_claims()
+    named = """
+        parity rdf-nnp-aimd rdf-bks rdf-96-216 badf-nnp-aimd badf-bks badf-tetrahedron badf-96-216 inherited
+        glass-neutron glass-partials glass-216-better network-kept vaf-nnp-aimd vaf-bks vaf-nve-nvt vdos-size
+        msd-nnp-aimd msd-bks msd-regimes msd-reach cost-ratio cost-scaling small-data iterate n2p2-same
+        n2p2-stability precondition fault strong-interaction transport-accuracy vdos-nnp-aimd rdf-paired
+        rdf-bks-paired rdf-96-216-paired badf-paired badf-bks-paired coordination-paired vaf-paired
+        vaf-bks-paired msd-paired
+    """
+    assert {atom.claim for atom in atoms} == set(named.split()) == set(REGISTRY)
+    assert len({atom.id for atom in atoms}) == len(atoms)
+    for atom in atoms:
+        assert "{" not in f"{atom.id}{atom.statement}{atom.comparison}{atom.needs}{atom.measure}"
+        assert len(atom.why_band) > 10
+        assert "paper" in atom.tiers
+
+
+ABOUT = {"where": "Fig. 1", "paper": "p", "class": "paper", "comparison_kind": "alone"}
+
+
+def template(**changes):
+    atom = {
+        "id": "{pair}",
+        "each": {"pair": ["Si-O", "O-O"]},
+        "statement": "s",
+        "comparison": "c",
+        "distance": "d",
+        "band": [0, 1],
+        "unit": "A",
+        "why_band": "because",
+        "tiers": ["laptop"],
+        "needs": ["liquid-{pair}"],
+    }
+    atom |= changes
+    return [{"id": "rdf", **ABOUT, "atoms": [{k: v for k, v in atom.items() if v != ...}]}]
+
+
+def read(tmp_path: Path, content) -> tuple[Atom, ...]:
+    path = tmp_path / "claims.yml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return load_claims(path)
+
+
+def test_each_unfolds_into_atoms_with_bands_of_their_own(tmp_path):
+    atoms = read(tmp_path, template(band={"Si-O": [0, 1], "O-O": [None, 2.5]}))
+    assert [(atom.id, atom.band, atom.needs) for atom in atoms] == [
+        ("rdf/Si-O", (0.0, 1.0), ("liquid-Si-O",)),
+        ("rdf/O-O", (None, 2.5), ("liquid-O-O",)),
+    ]
+    assert atoms[0]["pair"] == "Si-O"
+
+
+def test_a_class_may_be_of_one_value(tmp_path):
+    atoms = read(tmp_path, template(**{"class": {"Si-O": "paper", "O-O": "supplementary"}}))
+    assert [atom.category for atom in atoms] == ["paper", "supplementary"]
+
+
+def twin(same_as, **changes):
+    same = {"id": "{pair}", "each": {"pair": ["O-O"]}, "statement": "the child's", "same_as": same_as}
+    return [*template(), {"id": "child", **ABOUT, "where": "Sec. IV", "atoms": [same | changes]}]
+
+
+def test_an_atom_may_be_the_same_as_one_above(tmp_path):
+    _, first, second = read(tmp_path, twin("rdf/{pair}"))
+    assert (second.id, second.claim, second.where) == ("child/O-O", "child", "Sec. IV")
+    assert (second.statement, second.same_as) == ("the child's", "rdf/O-O")
+    shared = ("comparison", "band", "unit", "tiers", "needs", "measure", "values")
+    assert all(getattr(first, name) == getattr(second, name) for name in shared)
+    assert not first.same_as
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (twin("rdf/Si-Si"), "found same_as rdf/Si-Si, expected the id of an atom of a claim above"),
+        (twin("rdf/{angle}"), "placeholder 'angle'"),
+        (twin("rdf/{pair}", band=[0, 1]), "unknown band"),
+        ("a: [", "no YAML"),
+        ("a: 1", "found dict, expected a list"),
+        ([{"id": "x"}], "claim x: expected the keys"),
+        (template(why_band=...), "missing why_band"),
+        (template(bond=1), "unknown bond"),
+        (template(why_band=" "), "nothing under why_band"),
+        (template(statement="{angle}"), "placeholder 'angle'"),
+        (template(band=[1, 0]), "low end first"),
+        (template(band=[None, None]), "at most one null"),
+        (template(band=["a", 1]), "numbers or null"),
+        (template(band={"Si-Si": [0, 1]}), "expected one for"),
+        (template(tiers=["desktop"]), "found tiers"),
+        (template(**{"class": "ours"}), "found 'ours', expected one of paper, supplementary"),
+        (template(comparison_kind="other"), "found 'other', expected one of paired"),
+        ([*template(), {"changes": [{"date": "today"}]}], "changes: found .*, expected the keys"),
+        (template(id="same"), "twice"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(tmp_path, content, message):
+    with pytest.raises(SuiteError, match=message) as caught:
+        read(tmp_path, content)
+    assert "\n" not in str(caught.value)
+    assert "claims.yml" in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(SuiteError, match="nowhere"):
+        load_claims(tmp_path / "nowhere.yml")
+
+
+def test_importing_the_suite_is_quick_and_light():
+    heavy = (
+        "print([m for m in ('scipy', 'pymbar', 'pandas', 'matplotlib', 'ase', 'freud') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", f"import sys, suite, suite.claims, suite.evidence; {heavy}"]
+    found = subprocess.run(command, cwd=CLAIMS_FILE.parents[1], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+# -- one atom ---------------------------------------------------------------------------------------
+
+ATOM = next(atom for atom in load_claims() if atom.tiers == ("laptop", "overnight", "paper"))
+
+
+def raising(error):
+    def function(*, atom, evidence, judge):
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("function", "verdict", "reason"),
+    [
+        (lambda atom, evidence, judge: judge(Estimate.exact(1.0)), Verdict.PASS, ""),
+        (lambda atom, evidence, judge: judge(Estimate.exact(9.0)), Verdict.FAIL, "outside"),
+        (raising(NotTested("no data")), Verdict.NOT_TESTED, "no data"),
+        (raising(Pending("job 12")), Verdict.PENDING, "job 12"),
+        (raising(KeyError("rdf")), Verdict.ERROR, "KeyError: 'rdf'"),
+        (lambda atom, evidence, judge: None, Verdict.ERROR, "found 0 judgements"),
+        (lambda atom, evidence, judge: judge(Estimate.exact(float("nan"))), Verdict.ERROR, "not a number"),
+    ],
+)
+def test_evaluate_gives_every_outcome_its_state(function, verdict, reason):
+    found = evaluate(function, ATOM, Evidence({}, tier="laptop", deviations=("N = 96",)))
+    assert found.verdict is verdict
+    assert reason in found.reason
+    assert found.deviations == ("N = 96",)
+    json.dumps(found.as_json(), allow_nan=False)
+
+
+def test_a_tier_too_small_does_not_decide():
+    found = evaluate(lambda **_: pytest.fail("was asked"), ATOM, Evidence({}, tier="smoke"))
+    assert found.verdict is Verdict.NOT_TESTED
+    assert "laptop or overnight or paper" in found.reason
+
+
+def atom_of(identity):
+    return next(atom for atom in load_claims() if atom.id == identity)
+
+
+@pytest.mark.parametrize(
+    ("identity", "labels", "reason"),
+    [
+        (
+            "vaf-nnp-aimd/Si",
+            (),
+            r"no AIMD of 96 atoms that may judge \(reference-96-nnp and reference-96-bks",
+        ),
+        ("vaf-nnp-aimd/Si", ("reference-96-nnp", "reference-96-bks"), "laptop or overnight or paper can"),
+        (
+            "rdf-nnp-aimd/96/Si-O/first-peak-position",
+            ("reference-96-reweighted",),
+            "laptop or overnight or paper can",
+        ),
+    ],
+)
+def test_no_larger_tier_is_named_where_none_could_decide(tmp_path, identity, labels, reason):
+    evidence = Evidence({label: [tmp_path] for label in labels}, tier="smoke")
+    found = evaluate(lambda **_: pytest.fail("was asked"), atom_of(identity), evidence)
+    assert found.verdict is Verdict.NOT_TESTED
+    assert re.search(reason, found.reason)
+
+
+def test_what_cannot_be_tested_is_foreseen():
+    """And what is not foreseen has everything that it needs, at least of one kind of reference."""
+    planned = build_campaign("paper")
+    for atom in load_claims():
+        lacks = [label for label in atom.needs if label not in planned.labels]
+        if foreseen(atom, planned) is None:
+            assert all(label.endswith("-reweighted") for label in lacks)
+        else:
+            assert lacks
+
+
+# -- evidence ---------------------------------------------------------------------------------------
+
+
+def test_absent_and_pending_labels_say_so():
+    evidence = Evidence(
+        {"a": []},
+        absent={"b": "not deposited"},
+        pending={"c": "job 7"},
+        broken={"d": "lmp ended with code 1"},
+    )
+    with pytest.raises(NotTested, match="no a"):
+        evidence.observables("a")
+    with pytest.raises(NotTested, match="not deposited"):
+        evidence.observables("b")
+    with pytest.raises(Pending, match="job 7"):
+        evidence.observables("c")
+    with pytest.raises(SuiteError, match="lmp ended"):
+        evidence.observables("d")
+
+
+def test_a_broken_product_is_named(tmp_path):
+    (tmp_path / "observe.json").write_text("{")
+    (tmp_path / "observables.npz").write_text("junk")
+    (observation,) = Evidence({"a": [tmp_path]}).observables("a")
+    with pytest.raises(SuiteError, match=r"observe\.json"):
+        _ = observation.facts
+    with pytest.raises(SuiteError, match=r"observables\.npz"):
+        _ = observation["rdf_r"]
+
+
+def test_a_fault_is_a_view(tmp_path):
+    path = write_observation(tmp_path / "run")
+    evidence = Evidence({"a": [path], "b": [path]})
+    faulty = evidence.with_fault(planted={"a": {"rdf_r": lambda observation: 2 * observation["rdf_r"]}})
+    plain = evidence.observables("a")[0]["rdf_r"]
+    assert np.array_equal(faulty.observables("a")[0]["rdf_r"], 2 * plain)
+    assert np.array_equal(faulty.observables("b")[0]["rdf_r"], plain)
+    assert np.array_equal(evidence.observables("a")[0]["rdf_r"], plain)
+
+
+# -- claims on synthetic data with known answers ------------------------------------------------------
+
+
+def liquid_with_reference(root, *, nnp=None, bks_start=None):
+    """Network, BKS (0.1 A and 8 degrees off, 20% softer) and AIMD from both starts, N = 96."""
+    return Evidence(
+        {
+            "liquid-96-nvt": replicas(root, "nnp", 4, seed=10, **(nnp or {})),
+            "liquid-96-bks": replicas(root, "bks", 4, seed=20, shift=0.1, turn=8.0, stiffness=0.8),
+            "reference-96-nnp": replicas(root, "aimd-nnp", 4, seed=30),
+            "reference-96-bks": replicas(root, "aimd-bks", 2, seed=40, **(bks_start or {})),
+        },
+        tier="laptop",
+    )
+
+
+AGAINST_AIMD = [
+    "rdf-nnp-aimd/96/Si-O/first-peak-position",
+    "rdf-nnp-aimd/96/O-O/first-peak-height",
+    "rdf-nnp-aimd/96/Si-O/curve",
+    "badf-nnp-aimd/96/Si-O-Si/mean",
+    "badf-nnp-aimd/96/O-Si-O/curve",
+    "vaf-nnp-aimd/O",
+    "msd-nnp-aimd/Si",
+]
+
+
+def test_a_potential_that_is_right_passes_against_aimd(tmp_path):
+    evidence = liquid_with_reference(tmp_path)
+    found = {atom: judged(evidence, atom) for atom in AGAINST_AIMD}
+    assert {atom: result.verdict for atom, result in found.items()} == dict.fromkeys(
+        AGAINST_AIMD, Verdict.PASS
+    )
+    for claim in (
+        "rdf-bks/96/O-O/farther",
+        "badf-bks/96/Si-O-Si/farther",
+        "vaf-bks/O/farther",
+        "msd-bks/O/farther",
+    ):
+        assert judged(evidence, claim).verdict is Verdict.PASS, claim
+    assert judged(evidence, "inherited/96/Si-O").verdict is Verdict.PASS
+
+
+def test_a_potential_that_is_wrong_fails_against_aimd(tmp_path):
+    evidence = liquid_with_reference(tmp_path, nnp={"shift": 0.1, "turn": 8.0, "stiffness": 0.8})
+    failed = [atom for atom in AGAINST_AIMD if judged(evidence, atom).verdict is Verdict.FAIL]
+    assert set(AGAINST_AIMD) - set(failed) == {"rdf-nnp-aimd/96/O-O/first-peak-height"}
+
+
+@pytest.mark.parametrize(
+    ("bks", "remarks"),
+    [("as good", True), ("far", False), ("absent", False), ("waits", False), ("without curves", False)],
+)
+def test_a_pass_that_bks_would_have_too_says_so(tmp_path, bks, remarks):
+    evidence = liquid_with_reference(tmp_path)
+    products = dict(evidence.products)
+    if bks == "as good":
+        products["liquid-96-bks"] = replicas(tmp_path, "twin", 4, seed=90)
+    elif bks in ("absent", "waits"):
+        del products["liquid-96-bks"]
+    elif bks == "without curves":
+        for directory in products["liquid-96-bks"]:
+            np.savez(directory / "observables.npz", temperature_K=np.full(8, 3000.0))
+    for atom in AGAINST_AIMD:
+        if bks == "far" and "height" in atom:
+            continue  # the planted BKS is as high
+        pending = {"liquid-96-bks": "job 7"} if bks == "waits" else {}
+        found = judged(Evidence(products, tier="laptop", pending=pending), atom)
+        assert found.verdict is Verdict.PASS, atom
+        assert found.reason.startswith("BKS is within the band too (") is remarks, atom
+
+
+def with_frames_every(directory, time_fs):
+    """The same run with its frames kept at another spacing: VAF and MSD on the grids of `observe`."""
+    arrays = dict(np.load(directory / "observables.npz"))
+    grids = {
+        "vaf": np.arange(0.0, 1000.0 + time_fs / 2, time_fs),
+        "msd": msd.logarithmic_lags(int(1000 / time_fs)) * time_fs,
+    }
+    for name, grid in grids.items():
+        old = arrays[f"{name}_time_fs"]
+        for species in ("Si", "O"):
+            curve = [np.interp(grid, old, row) for row in arrays[f"{name}_{species}"]]
+            arrays[f"{name}_{species}"] = np.array(curve)
+        arrays[f"{name}_time_fs"] = grid
+    np.savez(directory / "observables.npz", **arrays)
+
+
+@pytest.mark.parametrize("time_fs", [0.5, 1.0, 4.0, 1.5])
+def test_aimd_with_other_frame_spacing_judges_where_the_grids_meet(tmp_path, time_fs):
+    evidence = liquid_with_reference(tmp_path)
+    for label, directories in evidence.products.items():
+        for directory in directories:
+            with_frames_every(directory, time_fs if label.startswith("reference") else 2.0)
+    for atom in ("vaf-nnp-aimd/O", "msd-nnp-aimd/Si", "vaf-bks/O/same-qualitatively", "msd-bks/O/farther"):
+        found = judged(evidence, atom)
+        if time_fs == 1.5:
+            assert found.verdict is Verdict.NOT_TESTED
+            assert found.reason.startswith("grids: found ["), found.reason
+        else:
+            assert found.verdict is Verdict.PASS, (atom, found.reason)
+
+
+def test_the_start_must_not_decide(tmp_path):
+    evidence = liquid_with_reference(tmp_path, bks_start={"shift": 0.1, "turn": 8.0, "stiffness": 0.8})
+    for atom in (*AGAINST_AIMD, "rdf-bks/96/Si-O/farther"):
+        if "height" in atom:
+            continue
+        found = judged(evidence, atom)
+        assert found.verdict is Verdict.NOT_TESTED
+        assert "the start decides" in found.reason
+    assert judged(evidence, "inherited/96/Si-O").verdict is Verdict.FAIL
+
+
+QUALITATIVE = [
+    "rdf-bks/96/O-O/same-qualitatively",
+    "vaf-bks/O/same-qualitatively",
+    "msd-bks/O/same-qualitatively",
+]
+
+
+def test_starts_must_agree_on_what_is_judged_not_on_more(tmp_path):
+    """The curves of the two starts differ by more than the network may; peak, zero and factor do not."""
+    evidence = liquid_with_reference(tmp_path, bks_start={"shift": 0.1, "stiffness": 0.8})
+    for atom in QUALITATIVE:
+        assert judged(evidence, atom).verdict is Verdict.PASS, atom
+        exact = judged(evidence, atom.replace("same-qualitatively", "farther"))
+        assert exact.verdict is Verdict.NOT_TESTED
+        assert "the start decides" in exact.reason
+
+
+def test_starts_that_agree_on_all_but_what_is_judged_judge_nothing(tmp_path):
+    """Two humps of nearly one height, and a curve that grazes zero: curves agree, peak and zero do not."""
+    evidence = liquid_with_reference(tmp_path)
+    rng = np.random.default_rng(60)
+    for label, sign in (("reference-96-nnp", 1), ("reference-96-bks", -1)):
+        for directory in evidence.products[label]:
+            arrays = dict(np.load(directory / "observables.npz"))
+            r, t = arrays["rdf_r"], arrays["vaf_time_fs"]
+            humps = [
+                (2.5 + 0.1 * way) * np.exp(-0.5 * ((r - at) / 0.08) ** 2)
+                for at, way in ((2.54, sign), (2.80, -sign))
+            ]
+            arrays["rdf_O-O"] = sum(humps) + (r > 3.6) + 0.01 * rng.random((8, len(r)))
+            arrays["vaf_O"] = np.where(t < 20, 1 - t / 20, -0.01 * sign) * (t < 60) - 0.1 * (t >= 60)
+            arrays["vaf_O"] = arrays["vaf_O"] + 0.001 * rng.normal(size=(8, len(t)))
+            np.savez(directory / "observables.npz", **arrays)
+    for atom in QUALITATIVE[:2]:
+        found = judged(evidence, atom)
+        assert found.verdict is Verdict.NOT_TESTED, atom
+        assert found.reason.startswith("the start decides"), found.reason
+        assert judged(evidence, atom.replace("same-qualitatively", "farther")).verdict.decided, atom
+
+
+def test_runs_too_noisy_to_tell_whether_the_start_decides_say_so(tmp_path):
+    evidence = liquid_with_reference(tmp_path)
+    noisy = replicas(tmp_path, "noisy", 4, seed=50, noise=40.0)
+    shaken = Evidence({**evidence.products, "reference-96-nnp": noisy}, tier="laptop")
+    for atom, unit in (("rdf-nnp-aimd/96/Si-O/first-peak-position", " A"), (AGAINST_AIMD[3], " deg")):
+        assert re.search(rf"apart \(-?[\d.e-]+ to [\d.e-]+{unit}\)", judged(shaken, atom).reason)
+    found = judged(shaken, AGAINST_AIMD[2])
+    assert found.verdict is Verdict.NOT_TESTED
+    assert found.reason.startswith("whether the start decides is not known: AIMD from NNP and from BKS")
+    assert "the interval straddles the band" in found.reason
+
+
+def test_a_reference_that_is_not_at_its_temperature_judges_nothing(tmp_path):
+    evidence = liquid_with_reference(tmp_path, bks_start={"temperature_K": 2700.0})
+    for atom in AGAINST_AIMD:
+        found = judged(evidence, atom)
+        assert found.verdict is Verdict.NOT_TESTED
+        assert re.search(
+            r"reference-96-bks ran at 2[67]\d\d K on average, not within 5% of 3000 K", found.reason
+        )
+
+
+def test_halves_and_runs_of_a_reference_are_at_its_temperature_too(tmp_path):
+    evidence = liquid_with_reference(tmp_path)
+    first, second = evidence.products["reference-96-bks"]
+    warming = np.repeat([2500.0, 3500.0], 4)
+    with_temperature(first, warming)
+    assert judged(evidence, AGAINST_AIMD[0]).verdict is Verdict.PASS, "one half of one run of two"
+    with_temperature(second, warming)
+    found = judged(liquid_again(evidence), AGAINST_AIMD[0])
+    assert found.verdict is Verdict.NOT_TESTED
+    assert found.reason.startswith(
+        "the first half of reference-96-bks ran at 2500 K on average, not within 10%"
+    )
+    with_temperature(first, np.full(8, 3400.0))
+    with_temperature(second, np.full(8, 2600.0))
+    assert "run 1 of reference-96-bks ran at 3400 K" in judged(liquid_again(evidence), AGAINST_AIMD[0]).reason
+
+
+def with_temperature(directory, blocks):
+    arrays = dict(np.load(directory / "observables.npz"))
+    np.savez(directory / "observables.npz", **{**arrays, "temperature_K": blocks})
+
+
+def liquid_again(evidence):
+    """The same products, read anew."""
+    return Evidence(evidence.products, tier=evidence.tier)
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        (
+            {"density_g_cm3": 2.0},
+            "reference-96-bks is not of the liquid's state: 2.000 g/cm3, not 2.200 g/cm3",
+        ),
+        ({"density_g_cm3": 2.205}, None),
+    ],
+)
+def test_a_reference_of_another_state_judges_nothing(tmp_path, facts, reason):
+    found = judged(liquid_with_reference(tmp_path, bks_start=facts), AGAINST_AIMD[0])
+    assert found.verdict is (Verdict.PASS if reason is None else Verdict.NOT_TESTED)
+    assert reason is None or reason in found.reason
+
+
+def test_too_few_runs_do_not_show_how_far_runs_lie_apart(tmp_path):
+    evidence = liquid_with_reference(tmp_path)
+    fewer = {**evidence.products, "reference-96-nnp": evidence.products["reference-96-nnp"][:3]}
+    for atom in (AGAINST_AIMD[0], "inherited/96/Si-O"):
+        found = judged(Evidence(fewer, tier="laptop"), atom)
+        assert found.verdict is Verdict.NOT_TESTED
+        assert (
+            "reference-96-nnp has 3 runs and reference-96-bks has 2 runs: needs at least 4 of one"
+            in found.reason
+        )
+
+
+def test_aimd_cannot_forget_what_its_starts_share(tmp_path):
+    evidence = liquid_with_reference(tmp_path)
+    same = {**evidence.products, "liquid-96-bks": replicas(tmp_path, "twin", 4, seed=90)}
+    found = judged(Evidence(same, tier="laptop"), "inherited/96/Si-O")
+    assert found.verdict is Verdict.NOT_TESTED
+    assert "nothing to forget" in found.reason
+
+
+def test_one_start_alone_judges_nothing(tmp_path):
+    evidence = Evidence({"liquid-96-nvt": replicas(tmp_path, "nnp", 2, seed=1)}, tier="laptop")
+    found = judged(evidence, "vaf-nnp-aimd/O")
+    assert found.verdict is Verdict.NOT_TESTED
+    assert "reference-96-nnp and reference-96-bks not deposited" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("lacks", "reason"),
+    [
+        ({}, ""),
+        ({"effective_fraction": 0.05}, "effective sample fraction of 0.05, needs 0.1"),
+        # Eight frames have a fraction of at least an eighth, whatever they are worth.
+        ({"expected_fraction": 1e-9}, "an effective fraction of 1e-09, needs 0.1 (its few frames show 0.3)"),
+        ({"effective_melts": 3.0}, "has its weight on 3.0 melts, needs 10"),
+        ({"density_g_cm3": 2.0}, "no AIMD of 96 atoms that may judge"),
+    ],
+)
+def test_a_reweighted_reference_needs_effective_samples(tmp_path, lacks, reason):
+    facts = {"effective_fraction": 0.3, "expected_fraction": 0.3, "effective_melts": 16.0, **lacks}
+    evidence = Evidence(
+        {
+            "liquid-96-nvt": replicas(tmp_path, "nnp", 4, seed=1),
+            "reference-96-reweighted": [write_observation(tmp_path / "pbe", seed=5, **facts)],
+        },
+        tier="laptop",
+    )
+    found = judged(evidence, "rdf-nnp-aimd/96/O-O/curve")
+    assert found.verdict is (Verdict.NOT_TESTED if reason else Verdict.PASS)
+    assert reason in found.reason
+
+
+def test_a_potential_against_its_own_trajectories_passes(tmp_path):
+    """Halves of one ensemble in both places: nothing fails, whatever the noise."""
+    for seed in range(3):
+        root = tmp_path / str(seed)
+        evidence = Evidence(
+            {
+                "liquid-96-nvt": replicas(root, "a", 4, seed=1000 * seed, noise=1.5),
+                "liquid-96-nve": replicas(root, "b", 4, seed=1000 * seed + 500, noise=1.5),
+                "reference-96-nnp": replicas(root, "c", 4, seed=1000 * seed + 600, noise=1.5),
+                "reference-96-bks": replicas(root, "d", 4, seed=1000 * seed + 700, noise=1.5),
+            },
+            tier="laptop",
+        )
+        results = [judged(evidence, atom) for atom in (*AGAINST_AIMD, "vaf-nve-nvt/Si", "vaf-nve-nvt/O")]
+        assert not [result.id for result in results if result.verdict in (Verdict.FAIL, Verdict.ERROR)]
+        assert sum(result.verdict is Verdict.PASS for result in results) >= 7
+
+
+def test_96_is_not_compared_with_216_without_216_atom_data(tmp_path):
+    evidence = Evidence({"parity-216": [write_heldout(tmp_path / "heldout")]}, tier="laptop")
+    for atom in ("rdf-96-216/Si-O/same", "badf-96-216/O-Si-O/same", "iterate/liquid/O-O"):
+        found = judged(evidence, atom)
+        assert found.verdict is Verdict.NOT_TESTED
+        assert "trained on frames of 96 atoms" in found.reason
+
+
+def test_96_against_216_at_equal_n(tmp_path):
+    """Networks closer to each other than a third of what BKS misses are almost the same; others are not."""
+
+    def evidence(root, shift):
+        run = {"n_atoms": 216}
+        return Evidence(
+            {
+                "parity-216": [write_heldout(root / "heldout", n_atoms=216, frames=1)],
+                "train-96": [write_training(root / f"t96-{i}") for i in range(4)],
+                "train-216": [write_training(root / f"t216-{i}") for i in range(4)],
+                "liquid-216-nvt": replicas(root, "216", 4, seed=1, **run),
+                "liquid-216-nvt-96": replicas(root, "96", 4, seed=11, shift=shift, **run),
+                "liquid-216-bks": replicas(root, "bks", 4, seed=21, shift=0.15, **run),
+                "reference-216-nnp": replicas(root, "r-nnp", 4, seed=31, **run),
+                "reference-216-bks": replicas(root, "r-bks", 2, seed=41, **run),
+            },
+            tier="overnight",
+        )
+
+    close, far = evidence(tmp_path / "close", 0.01), evidence(tmp_path / "far", 0.12)
+    assert judged(close, "rdf-96-216/O-O/same").verdict is Verdict.PASS
+    assert judged(far, "rdf-96-216/O-O/same").verdict is Verdict.FAIL
+    assert judged(far, "rdf-96-216/Si-Si/216-closer").verdict is Verdict.PASS
+    assert judged(far, "rdf-96-216/most-for-Si-Si").verdict is not Verdict.ERROR
+    first, second = judged(far, "rdf-96-216/O-O/same"), judged(far, "iterate/liquid/O-O")
+    assert second.verdict is Verdict.FAIL
+    assert (second.value, second.ci_low, second.band_high) == (first.value, first.ci_low, first.band_high)
+    assert second.reason == f"same as rdf-96-216/O-O/same, counted there; {first.reason}"
+
+
+def test_parity_knows_its_error_bars(tmp_path):
+    evidence = Evidence(
+        {
+            "parity-96": [write_heldout(tmp_path / "good", error=0.2, seed=1)],
+            "parity-216": [write_heldout(tmp_path / "poor", error=0.8, seed=2)],
+            "parity-96-bks": [write_heldout(tmp_path / "bks", error=1.2, seed=3)],
+            "parity-216-bks": [write_heldout(tmp_path / "bks-216", error=1.2, seed=3)],
+        },
+        tier="laptop",
+    )
+    overall = judged(evidence, "parity/96/force")
+    assert overall.verdict is Verdict.PASS
+    assert overall.value == pytest.approx(0.1, rel=0.05)
+    assert judged(evidence, "parity/96/force/3000K").verdict is Verdict.PASS
+    assert judged(evidence, "parity/96/bks-ratio").value == pytest.approx(6, rel=0.05)
+    assert judged(evidence, "parity/96/energy").value == pytest.approx(4, rel=0.4)
+    assert judged(evidence, "parity/216/force").verdict is Verdict.FAIL
+    assert judged(evidence, "parity/216/bks-ratio").verdict is Verdict.FAIL
+
+
+def test_a_network_is_judged_on_frames_of_its_own_size(tmp_path):
+    """Of DeePMD-216's held-out frames most have 96 atoms, on which it does better."""
+    few = {"n_atoms": 216, "frames": 1}
+    for melts, verdict in ((4, Verdict.FAIL), (3, Verdict.PASS)):
+        root = tmp_path / str(melts)
+        own = dict(np.load(write_heldout(root / "a", error=0.5, runs=melts, **few) / "heldout.npz"))
+        more = dict(np.load(write_heldout(root / "b", error=0.1, runs=20) / "heldout.npz"))
+        more["frame"] += len(own["melt"])
+        own["melt"] = np.char.add("own-", own["melt"])
+        both = {name: np.concatenate([own[name], more[name]]) for name in own}
+        np.savez(root / "a" / "heldout.npz", **both)
+        found = judged(Evidence({"parity-216": [root / "a"]}, tier="laptop"), "parity/216/force")
+        assert found.verdict is verdict, found.reason
+
+
+def heldout_energies(directory, *, offset_eV_atom, slope_eV_atom_K=0.0, **options):
+    """A potential without force errors whose energy is off by a constant, and by one for each temperature."""
+    write_heldout(directory, error=0.0, **options)
+    arrays = dict(np.load(directory / "heldout.npz"))
+    off = offset_eV_atom + slope_eV_atom_K * (arrays["temperature_K"] - 3500.0)
+    arrays["energy_predicted_eV"] = arrays["energy_reference_eV"] + arrays["n_atoms"] * off
+    rough = 0.0005 * np.random.default_rng(7).normal(size=len(off))
+    arrays["energy_predicted_eV"] += arrays["n_atoms"] * rough
+    np.savez(directory / "heldout.npz", **arrays)
+    return directory
+
+
+def test_every_training_has_a_zero_of_energy_of_its_own(tmp_path):
+    """Potentials right to 0.5 meV/atom but for their constants, 5 above and 5 below."""
+    seeds = [
+        heldout_energies(tmp_path / str(offset), offset_eV_atom=offset, runs=4) for offset in (0.005, -0.005)
+    ]
+    evidence = Evidence({"parity-96": seeds}, tier="laptop")
+    for atom in ("parity/96/energy", "parity/96/energy/3000K"):
+        found = judged(evidence, atom)
+        assert found.value == pytest.approx(0.5, rel=0.3), atom
+        assert (found.verdict, found.reason) == (Verdict.PASS, "decided by 4 held-out melts")
+
+
+def test_an_energy_that_is_off_with_the_temperature_is_right_at_each(tmp_path):
+    heldout = heldout_energies(tmp_path / "a", offset_eV_atom=0.0, slope_eV_atom_K=4e-5, runs=4)
+    evidence = Evidence({"parity-96": [heldout]}, tier="laptop")
+    assert judged(evidence, "parity/96/energy").verdict is Verdict.FAIL
+    assert judged(evidence, "parity/96/energy").value == pytest.approx(40.0, rel=0.01)
+    assert judged(evidence, "parity/96/energy/5000K").value == pytest.approx(0.5, rel=0.3)
+
+
+def test_few_melts_of_a_temperature_show_no_spread_of_energies(tmp_path):
+    evidence = Evidence({"parity-96": [write_heldout(tmp_path / "a", runs=3)]}, tier="laptop")
+    found = judged(evidence, "parity/96/energy/3000K")
+    assert found.verdict is Verdict.NOT_TESTED
+    assert found.reason == "3 held-out melts of 3000 K: a spread needs at least 4"
+
+
+def test_audits_are_exact(tmp_path):
+    evidence = Evidence(
+        {
+            "train-96": [write_training(tmp_path / "a", lowest_temperature_K=2000.0)],
+            "train-216": [write_training(tmp_path / "b", lowest_temperature_K=300.0)],
+        },
+        tier="laptop",
+    )
+    assert judged(evidence, "network-kept/96/liquid-data-alone").verdict is Verdict.PASS
+    assert judged(evidence, "network-kept/216/liquid-data-alone").verdict is Verdict.FAIL
+    assert judged(evidence, "precondition/compressed-against-full/96").verdict is Verdict.PASS
+
+
+def test_regimes_of_the_msd(tmp_path):
+    evidence = Evidence({"liquid-216-nvt": replicas(tmp_path, "a", 3, seed=1, n_atoms=216)}, tier="laptop")
+    for name in ("ballistic", "plateau", "bump"):
+        assert judged(evidence, f"msd-regimes/O/{name}").verdict is Verdict.PASS, name
+    ballistic = judged(evidence, "msd-regimes/O/ballistic")
+    lag = max(lag for lag in evidence.observables("liquid-216-nvt")[0]["msd_time_fs"] if lag <= 12)
+    assert lag > 6, "at the shortest lag nothing could fail"
+    assert ballistic.value == pytest.approx(1 - (0.11 * lag) ** 2 / 12, abs=0.03)
+
+
+@pytest.mark.parametrize("slope", [0.0, 1e-4, 3e-4, 1e-3])
+def test_a_cage_that_only_lets_go_has_no_bump(slope):
+    """A^2 against fs: the slopes are diffusion of 0, 1.7e-6, 5e-6 and 1.7e-5 cm2/s."""
+    lags = msd.logarithmic_lags(1000) * 2.0
+    lags = lags[lags > 0]
+    plain = 0.35 * (1 - np.exp(-((lags / 80) ** 2))) + slope * lags
+    assert bump_height(lags, plain) <= 1e-9
+    bumpy = plain + 0.03 * np.exp(-0.5 * ((lags - 220) / 60) ** 2)
+    assert bump_height(lags, bumpy) > 0.01
+
+
+def write_walkers(directory, *, seed, onset_ps, frames=4000, atoms=100, time_between_frames_fs=2000.0):
+    """MSD of atoms that shake at random about centres that walk: its log slope is 0.9 at `onset_ps`.
+
+    MSD = 6 (s^2 + D t), so the slope D t / (s^2 + D t) is 0.9 where D t = 9 s^2; `onset_ps` 0: s = 0.
+    """
+    rng = np.random.default_rng(seed)
+    directory.mkdir(parents=True)
+    walked = np.cumsum(rng.normal(size=(frames, atoms, 3)), axis=0)  # D = 1/2 A^2 per frame
+    shake = np.sqrt(onset_ps * 1000 / time_between_frames_fs / 18)
+    positions = walked + shake * rng.normal(size=walked.shape)
+    lags = msd.logarithmic_lags(frames // 2)
+    (curve,) = msd.displacement_blocks(
+        lambda start, stop, stride: positions[start:stop:stride],
+        n_frames=frames,
+        lags=lags,
+        species=[np.arange(atoms)],
+        blocks=8,
+        chunk_frames=frames,
+    )
+    np.savez(directory / "observables.npz", msd_time_fs=lags * time_between_frames_fs, msd_O=curve)
+    (directory / "observe.json").write_text("{}")
+    return directory
+
+
+def onset_of(root, *, seed=0, **options):
+    runs = [write_walkers(root / f"{seed}-{i}", seed=100 * seed + i, **options) for i in range(5)]
+    return judged(Evidence({"msd-long": runs}, tier="paper"), "msd-reach/O/onset")
+
+
+def test_the_onset_of_diffusion_is_known_with_its_error(tmp_path):
+    truth = np.log10(900.0 / 20.0)
+    found = [onset_of(tmp_path, seed=seed, onset_ps=900.0) for seed in range(8)]
+    known = [result for result in found if result.verdict is not Verdict.NOT_TESTED]
+    assert len(known) >= 6
+    assert all(0 < result.standard_error < 0.2 for result in known)
+    assert sum(result.ci_low <= truth <= result.ci_high for result in known) >= len(known) - 1
+    assert {result.verdict for result in known} <= {Verdict.PASS, Verdict.INCONCLUSIVE}
+
+
+@pytest.mark.parametrize(
+    ("onset_ps", "verdict", "reason"),
+    [
+        (0.0, Verdict.FAIL, "outside"),
+        (60.0, Verdict.FAIL, "outside"),
+        (1e5, Verdict.NOT_TESTED, "no diffusion within the lags of this run (2560 ps)"),
+    ],
+)
+def test_diffusion_too_early_fails_and_none_is_not_tested(tmp_path, onset_ps, verdict, reason):
+    found = onset_of(tmp_path, onset_ps=onset_ps)
+    assert found.verdict is verdict, found.reason
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("frames", "verdict", "reason"),
+    [
+        (4000, Verdict.PASS, ""),
+        (1000, Verdict.NOT_TESTED, "the lags end at 960 ps; diffusion is looked for"),
+    ],
+)
+def test_diffusion_of_a_copied_tier_is_judged_by_its_length(tmp_path, frames, verdict, reason):
+    runs = [write_walkers(tmp_path / str(i), seed=i, onset_ps=60.0, frames=frames) for i in range(5)]
+    found = judged(Evidence({"msd-long": runs}, tier="mine"), "msd-regimes/O/diffusive")
+    assert found.verdict is verdict, found.reason
+    assert reason in found.reason
+
+
+def test_a_glass_quenched_too_fast_does_not_judge_defects(tmp_path):
+    verdicts = {}
+    for rate in (1e12, 1e13):
+        glass = replicas(tmp_path, f"{rate:g}", 5, seed=1, n_atoms=648, quench_rate_K_per_s=rate)
+        verdicts[rate] = judged(
+            Evidence({"glass-96": glass}, tier="mine"), "glass-partials/96/silicon-defects"
+        )
+    assert verdicts[1e12].verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
+    assert verdicts[1e13].reason == "a glass was quenched at 1e+13 K/s, the claim is of 1e12 K/s"
+    unknown = replicas(tmp_path, "unknown", 5, seed=1, n_atoms=648)
+    found = judged(Evidence({"glass-96": unknown}, tier="mine"), "glass-partials/96/silicon-defects")
+    assert found.reason == "how fast a glass was quenched is not known, the claim is of 1e12 K/s"
+
+
+def test_a_tier_whose_lags_end_before_diffusion_does_not_judge_it():
+    atoms = [atom for atom in load_claims() if "msd-long" in atom.needs and atom.claim.startswith("msd")]
+    assert len(atoms) == 4
+    assert {atom.tiers for atom in atoms} == {("paper",)}
+
+
+def test_noise_of_many_atoms_at_equal_time(tmp_path):
+    evidence = Evidence(
+        {
+            "vdos-96": replicas(tmp_path, "few", 4, seed=1),
+            "vdos-2592": replicas(tmp_path, "many", 2, seed=9, n_atoms=2592),
+        },
+        tier="laptop",
+    )
+    found = judged(evidence, "vdos-size/O/equal-time")
+    assert found.ci_low < np.log10(27) < found.ci_high
+    assert judged(evidence, "vdos-size/O/per-core-second").verdict is Verdict.NOT_TESTED
+    aimd = 2e6 * np.array([0.6, 1.4, 0.7, 1.2, 0.8, 1.3])  # launches differ by a third of their mean
+    points = [cost_point("cp2k", 96, core_us=aimd), cost_point("deepmd", 2592, core_us=[50, 51])]
+    dearer = evidence.with_fault(replaced={})
+    dearer.products["cost"] = [write_cost(tmp_path / "cost", points)]
+    per_money = judged(dearer, "vdos-size/O/per-core-second")
+    price = np.log10(2e6 * 96 / (50.5 * 2592))
+    assert per_money.value == pytest.approx(found.value + price)
+    of_price = aimd.std(ddof=1) / np.sqrt(len(aimd)) / aimd.mean() / np.log(10)
+    assert per_money.standard_error == pytest.approx(np.hypot(found.standard_error, of_price), rel=0.1)
+
+
+def test_noise_of_runs_that_were_cut_otherwise_is_not_compared(tmp_path):
+    """It is not inverse to a block's length, so no factor would make up for it."""
+    few, many = replicas(tmp_path, "few", 4, seed=1), replicas(tmp_path, "many", 2, seed=9, frames=9000)
+    found = judged(Evidence({"vdos-96": few, "vdos-2592": many}, tier="laptop"), "vdos-size/O/equal-time")
+    assert found.verdict is Verdict.NOT_TESTED
+    assert "(3000, 2.0, 8, 501) and (9000, 2.0, 8, 501): the runs are not observed alike" in found.reason
+
+
+def test_every_tier_observes_the_runs_whose_noise_is_compared_alike():
+    for tier in ("laptop", "overnight", "paper"):
+        labels = build_campaign(tier).labels
+        cuts = set()
+        for stage in (*labels["vdos-2592"], *labels["vdos-96"]):
+            run, parameters = stage.inputs["trajectory"].parameters, stage.parameters
+            steps = run["schedule"][-1]["steps"]
+            frames = round(steps / run["dump_every"] * (1 - parameters["skip_fraction"]))
+            cuts.add((frames, run["dump_every"], parameters["blocks"], parameters["dynamics_max_fs"]))
+        assert len(cuts) == 1, tier
+
+
+def test_a_liquid_whose_threes_and_fives_cancel_is_no_network_of_fours(tmp_path):
+    runs = replicas(tmp_path, "liquid", 4, seed=1)
+    for run in runs:
+        arrays = dict(np.load(run / "observables.npz"))
+        assert arrays["coordination_SiO"][:, 4].min() > 0.9
+        shares = np.zeros_like(arrays["coordination_SiO"])
+        shares[:, 2:7] = [0.05, 0.25, 0.40, 0.25, 0.05]
+        np.savez(run / "observables.npz", **{**arrays, "coordination_SiO": shares})
+    whole = replicas(tmp_path, "whole", 4, seed=9)
+    for liquid, verdict in ((runs, Verdict.FAIL), (whole, Verdict.PASS)):
+        evidence = Evidence({"liquid-96-nvt": liquid, "glass-96": whole}, tier="overnight")
+        for atom in ("liquid-coordination", "coordination"):
+            assert judged(evidence, f"network-kept/96/{atom}").verdict is verdict
+
+
+@pytest.mark.parametrize(("picoseconds", "verdict"), [(3, Verdict.PASS), (100, Verdict.FAIL)])
+def test_a_drift_counts_by_how_far_it_warms_the_run(tmp_path, picoseconds, verdict):
+    """0.3 meV/atom/ps, of which half is kinetic energy, for 3 ps and for 100 ps."""
+    runs = replicas(tmp_path, "nve", 4, seed=1)
+    rng = np.random.default_rng(2)
+    for run in runs:
+        arrays = dict(np.load(run / "observables.npz"))
+        arrays["thermo_time_fs"] = np.linspace(0, 1000.0 * picoseconds, 2000)
+        arrays["thermo_total_eV"] = 96 * 0.3e-6 * arrays["thermo_time_fs"] + 0.001 * rng.normal(size=2000)
+        np.savez(run / "observables.npz", **arrays)
+    found = judged(Evidence({"liquid-96-nve": runs}, tier="laptop"), "precondition/drift/liquid-96-nve")
+    assert found.verdict is verdict
+    assert found.value == pytest.approx(0.3e-3 * picoseconds / (3 * 8.617333e-5), rel=0.05)
+
+
+def test_runs_that_go_on_from_one_another_are_compared_in_pairs(tmp_path):
+    """What a pair shares is no agreement: with it the square of the difference would come out too small."""
+    from suite.distances import mean_square, mean_square_difference
+
+    rng = np.random.default_rng(3)
+    independent, paired = [], []
+    for _ in range(300):
+        shared = rng.normal(size=(4, 1, 40))
+        first = list(1.0 + shared + 0.2 * rng.normal(size=(4, 1, 40)))
+        second = list(shared + 0.2 * rng.normal(size=(4, 1, 40)))
+        independent.append(mean_square_difference(first, second))
+        paired.append(mean_square([a - b for a, b in zip(first, second, strict=True)]))
+    assert np.mean(paired) == pytest.approx(1.0, abs=0.01)
+    assert np.mean(independent) == pytest.approx(1.0 - 2 / 4, abs=0.05)
+    evidence = Evidence(
+        {
+            "liquid-96-nve": replicas(tmp_path, "a", 3, seed=1),
+            "liquid-96-nvt": replicas(tmp_path, "b", 4, seed=9),
+        },
+        tier="laptop",
+    )
+    found = judged(evidence, "vaf-nve-nvt/Si")
+    assert (found.verdict, found.reason) == (
+        Verdict.NOT_TESTED,
+        "3 runs without a thermostat follow 4 with one",
+    )
+
+
+def test_cost_claims_read_the_timings(tmp_path):
+    points = [
+        cost_point(engine, n, core_us=[c, 1.02 * c, 0.98 * c])
+        for engine, c, sizes in (("cp2k", 0.3e6, (96,)), ("deepmd", 150.0, (96, 216, 648, 2592)))
+        for n in sizes
+    ]
+    evidence = Evidence({"cost": [write_cost(tmp_path / "cost", points)]}, tier="laptop")
+    assert judged(evidence, "cost-ratio/96").value == pytest.approx(np.log10(2000))
+    assert judged(evidence, "cost-ratio/216").verdict is Verdict.NOT_TESTED
+    assert judged(evidence, "cost-scaling/exponent").value == pytest.approx(1)
+    assert judged(evidence, "cost-scaling/nanosecond").value == pytest.approx(4.5)
+
+
+def test_borrowed_aimd_is_a_deviation_of_the_claim_that_read_it(tmp_path):
+    points = [cost_point("deepmd", n, core_us=[100.0, 101.0]) for n in (96, 216, 2592)]
+    left_out = [{"what": "cp2k of 96 atoms", "why": "CP2K: found none"}]
+    record = write_cost(tmp_path / "cost", points, not_measured=left_out)
+    evidence = Evidence({"cost": [record]}, tier="laptop", deviations=("x",))
+    deviations = judged(evidence, "cost-ratio/96").deviations
+    assert deviations[0] == "x"
+    for line, theirs in zip(deviations[1:], deposited_costs(), strict=True):
+        assert line.startswith("cost: AIMD (cp2k, PBE, basis ")
+        assert line.endswith(
+            f") was timed on {theirs['machine']['type']}, deposited (here: CP2K: found none)"
+        )
+    assert judged(evidence, "cost-scaling/exponent").deviations == ("x",), "it reads no AIMD"
+    points.append(cost_point("cp2k", 96, core_us=[1e6, 1.1e6]))
+    evidence = Evidence({"cost": [write_cost(tmp_path / "own", points)]}, tier="laptop", deviations=("x",))
+    assert judged(evidence, "cost-ratio/96").deviations == ("x",)
+
+
+def test_aimd_that_crashed_is_not_replaced_by_another_machines(tmp_path):
+    points = [cost_point("deepmd", n, core_us=[100.0, 101.0]) for n in (96, 216, 2592)]
+    points.append(cost_point("cp2k", 96, core_us=[], failed=["cp2k: killed by signal 9"]))
+    evidence = Evidence({"cost": [write_cost(tmp_path / "cost", points)]}, tier="laptop")
+    found = judged(evidence, "cost-ratio/96")
+    assert found.verdict is Verdict.ERROR
+    assert "no timing of aimd succeeded here; the first said: cp2k: killed by signal 9" in found.reason
+    assert judged(evidence, "cost-scaling/exponent").verdict is not Verdict.ERROR, "it reads no AIMD"
+
+
+def test_cost_claims_can_fail(tmp_path):
+    """A network ten times dearer than measured, and one whose cost grows like N^1.5."""
+    dear = [cost_point("cp2k", 96, core_us=[1e4, 1.01e4, 0.99e4])]
+    dear += [
+        cost_point("deepmd", n, core_us=[c * 2 * n**0.5 for c in (99, 100, 101)])
+        for n in (96, 216, 648, 2592)
+    ]
+    evidence = Evidence({"cost": [write_cost(tmp_path / "cost", dear)]}, tier="laptop")
+    assert judged(evidence, "cost-ratio/96").verdict is Verdict.FAIL
+    assert judged(evidence, "cost-scaling/exponent").verdict is Verdict.FAIL
+    assert judged(evidence, "cost-scaling/exponent").value == pytest.approx(1.5)
+
+
+def test_what_the_plain_default_costs_is_not_what_the_network_costs(tmp_path):
+    points = [cost_point("deepmd", 96, core_us=[100.0, 101.0]), cost_point("cp2k", 96, core_us=[1e6, 1.1e6])]
+    points += [cost_point("deepmd", 96, core_us=[900.0, 910.0], setting="plain")]
+    evidence = Evidence({"cost": [write_cost(tmp_path / "cost", points)]}, tier="laptop")
+    assert judged(evidence, "cost-ratio/96").value == pytest.approx(np.log10(1.05e6 / 100.5))
+
+
+def test_no_claim_breaks_on_empty_evidence():
+    evidence = Evidence({}, tier="paper")
+    for atom in load_claims():
+        found = evaluate(REGISTRY[atom.claim], atom, evidence)
+        assert found.verdict is Verdict.NOT_TESTED, (atom.id, found.reason)
+        assert found.reason
+
+
+def curve_point(directory, *, error, seed, frames=80, steps=1000):
+    """A point of the learning curve; all share their held-out frames."""
+    write_heldout(directory, error=error, seed=seed)
+    facts = {"train_frames": frames, "steps": steps, "precision": "float32"}
+    (directory / "parity.json").write_text(json.dumps(facts))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("half", "half_the_steps", "verdict"),
+    [
+        (0.205, 0.21, Verdict.PASS),
+        (0.28, 0.21, Verdict.FAIL),
+        (None, 0.21, Verdict.NOT_TESTED),
+        (0.205, 0.26, Verdict.NOT_TESTED),
+    ],
+)
+def test_the_last_doubling_is_judged_over_all_seeds(tmp_path, half, half_the_steps, verdict):
+    points = [curve_point(tmp_path / f"all-{i}", frames=80, error=0.2, seed=i) for i in range(3)]
+    if half is not None:
+        points += [curve_point(tmp_path / f"half-{i}", frames=40, error=half, seed=9 + i) for i in range(3)]
+        points += [curve_point(tmp_path / f"tenth-{i}", frames=8, error=0.9, seed=19 + i) for i in range(3)]
+    settings = [points[0], curve_point(tmp_path / "short", error=half_the_steps, seed=30, steps=500)]
+    evidence = Evidence({"learning-curve": points, "learning-curve-settings": settings}, tier="overnight")
+    found = judged(evidence, "small-data/last-doubling")
+    assert found.verdict is verdict, found.reason
+    if half_the_steps == 0.21 and half == 0.205:
+        for path in (tmp_path / "half-1", tmp_path / "half-2"):
+            points.remove(path)
+        evidence = Evidence({"learning-curve": points, "learning-curve-settings": settings}, tier="overnight")
+        one = judged(evidence, "small-data/last-doubling")
+        assert one.verdict is Verdict.NOT_TESTED
+        assert one.reason == "1 training of a size: how far trainings differ is not known, two are needed"
+    if half_the_steps == 0.26:
+        assert re.match(r"half the steps leave 1\.\d\d times the force error, band 1\.1: ", found.reason)
+    elif half is not None:
+        shrunk = [error * np.sqrt(1 - (error / 2) ** 2) for error in (half, 0.2)]
+        assert found.value == pytest.approx(
+            np.sqrt((half**4 / 4 + shrunk[0] ** 2) / (0.2**4 / 4 + shrunk[1] ** 2)), rel=0.01
+        )
+
+
+def test_the_interval_of_the_last_doubling_holds_the_scatter_of_trainings(tmp_path):
+    """Two seeds of each size whose errors differ by 8 %: no decision, though the melts alone would decide."""
+    points = [
+        curve_point(tmp_path / f"{frames}-{seed}", frames=frames, error=error, seed=seed)
+        for seed, (frames, error) in enumerate([(80, 0.2), (80, 0.216), (40, 0.2), (40, 0.216)])
+    ]
+    settings = [points[0], curve_point(tmp_path / "short", error=0.2, seed=30, steps=500)]
+    evidence = Evidence({"learning-curve": points, "learning-curve-settings": settings}, tier="overnight")
+    found = judged(evidence, "small-data/last-doubling")
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.value == pytest.approx(1.0, abs=0.01)
+    assert found.standard_error == pytest.approx(0.054, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "verdict"), [({}, Verdict.PASS), ({"O-O": 0.3}, Verdict.FAIL), ({"Si-Si": 0.3}, Verdict.FAIL)]
+)
+def test_the_training_range_is_compared_pair_by_pair(tmp_path, lacking, verdict):
+    """A close O-O contact in the liquid is not excused by the still closer Si-O bonds of the data."""
+    runs = replicas(tmp_path, "liquid", 2, seed=1)
+    data = {}
+    for pair in ("Si-Si", "Si-O", "O-O"):
+        arrays = [np.load(run / "observables.npz") for run in runs]
+        nearest = min(a["rdf_r"][a[f"rdf_{pair}"].any(axis=0)][0] for a in arrays)
+        data[pair] = float(nearest) + lacking.get(pair, 0.02)
+    evidence = Evidence(
+        {"liquid-96-nvt": runs, "train-96": [write_training(tmp_path / "t", min_distance_angstrom=data)]},
+        tier="laptop",
+    )
+    found = judged(evidence, "precondition/training-range/96")
+    assert found.verdict is verdict
+    assert found.value == pytest.approx(-max(lacking.values(), default=0.02))
+
+
+# -- the native kernel ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("force_rms_eV_A", "verdict"), [(2e-5, Verdict.PASS), (5e-3, Verdict.FAIL), (None, Verdict.NOT_TESTED)]
+)
+def test_a_native_kernel_that_computes_another_potential_fails(force_rms_eV_A, verdict, tmp_path):
+    """The worst seed counts; where MD ran on DeePMD-kit there is nothing to judge."""
+    products = []
+    for seed, force in enumerate((1e-5, force_rms_eV_A)):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        worst = {"force_rms_eV_A": force, "energy_meV_atom": 0.001}
+        found = {"unavailable": None if force else "found no C++ compiler", "worst": worst}
+        (folder / "kernel.json").write_text(json.dumps(found))
+        products.append(folder)
+    result = judged(Evidence({"kernel-96": products}), "precondition/native-kernel/forces-96")
+    assert result.verdict == verdict
+    if verdict == Verdict.NOT_TESTED:
+        assert "MD ran on DeePMD-kit: found no C++ compiler" in result.reason

@@ -1,0 +1,139 @@
+"""Paired claims on synthetic pairs with known answers, and on the deposited ones."""
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from suite.claims import CLAIM_MODULES, REGISTRY, evaluate, load_claims
+from suite.evidence import Evidence
+from suite.reference import by_draw
+from suite.verdict import Verdict
+from tests.helpers.synthetic_evidence import write_observation
+
+for module in CLAIM_MODULES:
+    import_module(f"suite.test_{module}")
+
+PAIRS = 6
+SHARED = ("pbe-96-md-nnp-3000K/nnp-903-3000K", "pbe-96-md-nnp-3000K/nnp-904-3000K")
+
+
+def judged(evidence, atom_id):
+    atom = next(atom for atom in load_claims() if atom.id == atom_id)
+    return evaluate(REGISTRY[atom.claim], atom, evidence)
+
+
+def side(root, name, *, networks=0.05, noise=0.05, runs=PAIRS, **changes):
+    """Runs whose bond networks (a shift of all peaks, the same on every side) differ by 0.05 A."""
+    shift = changes.pop("shift", 0.0)
+    return [
+        write_observation(
+            root / f"{name}-{i}",
+            seed=1000 + i + 100 * sum(map(ord, name)),
+            shift=shift + networks * np.sin(3.0 * i),
+            noise=noise,
+            aimd_run=f"set/run-{i}",
+            **changes,
+        )
+        for i in range(runs)
+    ]
+
+
+def evidence(root: Path, *, nnp=None, other=None, bks=None):
+    wrong = {"shift": 0.1, "turn": 8.0, "stiffness": 0.8}
+    return Evidence(
+        {
+            "paired-96-aimd": side(root, "aimd"),
+            "paired-96-nnp": side(root, "nnp", **(nnp or {})),
+            "paired-96-other": side(root, "other", **(other or {})),
+            "paired-96-bks": side(root, "bks", **(wrong if bks is None else bks)),
+        },
+        tier="laptop",
+    )
+
+
+NETWORK = (
+    "rdf-paired/96/Si-O/first-peak-position",
+    "rdf-paired/96/O-O/first-peak-height",
+    "rdf-paired/96/Si-O/curve",
+    "badf-paired/96/Si-O-Si/mean",
+    "badf-paired/96/O-Si-O/curve",
+    "vaf-paired/O",
+    "vaf-paired/Si/first-zero",
+    "vdos-nnp-aimd/O",
+    "coordination-paired/96",
+)
+RANKED = ("rdf-bks-paired/96/O-O/farther", "badf-bks-paired/96/Si-O-Si/farther", "vaf-bks-paired/O/farther")
+
+
+def test_a_network_that_is_right_passes_though_its_runs_differ(tmp_path):
+    found = evidence(tmp_path)
+    assert {atom: judged(found, atom).verdict for atom in NETWORK} == dict.fromkeys(NETWORK, Verdict.PASS)
+    for atom in (*RANKED, "rdf-96-216-paired/96/Si-O", "iterate/liquid/vaf-O"):
+        assert judged(found, atom).verdict is Verdict.PASS, atom
+    assert {judged(found, atom).comparison_kind for atom in NETWORK} == {"paired"}
+
+
+def test_what_the_runs_differ_by_leaves_the_difference(tmp_path):
+    """Unpaired, the same runs do not know the O-O position to 0.02 A; paired they do."""
+    found = judged(evidence(tmp_path), "rdf-paired/96/O-O/first-peak-position")
+    assert found.ci_high - found.ci_low < 0.02
+
+
+def test_a_network_that_is_wrong_fails(tmp_path):
+    found = evidence(tmp_path, nnp={"shift": 0.06, "turn": 6.0, "stiffness": 0.7})
+    failed = {atom for atom in NETWORK if judged(found, atom).verdict is Verdict.FAIL}
+    assert failed >= set(NETWORK) - {"rdf-paired/96/O-O/first-peak-height", "coordination-paired/96"}
+
+
+def test_networks_that_differ_are_not_almost_the_same(tmp_path):
+    found = evidence(tmp_path, other={"shift": 0.08, "stiffness": 0.75})
+    assert judged(found, "rdf-96-216-paired/96/Si-O").verdict is Verdict.FAIL
+    assert judged(found, "iterate/liquid/vaf-O").verdict is Verdict.FAIL
+
+
+def test_one_potential_for_both_is_no_comparison(tmp_path):
+    found = evidence(tmp_path)
+    one = Evidence({**found.products, "paired-96-other": found.products["paired-96-nnp"]}, tier="laptop")
+    assert "one potential stands for both" in judged(one, "rdf-96-216-paired/96/Si-O").reason
+
+
+def test_a_side_without_its_partner_and_too_few_pairs_say_so(tmp_path):
+    found = evidence(tmp_path)
+    short = {**found.products, "paired-96-nnp": found.products["paired-96-nnp"][:-1]}
+    reason = judged(Evidence(short, tier="laptop"), NETWORK[0]).reason
+    assert reason == f"paired-96-nnp has no run that starts from set/run-{PAIRS - 1}"
+    few = {label: paths[:3] for label, paths in found.products.items()}
+    assert "3 pairs: an error bar needs at least 4" in judged(Evidence(few, tier="laptop"), NETWORK[0]).reason
+
+
+def test_partners_are_found_by_their_aimd_run_not_by_place(tmp_path):
+    found = evidence(tmp_path)
+    turned = {**found.products, "paired-96-nnp": found.products["paired-96-nnp"][::-1]}
+    for atom in NETWORK[:2]:
+        assert judged(Evidence(turned, tier="laptop"), atom).value == judged(found, atom).value
+
+
+def test_runs_that_share_a_noise_are_one_unit_at_equilibrium(tmp_path):
+    runs = [
+        *(write_observation(tmp_path / name[-9:-6], seed=k, aimd_run=name) for k, name in enumerate(SHARED)),
+        write_observation(tmp_path / "own", seed=5, aimd_run="set/own"),
+        write_observation(tmp_path / "unnamed", seed=6),
+    ]
+    observations = Evidence({"a": runs}).observables("a")
+    groups = [np.full((2, 3), float(k)) for k in range(4)]
+    assert [len(group) for group in by_draw(groups, observations)] == [4, 2, 2]
+
+
+def test_a_short_training_is_not_the_papers_fault(tmp_path):
+    """Where held-out forces are not known to be right, a FAIL against AIMD is the training's."""
+    found = evidence(tmp_path, nnp={"shift": 0.06})
+    blamed = Evidence(found.products, tier="laptop", short_training="300 steps in place of 1000000")
+    atom = "rdf-paired/96/Si-O/first-peak-position"
+    assert judged(found, atom).verdict is Verdict.FAIL
+    result = judged(blamed, atom)
+    assert result.verdict is Verdict.TOO_SHORT
+    assert "300 steps in place of 1000000" in result.reason
+    assert result.as_json()["class"] == "supplementary"
+    assert json.dumps(result.as_json())

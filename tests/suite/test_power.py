@@ -1,0 +1,115 @@
+"""Published power, and the simulated campaigns behind it, on synthetic pairs with known answers."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from suite import power, power_table
+from suite.claims import REGISTRY, evaluate, load_claims
+from suite.power import checks_with_numbers, simulate
+from suite.power_table import EFFECTS, lacks_power, read_power
+from suite.simulation import Simulator, raised, slowed, stretched, turned
+from suite.verdict import Verdict
+from tests.suite.test_pairs import evidence
+
+ATOM = "rdf-paired/96/Si-O/first-peak-position"
+
+
+def atom_of(identity):
+    return next(atom for atom in load_claims() if atom.id == identity)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return evidence(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="module")
+def simulator(pairs):
+    return Simulator(pairs, labels=frozenset(pairs.products))
+
+
+def value(found, identity):
+    atom = atom_of(identity)
+    return evaluate(REGISTRY[atom.claim], atom, found).value
+
+
+def test_changes_are_what_they_say():
+    x = np.arange(0.01, 6, 0.02)
+    rows = np.exp(-0.5 * ((x - 1.6) / 0.1) ** 2)[None]
+    assert x[stretched(5)("rdf_Si-O", x, rows)[0].argmax()] == pytest.approx(1.68, abs=0.02)
+    assert x[turned(0.5)("badf_O-Si-O", x, rows)[0].argmax()] == pytest.approx(2.1, abs=0.02)
+    assert x[slowed(20)("vaf_Si", x, rows)[0].argmax()] == pytest.approx(2.0, abs=0.02)
+    np.testing.assert_allclose(raised(0.1)("msd_Si", x, rows), rows * math.exp(0.1))
+    for change in (stretched(5), slowed(20), raised(0.1)):
+        np.testing.assert_array_equal(change("badf_O-Si-O", x, rows), rows)
+
+
+def test_an_honest_network_without_scatter_is_aimd(simulator):
+    assert value(simulator.campaign(noise=1e-3), ATOM) == pytest.approx(0, abs=1e-4)
+    scattered = [value(simulator.campaign(), ATOM) for _ in range(60)]
+    assert abs(np.mean(scattered)) < 4 * np.std(scattered) / math.sqrt(60)
+    moved = [value(simulator.campaign([stretched(2)]), ATOM) for _ in range(10)]
+    assert np.mean(moved) == pytest.approx(0.02 * 1.637, rel=0.1)
+
+
+def test_a_check_is_blind_or_sees_and_never_accuses_the_honest(pairs, monkeypatch):
+    monkeypatch.setattr(power, "LADDERS", {"stretch_percent": (0.5, 5), "angle_deg": (0.5, 20)})
+    monkeypatch.setattr(
+        power,
+        "checks_with_numbers",
+        lambda *_, **__: [atom_of(ATOM), atom_of("badf-paired/96/Si-O-Si/mean")],
+    )
+    rows = simulate(pairs, kinds=["paired"], campaigns=40, trials=10, tell=lambda _: None)
+    position, angle = rows[ATOM], rows["badf-paired/96/Si-O-Si/mean"]
+    assert position["false_fail"] == angle["false_fail"] == 0
+    assert position["passes"] == angle["passes"] == 1
+    assert position["sees"] == {"stretch_percent": 5, "angle_deg": None}
+    assert angle["sees"] == {"stretch_percent": None, "angle_deg": 20}
+    assert position["false_pass"] <= 0.1, "on the edge of its band"
+
+
+def test_what_reads_pairs_is_simulated(pairs):
+    found = {atom.id for atom in checks_with_numbers(pairs, kinds=["paired"])}
+    assert {ATOM, "vaf-bks-paired/O/farther", "coordination-paired/96"} <= found
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch):
+    path = tmp_path / "power.yml"
+    blind = {"false_fail": 0.0, "false_pass": None, "passes": 1.0, "sees": dict.fromkeys(EFFECTS)}
+    sees = {**blind, "sees": {**blind["sees"], "stretch_percent": 2}}
+    checks = {ATOM: blind, "rdf-paired/96/O-O/first-peak-position": sees}
+    path.write_text(yaml.safe_dump({"tiers": {"laptop": {"checks": checks}}}))
+    monkeypatch.setattr(power_table, "read_power", lambda: read_power(path))
+    return path
+
+
+def test_a_pass_without_power_is_inconclusive(pairs, table):
+    found = {
+        name: evaluate(REGISTRY["rdf-paired"], atom_of(name), pairs)
+        for name in (ATOM, ATOM.replace("Si-O", "O-O"))
+    }
+    assert found[ATOM].verdict is Verdict.INCONCLUSIVE
+    assert found[ATOM].reason.startswith("no power at this tier")
+    assert found[ATOM.replace("Si-O", "O-O")].verdict is Verdict.PASS
+
+
+def test_what_was_not_simulated_lacks_nothing(table):
+    assert lacks_power("rdf-paired/96/Si-Si/curve", "laptop") == ""
+    assert lacks_power(ATOM, "overnight") == ""
+
+
+def test_published_rates_are_at_most_five_percent():
+    """Of all checks against AIMD or BKS: those against a number have no honest potential to be drawn."""
+    known = {atom.id: atom for atom in load_claims()}
+    for tier, checks in read_power().items():
+        assert checks, tier
+        for identity, row in checks.items():
+            assert identity in known, "the table is of today's claims"
+            if known[identity].comparison_kind != "alone":
+                assert row.false_fail <= 0.05, identity
+                assert row.false_pass is None or row.false_pass <= 0.05, identity
