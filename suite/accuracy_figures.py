@@ -22,8 +22,8 @@ from suite.plotting import (
     new_canvas,
     plain_log_ticks,
 )
+from suite.reasons import UNAVAILABLE, NotTested
 from suite.statistics import Groups, estimate, mean_of
-from suite.verdict import UNAVAILABLE, NotTested
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -25,14 +25,13 @@ from jobs.base.errors import SuiteError
 from jobs.base.files import parse_yaml
 from jobs.base.paths import REFERENCE
 from suite.power_table import lacks_power
+from suite.reasons import NotTested, Pending
 from suite.verdict import (
     CLASSES,
     COMPARISONS,
     PAPER,
     SUPPLEMENTARY,
     Band,
-    NotTested,
-    Pending,
     Result,
     Verdict,
     decide,
@@ -40,7 +39,7 @@ from suite.verdict import (
 )
 
 if TYPE_CHECKING:
-    from jobs.campaign.build import Campaign
+    from jobs.campaign.plan import Campaign
     from suite.evidence import Evidence
     from suite.statistics import Estimate
 

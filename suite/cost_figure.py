@@ -21,7 +21,7 @@ from suite.plotting import (
     as_panel,
     new_canvas,
 )
-from suite.verdict import UNAVAILABLE
+from suite.reasons import UNAVAILABLE
 
 if TYPE_CHECKING:
     pass

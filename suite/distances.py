@@ -16,8 +16,8 @@ from dataclasses import replace
 import numpy as np
 
 from jobs.observables.peaks import highest_peak
+from suite.reasons import NotTested
 from suite.statistics import Array, Estimate, Groups, mean_of, student
-from suite.verdict import NotTested
 
 FOLDS = 4
 

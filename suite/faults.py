@@ -15,7 +15,8 @@ import numpy as np
 from jobs.base.errors import SuiteError
 from suite.claims import REGISTRY, Atom, evaluate, honest_result, import_claims, load_claims
 from suite.evidence import Array, Evidence, Observation
-from suite.verdict import NotTested, Pending, Verdict
+from suite.reasons import NotTested, Pending
+from suite.verdict import Verdict
 
 FAULT_CLAIM = "fault"
 SOFTER = 0.9

@@ -14,9 +14,9 @@ from typing import TypeAlias
 import numpy as np
 
 from suite.evidence import Evidence, Observation
+from suite.reasons import NotTested
 from suite.reference import Curves, Reader, common
 from suite.statistics import Array, Estimate, Groups, estimate
-from suite.verdict import NotTested
 
 LEAST_UNITS = 4
 Sides: TypeAlias = Mapping[str, Groups]

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from suite.distances import paired_differences
 from suite.evidence import Evidence, Observation
 from suite.pairs import read_pairs
+from suite.reasons import UNAVAILABLE, NotTested
 from suite.reference import read_curves
 from suite.statistics import mean_interval, mean_of
-from suite.verdict import UNAVAILABLE, NotTested
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

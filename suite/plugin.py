@@ -16,11 +16,10 @@ import pytest
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_whole
 from jobs.campaign.tier import STARTS
-from jobs.cli.main import default_tier
-from jobs.cli.options import count
+from jobs.cli.options import count, default_tier
 
 if TYPE_CHECKING:
-    from jobs.campaign.build import Campaign
+    from jobs.campaign.plan import Campaign
     from jobs.running.local import Outcome
     from jobs.running.site import Site
     from jobs.store.stage import Stage
@@ -92,7 +91,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _site(option: Any) -> Site | None:
     """The cluster that is meant, or None."""
-    from jobs.running.site import known_sites, read_site
+    from jobs.running.site_files import known_sites, read_site
 
     if not option.hpc:
         for partner in ("site", "hpc_wait", "retry_failed"):

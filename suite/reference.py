@@ -14,8 +14,9 @@ from jobs.reference.paper import shared_noise
 from suite.claims import Atom, Judge
 from suite.distances import rooted, signed_root
 from suite.evidence import Evidence, Observation
+from suite.reasons import NotTested
 from suite.statistics import REPLICA_UNITS, Array, Estimate, Groups, estimate
-from suite.verdict import Band, NotTested, Verdict, decide
+from suite.verdict import Band, Verdict, decide
 
 SAMPLE_FRACTION = 0.1  # a reweighted reference with fewer effective samples decides nothing
 SAMPLE_MELTS = 10  # the delta-method errors of a weighted mean cover 95 % only with about that many units

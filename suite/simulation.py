@@ -18,9 +18,9 @@ import numpy as np
 
 from jobs.reference.paper import shared_noise
 from suite.evidence import Evidence, Observation
+from suite.reasons import UNAVAILABLE
 from suite.reference import common, read_curves
 from suite.statistics import Array
-from suite.verdict import UNAVAILABLE
 
 Change: TypeAlias = Callable[[str, Array, Array], Array]
 """Of an array's name, its grid and its rows (blocks, points): the rows with a fault."""

@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from suite.verdict import NotTested
+from suite.reasons import NotTested
 
 Array: TypeAlias = np.ndarray
 Groups: TypeAlias = Sequence[Array]

@@ -8,8 +8,8 @@ import numpy as np
 
 from suite.claims import Atom, Judge, claim
 from suite.evidence import Evidence
+from suite.reasons import NotTested
 from suite.statistics import Estimate, estimate, mean_of
-from suite.verdict import NotTested
 
 SECONDS_PER_DAY = 86_400
 FS_PER_NS = 1_000_000

@@ -10,6 +10,7 @@ import numpy as np
 from suite.claims import Atom, Judge, band_of, claim
 from suite.distances import cramer_von_mises, peak, signed_root
 from suite.evidence import Evidence, Observation
+from suite.reasons import NotTested
 from suite.reference import (
     NO_AIMD,
     Curves,
@@ -28,7 +29,7 @@ from suite.reference import (
     root_of,
 )
 from suite.statistics import Array, Groups, estimate, mean_of
-from suite.verdict import Band, NotTested
+from suite.verdict import Band
 
 PAIRS = ("Si-Si", "Si-O", "O-O")
 # Where each first peak is looked for: between the shortest contact and the second shell. Si-Si starts

@@ -10,6 +10,7 @@ import numpy as np
 from suite.claims import Atom, Judge, band_of, claim
 from suite.distances import cramer_von_mises, moments, peak
 from suite.evidence import Evidence, Observation
+from suite.reasons import NotTested
 from suite.reference import (
     NO_AIMD,
     Curves,
@@ -27,7 +28,6 @@ from suite.reference import (
     root_of,
 )
 from suite.statistics import Array, estimate, mean_of
-from suite.verdict import NotTested
 
 # First maxima are looked for well beyond the tetrahedron's own angle on both sides.
 MAXIMUM_WINDOW = {"O-Si-O": (80.0, 140.0), "O-O-O": (40.0, 85.0)}

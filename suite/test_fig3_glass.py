@@ -8,11 +8,11 @@ from jobs.reference.paper import REFERENCE, gating_value
 from suite.claims import Atom, Judge, claim
 from suite.distances import moments, peak
 from suite.evidence import Evidence, Observation
+from suite.reasons import NotTested
 from suite.reference import read_curves, require_pair, require_seeds
 from suite.statistics import Array, Estimate, Groups, estimate, mean_of
 from suite.test_fig1_rdf import peak_feature, rdf_reader
 from suite.test_fig2_badf import badf_reader
-from suite.verdict import NotTested
 
 QUENCHES = 5
 PRINTED_ATOMS = {"96": {2592}, "216": {5832}}

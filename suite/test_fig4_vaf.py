@@ -11,6 +11,7 @@ import numpy as np
 from suite.claims import Atom, Judge, band_of, claim
 from suite.distances import mean_square, mean_square_difference, rooted
 from suite.evidence import Evidence, Observation
+from suite.reasons import NotTested
 from suite.reference import (
     Curves,
     Difference,
@@ -23,7 +24,7 @@ from suite.reference import (
     root_of,
 )
 from suite.statistics import Array, Estimate, Groups, estimate, mean_of
-from suite.verdict import Band, NotTested
+from suite.verdict import Band
 
 WINDOW_FS = (0.0, 200.0)  # Fig. 4 ends there
 MEMORY_FS = 50.0  # twice the time in which a velocity of silica first turns round

@@ -14,10 +14,11 @@ from jobs.observables.msd import diffusion
 from suite.claims import Atom, Judge, band_of, claim
 from suite.distances import mean_square_difference
 from suite.evidence import Evidence, Observation
+from suite.reasons import NotTested
 from suite.reference import Curves, aimd_reference, by_draw, common, farther, judge_network, read_curves
 from suite.statistics import REPLICA_UNITS, Array, Groups, estimate, mean_of
 from suite.test_fig4_vaf import rms_difference
-from suite.verdict import Band, NotTested
+from suite.verdict import Band
 
 MASS_AMU = dict(zip(TYPE_MAP, MASSES_AMU, strict=True))
 # 3 k_B / amu in A^2/fs^2/K, from the exact k_B and N_A: mean square velocity is this times T / mass.

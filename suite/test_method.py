@@ -10,11 +10,11 @@ import numpy as np
 from suite import test_fig1_rdf, test_fig2_badf, test_fig3_glass, test_pairs
 from suite.claims import Atom, Judge, claim
 from suite.evidence import Evidence, Observation
+from suite.reasons import NotTested
 from suite.reference import beyond_a_third, common, difference, require_runs, root_of
 from suite.statistics import Array, Groups, difference_of_shares, estimate, estimate_mean, mean_of
 from suite.test_fig1_rdf import rdf_reader, rdf_square
 from suite.test_preconditions import has_fused_atoms
-from suite.verdict import NotTested
 
 
 @claim("inherited")

@@ -21,13 +21,14 @@ from suite.distances import (
 )
 from suite.evidence import Evidence
 from suite.pairs import Paired, Sides, read_pairs, scalars
+from suite.reasons import NotTested
 from suite.reference import Reader, Square
 from suite.statistics import Array, Estimate, Groups, mean_of
 from suite.test_fig1_rdf import PAIRS, feature_difference, rdf_reader
 from suite.test_fig2_badf import badf_reader, moment_difference
 from suite.test_fig4_vaf import first_zero, vaf_reader
 from suite.test_fig5_msd import log_msd_reader
-from suite.verdict import NotTested, Verdict, decide
+from suite.verdict import Verdict, decide
 
 Measured: TypeAlias = Callable[[Paired, str], Estimate]
 SquareOnGrid: TypeAlias = Callable[[Array, Groups, Groups], float]

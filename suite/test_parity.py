@@ -8,8 +8,8 @@ import numpy as np
 
 from suite.claims import Atom, Judge, claim
 from suite.evidence import Evidence, Observation
+from suite.reasons import NotTested
 from suite.statistics import Array, Groups, estimate, mean_of
-from suite.verdict import NotTested
 
 SPECIES = {"Si": 0, "O": 1}
 # Frames of one melt resemble each other: the spread of energies needs several melts of a temperature.

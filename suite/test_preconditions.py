@@ -7,11 +7,12 @@ from functools import partial
 
 import numpy as np
 
+from jobs.base.silica import FUSED_ANGSTROM
 from jobs.base.units import BOLTZMANN_EV_K
-from jobs.engines.first_principles.types import FUSED_ANGSTROM
 from suite.claims import Atom, Judge, claim
 from suite.evidence import Evidence, Observation
 from suite.pairs import read_pairs, scalars
+from suite.reasons import NotTested
 from suite.reference import by_draw
 from suite.statistics import (
     Array,
@@ -24,7 +25,6 @@ from suite.statistics import (
     mean_of,
 )
 from suite.test_fig1_rdf import PAIRS, peak_feature, rdf_reader
-from suite.verdict import NotTested
 
 LIQUID_K, GLASS_K = 3000.0, 300.0  # every liquid of Figs. 1, 2, 4 and 5; every glass of Fig. 3
 DENSITY_G_CM3 = 2.20  # of the glass, and of every liquid of every tier

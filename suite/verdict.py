@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from jobs.base.errors import SuiteError
-
 if TYPE_CHECKING:
     from suite.statistics import Estimate
 
@@ -45,17 +43,6 @@ class Verdict(StrEnum):
     def outside(self) -> bool:
         """Whether the whole interval lies outside the band, whoever is to blame."""
         return self in (Verdict.FAIL, Verdict.TOO_SHORT)
-
-
-class NotTested(Exception):  # noqa: N818
-    """This tier or this data cannot test the claim; the message is the reason."""
-
-
-class Pending(Exception):  # noqa: N818
-    """What the claim needs is submitted and not there yet; the message names the job."""
-
-
-UNAVAILABLE = (NotTested, Pending, SuiteError)  # what lacks its data says why; it stops no report
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from jobs.base.units import FS_PER_PS
 
 MASSES_AMU = np.array([28.0855, 15.999])  # Si, O
 GRAMS_PER_CM3 = 1.66053906660  # of 1 amu/A3 (CODATA 2018 atomic mass constant)
+FUSED_ANGSTROM = 0.9
+"""Atoms closer than this have fused: no liquid silica has them, a failing potential does."""
 
 
 @dataclass(frozen=True)

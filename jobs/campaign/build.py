@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from jobs.campaign.deviations import deviations, short_training
 from jobs.campaign.judges import Judges, plan_judges
 from jobs.campaign.observing import angle_cutoffs_angstrom, observe_parameters
 from jobs.campaign.pairs import PAIRED_LABELS, plan_pairs
+from jobs.campaign.plan import Campaign
 from jobs.campaign.tier import (
     CLASSICAL,
     DEFAULT_ENGINE,
@@ -41,48 +42,6 @@ from jobs.reference.trajectories import PAIRED, ThinTrajectory, thin_trajectorie
 from jobs.store.stage import Stage
 
 SAMPLERS = "train-hdnnp-sampler"
-
-
-@dataclass
-class Campaign:
-    """A tier made concrete: stages by label, and why a label has none."""
-
-    tier: str
-    start_from: str
-    about: dict[str, Any]
-    results_name: str
-    """Folder of its results: runs that differ in what they judge do not overwrite each other's."""
-    labels: dict[str, list[Stage]] = field(default_factory=dict)
-    runs: dict[str, list[Stage]] = field(default_factory=dict)
-    """The stages of each run of the tier, and with `nothing` of `aimd-96` and `aimd-216`: what moves atoms.
-    Those of runs that nobody observes stand behind no label."""
-    unavailable: dict[str, str] = field(default_factory=dict)
-    deviations: list[str] = field(default_factory=list)
-    short_training: str = ""
-    """How much shorter than the paper's the training of its networks is, or nothing."""
-
-    @property
-    def potentials_given(self) -> bool:
-        """Whether the deposited potentials are taken as they are: nothing is trained."""
-        return self.start_from in ("potentials", "trajectories")
-
-    def select(self, labels: list[str] | None = None) -> list[Stage]:
-        """The stages behind some labels or runs, or behind all labels.
-
-        Raises:
-            SuiteError: a label that this tier does not have, with the reason where there is one.
-        """
-        if labels is None:
-            labels = list(self.labels)
-        known = self.runs | self.labels
-        for label in labels:
-            if reason := self.unavailable.get(label):
-                raise SuiteError(f"label {label}: {reason}")
-            if label not in known:
-                raise SuiteError(
-                    f"label {label}: not in tier {self.tier}, expected one of {', '.join(known)}"
-                )
-        return [stage for label in labels for stage in known[label]]
 
 
 def build_campaign(
@@ -124,7 +83,7 @@ def build_campaign(
 
 def _with_engine(about: dict[str, Any], engine: str) -> dict[str, Any]:
     """A tier's content with another first-principles engine; unchanged if it is the tier's own."""
-    from jobs.engines.first_principles.types import load_engine, named_settings
+    from jobs.engines.first_principles.registry import load_engine, named_settings
 
     load_engine(engine)
     aimd = about.get("aimd")
@@ -254,7 +213,7 @@ class _Builder:
 
     def _aimd(self, nnp: str) -> list[Stage]:
         """First-principles runs that a potential learns from (Sec. II A), one stage per start."""
-        from jobs.engines.first_principles.types import load_engine
+        from jobs.engines.first_principles.registry import load_engine
 
         if "aimd" not in self.about:
             raise SuiteError(

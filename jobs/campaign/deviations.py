@@ -15,7 +15,7 @@ from jobs.reference.potentials import deposited_model
 from jobs.reference.trajectories import SPACING_FS, ThinTrajectory
 
 if TYPE_CHECKING:
-    from jobs.campaign.build import Campaign
+    from jobs.campaign.plan import Campaign
     from jobs.reference.sets import DepositedSet
 
 Frames = Mapping[str, Sequence["DepositedSet"]]

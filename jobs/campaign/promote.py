@@ -11,7 +11,7 @@ from pathlib import Path
 from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256
 from jobs.base.trajectory import open_trajectory
-from jobs.campaign.build import Campaign
+from jobs.campaign.plan import Campaign
 from jobs.reference.trajectories import (
     OBSERVE_PAIRS,
     PAIRED,

@@ -24,7 +24,7 @@ from jobs.base.schema import (
 from jobs.cost.points import NNP
 from jobs.cost.record import AIMD
 from jobs.engines.deepmd.precision import PRECISIONS
-from jobs.engines.first_principles.types import ENGINES, load_engine
+from jobs.engines.first_principles.registry import ENGINES, load_engine
 from jobs.engines.lammps.kernel import KERNELS
 from jobs.stages.md import THERMOSTATS, check_schedule
 from jobs.stages.quench import check_quench

@@ -16,7 +16,8 @@ from jobs.base.files import read_text, write_whole
 from jobs.base.frames import comment_values
 from jobs.cli.options import count, positive, whole
 from jobs.cost.estimates import aimd_core_seconds, beyond_aimd_estimate, label_core_seconds
-from jobs.engines.first_principles.types import ENGINES, THERMOSTATS, load_engine, named_settings
+from jobs.engines.first_principles.registry import ENGINES, load_engine, named_settings
+from jobs.engines.first_principles.types import THERMOSTATS
 from jobs.engines.lammps.program import DAMPING_FS
 from jobs.stages.aimd import start_of
 from jobs.store.stage import Stage
@@ -102,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Engine, settings, store, cores and dry run."""
-    from jobs.cli.main import add_store_option
+    from jobs.cli.options import add_store_option
 
     parser.add_argument("--engine", choices=ENGINES, default="cp2k")
     parser.add_argument(

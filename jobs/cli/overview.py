@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import read_text
-from jobs.campaign.build import Campaign, build_campaign
+from jobs.campaign.build import build_campaign
+from jobs.campaign.plan import Campaign
 from jobs.campaign.tier import TIERS
 from jobs.cost.estimates import beyond_aimd_estimate, disk_bytes
 from jobs.store.stage import Stage

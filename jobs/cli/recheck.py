@@ -19,7 +19,7 @@ from jobs.base.frames import TYPE_MAP, Frame, format_extxyz, read_extxyz
 from jobs.cli.aimd import add_engine_options, print_plan
 from jobs.cli.options import positive
 from jobs.cost.estimates import label_core_seconds
-from jobs.engines.first_principles.types import load_engine, named_settings
+from jobs.engines.first_principles.registry import load_engine, named_settings
 from jobs.reference.sets import DEPOSIT, DepositedSet, iter_run, read_set
 from jobs.store.stage import Stage
 from jobs.store.store import Store

@@ -10,9 +10,10 @@ import numpy as np
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_whole
 from jobs.base.frames import VELOCITIES, format_extxyz
+from jobs.base.silica import FUSED_ANGSTROM
 from jobs.base.trajectory import Trajectory, open_trajectory
 from jobs.cli.options import count, positive, whole
-from jobs.engines.first_principles.types import FUSED_ANGSTROM, Start, kinetic_temperatures_K
+from jobs.engines.first_principles.types import Start, kinetic_temperatures_K
 from jobs.observables.rdf import PAIRS
 from jobs.reference.sets import list_sets
 from jobs.store.store import Store
@@ -33,7 +34,7 @@ DEFAULT_TIER = "reference"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m jobs starts`."""
-    from jobs.cli.main import add_store_option
+    from jobs.cli.options import add_store_option
 
     parser.add_argument("--tier", default=DEFAULT_TIER, help="a tier or a tier file (default: reference)")
     parser.add_argument("--run", required=True, metavar="NAME", help="an MD run of the tier (under runs:)")

@@ -52,7 +52,7 @@ def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
-    from jobs.cli.main import add_store_option
+    from jobs.cli.options import add_store_option
 
     parser.add_argument("--potential", type=Path, metavar="MODEL.pb", help="default: deposited DeePMD-96")
     parser.add_argument("--cores", type=count, default=None, help="default: all this process may use")

@@ -26,7 +26,8 @@ from jobs.cost.points import CLASSICAL, NNP, Point
 from jobs.cost.record import AIMD
 from jobs.engines.deepmd import program as deepmd
 from jobs.engines.deepmd.precision import in_precision
-from jobs.engines.first_principles.types import Dynamics, Start, load_engine
+from jobs.engines.first_principles.registry import load_engine
+from jobs.engines.first_principles.types import Dynamics, Start
 from jobs.engines.lammps.kernel import DEEPMD, MODEL_FILE, NATIVE, native_potential
 from jobs.engines.lammps.program import (
     DAMPING_FS,

@@ -51,7 +51,7 @@ def label_core_seconds(atoms: int) -> float:
 
 def beyond_aimd_estimate(stages: Iterable[Stage]) -> list[str]:
     """What makes first-principles stages dearer than their estimates say, a line each."""
-    from jobs.engines.first_principles.types import named_settings
+    from jobs.engines.first_principles.registry import named_settings
 
     aimd = [stage for stage in stages if stage.kind == "aimd"]
     timed = [named_settings("cp2k", name) for name in ("default", "md")]

@@ -113,7 +113,7 @@ def plain(n_atoms: int, *, gpus: int = 0) -> Point:
 
 
 def _aimd(engine: str, sizes: Iterable[int], steps: int) -> dict[str, Any]:
-    from jobs.engines.first_principles.types import named_settings
+    from jobs.engines.first_principles.registry import named_settings
 
     if engine not in AIMD:
         raise SuiteError(f"cost: found engine {engine}, expected one of {', '.join(AIMD)}")

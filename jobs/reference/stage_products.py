@@ -17,7 +17,7 @@ from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.base.frames import Frame, read_extxyz
-from jobs.engines.first_principles.types import load_engine
+from jobs.engines.first_principles.registry import load_engine
 from jobs.store.store import Store
 
 PROGRAM_NAMES = {"cp2k": "CP2K", "espresso": "Quantum ESPRESSO", "vasp": "VASP"}

@@ -31,14 +31,9 @@ from numpy.typing import NDArray
 from jobs.base.errors import SuiteError
 from jobs.base.files import finite, write_json
 from jobs.base.frames import TYPE_MAP, UNCONVERGED, VELOCITIES, density_g_cm3, format_extxyz
-from jobs.engines.first_principles.types import (
-    FUNCTIONAL,
-    FUSED_ANGSTROM,
-    Dynamics,
-    Engine,
-    Start,
-    load_engine,
-)
+from jobs.base.silica import FUSED_ANGSTROM
+from jobs.engines.first_principles.registry import load_engine
+from jobs.engines.first_principles.types import FUNCTIONAL, Dynamics, Engine, Start
 from jobs.store.workspace import Workspace
 
 if TYPE_CHECKING:

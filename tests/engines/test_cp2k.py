@@ -13,13 +13,13 @@ import pytest
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.frames import MASSES_AMU
 from jobs.engines.first_principles import cp2k
+from jobs.engines.first_principles.registry import named_settings
 from jobs.engines.first_principles.types import (
     Dynamics,
     Run,
     Start,
     kinetic_energies_eV,
     kinetic_temperatures_K,
-    named_settings,
 )
 from tests.helpers.first_principles_tools import kill_after, slope_and_force
 

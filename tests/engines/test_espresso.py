@@ -12,13 +12,8 @@ import pytest
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.frames import MASSES_AMU
 from jobs.engines.first_principles import espresso
-from jobs.engines.first_principles.types import (
-    Dynamics,
-    Run,
-    Start,
-    kinetic_energies_eV,
-    named_settings,
-)
+from jobs.engines.first_principles.registry import named_settings
+from jobs.engines.first_principles.types import Dynamics, Run, Start, kinetic_energies_eV
 from tests.helpers.first_principles_tools import kill_after, slope_and_force
 
 # The package's own PBE pseudopotentials, at a cut-off at which they run in a second.

@@ -16,7 +16,8 @@ import pytest
 from jobs.base.errors import EngineError, SuiteError
 from jobs.campaign.build import build_campaign
 from jobs.engines.first_principles import vasp
-from jobs.engines.first_principles.types import Dynamics, Start, named_settings
+from jobs.engines.first_principles.registry import named_settings
+from jobs.engines.first_principles.types import Dynamics, Start
 from jobs.reference.paper import read_paper
 
 # O before Si: POSCAR has Si first, and nothing may get mixed up.

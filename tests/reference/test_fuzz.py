@@ -30,11 +30,12 @@ from jobs.base.errors import SuiteError
 from jobs.campaign.build import build_campaign
 from jobs.campaign.tier import TIERS
 from jobs.engines.first_principles import cp2k, espresso, vasp
-from jobs.engines.first_principles.types import Start, load_engine, named_settings
+from jobs.engines.first_principles.registry import load_engine, named_settings
+from jobs.engines.first_principles.types import Start
 from jobs.reference.formats.sources import open_sources
 from jobs.reference.paper import REFERENCE, read_experiment, read_paper
 from jobs.reference.survey import Survey, report, watch
-from jobs.running.site import SITES, read_site
+from jobs.running.site_files import SITES, read_site
 from suite.claims import CLAIMS_FILE, load_claims
 from tests.engines.test_cp2k import needs_cp2k
 from tests.helpers import fuzzing

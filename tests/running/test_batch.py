@@ -25,7 +25,8 @@ from jobs.base.machine import IMAGE_VARIABLE
 from jobs.running import batch, scheduler
 from jobs.running.batch import State
 from jobs.running.local import run as dispatch_run
-from jobs.running.site import Site, read_site
+from jobs.running.site import Site
+from jobs.running.site_files import read_site
 from jobs.store.stage import Stage
 from jobs.store.store import Store
 from jobs.store.todo import plan

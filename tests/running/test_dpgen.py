@@ -14,7 +14,8 @@ from jobs.base.errors import SuiteError
 from jobs.campaign.build import build_campaign
 from jobs.cli import overview
 from jobs.running import scheduler
-from jobs.running.site import Site, read_site
+from jobs.running.site import Site
+from jobs.running.site_files import read_site
 from jobs.store.stage import Stage
 from jobs.store.store import Store
 from tests.running.test_site import dpgen_entry

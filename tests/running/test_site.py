@@ -13,7 +13,7 @@ from jobs.base.machine import IMAGE_VARIABLE
 from jobs.campaign.build import build_campaign
 from jobs.cli import overview
 from jobs.running import batch, scheduler
-from jobs.running.site import known_sites, read_site
+from jobs.running.site_files import known_sites, read_site
 from jobs.store.stage import Stage
 from jobs.store.store import Recipe, Store
 from jobs.store.todo import in_order

@@ -15,7 +15,8 @@ from jobs.base.errors import SuiteError
 from jobs.base.frames import read_extxyz
 from jobs.base.silica import Configuration, write_data
 from jobs.engines.first_principles import cp2k
-from jobs.engines.first_principles.types import Start, named_settings
+from jobs.engines.first_principles.registry import named_settings
+from jobs.engines.first_principles.types import Start
 from jobs.stages import aimd
 from jobs.store.workspace import Workspace
 from tests.engines import test_espresso

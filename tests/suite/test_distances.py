@@ -14,8 +14,8 @@ from suite.distances import (
     shares,
     signed_root,
 )
+from suite.reasons import NotTested
 from suite.statistics import estimate
-from suite.verdict import NotTested
 
 R = np.arange(0.01, 6.0, 0.02)
 FLAT = np.ones_like(R)

@@ -15,8 +15,9 @@ from jobs.campaign.tier import TIERS, read_tier
 from jobs.engines.hdnnp.n2p2_files import write_network
 from suite.claims import REGISTRY, evaluate, load_claims
 from suite.evidence import Evidence
+from suite.reasons import NotTested
 from suite.statistics import difference_of_shares
-from suite.verdict import NotTested, Verdict
+from suite.verdict import Verdict
 from tests.helpers.hdnnp_tools import random_network
 from tests.helpers.synthetic_evidence import replicas, write_heldout
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from suite.distances import cramer_von_mises, mean_square_difference, signed_root
+from suite.reasons import NotTested
 from suite.statistics import (
     Estimate,
     equilibrated,
@@ -16,7 +17,14 @@ from suite.statistics import (
     mean_of,
     more_data,
 )
-from suite.verdict import NotTested, Result, Verdict, decide, p_value, with_family, with_preconditions
+from suite.verdict import (
+    Result,
+    Verdict,
+    decide,
+    p_value,
+    with_family,
+    with_preconditions,
+)
 
 
 def autoregressive(rng, *, replicas, blocks, memory):

@@ -18,18 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.base.errors import NotInstalled, SuiteError
-from jobs.base.files import parse_yaml
 from jobs.base.frames import MASSES_AMU
-from jobs.base.schema import ANYTHING, read_keys
 from jobs.base.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 
 FUNCTIONAL = "PBE"
-FUSED_ANGSTROM = 0.9
-"""Atoms closer than this have fused: no liquid silica has them, a failing potential does."""
-ENGINES = ("cp2k", "espresso", "vasp")
 THERMOSTATS = ("csvr", "nose-hoover")
 SettingsT = TypeVar("SettingsT")
-SETTINGS_FILE = Path(__file__).parent / "settings.yml"
 
 
 @dataclass(frozen=True)
@@ -150,46 +144,6 @@ class Engine(Protocol):
 
     def wave_function(self, directory: Path) -> Path | None:
         """What a finished run left for the first SCF of the next one, if the engine uses it."""
-
-
-def load_engine(name: str) -> Engine:
-    """The engine of this name.
-
-    Raises:
-        SuiteError: there is none.
-    """
-    from jobs.engines.first_principles import cp2k, espresso, vasp
-
-    engines: dict[str, Engine] = {"cp2k": cp2k, "espresso": espresso, "vasp": vasp}
-    if name not in engines:
-        raise SuiteError(f"found engine {name!r}, expected one of {', '.join(ENGINES)}")
-    return engines[name]
-
-
-def named_settings(engine: str, name: str) -> dict[str, Any]:
-    """Settings by their name in `settings.yml`, or those in a YAML file of one's own.
-
-    Raises:
-        SuiteError: no such name or file, or values that the engine refuses.
-    """
-    path = Path(name)
-    if path.suffix in (".yml", ".yaml"):
-        if not path.is_file():
-            raise SuiteError(f"{path}: found no such file, expected settings of {engine}")
-        values = read_keys(path, {"*": ANYTHING})
-        try:
-            load_engine(engine).read_settings(values)
-        except SuiteError as error:
-            raise SuiteError(f"{path}: {error}") from None
-    else:
-        known = parse_yaml(SETTINGS_FILE.read_text())[engine]
-        if name not in known:
-            raise SuiteError(
-                f"settings of {engine}: found {name!r}, expected {', '.join(known)} or a .yml file's path"
-            )
-        values = known[name]
-        load_engine(engine).read_settings(values)
-    return dict(values)
 
 
 def read_fields(program: str, kind: type[SettingsT], values: Mapping[str, Any]) -> SettingsT:

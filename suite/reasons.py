@@ -1,0 +1,16 @@
+"""Why a check has no verdict: exceptions whose message is the reason."""
+
+from __future__ import annotations
+
+from jobs.base.errors import SuiteError
+
+
+class NotTested(Exception):  # noqa: N818
+    """This tier or this data cannot test the claim; the message is the reason."""
+
+
+class Pending(Exception):  # noqa: N818
+    """What the claim needs is submitted and not there yet; the message names the job."""
+
+
+UNAVAILABLE = (NotTested, Pending, SuiteError)  # what lacks its data says why; it stops no report

@@ -1,0 +1,56 @@
+"""Who may import whom: import-linter's contracts in pyproject.toml hold, and catch an edge that runs back up."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from jobs.base.paths import ROOT
+
+ROOMS = (
+    "base",
+    "campaign",
+    "cli",
+    "cost",
+    "engines",
+    "observables",
+    "reference",
+    "running",
+    "stages",
+    "store",
+)
+
+
+def lint_imports(folder):
+    code = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(cache_dir=None))"
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+
+
+def test_contracts_hold():
+    done = lint_imports(ROOT)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "contract"),
+    [
+        ("jobs/base/units.py", "import jobs.cli.options", "A package imports only packages below it"),
+        ("jobs/campaign/plan.py", "import jobs.campaign.build", "No circles"),
+        ("suite/verdict.py", "import jobs.engines.process", "What judges knows no engine"),
+    ],
+)
+def test_a_planted_edge_is_caught(file, line, contract, tmp_path):
+    for folder in ("jobs", "suite"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / file).open("a") as stream:
+        stream.write(f"\n{line}\n")
+    done = lint_imports(tmp_path)
+    assert done.returncode == 1
+    assert f"{contract} BROKEN" in done.stdout
+
+
+def test_rooms_of_jobs():
+    found = sorted(path.name for path in (ROOT / "jobs").iterdir() if path.is_dir() and path.name[0] != "_")
+    assert found == sorted(ROOMS)
