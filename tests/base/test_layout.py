@@ -1,4 +1,4 @@
-"""Who may import whom: import-linter's contracts in pyproject.toml hold, and catch an edge that runs back up."""
+"""Who may import whom: import-linter's contracts in pyproject.toml hold and catch a planted edge."""
 
 import shutil
 import subprocess
@@ -8,18 +8,7 @@ import pytest
 
 from jobs.base.paths import ROOT
 
-ROOMS = (
-    "base",
-    "campaign",
-    "cli",
-    "cost",
-    "engines",
-    "observables",
-    "reference",
-    "running",
-    "stages",
-    "store",
-)
+ROOMS = "base campaign cli cost engines observables reference running stages store".split()
 
 
 def lint_imports(folder):

@@ -22,12 +22,11 @@ def stage_names(tier, start_from):
         campaign = build_campaign(tier, start_from=start_from)
     except SuiteError:
         return {}
-    wanted = [
-        stage for part in (campaign.labels, campaign.runs) for stages in part.values() for stage in stages
-    ]
+    planned = [*campaign.labels.values(), *campaign.runs.values()]
+    needed = {stage.name: stage.kind for stages in planned for one in stages for stage in one.walk()}
     kinds = {}
-    for stage in {needed.name: needed for stage in wanted for needed in stage.walk()}.values():
-        kinds.setdefault(stage.kind, []).append(stage.name)
+    for name, kind in needed.items():
+        kinds.setdefault(kind, []).append(name)
     return kinds
 
 
