@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jobs.reference.paper import shared_noise
-from suite.claims import Atom, Judge
+from suite.claims import Atom
 from suite.distances import rooted, signed_root
 from suite.evidence import Evidence, Observation
 from suite.reasons import NotTested
@@ -222,8 +222,8 @@ def aimd_reference(
 
 
 def judge_network(
-    judge: Judge, atom: Atom, evidence: Evidence, *, size: int, read: Reader, apart: Difference, aimd: Curves
-) -> None:
+    atom: Atom, evidence: Evidence, *, size: int, read: Reader, apart: Difference, aimd: Curves
+) -> Estimate:
     """Judge how far `liquid-SIZE-nvt` is from AIMD; a PASS that BKS would have too says so."""
 
     def judged(label: str) -> Estimate:
@@ -240,7 +240,7 @@ def judge_network(
                 f"BKS is within the band too ({bks.value:.2g} [{bks.ci_low:.2g}, {bks.ci_high:.2g}]): "
                 "this does not tell the two apart"
             )
-    judge(network, remark)
+    return (network).with_remark(remark)
 
 
 def overlap_lacks(facts: Mapping[str, Any]) -> str:

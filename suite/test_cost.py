@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from suite.claims import Atom, Judge, claim
+from suite.claims import Atom, claim
 from suite.evidence import Evidence
 from suite.reasons import NotTested
 from suite.statistics import Estimate, estimate, mean_of
@@ -16,22 +16,20 @@ FS_PER_NS = 1_000_000
 
 
 @claim("cost-ratio")
-def test_cost_ratio(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_cost_ratio(atom: Atom, evidence: Evidence) -> Estimate:
     """Decades between AIMD and the network, per simulated time on equal cores."""
     size = atom["size"]
     aimd, nnp = evidence.core_seconds_per_fs("aimd"), evidence.core_seconds_per_fs("nnp")
     if size not in aimd or size not in nnp:
         raise NotTested(f"{size} atoms were not timed by both AIMD and the network")
-    judge(
-        estimate(
-            lambda s: math.log10(float(mean_of(s["aimd"])) / float(mean_of(s["nnp"]))),
-            {"aimd": [aimd[size]], "nnp": [nnp[size]]},
-        )
+    return estimate(
+        lambda s: math.log10(float(mean_of(s["aimd"])) / float(mean_of(s["nnp"]))),
+        {"aimd": [aimd[size]], "nnp": [nnp[size]]},
     )
 
 
 @claim("cost-scaling")
-def test_cost_scaling(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_cost_scaling(atom: Atom, evidence: Evidence) -> Estimate:
     """Exponent of cost with N, and the price of a nanosecond of thousands of atoms."""
     timed = evidence.core_seconds_per_fs("nnp")
     if atom.measure == "nanosecond":
@@ -39,8 +37,7 @@ def test_cost_scaling(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         if size < 1000:
             raise NotTested(f"the largest system timed has {size} atoms, the claim is about thousands")
         days = [timed[size] * FS_PER_NS / SECONDS_PER_DAY]
-        judge(estimate(lambda s: float(mean_of(s["repeats"])), {"repeats": days}))
-        return
+        return estimate(lambda s: float(mean_of(s["repeats"])), {"repeats": days})
     if len(timed) < 3:
         raise NotTested(f"{len(timed)} sizes were timed: an exponent needs at least three")
     sizes = np.log(sorted(timed))
@@ -49,4 +46,4 @@ def test_cost_scaling(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     residual = costs - np.polyval(np.polyfit(sizes, costs, 1), sizes)
     freedom = len(sizes) - 2
     error = math.sqrt(covariance[0, 0] * float(residual @ residual) / freedom)
-    judge(Estimate.from_error(slope, standard_error=error, degrees_of_freedom=freedom))
+    return Estimate.from_error(slope, standard_error=error, degrees_of_freedom=freedom)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from suite.claims import Atom, Judge, claim, load_claims
+from suite.claims import Atom, claim, load_claims
 from suite.evidence import Evidence
 from suite.faults import report_faults
 from suite.statistics import Estimate
@@ -10,7 +10,7 @@ from suite.verdict import CLASSES, FAULT
 
 
 @claim("fault")
-def test_fault_is_caught(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_fault_is_caught(atom: Atom, evidence: Evidence) -> Estimate:
     """How many atoms tell the faulty evidence from the true one."""
     found = next(report for report in report_faults(evidence) if report.fault == atom["fault"])
     if found.missing is not None:
@@ -22,4 +22,4 @@ def test_fault_is_caught(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         if key != FAULT
     }
     said = "; ".join(f"{name}: {', '.join(ids) or 'none'}" for name, ids in caught.items())
-    judge(Estimate.exact(len(found.caught_by), n_eff=len(found.verdicts)), f"caught by {said}")
+    return (Estimate.exact(len(found.caught_by), n_eff=len(found.verdicts))).with_remark(f"caught by {said}")

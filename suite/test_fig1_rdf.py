@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from suite.claims import Atom, Judge, band_of, claim
+from suite.claims import Atom, band_of, claim
 from suite.distances import cramer_von_mises, peak, signed_root
 from suite.evidence import Evidence, Observation
 from suite.reasons import NotTested
@@ -83,11 +83,10 @@ def rdf_reference(
 
 
 @claim("rdf-nnp-aimd")
-def test_rdf_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_rdf_nnp_aimd(atom: Atom, evidence: Evidence) -> Estimate:
     """The network against AIMD at equal N."""
     size, pair = atom["size"], atom["pair"]
-    judge_network(
-        judge,
+    return judge_network(
         atom,
         evidence,
         size=size,
@@ -98,22 +97,21 @@ def test_rdf_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 
 
 @claim("rdf-bks")
-def test_rdf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_rdf_bks(atom: Atom, evidence: Evidence) -> Estimate:
     """BKS against AIMD: the same peaks, but farther off than the network."""
     size, pair = atom["size"], atom["pair"]
     read = rdf_reader(pair)
     bks = read(evidence.observables(f"liquid-{size}-bks"))
     if atom.measure == "first-peak-position":
         aimd = rdf_reference(evidence, size=size, pair=pair, measure=atom.measure, band=atom.band)
-        judge(apart(atom.measure, pair)(*common(bks, aimd)))
-        return
+        return apart(atom.measure, pair)(*common(bks, aimd))
     aimd = rdf_reference(evidence, size=size, pair=pair)
     nnp, bks, aimd = common(read(evidence.observables(f"liquid-{size}-nvt")), bks, aimd)
-    judge(farther(rdf_square(bks.x), far=bks.groups, near=nnp.groups, reference=aimd.groups))
+    return farther(rdf_square(bks.x), far=bks.groups, near=nnp.groups, reference=aimd.groups)
 
 
 @claim("rdf-96-216")
-def test_rdf_96_216(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_rdf_96_216(atom: Atom, evidence: Evidence) -> Estimate:
     """The two networks at equal N and volume, in units of what BKS misses."""
     require_pair(evidence)
     if atom.measure != "same":
@@ -153,19 +151,19 @@ def test_rdf_96_216(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             }
             return gains["Si-Si"] - max(gains["Si-O"], gains["O-O"])
 
-        judge(estimate(lambda s: advantage(dict(s)), joined, lenders=("96", "216")).through(signed_root))
-        return
+        return estimate(lambda s: advantage(dict(s)), joined, lenders=("96", "216")).through(signed_root)
     groups = samples[atom["pair"]]
     square = squares[atom["pair"]]
     if atom.measure == "closer":
-        judge(farther(square, far=groups["96"], near=groups["216"], reference=groups["aimd"]))
-        return
+        return farther(square, far=groups["96"], near=groups["216"], reference=groups["aimd"])
     reference = groups.get("aimd", groups["216"])
-    judge(beyond_a_third(square, groups["96"], groups["216"], far=groups["bks"], reference=reference), remark)
+    return (
+        beyond_a_third(square, groups["96"], groups["216"], far=groups["bks"], reference=reference)
+    ).with_remark(remark)
 
 
 @claim("strong-interaction")
-def test_strong_interaction(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_strong_interaction(atom: Atom, evidence: Evidence) -> Estimate:
     """How high the first Si-O peak is, by itself and beside the others."""
     liquid = evidence.observables("liquid-216-nvt")
     curves = dict(zip(PAIRS, common(*(rdf_reader(pair)(liquid) for pair in PAIRS)), strict=True))
@@ -182,4 +180,4 @@ def test_strong_interaction(atom: Atom, evidence: Evidence, judge: Judge) -> Non
             return found / max(height(pair, s["runs"]) for pair in ("Si-Si", "O-O"))
         return found
 
-    judge(estimate(measured, {"runs": joined}))
+    return estimate(measured, {"runs": joined})

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from suite.claims import Atom, Judge, band_of, claim
+from suite.claims import Atom, band_of, claim
 from suite.distances import cramer_von_mises, moments, peak
 from suite.evidence import Evidence, Observation
 from suite.reasons import NotTested
@@ -71,11 +71,10 @@ def badf_reference(evidence: Evidence, *, size: int, angle: str, measure: str = 
 
 
 @claim("badf-nnp-aimd")
-def test_badf_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_badf_nnp_aimd(atom: Atom, evidence: Evidence) -> Estimate:
     """The network against AIMD at equal N."""
     size, angle = atom["size"], atom["angle"]
-    judge_network(
-        judge,
+    return judge_network(
         atom,
         evidence,
         size=size,
@@ -86,7 +85,7 @@ def test_badf_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 
 
 @claim("badf-bks")
-def test_badf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_badf_bks(atom: Atom, evidence: Evidence) -> Estimate:
     """BKS is farther from AIMD than the network."""
     size, angle = atom["size"], atom["angle"]
     aimd = badf_reference(evidence, size=size, angle=angle)
@@ -96,11 +95,11 @@ def test_badf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         read(evidence.observables(f"liquid-{size}-bks")),
         aimd,
     )
-    judge(farther(badf_square(bks.x), far=bks.groups, near=nnp.groups, reference=aimd.groups))
+    return farther(badf_square(bks.x), far=bks.groups, near=nnp.groups, reference=aimd.groups)
 
 
 @claim("badf-tetrahedron")
-def test_badf_tetrahedron(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_badf_tetrahedron(atom: Atom, evidence: Evidence) -> Estimate:
     """Where the first maximum of an angle distribution lies."""
     angle = atom["angle"]
     curves = badf_reader(angle)(evidence.observables(f"liquid-{atom['size']}-nvt"))
@@ -109,11 +108,11 @@ def test_badf_tetrahedron(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         window = MAXIMUM_WINDOW[angle]
         return peak(curves.x, mean_of(groups), window=window, half_width=MAXIMUM_HALF_WIDTH)[0]
 
-    judge(estimate(lambda s: maximum(s["nnp"]), {"nnp": curves.groups}))
+    return estimate(lambda s: maximum(s["nnp"]), {"nnp": curves.groups})
 
 
 @claim("badf-96-216")
-def test_badf_96_216(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_badf_96_216(atom: Atom, evidence: Evidence) -> Estimate:
     """The two networks at equal N and volume, in units of what BKS misses."""
     require_pair(evidence)
     angle = atom["angle"]
@@ -126,9 +125,8 @@ def test_badf_96_216(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         remark = NO_AIMD
     parent, child, bks, *aimd = common(*models)
     reference = aimd[0] if aimd else child
-    judge(
+    return (
         beyond_a_third(
             badf_square(child.x), parent.groups, child.groups, far=bks.groups, reference=reference.groups
-        ),
-        remark,
-    )
+        )
+    ).with_remark(remark)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jobs.reference.paper import REFERENCE, gating_value
-from suite.claims import Atom, Judge, claim
+from suite.claims import Atom, claim
 from suite.distances import moments, peak
 from suite.evidence import Evidence, Observation
 from suite.reasons import NotTested
@@ -45,38 +45,33 @@ def _percent_not_fourfold(groups: Groups) -> float:
 
 
 @claim("glass-neutron")
-def test_glass_neutron(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_glass_neutron(atom: Atom, evidence: Evidence) -> Estimate:
     """Peaks of the neutron total pair correlation function and of S(Q)."""
     glasses = evidence.observables(f"glass-{atom['potential']}")
     if atom.measure == "curve":
-        judge(_miss(glasses, "tr_r", "tr_neutron", measured_curve("neutron")))
-        return
+        return _miss(glasses, "tr_r", "tr_neutron", measured_curve("neutron"))
     x_key, y_key, window, half_width = NEUTRON_PEAKS[atom["peak"]]
     smallest = min(glass.facts["n_atoms"] for glass in glasses)
     if x_key == "sq_q" and smallest < SMALLEST_FOR_FSDP:
         raise NotTested(f"the glass has {smallest} atoms; the first sharp peak needs {SMALLEST_FOR_FSDP}")
     curves = read_curves(glasses, x_key, y_key)
-    judge(
-        estimate(
-            lambda s: peak(curves.x, mean_of(s["quenches"]), window=window, half_width=half_width)[0],
-            {"quenches": curves.groups},
-        )
+    return estimate(
+        lambda s: peak(curves.x, mean_of(s["quenches"]), window=window, half_width=half_width)[0],
+        {"quenches": curves.groups},
     )
 
 
 @claim("glass-partials")
-def test_glass_partials(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_glass_partials(atom: Atom, evidence: Evidence) -> Estimate:
     """First peaks, angles and defects of the glass."""
     glasses = evidence.observables(f"glass-{atom['potential']}")
     if atom.measure == "curve":
         pair = atom["pair"]
-        judge(_miss(glasses, "rdf_r", f"rdf_{pair}", measured_curve(pair)))
+        return _miss(glasses, "rdf_r", f"rdf_{pair}", measured_curve(pair))
     elif atom.measure == "first-peak-position":
         curves = rdf_reader(atom["pair"])(glasses)
-        judge(
-            estimate(
-                lambda s: peak_feature(atom["pair"], curves.x, s["quenches"])[0], {"quenches": curves.groups}
-            )
+        return estimate(
+            lambda s: peak_feature(atom["pair"], curves.x, s["quenches"])[0], {"quenches": curves.groups}
         )
     elif atom.measure == "defects":
         for glass in glasses:
@@ -86,13 +81,13 @@ def test_glass_partials(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             if rate > FASTEST_FOR_DEFECTS_K_S:
                 raise NotTested(f"a glass was quenched at {rate:.2g} K/s, the claim is of 1e12 K/s")
         samples = {"quenches": _coordination(glasses)}
-        judge(estimate(lambda s: _percent_not_fourfold(s["quenches"]), samples, counted=True))
+        return estimate(lambda s: _percent_not_fourfold(s["quenches"]), samples, counted=True)
     else:
         angle, _, which = atom.measure.partition(" ")
         curves = badf_reader(angle)(glasses)
         index = ("mean", "sd").index(which)
-        judge(
-            estimate(lambda s: moments(curves.x, mean_of(s["quenches"]))[index], {"quenches": curves.groups})
+        return estimate(
+            lambda s: moments(curves.x, mean_of(s["quenches"]))[index], {"quenches": curves.groups}
         )
 
 
@@ -164,15 +159,14 @@ def equal_glasses(evidence: Evidence) -> dict[str, list[Observation]]:
 
 
 @claim("glass-216-better")
-def test_glass_216_better(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_glass_216_better(atom: Atom, evidence: Evidence) -> Estimate:
     """How much nearer to experiment, or to PBE, DeePMD-216's glass is, at equal N and density."""
     require_pair(evidence)
     require_seeds(evidence, "train-96", "train-216")
     printed = atom.measure in ("as-printed", "curve")
     glasses = printed_glasses(evidence) if printed else equal_glasses(evidence)
     if atom.measure == "curve":
-        _judge_curve(judge, glasses, atom["curve"])
-        return
+        return _judge_curve(glasses, atom["curve"])
     pair = atom["pair"]
     target = FIRST_DISTANCE_ANGSTROM[pair, atom.values.get("target", "experiment")]
     curves = {name: rdf_reader(pair)(found) for name, found in glasses.items()}
@@ -181,10 +175,10 @@ def test_glass_216_better(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         return abs(peak_feature(pair, curves[name].x, groups)[0] - target)
 
     samples = {name: part.groups for name, part in curves.items()}
-    judge(estimate(lambda s: miss("96", s["96"]) - miss("216", s["216"]), samples))
+    return estimate(lambda s: miss("96", s["96"]) - miss("216", s["216"]), samples)
 
 
-def _judge_curve(judge: Judge, glasses: dict[str, list[Observation]], name: str) -> None:
+def _judge_curve(glasses: dict[str, list[Observation]], name: str) -> Estimate:
     """How much nearer to a measured curve DeePMD-216's glass is."""
     measured = measured_curve(name)
     keys = ("tr_r", "tr_neutron") if name == "neutron" else ("rdf_r", f"rdf_{name}")
@@ -194,47 +188,37 @@ def _judge_curve(judge: Judge, glasses: dict[str, list[Observation]], name: str)
         return _relative_miss(curves[network].x, mean_of(groups), measured)
 
     samples = {network: part.groups for network, part in curves.items()}
-    judge(estimate(lambda s: miss("96", s["96"]) - miss("216", s["216"]), samples))
+    return estimate(lambda s: miss("96", s["96"]) - miss("216", s["216"]), samples)
 
 
 @claim("network-kept")
-def test_network_kept(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_network_kept(atom: Atom, evidence: Evidence) -> Estimate:
     """The liquid's network, its change on cooling, and how cold the training data were."""
     if atom.measure == "lowest-training-temperature":
         trainings = evidence.train(f"train-{atom['potential']}")
         lowest = min(training.audit["lowest_temperature_K"] for training in trainings)
-        judge(Estimate.exact(lowest, n_eff=len(trainings)))
-        return
+        return Estimate.exact(lowest, n_eff=len(trainings))
     liquid = evidence.observables(f"liquid-{atom['potential']}-nvt")
     if atom.measure == "liquid-coordination":
         samples = {"liquid": _coordination(liquid)}
-        judge(estimate(lambda s: _percent_not_fourfold(s["liquid"]), samples, counted=True))
-        return
+        return estimate(lambda s: _percent_not_fourfold(s["liquid"]), samples, counted=True)
     glass = evidence.observables(f"glass-{atom['potential']}")
     if atom.measure == "coordination":
-        judge(
-            estimate(
-                lambda s: _percent_not_fourfold(s["glass"]) - _percent_not_fourfold(s["liquid"]),
-                {"glass": _coordination(glass), "liquid": _coordination(liquid)},
-                counted=True,
-            )
+        return estimate(
+            lambda s: _percent_not_fourfold(s["glass"]) - _percent_not_fourfold(s["liquid"]),
+            {"glass": _coordination(glass), "liquid": _coordination(liquid)},
+            counted=True,
         )
-        return
     if atom.measure == "bond":
         hot, cold = (rdf_reader("Si-O")(found) for found in (liquid, glass))
-        judge(
-            estimate(
-                lambda s: (
-                    peak_feature("Si-O", cold.x, s["glass"])[0] - peak_feature("Si-O", hot.x, s["liquid"])[0]
-                ),
-                {"glass": cold.groups, "liquid": hot.groups},
-            )
-        )
-        return
-    hot, cold = (badf_reader("Si-O-Si")(found) for found in (liquid, glass))
-    judge(
-        estimate(
-            lambda s: moments(cold.x, mean_of(s["glass"]))[0] - moments(hot.x, mean_of(s["liquid"]))[0],
+        return estimate(
+            lambda s: (
+                peak_feature("Si-O", cold.x, s["glass"])[0] - peak_feature("Si-O", hot.x, s["liquid"])[0]
+            ),
             {"glass": cold.groups, "liquid": hot.groups},
         )
+    hot, cold = (badf_reader("Si-O-Si")(found) for found in (liquid, glass))
+    return estimate(
+        lambda s: moments(cold.x, mean_of(s["glass"]))[0] - moments(hot.x, mean_of(s["liquid"]))[0],
+        {"glass": cold.groups, "liquid": hot.groups},
     )

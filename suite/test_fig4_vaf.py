@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 
-from suite.claims import Atom, Judge, band_of, claim
+from suite.claims import Atom, band_of, claim
 from suite.distances import mean_square, mean_square_difference, rooted
 from suite.evidence import Evidence, Observation
 from suite.reasons import NotTested
@@ -79,30 +79,29 @@ def zero_ratio(first: Curves, second: Curves) -> Estimate:
 
 
 @claim("vaf-nnp-aimd")
-def test_vaf_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_vaf_nnp_aimd(atom: Atom, evidence: Evidence) -> Estimate:
     """The network against AIMD, both at N = 96."""
     species = atom["species"]
     aimd = vaf_reference(evidence, species)
-    judge_network(judge, atom, evidence, size=96, read=vaf_reader(species), apart=rms_difference, aimd=aimd)
+    return judge_network(atom, evidence, size=96, read=vaf_reader(species), apart=rms_difference, aimd=aimd)
 
 
 @claim("vaf-bks")
-def test_vaf_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_vaf_bks(atom: Atom, evidence: Evidence) -> Estimate:
     """BKS: the same course, but farther off than the network."""
     species = atom["species"]
     read = vaf_reader(species)
     bks = read(evidence.observables("liquid-96-bks"))
     if atom.measure == "first-zero":
         aimd = vaf_reference(evidence, species, start_difference=zero_ratio, band=atom.band)
-        judge(zero_ratio(*common(bks, aimd)))
-        return
+        return zero_ratio(*common(bks, aimd))
     aimd = vaf_reference(evidence, species)
     nnp, bks, aimd = common(read(evidence.observables("liquid-96-nvt")), bks, aimd)
-    judge(farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups))
+    return farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups)
 
 
 @claim("vaf-nve-nvt")
-def test_vaf_nve_nvt(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_vaf_nve_nvt(atom: Atom, evidence: Evidence) -> Estimate:
     """The same potential with and without a thermostat.
 
     Each run without begins where the one with it ends and keeps much of its network, so the two are compared
@@ -117,11 +116,9 @@ def test_vaf_nve_nvt(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         for without, with_one in zip(nve.groups, nvt.groups, strict=True)
     ]
     samples = {"pairs": pairs}
-    judge(
-        rooted(
-            estimate(lambda s: mean_square(s["pairs"]), samples),
-            estimate(lambda s: math.sqrt(mean_square(s["pairs"], biased=True)), samples),
-        )
+    return rooted(
+        estimate(lambda s: mean_square(s["pairs"]), samples),
+        estimate(lambda s: math.sqrt(mean_square(s["pairs"], biased=True)), samples),
     )
 
 
@@ -159,7 +156,7 @@ def _require_alike(*runs: Sequence[Observation]) -> None:
 
 
 @claim("vdos-size")
-def test_vdos_size(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_vdos_size(atom: Atom, evidence: Evidence) -> Estimate:
     """Noise of the VDOS of 2592 atoms against 96: at equal simulated time, and for equal core-seconds.
 
     Noise is the spread between blocks, summed over the spectrum; by Parseval's theorem that is the spread
@@ -185,7 +182,7 @@ def test_vdos_size(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         cost = float(mean_of(samples["AIMD"]) / mean_of(samples["network"])) if costs else 1.0
         return math.log10(cost * noise["96"] / noise["2592"])
 
-    judge(estimate(decades, {"96": few.groups, "2592": many.groups, **costs}))
+    return estimate(decades, {"96": few.groups, "2592": many.groups, **costs})
 
 
 def _core_seconds_per_fs(evidence: Evidence, method: str, n_atoms: int) -> Array:

@@ -11,7 +11,7 @@ from jobs.base.frames import TYPE_MAP
 from jobs.base.silica import MASSES_AMU
 from jobs.base.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 from jobs.observables.msd import diffusion
-from suite.claims import Atom, Judge, band_of, claim
+from suite.claims import Atom, band_of, claim
 from suite.distances import mean_square_difference
 from suite.evidence import Evidence, Observation
 from suite.reasons import NotTested
@@ -62,27 +62,26 @@ def msd_reference(evidence: Evidence, species: str, *, band: Band | None = None)
 
 
 @claim("msd-nnp-aimd")
-def test_msd_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_msd_nnp_aimd(atom: Atom, evidence: Evidence) -> Estimate:
     """The network against AIMD."""
     species = atom["species"]
     aimd = msd_reference(evidence, species)
-    judge_network(
-        judge, atom, evidence, size=96, read=log_msd_reader(species), apart=rms_difference, aimd=aimd
+    return judge_network(
+        atom, evidence, size=96, read=log_msd_reader(species), apart=rms_difference, aimd=aimd
     )
 
 
 @claim("msd-bks")
-def test_msd_bks(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_msd_bks(atom: Atom, evidence: Evidence) -> Estimate:
     """BKS: within a factor, but farther off than the network."""
     species = atom["species"]
     read = log_msd_reader(species)
     bks = read(evidence.observables("liquid-96-bks"))
     if atom.measure == "qualitative":
-        judge(rms_difference(*common(bks, msd_reference(evidence, species, band=atom.band))))
-        return
+        return rms_difference(*common(bks, msd_reference(evidence, species, band=atom.band)))
     aimd = msd_reference(evidence, species)
     nnp, bks, aimd = common(read(evidence.observables("liquid-96-nvt")), bks, aimd)
-    judge(farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups))
+    return farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups)
 
 
 def window_slope(x: Array, y: Array, window: tuple[float, float]) -> float:
@@ -94,7 +93,7 @@ def window_slope(x: Array, y: Array, window: tuple[float, float]) -> float:
 
 
 @claim("msd-regimes")
-def test_msd_regimes(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_msd_regimes(atom: Atom, evidence: Evidence) -> Estimate:
     """Ballistic start, plateau, bump, diffusion: one number each."""
     species = atom["species"]
     if atom.measure == "diffusive":
@@ -105,12 +104,9 @@ def test_msd_regimes(atom: Atom, evidence: Evidence, judge: Judge) -> None:
                 f"the lags end at {last / 1000:.4g} ps; diffusion is looked for from "
                 f"{DIFFUSIVE_FROM_FS / 1000:g} ps on, two orders of magnitude beyond an AIMD run"
             )
-        judge(
-            estimate(
-                lambda s: window_slope(curves.x, mean_of(s["nnp"]), (last / 3, last)), {"nnp": curves.groups}
-            )
+        return estimate(
+            lambda s: window_slope(curves.x, mean_of(s["nnp"]), (last / 3, last)), {"nnp": curves.groups}
         )
-        return
     liquid = evidence.observables("liquid-216-nvt")
     curves = msd_reader(species)(liquid)
     if atom.measure == "ballistic":
@@ -131,16 +127,14 @@ def test_msd_regimes(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             displacement, temperature = mean_of(groups)
             return float(displacement / (THREE_KB_PER_AMU * temperature / MASS_AMU[species] * lag**2))
 
-        judge(estimate(lambda s: share(s["nnp"]), {"nnp": rows}))
-        return
+        return estimate(lambda s: share(s["nnp"]), {"nnp": rows})
     if atom.measure == "plateau":
         curves = curves.between_fs(*PLATEAU_FS)
-        judge(
-            estimate(lambda s: window_slope(curves.x, mean_of(s["nnp"]), PLATEAU_FS), {"nnp": curves.groups})
+        return estimate(
+            lambda s: window_slope(curves.x, mean_of(s["nnp"]), PLATEAU_FS), {"nnp": curves.groups}
         )
-        return
     curves = curves.between_fs(BUMP_FS[0], AFTER_BUMP_FS[1])
-    judge(estimate(lambda s: bump_height(curves.x, mean_of(s["nnp"])), {"nnp": curves.groups}))
+    return estimate(lambda s: bump_height(curves.x, mean_of(s["nnp"])), {"nnp": curves.groups})
 
 
 def bump_height(x: Array, y: Array) -> float:
@@ -192,7 +186,7 @@ def onset_decades(x: Array, y: Array, *, slope: float) -> float:
 
 
 @claim("transport-accuracy")
-def test_transport_accuracy(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_transport_accuracy(atom: Atom, evidence: Evidence) -> Estimate:
     """How well D is known, where motion is diffusive: its error over replicas has the error of a spread."""
     curves = msd_reader(atom["species"])(evidence.observables("msd-long"))
     last = float(curves.x[-1])
@@ -205,28 +199,25 @@ def test_transport_accuracy(atom: Atom, evidence: Evidence, judge: Judge) -> Non
     coefficients = np.array(
         [np.polyfit(curves.x[curves.x >= last / 3], row[curves.x >= last / 3], 1)[0] for row in replicas]
     )
-    judge(
-        estimate(
-            lambda s: float(
-                np.std(np.concatenate(s["d"]), ddof=1)
-                / math.sqrt(len(replicas))
-                / np.mean(np.concatenate(s["d"]))
-            ),
-            {"d": [np.array([value]) for value in coefficients]},
-        )
+    return estimate(
+        lambda s: float(
+            np.std(np.concatenate(s["d"]), ddof=1)
+            / math.sqrt(len(replicas))
+            / np.mean(np.concatenate(s["d"]))
+        ),
+        {"d": [np.array([value]) for value in coefficients]},
     )
 
 
 @claim("msd-reach")
-def test_msd_reach(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_msd_reach(atom: Atom, evidence: Evidence) -> Estimate:
     """When diffusion begins, in units of an AIMD run; and whether AIMD gets as far as the plateau."""
     if atom.measure == "aimd-covers":
         started = [evidence.observables(f"reference-96-{start}") for start in ("nnp", "bks")]
         aimd = [*started[0], *started[1]]
         known = msd_reader(atom["species"])(aimd).between_fs(*PLATEAU_FS)
         groups = by_draw(known.groups, aimd)
-        judge(estimate(lambda s: window_slope(known.x, mean_of(s["aimd"]), PLATEAU_FS), {"aimd": groups}))
-        return
+        return estimate(lambda s: window_slope(known.x, mean_of(s["aimd"]), PLATEAU_FS), {"aimd": groups})
     curves = msd_reader(atom["species"])(evidence.observables("msd-long"))
     late = curves.x > PLATEAU_FS[1]
     x, runs = curves.x[late], [group[:, late] for group in curves.groups]
@@ -245,4 +236,4 @@ def test_msd_reach(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         raise NotTested(
             f"diffusion begins too near the last lags of this run ({middles[-1] / 1000:.4g} ps) to tell when"
         )
-    judge(found)
+    return found

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from suite import test_fig1_rdf, test_fig2_badf, test_fig3_glass, test_pairs
-from suite.claims import Atom, Judge, claim
+from suite.claims import Atom, claim
 from suite.evidence import Evidence, Observation
 from suite.reasons import NotTested
 from suite.reference import beyond_a_third, common, difference, require_runs, root_of
@@ -18,7 +18,7 @@ from suite.test_preconditions import has_fused_atoms
 
 
 @claim("inherited")
-def test_inherited(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_inherited(atom: Atom, evidence: Evidence) -> Estimate:
     """How far AIMD from NNP starts is from AIMD from BKS starts, beside how far NNP is from BKS."""
     size, pair = atom["size"], atom["pair"]
     starts = {name: evidence.observables(f"reference-{size}-{name}") for name in ("nnp", "bks")}
@@ -35,7 +35,7 @@ def test_inherited(atom: Atom, evidence: Evidence, judge: Judge) -> None:
     square = rdf_square(nnp.x)
     if difference(square, nnp, bks).ci_low <= 0:
         raise NotTested("the two potentials' g(r) are not known to differ: AIMD may have nothing to forget")
-    judge(beyond_a_third(square, from_nnp.groups, from_bks.groups, far=nnp.groups, reference=bks.groups))
+    return beyond_a_third(square, from_nnp.groups, from_bks.groups, far=nnp.groups, reference=bks.groups)
 
 
 def _force_squares(seeds: Sequence[Observation]) -> Array:
@@ -50,7 +50,7 @@ def _force_squares(seeds: Sequence[Observation]) -> Array:
 
 
 @claim("small-data")
-def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_small_data(atom: Atom, evidence: Evidence) -> Estimate:
     """What the last doubling of the training data brought, on the same held-out frames.
 
     Units are melts, and seeds, each with a draw of the frames of its own, which are averaged frame by frame.
@@ -90,7 +90,7 @@ def test_small_data(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 
     melts = [table[melt == name] for name in np.unique(melt)]
     seeds = {"half": per_seed(half_squares), "whole": per_seed(whole_squares)}
-    judge(estimate(ratio, {"melts": melts, **seeds}))
+    return estimate(ratio, {"melts": melts, **seeds})
 
 
 def _last_doubling(
@@ -107,37 +107,35 @@ def _last_doubling(
 
 
 @claim("iterate")
-def test_iterate(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_iterate(atom: Atom, evidence: Evidence) -> Estimate:
     """The child against its parent: they are DeePMD-216 and DeePMD-96, compared under Figs. 1, 2 and 3."""
     if atom.measure == "paired-vaf":
-        test_pairs.vaf_almost_the_same(atom["species"], evidence, judge)
-        return
+        return test_pairs.vaf_almost_the_same(atom["species"], evidence)
     shared = {
         "glass-216-better": test_fig3_glass.test_glass_216_better,
         "rdf-96-216": test_fig1_rdf.test_rdf_96_216,
         "badf-96-216": test_fig2_badf.test_badf_96_216,
     }
-    shared[atom.same_as.split("/")[0]](atom=atom, evidence=evidence, judge=judge)
+    return shared[atom.same_as.split("/")[0]](atom=atom, evidence=evidence)
 
 
 @claim("n2p2-same")
-def test_n2p2_same(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_n2p2_same(atom: Atom, evidence: Evidence) -> Estimate:
     """A symmetry-function potential's liquid and its held-out errors against DeePMD-96's."""
     if atom.measure == "forces":
         seeds = {"hdnnp": evidence.heldout("parity-hdnnp-96"), "deepmd": evidence.heldout("parity-96")}
         melt = np.asarray(seeds["deepmd"][0]["melt"])
         table = np.stack([_force_squares(of_one).mean(axis=0) for of_one in seeds.values()], axis=1)
         melts = [table[melt == name] for name in np.unique(melt)]
-        judge(estimate(lambda s: math.sqrt(np.divide(*mean_of(s["melts"]))), {"melts": melts}))
-        return
+        return estimate(lambda s: math.sqrt(np.divide(*mean_of(s["melts"]))), {"melts": melts})
     pair = atom["pair"]
     labels = ("liquid-96-hdnnp", "liquid-96-nvt")
     other, ours = common(*(rdf_reader(pair)(evidence.observables(label)) for label in labels))
-    judge(root_of(rdf_square(ours.x), other, ours))
+    return root_of(rdf_square(ours.x), other, ours)
 
 
 @claim("n2p2-stability")
-def test_n2p2_stability(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_n2p2_stability(atom: Atom, evidence: Evidence) -> Estimate:
     """How many more runs broke than of ours, and how often runs that did not break left the training data."""
     kelvin = atom["kelvin"]
     theirs = evidence.observables(f"stability-hdnnp@{kelvin}")
@@ -145,9 +143,8 @@ def test_n2p2_stability(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         whole = [run.facts["extrapolation_warnings_per_step"] for run in theirs if not has_fused_atoms(run)]
         if len(whole) < 2:
             raise NotTested(f"in {len(theirs) - len(whole)} of {len(theirs)} runs atoms fused")
-        judge(estimate_mean([np.array([warnings]) for warnings in whole], counted=True))
-        return
+        return estimate_mean([np.array([warnings]) for warnings in whole], counted=True)
     ours = evidence.observables(f"stability-deepmd@{kelvin}")
-    judge(
-        difference_of_shares([has_fused_atoms(run) for run in theirs], [has_fused_atoms(run) for run in ours])
+    return difference_of_shares(
+        [has_fused_atoms(run) for run in theirs], [has_fused_atoms(run) for run in ours]
     )

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from suite.claims import Atom, Judge, claim
+from suite.claims import Atom, claim
 from suite.distances import (
     mean_square,
     paired_cramer_von_mises,
@@ -61,8 +61,8 @@ def _root(pairs: Paired, side: str, square: Square) -> Estimate:
 
 
 def _judge_network(
-    judge: Judge, atom: Atom, evidence: Evidence, *, size: int, read: Reader, measured: Measured
-) -> None:
+    atom: Atom, evidence: Evidence, *, size: int, read: Reader, measured: Measured
+) -> Estimate:
     """Judge how far the network is from AIMD; a PASS that BKS would have too says so."""
 
     def of(side: str) -> Estimate:
@@ -77,18 +77,17 @@ def _judge_network(
                     f"BKS is within the band too ({bks.value:.2g} [{bks.ci_low:.2g}, {bks.ci_high:.2g}]): "
                     "this does not tell the two apart"
                 )
-    judge(found, remark)
+    return (found).with_remark(remark)
 
 
 def _judge_farther(
-    judge: Judge,
     evidence: Evidence,
     *,
     size: int,
     read: Reader,
     square: SquareOnGrid,
     of_shares: bool = False,
-) -> None:
+) -> Estimate:
     """Judge how much farther BKS goes from AIMD than the network does."""
     pairs = read_pairs(evidence, size=size, sides=("nnp", "bks"), read=read)
     pairs = pairs.mapped(shares) if of_shares else pairs
@@ -97,18 +96,17 @@ def _judge_farther(
     def excess(s: Sides) -> float:
         return square(x, s["bks"], s["aimd"]) - square(x, s["nnp"], s["aimd"])
 
-    judge(pairs.estimate(excess).through(signed_root))
+    return pairs.estimate(excess).through(signed_root)
 
 
 def _judge_almost_the_same(
-    judge: Judge,
     evidence: Evidence,
     *,
     size: int,
     read: Reader,
     square: SquareOnGrid,
     of_shares: bool = False,
-) -> None:
+) -> Estimate:
     """Judge whether the two networks are farther apart than a third of what BKS is from AIMD."""
     pairs = read_pairs(evidence, size=size, sides=("nnp", "other", "bks"), read=read)
     pairs = pairs.mapped(shares) if of_shares else pairs
@@ -119,11 +117,11 @@ def _judge_almost_the_same(
     def excess(s: Sides) -> float:
         return square(x, s["nnp"], s["other"]) - square(x, s["bks"], s["aimd"]) / 9
 
-    judge(pairs.estimate(excess).through(signed_root))
+    return pairs.estimate(excess).through(signed_root)
 
 
 @claim("rdf-paired")
-def test_rdf_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_rdf_paired(atom: Atom, evidence: Evidence) -> Estimate:
     """The network's g(r) against AIMD's."""
     pair = atom["pair"]
 
@@ -133,34 +131,31 @@ def test_rdf_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         apart = feature_difference(atom.measure, pair, pairs.x)
         return pairs.estimate(lambda s: apart(s[side], s["aimd"]))
 
-    _judge_network(judge, atom, evidence, size=atom["size"], read=rdf_reader(pair), measured=measured)
+    return _judge_network(atom, evidence, size=atom["size"], read=rdf_reader(pair), measured=measured)
 
 
 @claim("rdf-bks-paired")
-def test_rdf_bks_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_rdf_bks_paired(atom: Atom, evidence: Evidence) -> Estimate:
     """BKS: the same peaks, but farther off than the network."""
     size, pair = atom["size"], atom["pair"]
     if atom.measure == "farther":
-        _judge_farther(
-            judge,
+        return _judge_farther(
             evidence,
             size=size,
             read=rdf_reader(pair),
             square=lambda x, first, second: _square(pair, x, first, second),
             of_shares=True,
         )
-        return
     pairs = read_pairs(evidence, size=size, sides=("bks",), read=rdf_reader(pair))
     apart = feature_difference(atom.measure, pair, pairs.x)
-    judge(pairs.estimate(lambda s: apart(s["bks"], s["aimd"])))
+    return pairs.estimate(lambda s: apart(s["bks"], s["aimd"]))
 
 
 @claim("rdf-96-216-paired")
-def test_96_216_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_96_216_paired(atom: Atom, evidence: Evidence) -> Estimate:
     """The two networks' distributions, in units of what BKS misses."""
     curve = atom["curve"]
-    _judge_almost_the_same(
-        judge,
+    return _judge_almost_the_same(
         evidence,
         size=atom["size"],
         read=_distribution_reader(curve),
@@ -170,7 +165,7 @@ def test_96_216_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 
 
 @claim("badf-paired")
-def test_badf_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_badf_paired(atom: Atom, evidence: Evidence) -> Estimate:
     """The network's angles against AIMD's."""
     angle = atom["angle"]
 
@@ -180,15 +175,14 @@ def test_badf_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
         apart = moment_difference(atom.measure, pairs.x)
         return pairs.estimate(lambda s: apart(s[side], s["aimd"]))
 
-    _judge_network(judge, atom, evidence, size=atom["size"], read=badf_reader(angle), measured=measured)
+    return _judge_network(atom, evidence, size=atom["size"], read=badf_reader(angle), measured=measured)
 
 
 @claim("badf-bks-paired")
-def test_badf_bks_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_badf_bks_paired(atom: Atom, evidence: Evidence) -> Estimate:
     """BKS's angles are farther off than the network's."""
     angle = atom["angle"]
-    _judge_farther(
-        judge,
+    return _judge_farther(
         evidence,
         size=atom["size"],
         read=badf_reader(angle),
@@ -198,7 +192,7 @@ def test_badf_bks_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 
 
 @claim("coordination-paired")
-def test_coordination_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_coordination_paired(atom: Atom, evidence: Evidence) -> Estimate:
     """The share of silicon that has not four oxygens."""
     read = scalars(lambda run: run["coordination_SiO"])
     pairs = read_pairs(evidence, size=atom["size"], sides=("nnp",), read=read)
@@ -207,11 +201,11 @@ def test_coordination_paired(atom: Atom, evidence: Evidence, judge: Judge) -> No
         shares = mean_of(groups)
         return float(shares[4] / shares.sum())
 
-    judge(pairs.estimate(lambda s: 100 * (fourfold(s["aimd"]) - fourfold(s["nnp"]))))
+    return pairs.estimate(lambda s: 100 * (fourfold(s["aimd"]) - fourfold(s["nnp"])))
 
 
 @claim("vaf-paired")
-def test_vaf_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_vaf_paired(atom: Atom, evidence: Evidence) -> Estimate:
     """The network's VAF against AIMD's."""
 
     def measured(pairs: Paired, side: str) -> Estimate:
@@ -222,25 +216,24 @@ def test_vaf_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             )
         return _root(pairs, side, _curve_square)
 
-    _judge_network(judge, atom, evidence, size=96, read=vaf_reader(atom["species"]), measured=measured)
+    return _judge_network(atom, evidence, size=96, read=vaf_reader(atom["species"]), measured=measured)
 
 
 @claim("vaf-bks-paired")
-def test_vaf_bks_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_vaf_bks_paired(atom: Atom, evidence: Evidence) -> Estimate:
     """BKS: the same course, but farther off than the network."""
     read = vaf_reader(atom["species"])
     if atom.measure == "farther":
-        _judge_farther(
-            judge, evidence, size=96, read=read, square=lambda _, first, second: _curve_square(first, second)
+        return _judge_farther(
+            evidence, size=96, read=read, square=lambda _, first, second: _curve_square(first, second)
         )
-        return
     pairs = read_pairs(evidence, size=96, sides=("bks",), read=read)
     x = pairs.x
-    judge(pairs.estimate(lambda s: first_zero(x, mean_of(s["bks"])) / first_zero(x, mean_of(s["aimd"]))))
+    return pairs.estimate(lambda s: first_zero(x, mean_of(s["bks"])) / first_zero(x, mean_of(s["aimd"])))
 
 
 @claim("vdos-nnp-aimd")
-def test_vdos_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_vdos_nnp_aimd(atom: Atom, evidence: Evidence) -> Estimate:
     """The network's VDOS against AIMD's, relative to AIMD's.
 
     By Parseval's theorem the mean square over the spectrum is that of the windowed VAF over time, which needs
@@ -257,29 +250,27 @@ def test_vdos_nnp_aimd(atom: Atom, evidence: Evidence, judge: Judge) -> None:
 
         return _root(pairs, side, share)
 
-    _judge_network(judge, atom, evidence, size=96, read=vaf_reader(atom["species"]), measured=measured)
+    return _judge_network(atom, evidence, size=96, read=vaf_reader(atom["species"]), measured=measured)
 
 
 @claim("msd-paired")
-def test_msd_paired(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_msd_paired(atom: Atom, evidence: Evidence) -> Estimate:
     """The network's MSD against AIMD's, as far as the runs reach; BKS's is farther off."""
     read = log_msd_reader(atom["species"], between_fs=MSD_FS)
     if atom.measure == "farther":
-        _judge_farther(
-            judge, evidence, size=96, read=read, square=lambda _, first, second: _curve_square(first, second)
+        return _judge_farther(
+            evidence, size=96, read=read, square=lambda _, first, second: _curve_square(first, second)
         )
-        return
 
     def measured(pairs: Paired, side: str) -> Estimate:
         return _root(pairs, side, _curve_square)
 
-    _judge_network(judge, atom, evidence, size=96, read=read, measured=measured)
+    return _judge_network(atom, evidence, size=96, read=read, measured=measured)
 
 
-def vaf_almost_the_same(species: str, evidence: Evidence, judge: Judge) -> None:
+def vaf_almost_the_same(species: str, evidence: Evidence) -> Estimate:
     """Whether DeePMD-96 and DeePMD-216 move a species almost alike (claim `iterate`)."""
-    _judge_almost_the_same(
-        judge,
+    return _judge_almost_the_same(
         evidence,
         size=96,
         read=vaf_reader(species),

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from suite.claims import Atom, Judge, claim
+from suite.claims import Atom, claim
 from suite.evidence import Evidence, Observation
 from suite.reasons import NotTested
 from suite.statistics import Array, Groups, estimate, mean_of
@@ -35,7 +35,7 @@ def _same_frames(first: Observation, second: Observation) -> None:
 
 
 @claim("parity")
-def test_parity(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_parity(atom: Atom, evidence: Evidence) -> Estimate:
     """Held-out errors against PBE; units are melts, seeds are averaged frame by frame."""
     seeds = evidence.heldout(f"parity-{atom['potential']}")
     melt = np.asarray(seeds[0]["melt"])
@@ -68,8 +68,7 @@ def test_parity(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             # Every training has a zero of energy of its own: a column's constant is no error.
             return 1000 * math.sqrt(np.concatenate(groups).var(axis=0).mean())
 
-        judge(estimate(lambda s: spread(s["melts"]), samples), f"decided by {found}")
-        return
+        return (estimate(lambda s: spread(s["melts"]), samples)).with_remark(f"decided by {found}")
 
     if atom.measure == "force-scale":
         rows = [_squares(seed, species=SPECIES[atom["species"]]) for seed in seeds]
@@ -78,8 +77,7 @@ def test_parity(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             _, _, product, predicted = mean_of(groups)
             return float(product / predicted)
 
-        judge(estimate(lambda s: scale(s["melts"]), by_melt(np.mean(rows, axis=0))))
-        return
+        return estimate(lambda s: scale(s["melts"]), by_melt(np.mean(rows, axis=0)))
 
     if atom.measure == "bks-ratio":
         bks = evidence.heldout(f"parity-{atom['potential']}-bks")[0]
@@ -91,12 +89,11 @@ def test_parity(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             return math.sqrt(classical / network)
 
         # BKS in the network's place is exactly as good as BKS.
-        judge(estimate(lambda s: ratio(s["melts"]), by_melt(np.mean(rows, axis=0)), counted=True))
-        return
+        return estimate(lambda s: ratio(s["melts"]), by_melt(np.mean(rows, axis=0)), counted=True)
 
     def relative(groups: Groups) -> float:
         error, reference, _, _ = mean_of(groups)
         return math.sqrt(error / reference)
 
     rows = [_squares(seed) for seed in seeds]
-    judge(estimate(lambda s: relative(s["melts"]), by_melt(np.mean(rows, axis=0))))
+    return estimate(lambda s: relative(s["melts"]), by_melt(np.mean(rows, axis=0)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from jobs.base.silica import FUSED_ANGSTROM
 from jobs.base.units import BOLTZMANN_EV_K
-from suite.claims import Atom, Judge, claim
+from suite.claims import Atom, claim
 from suite.evidence import Evidence, Observation
 from suite.pairs import read_pairs, scalars
 from suite.reasons import NotTested
@@ -93,32 +93,28 @@ def _density_ratio(run: Observation) -> float:
 
 
 @claim("precondition")
-def test_precondition(atom: Atom, evidence: Evidence, judge: Judge) -> None:
+def test_precondition(atom: Atom, evidence: Evidence) -> Estimate:
     """One physical precondition for one label."""
     if atom.measure == "pair-temperature":
         read = scalars(lambda run: np.atleast_2d(run["temperature_K"]).T)
         pairs = read_pairs(evidence, size=atom["size"], sides=("nnp",), read=read)
-        judge(pairs.estimate(lambda s: float(mean_of(s["nnp"])[0] / mean_of(s["aimd"])[0])))
-        return
+        return pairs.estimate(lambda s: float(mean_of(s["nnp"])[0] / mean_of(s["aimd"])[0]))
     label = atom["label"]
     if atom.measure in KERNEL_DIFFERENCES:
         checks = evidence.kernel(f"kernel-{label}")
         if reason := next((check["unavailable"] for check in checks if check["unavailable"]), None):
             raise NotTested(f"MD ran on DeePMD-kit: {reason}")
         worst = max(check["worst"][KERNEL_DIFFERENCES[atom.measure]] for check in checks)
-        judge(Estimate.exact(worst, n_eff=len(checks)))
-        return
+        return Estimate.exact(worst, n_eff=len(checks))
     if atom.measure in CHANGES:
         changes = [np.array([CHANGES[atom.measure](run)]) for run in evidence.observables(label)]
         units = by_draw(changes, evidence.observables(label))
-        judge(estimate_mean(units, counted=True))
-        return
+        return estimate_mean(units, counted=True)
     if atom.measure in ("compressed-against-full", "training-range"):
         trainings = evidence.train(f"train-{label}")
         if atom.measure == "compressed-against-full":
             worst = max(training.facts["compressed_vs_full_force_rms_eV_A"] for training in trainings)
-            judge(Estimate.exact(worst, n_eff=len(trainings)))
-            return
+            return Estimate.exact(worst, n_eff=len(trainings))
         audits = [training.audit for training in trainings]
         if any("min_distance_angstrom" not in audit for audit in audits):
             raise NotTested("the record of the training data does not say its shortest distances")
@@ -128,29 +124,28 @@ def test_precondition(atom: Atom, evidence: Evidence, judge: Judge) -> None:
             for run in runs
             for pair in PAIRS
         ]
-        judge(Estimate.exact(min(beyond), n_eff=len(runs)))
-        return
+        return Estimate.exact(min(beyond), n_eff=len(runs))
     runs = evidence.observables(label)
     if atom.measure == "density":
         worst = max((_density_ratio(run) for run in runs), key=lambda ratio: abs(ratio - 1))
-        judge(Estimate.exact(worst, n_eff=len(runs)))
+        return Estimate.exact(worst, n_eff=len(runs))
     elif atom.measure == "dangerous_builds":
-        judge(Estimate.exact(sum(run.facts["dangerous_builds"] for run in runs), n_eff=len(runs)))
+        return Estimate.exact(sum(run.facts["dangerous_builds"] for run in runs), n_eff=len(runs))
     elif atom.measure == "fused_atoms":
-        judge(Estimate.exact(sum(has_fused_atoms(run) for run in runs), n_eff=len(runs)))
+        return Estimate.exact(sum(has_fused_atoms(run) for run in runs), n_eff=len(runs))
     elif atom.measure == "temperature":
         # A rescaled temperature has no scatter, and that is no lack of resolution; nor is it below.
         target_K = GLASS_K if label.startswith("glass") else LIQUID_K
-        judge(estimate_mean([np.atleast_1d(run["temperature_K"]) / target_K for run in runs], counted=True))
+        return estimate_mean([np.atleast_1d(run["temperature_K"]) / target_K for run in runs], counted=True)
     elif atom.measure == "kinetic-energy":
         n_atoms = runs[0].facts["n_atoms"]
         blocks = [in_blocks(equilibrated(run["thermo_temperature_K"])[0], blocks=BLOCKS) for run in runs]
-        judge(estimate(lambda s: _temperature_variance(s["runs"], n_atoms), {"runs": blocks}, counted=True))
+        return estimate(lambda s: _temperature_variance(s["runs"], n_atoms), {"runs": blocks}, counted=True)
     elif atom.measure == "drift":
         warmings = [
             _warming_K(run["thermo_time_fs"], run["thermo_total_eV"], run.facts["n_atoms"]) for run in runs
         ]
-        judge(estimate(lambda s: float(mean_of(s["runs"])), {"runs": warmings}))
+        return estimate(lambda s: float(mean_of(s["runs"])), {"runs": warmings})
     else:
         curves = rdf_reader("Si-O")(runs)
-        judge(estimate(lambda s: peak_feature("Si-O", curves.x, s["runs"])[0], {"runs": curves.groups}))
+        return estimate(lambda s: peak_feature("Si-O", curves.x, s["runs"])[0], {"runs": curves.groups})

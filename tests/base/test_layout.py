@@ -8,7 +8,18 @@ import pytest
 
 from jobs.base.paths import ROOT
 
-ROOMS = "base campaign cli cost engines observables reference running stages store".split()
+ROOMS = [
+    "base",
+    "campaign",
+    "cli",
+    "cost",
+    "engines",
+    "observables",
+    "reference",
+    "running",
+    "stages",
+    "store",
+]
 
 
 def lint_imports(folder):
