@@ -111,7 +111,7 @@ def night(arguments: argparse.Namespace) -> int:
         print(f"REGRESSION {line}")
     if not arguments.no_asv:
         publish(folder, path, commit, record["machine"])
-    from suite.cost_page import write_cost_page
+    from suite.report.cost_page import write_cost_page
 
     nights = [
         {"date": one["date"], "commit": one["commit"][:10], "machine": one["machine"]["type"],

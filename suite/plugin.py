@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from jobs.running.site import Site
     from jobs.store.stage import Stage
     from jobs.store.store import Store
-    from suite.claims import Atom
-    from suite.evidence import Evidence
-    from suite.verdict import Result
+    from suite.judging.checks import Check
+    from suite.judging.evidence import Evidence
+    from suite.judging.verdict import Result
 
 COLOURS = {
     "PASS": {"green": True},
@@ -118,41 +118,31 @@ def _is_claim(item: pytest.Item) -> bool:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Let `-k` find a claim by the id that the report gives it."""
     if _is_claim(item) and isinstance(item, pytest.Function):
-        atom: Any = item.callspec.params["atom"]
-        item.extra_keyword_matches.add(atom.id)
+        check: Any = item.callspec.params["check"]
+        item.extra_keyword_matches.add(check.id)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Run the main job for what the selected claims need; never for `tests/` or `--collect-only`."""
-    from suite.claims import load_claims
+    from suite.judging.checks import load_claims
 
     claims = [item for item in session.items if _is_claim(item)]
     if not claims or session.config.option.collectonly:
         return
-    atoms: list[Any] = [item.callspec.params["atom"] for item in claims if isinstance(item, pytest.Function)]
+    checks: list[Any] = [
+        item.callspec.params["check"] for item in claims if isinstance(item, pytest.Function)
+    ]
     capture = session.config.pluginmanager.getplugin("capturemanager")
     try:
         with capture.global_and_fixture_disabled():
             judged = ClaimSession.begin(
-                session.config.option, atoms, complete=len(atoms) == len(load_claims())
+                session.config.option, checks, complete=len(checks) == len(load_claims())
             )
     except SuiteError as error:
         raise pytest.UsageError(str(error)) from None
     if judged is None:
         session.items.clear()
     session.config.pluginmanager.register(judged or DryRun(), PLUGIN_NAME)
-
-
-@pytest.fixture
-def evidence(request: pytest.FixtureRequest) -> Evidence:
-    """What the main job made, by label."""
-    judged: ClaimSession = request.config.pluginmanager.getplugin(PLUGIN_NAME)
-    return judged.evidence
-
-
-@pytest.fixture
-def judge() -> None:
-    """Stands in a claim's signature; `ClaimSession.pytest_pyfunc_call` passes the real one."""
 
 
 class DryRun:
@@ -179,8 +169,8 @@ class ClaimSession:
         self.core_seconds: dict[str, float] = {}  # by stage: hundreds of claims share a few dozen stages
 
     @classmethod
-    def begin(cls, option: Any, atoms: Sequence[Atom], *, complete: bool) -> ClaimSession | None:
-        """Make what the claims' atoms need; None after a dry run.
+    def begin(cls, option: Any, checks: Sequence[Check], *, complete: bool) -> ClaimSession | None:
+        """Make what the claims' checks need; None after a dry run.
 
         Raises:
             SuiteError: wrong tier, store or potential.
@@ -190,7 +180,7 @@ class ClaimSession:
         from jobs.cost.speed import planned_with_speed
         from jobs.running import local
         from jobs.store.store import Store
-        from suite.evidence import Evidence
+        from suite.judging.evidence import Evidence
 
         site = _site(option)
 
@@ -207,12 +197,12 @@ class ClaimSession:
             campaign = planned_with_speed(campaign, plan)
         store = Store(option.store)
         # A whole suite also makes what only the report draws; a selection of claims only what they need.
-        needs = {label for atom in atoms for label in atom.needs}
+        needs = {label for check in checks for label in check.needs}
         labels = [label for label in campaign.labels if label in needs or complete]
         wanted = campaign.select(labels)
         if option.dry_run:
             overview.dry_run(campaign, wanted, store, site=site)
-            print_foreseen(campaign, atoms)
+            print_foreseen(campaign, checks)
             return None
         store.remember(campaign.results_name, (stage.name for stage in overview.all_stages(campaign)))
         print(f"\ntier {campaign.tier}, from {campaign.start_from}", file=sys.stderr)
@@ -260,17 +250,17 @@ class ClaimSession:
     @property
     def directory(self) -> Path:
         """Where the verdicts go: a part of the claims, selected or cut short, never replaces the whole."""
-        from suite.claims import load_claims
+        from suite.judging.checks import load_claims
 
         whole = len(self.results) == len(load_claims())
         return self.results_root / (self.campaign.results_name + ("" if whole else "-selection"))
 
     def judge(self, item: pytest.Function) -> Result:
         """The verdict of one claim case, recorded."""
-        from suite.claims import evaluate
+        from suite.judging.evaluate import REGISTRY, evaluate
 
-        atom: Any = item.callspec.params["atom"]
-        result = evaluate(item.obj, atom, self.evidence)
+        check: Any = item.callspec.params["check"]
+        result = evaluate(REGISTRY[check.claim], check, self.evidence)
         result = replace(result, seconds=self._core_seconds(result.needs))
         self.results.append(result)
         return result
@@ -302,9 +292,9 @@ class ClaimSession:
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
         """Judge a claim instead of calling its function bare."""
-        from suite.verdict import Verdict
+        from suite.judging.verdict import Verdict
 
-        if not _is_claim(pyfuncitem) or "atom" not in getattr(
+        if not _is_claim(pyfuncitem) or "check" not in getattr(
             getattr(pyfuncitem, "callspec", None), "params", {}
         ):
             return None
@@ -317,12 +307,12 @@ class ClaimSession:
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write claims.json and the report; the exit code says what was decided."""
-        from suite.claims import load_claims
-        from suite.verdict import PAPER, Verdict, with_family, with_preconditions
+        from suite.judging.checks import load_claims
+        from suite.judging.verdict import PAPER, Verdict, with_family, with_preconditions
 
         if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return
-        place = {atom.id: number for number, atom in enumerate(load_claims())}  # preconditions come first
+        place = {check.id: number for number, check in enumerate(load_claims())}  # preconditions come first
         self.results.sort(key=lambda result: place[result.id])
         self.results = with_family(with_preconditions(self.results, self.labels_behind))
         write_claims(self)
@@ -346,8 +336,8 @@ class ClaimSession:
         """The table of claims."""
         from collections import Counter
 
-        from suite.report import headline
-        from suite.verdict import Verdict
+        from suite.judging.verdict import Verdict
+        from suite.report.page import headline
 
         terminalreporter.section(f"claims at tier {self.campaign.tier}")
         untested = Counter((r.claim, r.reason) for r in self.results if r.verdict is Verdict.NOT_TESTED)
@@ -355,8 +345,8 @@ class ClaimSession:
             if result.verdict is not Verdict.NOT_TESTED:
                 line = f"{result.verdict:<13} {result.id:<48} {one_line(result)}"
                 terminalreporter.write_line(line, **COLOURS.get(result.verdict, {}))
-        for (claim_id, reason), atoms in untested.items():
-            name = f"{claim_id} ({atoms} atom{'s' if atoms > 1 else ''})"
+        for (claim_id, reason), checks in untested.items():
+            name = f"{claim_id} ({checks} check{'s' if checks > 1 else ''})"
             terminalreporter.write_line(f"{Verdict.NOT_TESTED:<13} {name:<48} {reason}")
         for label, reason in self.evidence.broken.items():
             terminalreporter.write_line(f"{'BROKEN':<13} {label:<48} {reason}", red=True)
@@ -365,14 +355,14 @@ class ClaimSession:
         terminalreporter.write_line(f"report: {self.directory / 'report.html'}")
 
 
-def print_foreseen(campaign: Campaign, atoms: Sequence[Atom]) -> None:
-    """How many atoms of claims are certain to be NOT TESTED, by reason."""
+def print_foreseen(campaign: Campaign, checks: Sequence[Check]) -> None:
+    """How many checks of claims are certain to be NOT TESTED, by reason."""
     from collections import Counter
 
-    from suite.claims import foreseen
+    from suite.judging.checks import foreseen
 
-    reasons = Counter(reason for atom in atoms if (reason := foreseen(atom, campaign)))
-    print(f"cannot be tested: {reasons.total()} of {len(atoms)} claims{', because' if reasons else ''}")
+    reasons = Counter(reason for check in checks if (reason := foreseen(check, campaign)))
+    print(f"cannot be tested: {reasons.total()} of {len(checks)} claims{', because' if reasons else ''}")
     for reason, number in reasons.most_common():
         print(f"  {number:>3}  {reason}")
 
@@ -434,8 +424,8 @@ def write_claims(judged: ClaimSession) -> None:
     """Write `claims.json` and `report.html` into the tier's results folder."""
     import time
 
-    from suite.faults import report_faults
-    from suite.report import write_report
+    from suite.judging.faults import report_faults
+    from suite.report.page import write_report
 
     judged.directory.mkdir(parents=True, exist_ok=True)
     content = {

@@ -39,10 +39,11 @@ def track_planning():
 def track_report():
     """Report of a run with every figure of the liquid."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from suite.claims import REGISTRY, evaluate, load_claims
-    from suite.evidence import Evidence
-    from suite.faults import _claim_atoms
-    from suite.report import write_report
+    from suite.judging.checks import load_claims
+    from suite.judging.evaluate import REGISTRY, evaluate
+    from suite.judging.evidence import Evidence
+    from suite.judging.faults import _claim_atoms
+    from suite.report.page import write_report
     from tests.helpers.synthetic_evidence import cost_point, replicas, write_cost
 
     with tempfile.TemporaryDirectory() as scratch:

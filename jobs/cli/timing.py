@@ -94,7 +94,7 @@ def cost_main(arguments: argparse.Namespace) -> int:
         again=arguments.again,
     )
     print(cost.summary(read_cost(path)))
-    print(f"record: {path}; page: python -m suite.cost_page {path}")
+    print(f"record: {path}; page: python -m suite.report.cost_page {path}")
     return 0
 
 

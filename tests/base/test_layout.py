@@ -37,7 +37,7 @@ def test_contracts_hold():
     [
         ("jobs/base/units.py", "import jobs.cli.options", "A package imports only packages below it"),
         ("jobs/campaign/plan.py", "import jobs.campaign.build", "No circles"),
-        ("suite/verdict.py", "import jobs.engines.process", "What judges knows no engine"),
+        ("suite/judging/verdict.py", "import jobs.engines.process", "What judges knows no engine"),
     ],
 )
 def test_a_planted_edge_is_caught(file, line, contract, tmp_path):

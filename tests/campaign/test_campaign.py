@@ -15,7 +15,7 @@ from jobs.reference.sets import list_sets, read_set
 from jobs.reference.trajectories import thin_trajectories
 from jobs.store.stage import Stage
 from jobs.store.todo import in_order
-from suite.claims import load_claims
+from suite.judging.checks import load_claims
 
 NAMES = ("smoke", "laptop", "overnight", "paper")
 

@@ -39,7 +39,7 @@ from jobs.stages import cost
 from jobs.store.machine_settings import Tuning
 from jobs.store.store import Recipe, Store
 from jobs.store.workspace import Workspace
-from suite.cost_page import read_anchors, write_cost_page
+from suite.report.cost_page import read_anchors, write_cost_page
 from tests.engines.test_cp2k import MOLECULE
 from tests.engines.test_cp2k import SETTINGS as CP2K_SETTINGS
 from tests.engines.test_espresso import INSTALLED as ESPRESSO

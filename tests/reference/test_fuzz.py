@@ -36,7 +36,7 @@ from jobs.reference.formats.sources import open_sources
 from jobs.reference.paper import REFERENCE, read_experiment, read_paper
 from jobs.reference.survey import Survey, report, watch
 from jobs.running.site_files import SITES, read_site
-from suite.claims import CLAIMS_FILE, load_claims
+from suite.judging.checks import CLAIMS_FILE, load_claims
 from tests.engines.test_cp2k import needs_cp2k
 from tests.helpers import fuzzing
 from tests.helpers.cp2k_runs import run_md, run_single_point

@@ -13,14 +13,14 @@ from jobs.campaign.build import build_campaign
 from jobs.running import local
 from jobs.store.store import Store
 from jobs.store.todo import in_order
-from suite.accuracy_figures import learning_curve
-from suite.claims import evaluate, load_claims
-from suite.evidence import Evidence
-from suite.test_method import test_small_data as judge_small_data
-from suite.verdict import Verdict
+from suite.claims.method import small_data
+from suite.judging.checks import load_claims
+from suite.judging.evaluate import evaluate
+from suite.judging.evidence import Evidence
+from suite.judging.verdict import Verdict
+from suite.report.accuracy_figures import learning_curve
 
 TINY = Path(__file__).parents[1] / "helpers" / "tiny.yml"
-judge_small_data.__test__ = False
 
 
 def tier_file(folder: Path, **curve) -> str:
@@ -86,7 +86,7 @@ def test_a_curve_that_is_really_trained(tmp_path):
     # The claim is judged on these products as they are: the ratio of the errors of all seeds together.
     atom = next(atom for atom in load_claims() if atom.id == "small-data/last-doubling")
     atom = replace(atom, band=(None, 100.0))  # 120 steps are no training at its end
-    result = evaluate(judge_small_data, atom, evidence)
+    result = evaluate(small_data, atom, evidence)
     assert result.verdict is Verdict.PASS, result.reason
     errors = {
         n: np.mean(

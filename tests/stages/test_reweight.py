@@ -24,10 +24,11 @@ from jobs.reference.potentials import deposited_model
 from jobs.reference.sets import list_sets, read_run, read_set, summary
 from jobs.stages import observe, parity, potential, reweight
 from jobs.store.workspace import Workspace
-from suite.claims import REGISTRY, evaluate, load_claims
-from suite.evidence import Evidence
-from suite.statistics import estimate_mean
-from suite.verdict import Verdict
+from suite.judging.checks import load_claims
+from suite.judging.evaluate import REGISTRY, evaluate
+from suite.judging.evidence import Evidence
+from suite.judging.statistics import estimate_mean
+from suite.judging.verdict import Verdict
 from tests.helpers.synthetic_evidence import replicas
 
 KELVIN = 3000.0
@@ -148,7 +149,7 @@ def test_first_order_is_exact_for_normal_quantities_and_says_its_error():
 
 
 def judged_by(evidence, atom_id):
-    import suite.test_fig1_rdf  # noqa: F401 - registers its claims
+    import suite.claims.fig1_rdf  # noqa: F401 - registers its claims
 
     atom = next(atom for atom in load_claims() if atom.id == atom_id)
     return evaluate(REGISTRY[atom.claim], atom, evidence)

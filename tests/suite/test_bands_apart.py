@@ -28,8 +28,8 @@ class History:
     def commit(self, *, band=None, result=None, changes=(), day=DAY):
         if band is not None:
             each = {"pair": ["Si-O", "O-O"]}
-            atom = {"id": "{pair}/height", "each": each, "band": {"Si-O": [0, band], "O-O": [0, 1]}}
-            content = [{"id": "rdf", "atoms": [atom]}, {"changes": list(changes)}]
+            check = {"id": "{pair}/height", "each": each, "band": {"Si-O": [0, band], "O-O": [0, 1]}}
+            content = [{"id": "rdf", "checks": [check]}, {"changes": list(changes)}]
             path = self.root / "reference" / "claims.yml"
             path.parent.mkdir(exist_ok=True)
             path.write_text(yaml.safe_dump(content))
@@ -82,7 +82,7 @@ def test_after_results_it_must_stand_in_the_list(history):
         (change("badf"), False),
     ],
 )
-def test_the_entry_is_of_the_day_and_of_the_atom(history, entry, passes):
+def test_the_entry_is_of_the_day_and_of_the_check(history, entry, passes):
     history.commit(band=1)
     history.commit(result="one")
     history.commit(band=2, changes=[entry])

@@ -2,22 +2,23 @@ import json
 import re
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+import suite.claims  # noqa: F401 - fills REGISTRY
 from jobs.base.errors import SuiteError
 from jobs.campaign.build import build_campaign
 from jobs.cost.record import deposited_costs
 from jobs.observables import msd
-from suite.claims import CLAIM_MODULES, CLAIMS_FILE, REGISTRY, Atom, evaluate, foreseen, load_claims
-from suite.evidence import Evidence, NotTested, Pending
-from suite.statistics import Estimate
-from suite.test_fig5_msd import bump_height
-from suite.verdict import Verdict
+from suite.claims.fig5_msd import bump_height
+from suite.judging.checks import CLAIMS_FILE, Check, foreseen, load_claims
+from suite.judging.evaluate import REGISTRY, evaluate
+from suite.judging.evidence import Evidence, NotTested, Pending
+from suite.judging.statistics import Estimate
+from suite.judging.verdict import Verdict
 from tests.helpers.synthetic_evidence import (
     cost_point,
     replicas,
@@ -27,19 +28,16 @@ from tests.helpers.synthetic_evidence import (
     write_training,
 )
 
-for module in (*CLAIM_MODULES, "faults"):
-    import_module(f"suite.test_{module}")
 
-
-def judged(evidence: Evidence, atom_id: str):
-    atom = next(atom for atom in load_claims() if atom.id == atom_id)
-    return evaluate(REGISTRY[atom.claim], atom, evidence)
+def judged(evidence: Evidence, check_id: str):
+    check = next(check for check in load_claims() if check.id == check_id)
+    return evaluate(REGISTRY[check.claim], check, evidence)
 
 
 # -- the file ---------------------------------------------------------------------------------------
 
 
-def test_every_claim_of_the_design_has_atoms_and_a_judge():
+def test_every_claim_of_the_design_has_checks_and_a_function():
     atoms = load_claims()
     named = """
         parity rdf-nnp-aimd rdf-bks rdf-96-216 badf-nnp-aimd badf-bks badf-tetrahedron badf-96-216 inherited
@@ -49,19 +47,19 @@ def test_every_claim_of_the_design_has_atoms_and_a_judge():
         rdf-bks-paired rdf-96-216-paired badf-paired badf-bks-paired coordination-paired vaf-paired
         vaf-bks-paired msd-paired
     """
-    assert {atom.claim for atom in atoms} == set(named.split()) == set(REGISTRY)
-    assert len({atom.id for atom in atoms}) == len(atoms)
-    for atom in atoms:
-        assert "{" not in f"{atom.id}{atom.statement}{atom.comparison}{atom.needs}{atom.measure}"
-        assert len(atom.why_band) > 10
-        assert "paper" in atom.tiers
+    assert {check.claim for check in atoms} == set(named.split()) == set(REGISTRY)
+    assert len({check.id for check in atoms}) == len(atoms)
+    for check in atoms:
+        assert "{" not in f"{check.id}{check.statement}{check.comparison}{check.needs}{check.measure}"
+        assert len(check.why_band) > 10
+        assert "paper" in check.tiers
 
 
 ABOUT = {"where": "Fig. 1", "paper": "p", "class": "paper", "comparison_kind": "alone"}
 
 
 def template(**changes):
-    atom = {
+    check = {
         "id": "{pair}",
         "each": {"pair": ["Si-O", "O-O"]},
         "statement": "s",
@@ -73,11 +71,11 @@ def template(**changes):
         "tiers": ["laptop"],
         "needs": ["liquid-{pair}"],
     }
-    atom |= changes
-    return [{"id": "rdf", **ABOUT, "atoms": [{k: v for k, v in atom.items() if v != ...}]}]
+    check |= changes
+    return [{"id": "rdf", **ABOUT, "atoms": [{k: v for k, v in check.items() if v != ...}]}]
 
 
-def read(tmp_path: Path, content) -> tuple[Atom, ...]:
+def read(tmp_path: Path, content) -> tuple[Check, ...]:
     path = tmp_path / "claims.yml"
     path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
     return load_claims(path)
@@ -85,7 +83,7 @@ def read(tmp_path: Path, content) -> tuple[Atom, ...]:
 
 def test_each_unfolds_into_atoms_with_bands_of_their_own(tmp_path):
     atoms = read(tmp_path, template(band={"Si-O": [0, 1], "O-O": [None, 2.5]}))
-    assert [(atom.id, atom.band, atom.needs) for atom in atoms] == [
+    assert [(check.id, check.band, check.needs) for check in atoms] == [
         ("rdf/Si-O", (0.0, 1.0), ("liquid-Si-O",)),
         ("rdf/O-O", (None, 2.5), ("liquid-O-O",)),
     ]
@@ -94,7 +92,7 @@ def test_each_unfolds_into_atoms_with_bands_of_their_own(tmp_path):
 
 def test_a_class_may_be_of_one_value(tmp_path):
     atoms = read(tmp_path, template(**{"class": {"Si-O": "paper", "O-O": "supplementary"}}))
-    assert [atom.category for atom in atoms] == ["paper", "supplementary"]
+    assert [check.category for check in atoms] == ["paper", "supplementary"]
 
 
 def twin(same_as, **changes):
@@ -114,7 +112,7 @@ def test_an_atom_may_be_the_same_as_one_above(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (twin("rdf/Si-Si"), "found same_as rdf/Si-Si, expected the id of an atom of a claim above"),
+        (twin("rdf/Si-Si"), "found same_as rdf/Si-Si, expected the id of an check of a claim above"),
         (twin("rdf/{angle}"), "placeholder 'angle'"),
         (twin("rdf/{pair}", band=[0, 1]), "unknown band"),
         ("a: [", "no YAML"),
@@ -151,18 +149,22 @@ def test_importing_the_suite_is_quick_and_light():
     heavy = (
         "print([m for m in ('scipy', 'pymbar', 'pandas', 'matplotlib', 'ase', 'freud') if m in sys.modules])"
     )
-    command = [sys.executable, "-c", f"import sys, suite, suite.claims, suite.evidence; {heavy}"]
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys, suite, suite.judging.checks, suite.judging.evidence; {heavy}",
+    ]
     found = subprocess.run(command, cwd=CLAIMS_FILE.parents[1], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
 
-# -- one atom ---------------------------------------------------------------------------------------
+# -- one check ---------------------------------------------------------------------------------------
 
-ATOM = next(atom for atom in load_claims() if atom.tiers == ("laptop", "overnight", "paper"))
+ATOM = next(check for check in load_claims() if check.tiers == ("laptop", "overnight", "paper"))
 
 
 def raising(error):
-    def function(*, atom, evidence, judge):
+    def function(*, check, evidence, judge):
         raise error
 
     return function
@@ -171,13 +173,13 @@ def raising(error):
 @pytest.mark.parametrize(
     ("function", "verdict", "reason"),
     [
-        (lambda atom, evidence, judge: judge(Estimate.exact(1.0)), Verdict.PASS, ""),
-        (lambda atom, evidence, judge: judge(Estimate.exact(9.0)), Verdict.FAIL, "outside"),
+        (lambda check, evidence: Estimate.exact(1.0), Verdict.PASS, ""),
+        (lambda check, evidence: Estimate.exact(9.0), Verdict.FAIL, "outside"),
         (raising(NotTested("no data")), Verdict.NOT_TESTED, "no data"),
         (raising(Pending("job 12")), Verdict.PENDING, "job 12"),
         (raising(KeyError("rdf")), Verdict.ERROR, "KeyError: 'rdf'"),
-        (lambda atom, evidence, judge: None, Verdict.ERROR, "found 0 judgements"),
-        (lambda atom, evidence, judge: judge(Estimate.exact(float("nan"))), Verdict.ERROR, "not a number"),
+        (lambda check, evidence: None, Verdict.ERROR, "found 0 judgements"),
+        (lambda check, evidence: Estimate.exact(float("nan")), Verdict.ERROR, "not a number"),
     ],
 )
 def test_evaluate_gives_every_outcome_its_state(function, verdict, reason):
@@ -195,7 +197,7 @@ def test_a_tier_too_small_does_not_decide():
 
 
 def atom_of(identity):
-    return next(atom for atom in load_claims() if atom.id == identity)
+    return next(check for check in load_claims() if check.id == identity)
 
 
 @pytest.mark.parametrize(
@@ -224,9 +226,9 @@ def test_no_larger_tier_is_named_where_none_could_decide(tmp_path, identity, lab
 def test_what_cannot_be_tested_is_foreseen():
     """And what is not foreseen has everything that it needs, at least of one kind of reference."""
     planned = build_campaign("paper")
-    for atom in load_claims():
-        lacks = [label for label in atom.needs if label not in planned.labels]
-        if foreseen(atom, planned) is None:
+    for check in load_claims():
+        lacks = [label for label in check.needs if label not in planned.labels]
+        if foreseen(check, planned) is None:
             assert all(label.endswith("-reweighted") for label in lacks)
         else:
             assert lacks
@@ -301,8 +303,8 @@ AGAINST_AIMD = [
 
 def test_a_potential_that_is_right_passes_against_aimd(tmp_path):
     evidence = liquid_with_reference(tmp_path)
-    found = {atom: judged(evidence, atom) for atom in AGAINST_AIMD}
-    assert {atom: result.verdict for atom, result in found.items()} == dict.fromkeys(
+    found = {check: judged(evidence, check) for check in AGAINST_AIMD}
+    assert {check: result.verdict for check, result in found.items()} == dict.fromkeys(
         AGAINST_AIMD, Verdict.PASS
     )
     for claim in (
@@ -317,7 +319,7 @@ def test_a_potential_that_is_right_passes_against_aimd(tmp_path):
 
 def test_a_potential_that_is_wrong_fails_against_aimd(tmp_path):
     evidence = liquid_with_reference(tmp_path, nnp={"shift": 0.1, "turn": 8.0, "stiffness": 0.8})
-    failed = [atom for atom in AGAINST_AIMD if judged(evidence, atom).verdict is Verdict.FAIL]
+    failed = [check for check in AGAINST_AIMD if judged(evidence, check).verdict is Verdict.FAIL]
     assert set(AGAINST_AIMD) - set(failed) == {"rdf-nnp-aimd/96/O-O/first-peak-height"}
 
 
@@ -335,13 +337,13 @@ def test_a_pass_that_bks_would_have_too_says_so(tmp_path, bks, remarks):
     elif bks == "without curves":
         for directory in products["liquid-96-bks"]:
             np.savez(directory / "observables.npz", temperature_K=np.full(8, 3000.0))
-    for atom in AGAINST_AIMD:
-        if bks == "far" and "height" in atom:
+    for check in AGAINST_AIMD:
+        if bks == "far" and "height" in check:
             continue  # the planted BKS is as high
         pending = {"liquid-96-bks": "job 7"} if bks == "waits" else {}
-        found = judged(Evidence(products, tier="laptop", pending=pending), atom)
-        assert found.verdict is Verdict.PASS, atom
-        assert found.reason.startswith("BKS is within the band too (") is remarks, atom
+        found = judged(Evidence(products, tier="laptop", pending=pending), check)
+        assert found.verdict is Verdict.PASS, check
+        assert found.reason.startswith("BKS is within the band too (") is remarks, check
 
 
 def with_frames_every(directory, time_fs):
@@ -366,21 +368,21 @@ def test_aimd_with_other_frame_spacing_judges_where_the_grids_meet(tmp_path, tim
     for label, directories in evidence.products.items():
         for directory in directories:
             with_frames_every(directory, time_fs if label.startswith("reference") else 2.0)
-    for atom in ("vaf-nnp-aimd/O", "msd-nnp-aimd/Si", "vaf-bks/O/same-qualitatively", "msd-bks/O/farther"):
-        found = judged(evidence, atom)
+    for check in ("vaf-nnp-aimd/O", "msd-nnp-aimd/Si", "vaf-bks/O/same-qualitatively", "msd-bks/O/farther"):
+        found = judged(evidence, check)
         if time_fs == 1.5:
             assert found.verdict is Verdict.NOT_TESTED
             assert found.reason.startswith("grids: found ["), found.reason
         else:
-            assert found.verdict is Verdict.PASS, (atom, found.reason)
+            assert found.verdict is Verdict.PASS, (check, found.reason)
 
 
 def test_the_start_must_not_decide(tmp_path):
     evidence = liquid_with_reference(tmp_path, bks_start={"shift": 0.1, "turn": 8.0, "stiffness": 0.8})
-    for atom in (*AGAINST_AIMD, "rdf-bks/96/Si-O/farther"):
-        if "height" in atom:
+    for check in (*AGAINST_AIMD, "rdf-bks/96/Si-O/farther"):
+        if "height" in check:
             continue
-        found = judged(evidence, atom)
+        found = judged(evidence, check)
         assert found.verdict is Verdict.NOT_TESTED
         assert "the start decides" in found.reason
     assert judged(evidence, "inherited/96/Si-O").verdict is Verdict.FAIL
@@ -396,9 +398,9 @@ QUALITATIVE = [
 def test_starts_must_agree_on_what_is_judged_not_on_more(tmp_path):
     """The curves of the two starts differ by more than the network may; peak, zero and factor do not."""
     evidence = liquid_with_reference(tmp_path, bks_start={"shift": 0.1, "stiffness": 0.8})
-    for atom in QUALITATIVE:
-        assert judged(evidence, atom).verdict is Verdict.PASS, atom
-        exact = judged(evidence, atom.replace("same-qualitatively", "farther"))
+    for check in QUALITATIVE:
+        assert judged(evidence, check).verdict is Verdict.PASS, check
+        exact = judged(evidence, check.replace("same-qualitatively", "farther"))
         assert exact.verdict is Verdict.NOT_TESTED
         assert "the start decides" in exact.reason
 
@@ -419,19 +421,19 @@ def test_starts_that_agree_on_all_but_what_is_judged_judge_nothing(tmp_path):
             arrays["vaf_O"] = np.where(t < 20, 1 - t / 20, -0.01 * sign) * (t < 60) - 0.1 * (t >= 60)
             arrays["vaf_O"] = arrays["vaf_O"] + 0.001 * rng.normal(size=(8, len(t)))
             np.savez(directory / "observables.npz", **arrays)
-    for atom in QUALITATIVE[:2]:
-        found = judged(evidence, atom)
-        assert found.verdict is Verdict.NOT_TESTED, atom
+    for check in QUALITATIVE[:2]:
+        found = judged(evidence, check)
+        assert found.verdict is Verdict.NOT_TESTED, check
         assert found.reason.startswith("the start decides"), found.reason
-        assert judged(evidence, atom.replace("same-qualitatively", "farther")).verdict.decided, atom
+        assert judged(evidence, check.replace("same-qualitatively", "farther")).verdict.decided, check
 
 
 def test_runs_too_noisy_to_tell_whether_the_start_decides_say_so(tmp_path):
     evidence = liquid_with_reference(tmp_path)
     noisy = replicas(tmp_path, "noisy", 4, seed=50, noise=40.0)
     shaken = Evidence({**evidence.products, "reference-96-nnp": noisy}, tier="laptop")
-    for atom, unit in (("rdf-nnp-aimd/96/Si-O/first-peak-position", " A"), (AGAINST_AIMD[3], " deg")):
-        assert re.search(rf"apart \(-?[\d.e-]+ to [\d.e-]+{unit}\)", judged(shaken, atom).reason)
+    for check, unit in (("rdf-nnp-aimd/96/Si-O/first-peak-position", " A"), (AGAINST_AIMD[3], " deg")):
+        assert re.search(rf"apart \(-?[\d.e-]+ to [\d.e-]+{unit}\)", judged(shaken, check).reason)
     found = judged(shaken, AGAINST_AIMD[2])
     assert found.verdict is Verdict.NOT_TESTED
     assert found.reason.startswith("whether the start decides is not known: AIMD from NNP and from BKS")
@@ -440,8 +442,8 @@ def test_runs_too_noisy_to_tell_whether_the_start_decides_say_so(tmp_path):
 
 def test_a_reference_that_is_not_at_its_temperature_judges_nothing(tmp_path):
     evidence = liquid_with_reference(tmp_path, bks_start={"temperature_K": 2700.0})
-    for atom in AGAINST_AIMD:
-        found = judged(evidence, atom)
+    for check in AGAINST_AIMD:
+        found = judged(evidence, check)
         assert found.verdict is Verdict.NOT_TESTED
         assert re.search(
             r"reference-96-bks ran at 2[67]\d\d K on average, not within 5% of 3000 K", found.reason
@@ -494,8 +496,8 @@ def test_a_reference_of_another_state_judges_nothing(tmp_path, facts, reason):
 def test_too_few_runs_do_not_show_how_far_runs_lie_apart(tmp_path):
     evidence = liquid_with_reference(tmp_path)
     fewer = {**evidence.products, "reference-96-nnp": evidence.products["reference-96-nnp"][:3]}
-    for atom in (AGAINST_AIMD[0], "inherited/96/Si-O"):
-        found = judged(Evidence(fewer, tier="laptop"), atom)
+    for check in (AGAINST_AIMD[0], "inherited/96/Si-O"):
+        found = judged(Evidence(fewer, tier="laptop"), check)
         assert found.verdict is Verdict.NOT_TESTED
         assert (
             "reference-96-nnp has 3 runs and reference-96-bks has 2 runs: needs at least 4 of one"
@@ -556,15 +558,15 @@ def test_a_potential_against_its_own_trajectories_passes(tmp_path):
             },
             tier="laptop",
         )
-        results = [judged(evidence, atom) for atom in (*AGAINST_AIMD, "vaf-nve-nvt/Si", "vaf-nve-nvt/O")]
+        results = [judged(evidence, check) for check in (*AGAINST_AIMD, "vaf-nve-nvt/Si", "vaf-nve-nvt/O")]
         assert not [result.id for result in results if result.verdict in (Verdict.FAIL, Verdict.ERROR)]
         assert sum(result.verdict is Verdict.PASS for result in results) >= 7
 
 
 def test_96_is_not_compared_with_216_without_216_atom_data(tmp_path):
     evidence = Evidence({"parity-216": [write_heldout(tmp_path / "heldout")]}, tier="laptop")
-    for atom in ("rdf-96-216/Si-O/same", "badf-96-216/O-Si-O/same", "iterate/liquid/O-O"):
-        found = judged(evidence, atom)
+    for check in ("rdf-96-216/Si-O/same", "badf-96-216/O-Si-O/same", "iterate/liquid/O-O"):
+        found = judged(evidence, check)
         assert found.verdict is Verdict.NOT_TESTED
         assert "trained on frames of 96 atoms" in found.reason
 
@@ -647,14 +649,14 @@ def heldout_energies(directory, *, offset_eV_atom, slope_eV_atom_K=0.0, **option
 
 
 def test_every_training_has_a_zero_of_energy_of_its_own(tmp_path):
-    """Potentials right to 0.5 meV/atom but for their constants, 5 above and 5 below."""
+    """Potentials right to 0.5 meV/check but for their constants, 5 above and 5 below."""
     seeds = [
         heldout_energies(tmp_path / str(offset), offset_eV_atom=offset, runs=4) for offset in (0.005, -0.005)
     ]
     evidence = Evidence({"parity-96": seeds}, tier="laptop")
-    for atom in ("parity/96/energy", "parity/96/energy/3000K"):
-        found = judged(evidence, atom)
-        assert found.value == pytest.approx(0.5, rel=0.3), atom
+    for check in ("parity/96/energy", "parity/96/energy/3000K"):
+        found = judged(evidence, check)
+        assert found.value == pytest.approx(0.5, rel=0.3), check
         assert (found.verdict, found.reason) == (Verdict.PASS, "decided by 4 held-out melts")
 
 
@@ -789,9 +791,9 @@ def test_a_glass_quenched_too_fast_does_not_judge_defects(tmp_path):
 
 
 def test_a_tier_whose_lags_end_before_diffusion_does_not_judge_it():
-    atoms = [atom for atom in load_claims() if "msd-long" in atom.needs and atom.claim.startswith("msd")]
+    atoms = [check for check in load_claims() if "msd-long" in check.needs and check.claim.startswith("msd")]
     assert len(atoms) == 4
-    assert {atom.tiers for atom in atoms} == {("paper",)}
+    assert {check.tiers for check in atoms} == {("paper",)}
 
 
 def test_noise_of_many_atoms_at_equal_time(tmp_path):
@@ -847,13 +849,13 @@ def test_a_liquid_whose_threes_and_fives_cancel_is_no_network_of_fours(tmp_path)
     whole = replicas(tmp_path, "whole", 4, seed=9)
     for liquid, verdict in ((runs, Verdict.FAIL), (whole, Verdict.PASS)):
         evidence = Evidence({"liquid-96-nvt": liquid, "glass-96": whole}, tier="overnight")
-        for atom in ("liquid-coordination", "coordination"):
-            assert judged(evidence, f"network-kept/96/{atom}").verdict is verdict
+        for check in ("liquid-coordination", "coordination"):
+            assert judged(evidence, f"network-kept/96/{check}").verdict is verdict
 
 
 @pytest.mark.parametrize(("picoseconds", "verdict"), [(3, Verdict.PASS), (100, Verdict.FAIL)])
 def test_a_drift_counts_by_how_far_it_warms_the_run(tmp_path, picoseconds, verdict):
-    """0.3 meV/atom/ps, of which half is kinetic energy, for 3 ps and for 100 ps."""
+    """0.3 meV/check/ps, of which half is kinetic energy, for 3 ps and for 100 ps."""
     runs = replicas(tmp_path, "nve", 4, seed=1)
     rng = np.random.default_rng(2)
     for run in runs:
@@ -868,7 +870,7 @@ def test_a_drift_counts_by_how_far_it_warms_the_run(tmp_path, picoseconds, verdi
 
 def test_runs_that_go_on_from_one_another_are_compared_in_pairs(tmp_path):
     """What a pair shares is no agreement: with it the square of the difference would come out too small."""
-    from suite.distances import mean_square, mean_square_difference
+    from suite.judging.distances import mean_square, mean_square_difference
 
     rng = np.random.default_rng(3)
     independent, paired = [], []
@@ -957,9 +959,9 @@ def test_what_the_plain_default_costs_is_not_what_the_network_costs(tmp_path):
 
 def test_no_claim_breaks_on_empty_evidence():
     evidence = Evidence({}, tier="paper")
-    for atom in load_claims():
-        found = evaluate(REGISTRY[atom.claim], atom, evidence)
-        assert found.verdict is Verdict.NOT_TESTED, (atom.id, found.reason)
+    for check in load_claims():
+        found = evaluate(REGISTRY[check.claim], check, evidence)
+        assert found.verdict is Verdict.NOT_TESTED, (check.id, found.reason)
         assert found.reason
 
 

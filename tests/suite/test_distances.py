@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.integrate import trapezoid
 
-from suite.distances import (
+from suite.judging.distances import (
     cramer_von_mises,
     mean_square_difference,
     moments,
@@ -14,8 +14,8 @@ from suite.distances import (
     shares,
     signed_root,
 )
-from suite.reasons import NotTested
-from suite.statistics import estimate
+from suite.judging.reasons import NotTested
+from suite.judging.statistics import estimate
 
 R = np.arange(0.01, 6.0, 0.02)
 FLAT = np.ones_like(R)

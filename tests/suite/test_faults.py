@@ -1,18 +1,16 @@
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from suite.claims import CLAIM_MODULES, REGISTRY, evaluate, load_claims
-from suite.evidence import Evidence
-from suite.faults import FAULTS, report_faults
-from suite.verdict import Verdict
+import suite.claims  # noqa: F401 - fills REGISTRY
+from suite.judging.checks import load_claims
+from suite.judging.evaluate import REGISTRY, evaluate
+from suite.judging.evidence import Evidence
+from suite.judging.faults import FAULTS, report_faults
+from suite.judging.verdict import Verdict
 from tests.helpers.synthetic_evidence import replicas, write_heldout, write_training
-
-for module in (*CLAIM_MODULES, "faults"):
-    import_module(f"suite.test_{module}")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +40,7 @@ def laptop(tmp_path_factory) -> Evidence:
 
 def test_nothing_fails_on_honest_evidence(laptop):
     results = [
-        evaluate(REGISTRY[atom.claim], atom, laptop) for atom in load_claims() if atom.claim != "fault"
+        evaluate(REGISTRY[check.claim], check, laptop) for check in load_claims() if check.claim != "fault"
     ]
     assert not [(r.id, r.reason) for r in results if r.verdict in (Verdict.FAIL, Verdict.ERROR)]
     assert sum(r.verdict is Verdict.PASS for r in results) > 40
@@ -70,13 +68,13 @@ def test_a_fault_leaves_other_claims_alone(laptop):
     report = next(report for report in report_faults(laptop) if report.fault == "soft-silicon")
     assert "parity/96/force-scale-O" not in report.caught_by
     allowed = ("parity", "rdf-96", "badf-96", "iterate", "glass-216", "n2p2-same/held-out")
-    assert [atom for atom in report.verdicts if not atom.startswith(allowed)] == []
+    assert [check for check in report.verdicts if not check.startswith(allowed)] == []
 
 
 def test_the_claim_about_faults_passes(laptop):
-    atoms = [atom for atom in load_claims() if atom.claim == "fault"]
-    assert {atom["fault"] for atom in atoms} == {fault.name for fault in FAULTS}
-    found = {atom["fault"]: evaluate(REGISTRY["fault"], atom, laptop) for atom in atoms}
+    atoms = [check for check in load_claims() if check.claim == "fault"]
+    assert {check["fault"] for check in atoms} == {fault.name for fault in FAULTS}
+    found = {check["fault"]: evaluate(REGISTRY["fault"], check, laptop) for check in atoms}
     planted = {"soft-silicon", "stretch", "bks-for-network", "thermostat", "hot"}
     assert {fault for fault, result in found.items() if result.verdict is Verdict.PASS} == planted
     assert {result.verdict for fault, result in found.items() if fault not in planted} == {Verdict.NOT_TESTED}
@@ -98,8 +96,8 @@ def test_the_claim_about_faults_passes(laptop):
     ],
 )
 def test_a_fault_says_whether_claims_of_the_paper_see_it(laptop, name, reason):
-    atom = next(atom for atom in load_claims() if atom.id == f"fault/{name}")
-    assert evaluate(REGISTRY["fault"], atom, laptop).reason == reason
+    check = next(check for check in load_claims() if check.id == f"fault/{name}")
+    assert evaluate(REGISTRY["fault"], check, laptop).reason == reason
 
 
 def test_a_potential_of_which_nothing_holds_can_catch_nothing(laptop, tmp_path):
@@ -111,14 +109,14 @@ def test_a_potential_of_which_nothing_holds_can_catch_nothing(laptop, tmp_path):
     evidence = Evidence({"parity-96": [bad]}, tier="laptop")
     report = next(report for report in report_faults(evidence) if report.fault == "soft-silicon")
     assert report.reason == "nothing that this fault moves passes without it"
-    atom = next(a for a in load_claims() if a.claim == "fault" and a["fault"] == "soft-silicon")
-    assert evaluate(REGISTRY["fault"], atom, evidence).verdict is Verdict.NOT_TESTED
+    check = next(a for a in load_claims() if a.claim == "fault" and a["fault"] == "soft-silicon")
+    assert evaluate(REGISTRY["fault"], check, evidence).verdict is Verdict.NOT_TESTED
 
 
 def test_bks_in_the_networks_place_is_not_compared_with_the_network(laptop):
     report = next(report for report in report_faults(laptop) if report.fault == "bks-for-network")
-    compared = [atom for atom in report.verdicts if atom.startswith("vaf-nve-nvt")]
-    assert {report.verdicts[atom] for atom in compared} <= {Verdict.NOT_TESTED}
+    compared = [check for check in report.verdicts if check.startswith("vaf-nve-nvt")]
+    assert {report.verdicts[check] for check in compared} <= {Verdict.NOT_TESTED}
 
 
 def test_faults_are_judged_once_for_all_claims(laptop, monkeypatch):
@@ -128,10 +126,10 @@ def test_faults_are_judged_once_for_all_claims(laptop, monkeypatch):
         replace(fault, view=lambda found, fault=fault: planted.append(fault.name) or fault.view(found))
         for fault in FAULTS
     ]
-    monkeypatch.setattr("suite.faults.FAULTS", counted)
-    for atom in load_claims():
-        if atom.claim == "fault":
-            evaluate(REGISTRY["fault"], atom, evidence)
+    monkeypatch.setattr("suite.judging.faults.FAULTS", counted)
+    for check in load_claims():
+        if check.claim == "fault":
+            evaluate(REGISTRY["fault"], check, evidence)
     report_faults(evidence)
     assert sorted(planted) == sorted(fault.name for fault in FAULTS)
 
@@ -143,7 +141,7 @@ def test_a_fault_that_cannot_be_planted_says_why():
 
 
 def test_a_fault_whose_run_waits_or_broke_leaves_the_others_their_report(laptop):
-    hot = next(atom for atom in load_claims() if atom.claim == "fault" and atom["fault"] == "hot")
+    hot = next(check for check in load_claims() if check.claim == "fault" and check["fault"] == "hot")
     products = {label: paths for label, paths in laptop.products.items() if label != "fault-hot"}
     for state, verdict in (("pending", Verdict.PENDING), ("broken", Verdict.ERROR)):
         evidence = Evidence(products, tier="laptop", **{state: {"fault-hot": "job 17"}})

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+import suite.claims  # noqa: F401 - fills REGISTRY
 from jobs.base.errors import SuiteError
 from jobs.campaign.build import build_campaign
 from jobs.campaign.tier import TIERS, read_tier
 from jobs.engines.hdnnp.n2p2_files import write_network
-from suite.claims import REGISTRY, evaluate, load_claims
-from suite.evidence import Evidence
-from suite.reasons import NotTested
-from suite.statistics import difference_of_shares
-from suite.verdict import Verdict
+from suite.judging.checks import load_claims
+from suite.judging.evaluate import REGISTRY, evaluate
+from suite.judging.evidence import Evidence
+from suite.judging.reasons import NotTested
+from suite.judging.statistics import difference_of_shares
+from suite.judging.verdict import Verdict
 from tests.helpers.hdnnp_tools import random_network
 from tests.helpers.synthetic_evidence import replicas, write_heldout
 
-import_module("suite.test_method")
 
-
-def judged(evidence: Evidence, atom_id: str):
-    atom = next(atom for atom in load_claims() if atom.id == atom_id)
-    return evaluate(REGISTRY[atom.claim], atom, evidence)
+def judged(evidence: Evidence, check_id: str):
+    check = next(check for check in load_claims() if check.id == check_id)
+    return evaluate(REGISTRY[check.claim], check, evidence)
 
 
 # -- campaigns --------------------------------------------------------------------------------------

@@ -1,27 +1,25 @@
 """Paired claims on synthetic pairs with known answers, and on the deposited ones."""
 
 import json
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
-from suite.claims import CLAIM_MODULES, REGISTRY, evaluate, load_claims
-from suite.evidence import Evidence
-from suite.reference import by_draw
-from suite.verdict import Verdict
+import suite.claims  # noqa: F401 - fills REGISTRY
+from suite.judging.against_aimd import by_draw
+from suite.judging.checks import load_claims
+from suite.judging.evaluate import REGISTRY, evaluate
+from suite.judging.evidence import Evidence
+from suite.judging.verdict import Verdict
 from tests.helpers.synthetic_evidence import write_observation
-
-for module in CLAIM_MODULES:
-    import_module(f"suite.test_{module}")
 
 PAIRS = 6
 SHARED = ("pbe-96-md-nnp-3000K/nnp-903-3000K", "pbe-96-md-nnp-3000K/nnp-904-3000K")
 
 
-def judged(evidence, atom_id):
-    atom = next(atom for atom in load_claims() if atom.id == atom_id)
-    return evaluate(REGISTRY[atom.claim], atom, evidence)
+def judged(evidence, check_id):
+    check = next(check for check in load_claims() if check.id == check_id)
+    return evaluate(REGISTRY[check.claim], check, evidence)
 
 
 def side(root, name, *, networks=0.05, noise=0.05, runs=PAIRS, **changes):
@@ -69,10 +67,10 @@ RANKED = ("rdf-bks-paired/96/O-O/farther", "badf-bks-paired/96/Si-O-Si/farther",
 
 def test_a_network_that_is_right_passes_though_its_runs_differ(tmp_path):
     found = evidence(tmp_path)
-    assert {atom: judged(found, atom).verdict for atom in NETWORK} == dict.fromkeys(NETWORK, Verdict.PASS)
-    for atom in (*RANKED, "rdf-96-216-paired/96/Si-O", "iterate/liquid/vaf-O"):
-        assert judged(found, atom).verdict is Verdict.PASS, atom
-    assert {judged(found, atom).comparison_kind for atom in NETWORK} == {"paired"}
+    assert {check: judged(found, check).verdict for check in NETWORK} == dict.fromkeys(NETWORK, Verdict.PASS)
+    for check in (*RANKED, "rdf-96-216-paired/96/Si-O", "iterate/liquid/vaf-O"):
+        assert judged(found, check).verdict is Verdict.PASS, check
+    assert {judged(found, check).comparison_kind for check in NETWORK} == {"paired"}
 
 
 def test_what_the_runs_differ_by_leaves_the_difference(tmp_path):
@@ -83,7 +81,7 @@ def test_what_the_runs_differ_by_leaves_the_difference(tmp_path):
 
 def test_a_network_that_is_wrong_fails(tmp_path):
     found = evidence(tmp_path, nnp={"shift": 0.06, "turn": 6.0, "stiffness": 0.7})
-    failed = {atom for atom in NETWORK if judged(found, atom).verdict is Verdict.FAIL}
+    failed = {check for check in NETWORK if judged(found, check).verdict is Verdict.FAIL}
     assert failed >= set(NETWORK) - {"rdf-paired/96/O-O/first-peak-height", "coordination-paired/96"}
 
 
@@ -111,8 +109,8 @@ def test_a_side_without_its_partner_and_too_few_pairs_say_so(tmp_path):
 def test_partners_are_found_by_their_aimd_run_not_by_place(tmp_path):
     found = evidence(tmp_path)
     turned = {**found.products, "paired-96-nnp": found.products["paired-96-nnp"][::-1]}
-    for atom in NETWORK[:2]:
-        assert judged(Evidence(turned, tier="laptop"), atom).value == judged(found, atom).value
+    for check in NETWORK[:2]:
+        assert judged(Evidence(turned, tier="laptop"), check).value == judged(found, check).value
 
 
 def test_runs_that_share_a_noise_are_one_unit_at_equilibrium(tmp_path):
@@ -130,9 +128,9 @@ def test_a_short_training_is_not_the_papers_fault(tmp_path):
     """Where held-out forces are not known to be right, a FAIL against AIMD is the training's."""
     found = evidence(tmp_path, nnp={"shift": 0.06})
     blamed = Evidence(found.products, tier="laptop", short_training="300 steps in place of 1000000")
-    atom = "rdf-paired/96/Si-O/first-peak-position"
-    assert judged(found, atom).verdict is Verdict.FAIL
-    result = judged(blamed, atom)
+    check = "rdf-paired/96/Si-O/first-peak-position"
+    assert judged(found, check).verdict is Verdict.FAIL
+    result = judged(blamed, check)
     assert result.verdict is Verdict.TOO_SHORT
     assert "300 steps in place of 1000000" in result.reason
     assert result.as_json()["class"] == "supplementary"

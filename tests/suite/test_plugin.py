@@ -12,8 +12,8 @@ import pytest
 from jobs.campaign.build import build_campaign
 from jobs.running.local import Outcome
 from jobs.store.store import Store
-from suite.claims import load_claims
-from suite.evidence import Evidence
+from suite.judging.checks import load_claims
+from suite.judging.evidence import Evidence
 from suite.plugin import ClaimSession
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,7 +147,7 @@ def test_a_run_that_stopped_early_does_not_replace_the_whole(folder, tmp_path):
     assert whole.read_text() == "two hundred verdicts"
     written = json.loads((tmp_path / f"{name}-selection" / "claims.json").read_text())["claims"]
     ids = [claim["id"] for claim in written]
-    assert ids == [atom.id for atom in load_claims() if atom.id in ids], "not in the order of claims.yml"
+    assert ids == [check.id for check in load_claims() if check.id in ids], "not in the order of claims.yml"
 
 
 def test_what_a_run_rests_on_is_behind_it(tmp_path):

@@ -7,19 +7,22 @@ import numpy as np
 import pytest
 import yaml
 
-from suite import power, power_table
-from suite.claims import REGISTRY, evaluate, load_claims
-from suite.power import checks_with_numbers, simulate
-from suite.power_table import EFFECTS, lacks_power, read_power
-from suite.simulation import Simulator, raised, slowed, stretched, turned
-from suite.verdict import Verdict
+import suite.claims  # noqa: F401 - fills REGISTRY
+from suite.judging import power_table
+from suite.judging.checks import load_claims
+from suite.judging.evaluate import REGISTRY, evaluate
+from suite.judging.power_table import EFFECTS, lacks_power, read_power
+from suite.judging.verdict import Verdict
+from suite.power import measure
+from suite.power.measure import checks_with_numbers, simulate
+from suite.power.simulation import Simulator, raised, slowed, stretched, turned
 from tests.suite.test_pairs import evidence
 
 ATOM = "rdf-paired/96/Si-O/first-peak-position"
 
 
 def atom_of(identity):
-    return next(atom for atom in load_claims() if atom.id == identity)
+    return next(check for check in load_claims() if check.id == identity)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +36,8 @@ def simulator(pairs):
 
 
 def value(found, identity):
-    atom = atom_of(identity)
-    return evaluate(REGISTRY[atom.claim], atom, found).value
+    check = atom_of(identity)
+    return evaluate(REGISTRY[check.claim], check, found).value
 
 
 def test_changes_are_what_they_say():
@@ -57,9 +60,9 @@ def test_an_honest_network_without_scatter_is_aimd(simulator):
 
 
 def test_a_check_is_blind_or_sees_and_never_accuses_the_honest(pairs, monkeypatch):
-    monkeypatch.setattr(power, "LADDERS", {"stretch_percent": (0.5, 5), "angle_deg": (0.5, 20)})
+    monkeypatch.setattr(measure, "LADDERS", {"stretch_percent": (0.5, 5), "angle_deg": (0.5, 20)})
     monkeypatch.setattr(
-        power,
+        measure,
         "checks_with_numbers",
         lambda *_, **__: [atom_of(ATOM), atom_of("badf-paired/96/Si-O-Si/mean")],
     )
@@ -73,7 +76,7 @@ def test_a_check_is_blind_or_sees_and_never_accuses_the_honest(pairs, monkeypatc
 
 
 def test_what_reads_pairs_is_simulated(pairs):
-    found = {atom.id for atom in checks_with_numbers(pairs, kinds=["paired"])}
+    found = {check.id for check in checks_with_numbers(pairs, kinds=["paired"])}
     assert {ATOM, "vaf-bks-paired/O/farther", "coordination-paired/96"} <= found
 
 
@@ -105,7 +108,7 @@ def test_what_was_not_simulated_lacks_nothing(table):
 
 def test_published_rates_are_at_most_five_percent():
     """Of all checks against AIMD or BKS: those against a number have no honest potential to be drawn."""
-    known = {atom.id: atom for atom in load_claims()}
+    known = {check.id: check for check in load_claims()}
     for tier, checks in read_power().items():
         assert checks, tier
         for identity, row in checks.items():

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from jobs.base.errors import SuiteError
-from suite.accuracy_figures import by_temperature, frame_errors, parity, root_mean, spread
-from suite.claims import load_claims
-from suite.evidence import Evidence, Observation
-from suite.findings import SUBJECTS, findings
-from suite.paper_figures import (
+from suite.judging.checks import load_claims
+from suite.judging.evidence import Evidence, Observation
+from suite.report.accuracy_figures import by_temperature, frame_errors, parity, root_mean, spread
+from suite.report.findings import SUBJECTS, findings
+from suite.report.page import band_text, bar, headline, interval_text, number, write_report
+from suite.report.paper_figures import (
     PAIRS,
     TRAINING_TEXT,
     TRIPLETS,
@@ -25,8 +26,7 @@ from suite.paper_figures import (
     glass,
     radial_distributions,
 )
-from suite.plotting import INKS, METHODS, PANEL_INCHES, mean_curve, room_for_inset
-from suite.report import band_text, bar, headline, interval_text, number, write_report
+from suite.report.plotting import INKS, METHODS, PANEL_INCHES, mean_curve, room_for_inset
 from tests.helpers.synthetic_evidence import cost_point, write_cost
 from tests.helpers.synthetic_evidence import write_heldout as write_melts
 
@@ -462,7 +462,7 @@ def test_parity_draws_forces_and_energies_by_temperature(full: Evidence) -> None
     drawing = parity(full)
     assert [panel.name for panel in drawing.panels][-2:] == ["parity-temperature", "parity-energy"]
     assert "rms force error (eV/Å)" in drawing.panels[-2].body
-    assert "sd of energy error (meV/atom)" in drawing.panels[-1].body
+    assert "sd of energy error (meV/check)" in drawing.panels[-1].body
     assert "N = 96 atoms" in drawing.caption
 
 
@@ -489,7 +489,7 @@ def test_seeds_over_the_same_melts_do_not_narrow_the_bars(tmp_path: Path) -> Non
 def test_a_zero_of_energy_of_its_own_is_no_error_of_a_training(tmp_path: Path) -> None:
     seeds = [melts_of(tmp_path / str(k), seed=k, offset_eV=100.0 * k) for k in range(3)]
     found = by_temperature(seeds[0], frame_errors(seeds)[2], spread)
-    np.testing.assert_allclose(found.values, 1000 * 0.02 * 0.2, rtol=0.35)  # meV/atom, as written
+    np.testing.assert_allclose(found.values, 1000 * 0.02 * 0.2, rtol=0.35)  # meV/check, as written
 
 
 def test_figures_draw_like_with_like_and_say_its_n(full: Evidence) -> None:
@@ -580,7 +580,7 @@ def test_each_figure_says_what_holds_what_does_not_and_what_was_not_seen(tmp_pat
 
 
 def test_every_claim_has_words_for_a_sentence() -> None:
-    judged = {atom.claim for atom in load_claims() if atom.category in ("paper", "supplementary")}
+    judged = {check.claim for check in load_claims() if check.category in ("paper", "supplementary")}
     assert judged == set(SUBJECTS)
 
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from suite.distances import cramer_von_mises, mean_square_difference, signed_root
-from suite.reasons import NotTested
-from suite.statistics import (
+from suite.judging.distances import cramer_von_mises, mean_square_difference, signed_root
+from suite.judging.reasons import NotTested
+from suite.judging.statistics import (
     Estimate,
     equilibrated,
     estimate,
@@ -17,7 +17,7 @@ from suite.statistics import (
     mean_of,
     more_data,
 )
-from suite.verdict import (
+from suite.judging.verdict import (
     Result,
     Verdict,
     decide,

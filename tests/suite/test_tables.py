@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from suite.evidence import Evidence
-from suite.report import number
-from suite.tables import GLASS_QUANTITIES, QUANTITIES, diffusion_table, glass_table, reference_table
+from suite.judging.evidence import Evidence
+from suite.report.page import number
+from suite.report.tables import GLASS_QUANTITIES, QUANTITIES, diffusion_table, glass_table, reference_table
 from tests.helpers.synthetic_evidence import replicas, write_observation
 
 COUNTS = {
@@ -69,7 +69,7 @@ def test_the_reference_is_reported_with_errors_beside_what_is_known(tmp_path):
     assert "M, informs only" in remembered
     said = " ".join(table.notes)
     assert "effective fraction 0.02 (1.2 frames): decides nothing" in said
-    assert "20.0 meV/atom, 7.4 kT" in said
+    assert "20.0 meV/check, 7.4 kT" in said
     assert "AIMD from BKS starts, N = 96: this tier has no reference-96-bks" in said
 
 

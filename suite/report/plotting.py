@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from suite.distances import paired_differences
-from suite.evidence import Evidence, Observation
-from suite.pairs import read_pairs
-from suite.reasons import UNAVAILABLE, NotTested
-from suite.reference import read_curves
-from suite.statistics import mean_interval, mean_of
+from suite.judging.against_aimd import read_curves
+from suite.judging.distances import paired_differences
+from suite.judging.evidence import Evidence, Observation
+from suite.judging.pairs import read_pairs
+from suite.judging.reasons import UNAVAILABLE, NotTested
+from suite.judging.statistics import mean_interval, mean_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

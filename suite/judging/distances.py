@@ -5,7 +5,7 @@ itself is made of, so noise has mean zero in the result instead of adding to it,
 same distribution are zero apart on average (the estimate may be negative). Folds are replicas, or stretches
 of one replica's blocks where there is only one.
 
-Samples are groups (see `suite.statistics`): one array (blocks, points) per replica.
+Samples are groups (see `suite.judging.statistics`): one array (blocks, points) per replica.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import replace
 import numpy as np
 
 from jobs.observables.peaks import highest_peak
-from suite.reasons import NotTested
-from suite.statistics import Array, Estimate, Groups, mean_of, student
+from suite.judging.reasons import NotTested
+from suite.judging.statistics import Array, Estimate, Groups, mean_of, student
 
 FOLDS = 4
 

@@ -10,8 +10,13 @@ from typing import TypeAlias
 
 import numpy as np
 
-from suite.claims import Atom, claim
-from suite.distances import (
+from suite.claims.fig1_rdf import PAIRS, feature_difference, rdf_reader
+from suite.claims.fig2_badf import badf_reader, moment_difference
+from suite.claims.fig4_vaf import first_zero, vaf_reader
+from suite.claims.fig5_msd import log_msd_reader
+from suite.judging.against_aimd import Reader, Square
+from suite.judging.checks import Check
+from suite.judging.distances import (
     mean_square,
     paired_cramer_von_mises,
     paired_differences,
@@ -19,16 +24,12 @@ from suite.distances import (
     shares,
     signed_root,
 )
-from suite.evidence import Evidence
-from suite.pairs import Paired, Sides, read_pairs, scalars
-from suite.reasons import NotTested
-from suite.reference import Reader, Square
-from suite.statistics import Array, Estimate, Groups, mean_of
-from suite.test_fig1_rdf import PAIRS, feature_difference, rdf_reader
-from suite.test_fig2_badf import badf_reader, moment_difference
-from suite.test_fig4_vaf import first_zero, vaf_reader
-from suite.test_fig5_msd import log_msd_reader
-from suite.verdict import Verdict, decide
+from suite.judging.evaluate import claim
+from suite.judging.evidence import Evidence
+from suite.judging.pairs import Paired, Sides, read_pairs, scalars
+from suite.judging.reasons import NotTested
+from suite.judging.statistics import Array, Estimate, Groups, mean_of
+from suite.judging.verdict import Verdict, decide
 
 Measured: TypeAlias = Callable[[Paired, str], Estimate]
 SquareOnGrid: TypeAlias = Callable[[Array, Groups, Groups], float]
@@ -60,8 +61,8 @@ def _root(pairs: Paired, side: str, square: Square) -> Estimate:
     )
 
 
-def _judge_network(
-    atom: Atom, evidence: Evidence, *, size: int, read: Reader, measured: Measured
+def _network_against_aimd(
+    check: Check, evidence: Evidence, *, size: int, read: Reader, measured: Measured
 ) -> Estimate:
     """Judge how far the network is from AIMD; a PASS that BKS would have too says so."""
 
@@ -70,17 +71,17 @@ def _judge_network(
 
     found, remark = of("nnp"), ""
     with suppress(NotTested):
-        if f"paired-{size}-bks" in evidence and decide(found, atom.band)[0] is Verdict.PASS:
+        if f"paired-{size}-bks" in evidence and decide(found, check.band)[0] is Verdict.PASS:
             bks = of("bks")
-            if decide(bks, atom.band)[0] is Verdict.PASS:
+            if decide(bks, check.band)[0] is Verdict.PASS:
                 remark = (
                     f"BKS is within the band too ({bks.value:.2g} [{bks.ci_low:.2g}, {bks.ci_high:.2g}]): "
                     "this does not tell the two apart"
                 )
-    return (found).with_remark(remark)
+    return found.with_remark(remark)
 
 
-def _judge_farther(
+def _bks_farther(
     evidence: Evidence,
     *,
     size: int,
@@ -99,7 +100,7 @@ def _judge_farther(
     return pairs.estimate(excess).through(signed_root)
 
 
-def _judge_almost_the_same(
+def _almost_the_same(
     evidence: Evidence,
     *,
     size: int,
@@ -121,25 +122,27 @@ def _judge_almost_the_same(
 
 
 @claim("rdf-paired")
-def test_rdf_paired(atom: Atom, evidence: Evidence) -> Estimate:
+def rdf_paired(check: Check, evidence: Evidence) -> Estimate:
     """The network's g(r) against AIMD's."""
-    pair = atom["pair"]
+    pair = check["pair"]
 
     def measured(pairs: Paired, side: str) -> Estimate:
-        if atom.measure == "curve":
+        if check.measure == "curve":
             return _root(pairs.mapped(shares), side, partial(_square, pair, pairs.x))
-        apart = feature_difference(atom.measure, pair, pairs.x)
+        apart = feature_difference(check.measure, pair, pairs.x)
         return pairs.estimate(lambda s: apart(s[side], s["aimd"]))
 
-    return _judge_network(atom, evidence, size=atom["size"], read=rdf_reader(pair), measured=measured)
+    return _network_against_aimd(
+        check, evidence, size=check["size"], read=rdf_reader(pair), measured=measured
+    )
 
 
 @claim("rdf-bks-paired")
-def test_rdf_bks_paired(atom: Atom, evidence: Evidence) -> Estimate:
+def rdf_bks_paired(check: Check, evidence: Evidence) -> Estimate:
     """BKS: the same peaks, but farther off than the network."""
-    size, pair = atom["size"], atom["pair"]
-    if atom.measure == "farther":
-        return _judge_farther(
+    size, pair = check["size"], check["pair"]
+    if check.measure == "farther":
+        return _bks_farther(
             evidence,
             size=size,
             read=rdf_reader(pair),
@@ -147,17 +150,17 @@ def test_rdf_bks_paired(atom: Atom, evidence: Evidence) -> Estimate:
             of_shares=True,
         )
     pairs = read_pairs(evidence, size=size, sides=("bks",), read=rdf_reader(pair))
-    apart = feature_difference(atom.measure, pair, pairs.x)
+    apart = feature_difference(check.measure, pair, pairs.x)
     return pairs.estimate(lambda s: apart(s["bks"], s["aimd"]))
 
 
 @claim("rdf-96-216-paired")
-def test_96_216_paired(atom: Atom, evidence: Evidence) -> Estimate:
+def rdf_96_216_paired(check: Check, evidence: Evidence) -> Estimate:
     """The two networks' distributions, in units of what BKS misses."""
-    curve = atom["curve"]
-    return _judge_almost_the_same(
+    curve = check["curve"]
+    return _almost_the_same(
         evidence,
-        size=atom["size"],
+        size=check["size"],
         read=_distribution_reader(curve),
         square=lambda x, first, second: _square(curve, x, first, second),
         of_shares=True,
@@ -165,26 +168,28 @@ def test_96_216_paired(atom: Atom, evidence: Evidence) -> Estimate:
 
 
 @claim("badf-paired")
-def test_badf_paired(atom: Atom, evidence: Evidence) -> Estimate:
+def badf_paired(check: Check, evidence: Evidence) -> Estimate:
     """The network's angles against AIMD's."""
-    angle = atom["angle"]
+    angle = check["angle"]
 
     def measured(pairs: Paired, side: str) -> Estimate:
-        if atom.measure == "curve":
+        if check.measure == "curve":
             return _root(pairs.mapped(shares), side, partial(_square, angle, pairs.x))
-        apart = moment_difference(atom.measure, pairs.x)
+        apart = moment_difference(check.measure, pairs.x)
         return pairs.estimate(lambda s: apart(s[side], s["aimd"]))
 
-    return _judge_network(atom, evidence, size=atom["size"], read=badf_reader(angle), measured=measured)
+    return _network_against_aimd(
+        check, evidence, size=check["size"], read=badf_reader(angle), measured=measured
+    )
 
 
 @claim("badf-bks-paired")
-def test_badf_bks_paired(atom: Atom, evidence: Evidence) -> Estimate:
+def badf_bks_paired(check: Check, evidence: Evidence) -> Estimate:
     """BKS's angles are farther off than the network's."""
-    angle = atom["angle"]
-    return _judge_farther(
+    angle = check["angle"]
+    return _bks_farther(
         evidence,
-        size=atom["size"],
+        size=check["size"],
         read=badf_reader(angle),
         square=lambda x, first, second: _square(angle, x, first, second),
         of_shares=True,
@@ -192,10 +197,10 @@ def test_badf_bks_paired(atom: Atom, evidence: Evidence) -> Estimate:
 
 
 @claim("coordination-paired")
-def test_coordination_paired(atom: Atom, evidence: Evidence) -> Estimate:
+def coordination_paired(check: Check, evidence: Evidence) -> Estimate:
     """The share of silicon that has not four oxygens."""
     read = scalars(lambda run: run["coordination_SiO"])
-    pairs = read_pairs(evidence, size=atom["size"], sides=("nnp",), read=read)
+    pairs = read_pairs(evidence, size=check["size"], sides=("nnp",), read=read)
 
     def fourfold(groups: Groups) -> float:
         shares = mean_of(groups)
@@ -205,26 +210,28 @@ def test_coordination_paired(atom: Atom, evidence: Evidence) -> Estimate:
 
 
 @claim("vaf-paired")
-def test_vaf_paired(atom: Atom, evidence: Evidence) -> Estimate:
+def vaf_paired(check: Check, evidence: Evidence) -> Estimate:
     """The network's VAF against AIMD's."""
 
     def measured(pairs: Paired, side: str) -> Estimate:
-        if atom.measure == "first-zero":
+        if check.measure == "first-zero":
             x = pairs.x
             return pairs.estimate(
                 lambda s: first_zero(x, mean_of(s[side])) / first_zero(x, mean_of(s["aimd"]))
             )
         return _root(pairs, side, _curve_square)
 
-    return _judge_network(atom, evidence, size=96, read=vaf_reader(atom["species"]), measured=measured)
+    return _network_against_aimd(
+        check, evidence, size=96, read=vaf_reader(check["species"]), measured=measured
+    )
 
 
 @claim("vaf-bks-paired")
-def test_vaf_bks_paired(atom: Atom, evidence: Evidence) -> Estimate:
+def vaf_bks_paired(check: Check, evidence: Evidence) -> Estimate:
     """BKS: the same course, but farther off than the network."""
-    read = vaf_reader(atom["species"])
-    if atom.measure == "farther":
-        return _judge_farther(
+    read = vaf_reader(check["species"])
+    if check.measure == "farther":
+        return _bks_farther(
             evidence, size=96, read=read, square=lambda _, first, second: _curve_square(first, second)
         )
     pairs = read_pairs(evidence, size=96, sides=("bks",), read=read)
@@ -233,7 +240,7 @@ def test_vaf_bks_paired(atom: Atom, evidence: Evidence) -> Estimate:
 
 
 @claim("vdos-nnp-aimd")
-def test_vdos_nnp_aimd(atom: Atom, evidence: Evidence) -> Estimate:
+def vdos_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
     """The network's VDOS against AIMD's, relative to AIMD's.
 
     By Parseval's theorem the mean square over the spectrum is that of the windowed VAF over time, which needs
@@ -250,27 +257,29 @@ def test_vdos_nnp_aimd(atom: Atom, evidence: Evidence) -> Estimate:
 
         return _root(pairs, side, share)
 
-    return _judge_network(atom, evidence, size=96, read=vaf_reader(atom["species"]), measured=measured)
+    return _network_against_aimd(
+        check, evidence, size=96, read=vaf_reader(check["species"]), measured=measured
+    )
 
 
 @claim("msd-paired")
-def test_msd_paired(atom: Atom, evidence: Evidence) -> Estimate:
+def msd_paired(check: Check, evidence: Evidence) -> Estimate:
     """The network's MSD against AIMD's, as far as the runs reach; BKS's is farther off."""
-    read = log_msd_reader(atom["species"], between_fs=MSD_FS)
-    if atom.measure == "farther":
-        return _judge_farther(
+    read = log_msd_reader(check["species"], between_fs=MSD_FS)
+    if check.measure == "farther":
+        return _bks_farther(
             evidence, size=96, read=read, square=lambda _, first, second: _curve_square(first, second)
         )
 
     def measured(pairs: Paired, side: str) -> Estimate:
         return _root(pairs, side, _curve_square)
 
-    return _judge_network(atom, evidence, size=96, read=read, measured=measured)
+    return _network_against_aimd(check, evidence, size=96, read=read, measured=measured)
 
 
 def vaf_almost_the_same(species: str, evidence: Evidence) -> Estimate:
     """Whether DeePMD-96 and DeePMD-216 move a species almost alike (claim `iterate`)."""
-    return _judge_almost_the_same(
+    return _almost_the_same(
         evidence,
         size=96,
         read=vaf_reader(species),

@@ -17,10 +17,10 @@ from typing import TypeAlias
 import numpy as np
 
 from jobs.reference.paper import shared_noise
-from suite.evidence import Evidence, Observation
-from suite.reasons import UNAVAILABLE
-from suite.reference import common, read_curves
-from suite.statistics import Array
+from suite.judging.against_aimd import common, read_curves
+from suite.judging.evidence import Evidence, Observation
+from suite.judging.reasons import UNAVAILABLE
+from suite.judging.statistics import Array
 
 Change: TypeAlias = Callable[[str, Array, Array], Array]
 """Of an array's name, its grid and its rows (blocks, points): the rows with a fault."""

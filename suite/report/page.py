@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_whole
-from suite.evidence import Evidence
-from suite.findings import findings
-from suite.power_table import EFFECTS, Power, read_power
-from suite.verdict import CLASSES, PAPER, PRECONDITION, Verdict
+from suite.judging.evidence import Evidence
+from suite.judging.power_table import EFFECTS, Power, read_power
+from suite.judging.verdict import CLASSES, PAPER, PRECONDITION, Verdict
+from suite.report.findings import findings
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -83,7 +83,7 @@ def number(value: float | None, half_width: float | None = None) -> str:
 
 
 def tally(outcomes: Iterable[tuple[str, str]]) -> dict[str, Counter[str]]:
-    """Verdicts by class, the paper's claims first; outcomes are (class, verdict) of atoms."""
+    """Verdicts by class, the paper's claims first; outcomes are (class, verdict) of checks."""
     counts: dict[str, Counter[str]] = {category: Counter() for category in CLASSES}
     for category, verdict in outcomes:
         counts[category][verdict] += 1
@@ -328,9 +328,9 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
 
     Raises SuiteError when `claims.json` is missing, of another schema or carries an unknown verdict.
     """
-    from suite.figures import draw_all
-    from suite.plotting import INKS, METHODS
-    from suite.tables import diffusion_table, glass_table, reference_table
+    from suite.report.figures import draw_all
+    from suite.report.plotting import INKS, METHODS
+    from suite.report.tables import diffusion_table, glass_table, reference_table
 
     source = results_directory / CLAIMS_FILE
     if not source.is_file():

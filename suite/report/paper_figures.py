@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobs.reference.paper import read_experiment
-from suite.evidence import Evidence
-from suite.plotting import (
+from suite.judging.evidence import Evidence
+from suite.report.plotting import (
     INKS,
     METHODS,
     Array,

@@ -13,7 +13,7 @@ import numpy as np
 
 from jobs.base.errors import SuiteError
 from jobs.cost.record import AIMD, core_seconds, deposited_aimd, is_native, read_cost
-from suite.reasons import NotTested, Pending
+from suite.judging.reasons import NotTested, Pending
 
 __all__ = ["Evidence", "NotTested", "Observation", "Pending"]
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from suite.evidence import Evidence, Observation
-from suite.plotting import (
+from suite.judging.evidence import Evidence, Observation
+from suite.judging.reasons import UNAVAILABLE, NotTested
+from suite.judging.statistics import Groups, estimate, mean_of
+from suite.report.plotting import (
     INKS,
     METHODS,
     Array,
@@ -22,8 +24,6 @@ from suite.plotting import (
     new_canvas,
     plain_log_ticks,
 )
-from suite.reasons import UNAVAILABLE, NotTested
-from suite.statistics import Groups, estimate, mean_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

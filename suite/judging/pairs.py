@@ -13,10 +13,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from suite.evidence import Evidence, Observation
-from suite.reasons import NotTested
-from suite.reference import Curves, Reader, common
-from suite.statistics import Array, Estimate, Groups, estimate
+from suite.judging.against_aimd import Curves, Reader, common
+from suite.judging.evidence import Evidence, Observation
+from suite.judging.reasons import NotTested
+from suite.judging.statistics import Array, Estimate, Groups, estimate
 
 LEAST_UNITS = 4
 Sides: TypeAlias = Mapping[str, Groups]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from suite.accuracy_figures import learning_curve, parity, training
-from suite.cost_figure import cost
-from suite.evidence import Evidence
-from suite.paper_figures import (
+from suite.judging.evidence import Evidence
+from suite.report.accuracy_figures import learning_curve, parity, training
+from suite.report.cost_figure import cost
+from suite.report.paper_figures import (
     SIZES,
     angle_distributions,
     displacements,
@@ -14,7 +14,7 @@ from suite.paper_figures import (
     radial_distributions,
     velocities,
 )
-from suite.plotting import Drawing
+from suite.report.plotting import Drawing
 
 
 def draw_all(evidence: Evidence) -> list[Drawing]:

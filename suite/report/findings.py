@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from suite.verdict import PAPER, SUPPLEMENTARY, Verdict
+from suite.judging.verdict import PAPER, SUPPLEMENTARY, Verdict
 
 # What each claim is about, in the few words of a sentence; a claim that is not here goes by its id.
 SUBJECTS = {

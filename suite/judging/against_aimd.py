@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from jobs.reference.paper import shared_noise
-from suite.claims import Atom
-from suite.distances import rooted, signed_root
-from suite.evidence import Evidence, Observation
-from suite.reasons import NotTested
-from suite.statistics import REPLICA_UNITS, Array, Estimate, Groups, estimate
-from suite.verdict import Band, Verdict, decide
+from suite.judging.checks import Check
+from suite.judging.distances import rooted, signed_root
+from suite.judging.evidence import Evidence, Observation
+from suite.judging.reasons import NotTested
+from suite.judging.statistics import REPLICA_UNITS, Array, Estimate, Groups, estimate
+from suite.judging.verdict import Band, Verdict, decide
 
 SAMPLE_FRACTION = 0.1  # a reweighted reference with fewer effective samples decides nothing
 SAMPLE_MELTS = 10  # the delta-method errors of a weighted mean cover 95 % only with about that many units
@@ -221,8 +221,8 @@ def aimd_reference(
     return Curves(from_nnp.x, from_nnp.groups + from_bks.groups)
 
 
-def judge_network(
-    atom: Atom, evidence: Evidence, *, size: int, read: Reader, apart: Difference, aimd: Curves
+def network_against_aimd(
+    check: Check, evidence: Evidence, *, size: int, read: Reader, apart: Difference, aimd: Curves
 ) -> Estimate:
     """Judge how far `liquid-SIZE-nvt` is from AIMD; a PASS that BKS would have too says so."""
 
@@ -230,7 +230,7 @@ def judge_network(
         return apart(*common(read(evidence.observables(label)), aimd))
 
     def passes(estimate: Estimate) -> bool:
-        return decide(estimate, atom.band)[0] is Verdict.PASS
+        return decide(estimate, check.band)[0] is Verdict.PASS
 
     network, classical = judged(f"liquid-{size}-nvt"), f"liquid-{size}-bks"
     remark = ""
@@ -240,7 +240,7 @@ def judge_network(
                 f"BKS is within the band too ({bks.value:.2g} [{bks.ci_low:.2g}, {bks.ci_high:.2g}]): "
                 "this does not tell the two apart"
             )
-    return (network).with_remark(remark)
+    return network.with_remark(remark)
 
 
 def overlap_lacks(facts: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from suite.statistics import Estimate
+    from suite.judging.statistics import Estimate
 
 Band: TypeAlias = tuple[float | None, float | None]
 PAPER, SUPPLEMENTARY, PRECONDITION, FAULT = "paper", "supplementary", "precondition", "fault"
@@ -51,7 +51,7 @@ class Result:
 
     `p` is the chance, under the t distribution of the estimate, that the true value lies on the other
     side of the nearest edge of the band; `p_family` the same after Holm's correction over a whole run.
-    `same_as` names the atom whose verdict it shares: that one is counted, this one is not.
+    `same_as` names the check whose verdict it shares: that one is counted, this one is not.
     `category` is a key of `CLASSES` (`class` in the file), `comparison_kind` one of `COMPARISONS`.
     """
 
@@ -100,7 +100,7 @@ def decide(estimate: Estimate, band: Band) -> tuple[Verdict, str]:
     Raises:
         ValueError: the estimate is not a number.
     """
-    from suite.statistics import more_data
+    from suite.judging.statistics import more_data
 
     if any(math.isnan(number) for number in (estimate.value, estimate.ci_low, estimate.ci_high)):
         raise ValueError("the estimate is not a number")

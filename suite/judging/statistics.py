@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from suite.reasons import NotTested
+from suite.judging.reasons import NotTested
 
 Array: TypeAlias = np.ndarray
 Groups: TypeAlias = Sequence[Array]
@@ -41,7 +41,8 @@ class Estimate:
 
     `standard_error` 0 with `ci_low == ci_high == value` is a number without sampling error (a count, an
     audit). `n_eff` is the number of independent units behind the interval, `degrees_of_freedom` those of
-    its t distribution (infinite for exact numbers).
+    its t distribution (infinite for exact numbers). `remark` is what a reader of the
+    verdict must know besides.
     """
 
     value: float
@@ -50,6 +51,7 @@ class Estimate:
     ci_low: float
     ci_high: float
     degrees_of_freedom: float = math.inf
+    remark: str = ""
 
     @classmethod
     def exact(cls, value: float, *, n_eff: float = 1) -> Estimate:
@@ -68,6 +70,10 @@ class Estimate:
             float(value + half),
             float(degrees_of_freedom),
         )
+
+    def with_remark(self, remark: str) -> Estimate:
+        """The same number with a remark, in plain words, for whoever reads the verdict."""
+        return replace(self, remark=remark)
 
     def through(self, function: Callable[[float], float]) -> Estimate:
         """The estimate of a rising function of the value: both ends go through it."""

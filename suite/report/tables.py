@@ -15,14 +15,14 @@ import numpy as np
 
 from jobs.observables.msd import diffusion
 from jobs.reference.paper import Row, read_experiment
-from suite.claims import REWEIGHTED
-from suite.distances import moments, peak
-from suite.evidence import Evidence, Observation
-from suite.reasons import UNAVAILABLE, NotTested
-from suite.reference import SAMPLE_FRACTION, SAMPLE_MELTS, Curves, overlap_lacks, read_curves
-from suite.statistics import Array, Estimate, Groups, estimate, estimate_mean, mean_of
-from suite.test_fig1_rdf import peak_feature, rdf_reader
-from suite.test_fig2_badf import MAXIMUM_HALF_WIDTH, MAXIMUM_WINDOW, badf_reader
+from suite.claims.fig1_rdf import peak_feature, rdf_reader
+from suite.claims.fig2_badf import MAXIMUM_HALF_WIDTH, MAXIMUM_WINDOW, badf_reader
+from suite.judging.against_aimd import SAMPLE_FRACTION, SAMPLE_MELTS, Curves, overlap_lacks, read_curves
+from suite.judging.checks import REWEIGHTED
+from suite.judging.distances import moments, peak
+from suite.judging.evidence import Evidence, Observation
+from suite.judging.reasons import UNAVAILABLE, NotTested
+from suite.judging.statistics import Array, Estimate, Groups, estimate, estimate_mean, mean_of
 
 REFERENCES = {
     "reference-96-nnp": "AIMD from NNP starts, N = 96",

@@ -1,6 +1,6 @@
 """Planted faults: the same claims over evidence that is wrong in a known way.
 
-A verdict that cannot fail is a defect. A fault is caught by an atom that passes on the true evidence and
+A verdict that cannot fail is a defect. A fault is caught by a check that passes on the true evidence and
 fails on the faulty one: where the true one is INCONCLUSIVE, a FAIL may be chance.
 """
 
@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from jobs.base.errors import SuiteError
-from suite.claims import REGISTRY, Atom, evaluate, honest_result, import_claims, load_claims
-from suite.evidence import Array, Evidence, Observation
-from suite.reasons import NotTested, Pending
-from suite.verdict import Verdict
+from suite.judging.checks import Check, load_claims
+from suite.judging.evaluate import REGISTRY, evaluate, honest_result
+from suite.judging.evidence import Array, Evidence, Observation
+from suite.judging.reasons import NotTested, Pending
+from suite.judging.verdict import Verdict
 
 FAULT_CLAIM = "fault"
 SOFTER = 0.9
@@ -34,7 +35,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class FaultReport:
-    """Which atoms caught a fault; `verdicts` are those on the faulty evidence, by atom id.
+    """Which checks caught a fault; `verdicts` are those on the faulty evidence, by check id.
 
     `missing` says why a fault could not be planted: not in this tier, pending, or broken.
     """
@@ -56,7 +57,7 @@ class FaultReport:
             "fault": self.fault,
             "what": self.what,
             "caught_by": list(self.caught_by),
-            "verdicts": {atom: str(verdict) for atom, verdict in self.verdicts.items()},
+            "verdicts": {check: str(verdict) for check, verdict in self.verdicts.items()},
             "reason": self.reason,
         }
 
@@ -152,20 +153,20 @@ FAULTS = (
 
 
 def report_fault(fault: Fault, evidence: Evidence) -> FaultReport:
-    """Judge every atom that the fault can reach, with and without it."""
+    """Judge every check that the fault can reach, with and without it."""
     try:
         faulty, touched = fault.view(evidence)
     except (NotTested, Pending, SuiteError) as missing:
         return FaultReport(fault.name, fault.what, missing=missing)
-    reached = [atom for atom in _claim_atoms() if touched & set(atom.needs)]
-    results = {atom.id: evaluate(REGISTRY[atom.claim], atom, faulty) for atom in reached}
-    verdicts = {atom_id: result.verdict for atom_id, result in results.items()}
-    failing = [atom for atom in reached if verdicts[atom.id].outside]
-    caught = [atom.id for atom in failing if honest_result(evidence, atom).verdict is Verdict.PASS]
+    reached = [check for check in _checks_of_claim() if touched & set(check.needs)]
+    results = {check.id: evaluate(REGISTRY[check.claim], check, faulty) for check in reached}
+    verdicts = {check_id: result.verdict for check_id, result in results.items()}
+    failing = [check for check in reached if verdicts[check.id].outside]
+    caught = [check.id for check in failing if honest_result(evidence, check).verdict is Verdict.PASS]
 
-    def could_catch(atom: Atom) -> bool:
-        honest = honest_result(evidence, atom)
-        return honest.verdict is Verdict.PASS and honest.value != results[atom.id].value
+    def could_catch(check: Check) -> bool:
+        honest = honest_result(evidence, check)
+        return honest.verdict is Verdict.PASS and honest.value != results[check.id].value
 
     if not caught and not any(map(could_catch, reached)):
         nothing = NotTested("nothing that this fault moves passes without it")
@@ -178,6 +179,5 @@ def report_faults(evidence: Evidence) -> tuple[FaultReport, ...]:
     return evidence.once("faults", lambda: tuple(report_fault(fault, evidence) for fault in FAULTS))
 
 
-def _claim_atoms() -> list[Atom]:
-    import_claims()
-    return [atom for atom in load_claims() if atom.claim != FAULT_CLAIM and not atom.same_as]
+def _checks_of_claim() -> list[Check]:
+    return [check for check in load_claims() if check.claim != FAULT_CLAIM and not check.same_as]

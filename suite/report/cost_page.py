@@ -1,6 +1,6 @@
 """The cost page: us/step/atom against N with its fits, from one cost record; one self-contained file.
 
-python -m suite.cost_page [results/cost/cost.json] [--out PAGE.html]
+python -m suite.report.cost_page [results/cost/cost.json] [--out PAGE.html]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jobs.base.errors import ERROR_EXIT, SuiteError
 from jobs.base.files import parse_yaml, write_whole
 from jobs.base.paths import REFERENCE
 from jobs.cost.record import AIMD, deposited_aimd, read_cost
-from suite.report import number, page_template
+from suite.report.page import number, page_template
 
 ANCHORS = REFERENCE / "cost_anchors.yml"
 PAGE_FILE = "cost.html"
@@ -33,8 +33,8 @@ def write_cost_page(
     record: Mapping[str, Any], target: Path, *, nights: Sequence[Mapping[str, Any]] = ()
 ) -> Path:
     """Write the page of a record; AIMD is taken from the deposited records where it has none of its own."""
-    from suite.cost_figure import draw_cost
-    from suite.plotting import INKS, METHODS
+    from suite.report.cost_figure import draw_cost
+    from suite.report.plotting import INKS, METHODS
 
     points = [point for point in record["points"] if point["us_per_step_atom"]]
     borrowed: list[dict[str, Any]] = []
@@ -115,7 +115,7 @@ def _speed_up(row: Mapping[str, Any]) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page of a record."""
     parser = argparse.ArgumentParser(
-        prog="python -m suite.cost_page", description="The page of a cost record."
+        prog="python -m suite.report.cost_page", description="The page of a cost record."
     )
     parser.add_argument("record", type=Path, nargs="?", default=Path("results/cost/cost.json"))
     parser.add_argument("--out", type=Path, help="default: cost.html beside the record")

@@ -9,8 +9,9 @@ import numpy as np
 
 from jobs.cost.record import AIMD, NATIVE_CURVE, curves
 from jobs.observables import scaling
-from suite.evidence import Evidence
-from suite.plotting import (
+from suite.judging.evidence import Evidence
+from suite.judging.reasons import UNAVAILABLE
+from suite.report.plotting import (
     INKS,
     METHODS,
     PANEL_INCHES,
@@ -21,7 +22,6 @@ from suite.plotting import (
     as_panel,
     new_canvas,
 )
-from suite.reasons import UNAVAILABLE
 
 if TYPE_CHECKING:
     pass

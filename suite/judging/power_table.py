@@ -1,6 +1,6 @@
 """The published power of each check: what it sees at a tier, by simulation on the suite's own data.
 
-`reference/power.yml` is written by `python -m suite.power` and read here.
+`reference/power.yml` is written by `python -m suite.power.measure` and read here.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def read_power(path: Path = POWER_FILE) -> dict[str, dict[str, Power]]:
         return {}
     content: dict[str, Any] = parse_yaml(path.read_text())
     return {
-        tier: {atom: Power(**row) for atom, row in entry["checks"].items()}
+        tier: {check: Power(**row) for check, row in entry["checks"].items()}
         for tier, entry in content["tiers"].items()
     }
 
 
-def lacks_power(atom_id: str, tier: str) -> str:
-    """Why a PASS of an atom says nothing at a tier, or nothing: also where its power was not simulated."""
-    found = read_power().get(tier, {}).get(atom_id)
+def lacks_power(check_id: str, tier: str) -> str:
+    """Why a PASS of a check says nothing at a tier, or nothing: also where its power was not simulated."""
+    found = read_power().get(tier, {}).get(check_id)
     if found is None or not found.blind:
         return ""
     return "no power at this tier: not even the largest faults tried (reference/power.yml) would fail here"

@@ -18,11 +18,15 @@ from typing import Any
 
 import numpy as np
 
+import suite.claims  # noqa: F401 - fills REGISTRY
 from jobs.base.files import parse_yaml, write_whole
-from suite.claims import REGISTRY, Atom, evaluate, import_claims, load_claims
-from suite.evidence import Evidence
-from suite.power_table import POWER_FILE
-from suite.simulation import (
+from suite.claims.fig1_rdf import PAIRS
+from suite.judging.checks import Check, load_claims
+from suite.judging.evaluate import REGISTRY, evaluate
+from suite.judging.evidence import Evidence
+from suite.judging.power_table import POWER_FILE
+from suite.judging.verdict import COMPARISONS, PAPER, SUPPLEMENTARY, Verdict
+from suite.power.simulation import (
     Change,
     Response,
     Simulator,
@@ -33,8 +37,6 @@ from suite.simulation import (
     stretched,
     turned,
 )
-from suite.test_fig1_rdf import PAIRS
-from suite.verdict import COMPARISONS, PAPER, SUPPLEMENTARY, Verdict
 
 CAMPAIGNS, TRIALS = 500, 25  # of an honest network and of one on the edge; of one with a fault
 SEEN = 0.8
@@ -70,30 +72,29 @@ class Faults:
         }[effect]()
 
 
-def checks_with_numbers(evidence: Evidence, *, kinds: Sequence[str]) -> list[Atom]:
-    """The paper's and supplementary atoms that read curves of a network and give a number on the evidence.
+def checks_with_numbers(evidence: Evidence, *, kinds: Sequence[str]) -> list[Check]:
+    """The paper's and supplementary checks that read curves of a network and give a number on the evidence.
 
-    Of `kinds` of comparison (`suite.verdict.COMPARISONS`).
+    Of `kinds` of comparison (`suite.judging.verdict.COMPARISONS`).
     """
-    import_claims()
     found = []
-    for atom in load_claims():
-        if atom.category not in (PAPER, SUPPLEMENTARY) or atom.same_as or atom.claim == "parity":
+    for check in load_claims():
+        if check.category not in (PAPER, SUPPLEMENTARY) or check.same_as or check.claim == "parity":
             continue
-        if atom.comparison_kind not in kinds or atom.id.endswith(OF_BKS_ALONE):
+        if check.comparison_kind not in kinds or check.id.endswith(OF_BKS_ALONE):
             continue
-        curves = [label for label in atom.needs if label.split("-")[0] in ("liquid", "paired", "reference")]
-        if curves and _judged(atom, evidence).value is not None:
-            found.append(atom)
+        curves = [label for label in check.needs if label.split("-")[0] in ("liquid", "paired", "reference")]
+        if curves and _judged(check, evidence).value is not None:
+            found.append(check)
     return found
 
 
-def _judged(atom: Atom, evidence: Evidence) -> Any:
+def _judged(check: Check, evidence: Evidence) -> Any:
     # A tier of its own: neither a published power nor a short training may stand in the way of the number.
-    # And only what the atom needs: remarks on what BKS would do are not asked for.
-    needed = {label: paths for label, paths in evidence.products.items() if label in atom.needs}
+    # And only what the check needs: remarks on what BKS would do are not asked for.
+    needed = {label: paths for label, paths in evidence.products.items() if label in check.needs}
     asked = replace(evidence, products=needed, short_training="", _kept={}, tier="simulated")
-    return evaluate(REGISTRY[atom.claim], atom, asked)
+    return evaluate(REGISTRY[check.claim], check, asked)
 
 
 def rate(verdicts: Sequence[Verdict], wanted: Verdict) -> float:
@@ -101,9 +102,9 @@ def rate(verdicts: Sequence[Verdict], wanted: Verdict) -> float:
     return round(sum(verdict is wanted for verdict in verdicts) / len(verdicts), 4)
 
 
-def edge_changes(atom: Atom, faults: Faults) -> list[Callable[[float], tuple[list[Change], list[Change]]]]:
+def edge_changes(check: Check, faults: Faults) -> list[Callable[[float], tuple[list[Change], list[Change]]]]:
     """Ways to move a check's value, by an amount from 0 on: changes of the network and of the other one."""
-    size = int(str(atom.values.get("size", 96)))
+    size = int(str(check.values.get("size", 96)))
     towards = faults.towards_bks.get(size, Response({}))
     ways: list[Callable[[float], tuple[list[Change], list[Change]]]] = [
         lambda a: ([stretched(10 * a)], []),
@@ -114,36 +115,38 @@ def edge_changes(atom: Atom, faults: Faults) -> list[Callable[[float], tuple[lis
         lambda a: ([towards.times(2 * a)], []),
         lambda a: ([], [towards.times(a)]),
     ]
-    ranking = atom.measure in ("farther",) or "farther" in atom.id
-    same = atom.claim in ("rdf-96-216-paired", "iterate")
+    ranking = check.measure in ("farther",) or "farther" in check.id
+    same = check.claim in ("rdf-96-216-paired", "iterate")
     return ways[5:6] if ranking else ways[6:7] if same else ways[:5]
 
 
-def simulator_of(evidence: Evidence, atoms: Sequence[Atom]) -> Simulator:
+def simulator_of(evidence: Evidence, checks: Sequence[Check]) -> Simulator:
     """What draws campaigns for some checks: only what they read."""
-    values = {str(value) for atom in atoms for value in atom.values.values()}
+    values = {str(value) for check in checks for value in check.values.values()}
     known = values & {*PAIRS, *ANGLES, "Si", "O"}
-    counting = any(atom.claim in ("coordination-paired", "network-kept") for atom in atoms)
-    everything = any(not set(map(str, atom.values.values())) & known for atom in atoms)
+    counting = any(check.claim in ("coordination-paired", "network-kept") for check in checks)
+    everything = any(not set(map(str, check.values.values())) & known for check in checks)
     return Simulator(
         evidence,
-        labels=frozenset(label for atom in atoms for label in atom.needs),
+        labels=frozenset(label for check in checks for label in check.needs),
         about=frozenset() if counting or everything else frozenset(known),
     )
 
 
-def on_the_edge(atom: Atom, simulator: Simulator, faults: Faults) -> tuple[list[Change], list[Change]] | None:
+def on_the_edge(
+    check: Check, simulator: Simulator, faults: Faults
+) -> tuple[list[Change], list[Change]] | None:
     """The changes that put a check's value without scatter on the edge of its band, or None."""
 
     def beyond(amount: float, way: Callable[[float], tuple[list[Change], list[Change]]]) -> float | None:
         network, other = way(amount)
-        value = _judged(atom, simulator.campaign(network, other=other, noise=QUIET)).value
+        value = _judged(check, simulator.campaign(network, other=other, noise=QUIET)).value
         if value is None:
             return None
-        low, high = atom.band
+        low, high = check.band
         return max(value - high if high is not None else -np.inf, low - value if low is not None else -np.inf)
 
-    for way in edge_changes(atom, faults):
+    for way in edge_changes(check, faults):
         low, high = 0.0, 1.0
         first, last = beyond(low, way), beyond(high, way)
         if first is None or last is None or first > 0 or last <= 0:
@@ -166,54 +169,54 @@ def simulate(
     trials: int,
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Rows of `reference/power.yml` by atom id."""
-    atoms = checks_with_numbers(evidence, kinds=kinds)
-    tell(f"{len(atoms)} checks")
-    simulator = simulator_of(evidence, atoms)
+    """Rows of `reference/power.yml` by check id."""
+    checks = checks_with_numbers(evidence, kinds=kinds)
+    tell(f"{len(checks)} checks")
+    simulator = simulator_of(evidence, checks)
     faults = Faults(
         hot=response(evidence, faulty="paired-96-hot", honest="paired-96-nnp"),
         soft=response(evidence, faulty="paired-96-soft", honest="paired-96-nnp"),
         towards_bks={size: difference_of_means(evidence, size=size) for size in (96, 216)},
     )
-    honest: dict[str, list[Verdict]] = {atom.id: [] for atom in atoms}
+    honest: dict[str, list[Verdict]] = {check.id: [] for check in checks}
     for number in range(campaigns):
         drawn = simulator.campaign()
-        for atom in atoms:
-            honest[atom.id].append(_judged(atom, drawn).verdict)
+        for check in checks:
+            honest[check.id].append(_judged(check, drawn).verdict)
         if number % 50 == 49:
             tell(f"honest: {number + 1} of {campaigns}")
     edges: dict[str, float | None] = {}
-    for place, atom in enumerate(atoms):
-        own = simulator_of(evidence, [atom])
-        changes = on_the_edge(atom, own, faults)
+    for place, check in enumerate(checks):
+        own = simulator_of(evidence, [check])
+        changes = on_the_edge(check, own, faults)
         if changes is None:
-            edges[atom.id] = None
+            edges[check.id] = None
             continue
         network, other = changes
-        verdicts = [_judged(atom, own.campaign(network, other=other)).verdict for _ in range(campaigns)]
-        edges[atom.id] = rate(verdicts, Verdict.PASS)
-        tell(f"edge {place + 1} of {len(atoms)}: {atom.id} {edges[atom.id]}")
-    sees: dict[str, dict[str, float | None]] = {atom.id: dict.fromkeys(LADDERS) for atom in atoms}
+        verdicts = [_judged(check, own.campaign(network, other=other)).verdict for _ in range(campaigns)]
+        edges[check.id] = rate(verdicts, Verdict.PASS)
+        tell(f"edge {place + 1} of {len(checks)}: {check.id} {edges[check.id]}")
+    sees: dict[str, dict[str, float | None]] = {check.id: dict.fromkeys(LADDERS) for check in checks}
     for effect, ladder in LADDERS.items():
-        open_atoms = list(atoms)
+        open_checks = list(checks)
         for amount in ladder:
             counts: Counter[str] = Counter()
             for _ in range(trials):
                 drawn = simulator.campaign(faults.change(effect, amount))
-                for atom in open_atoms:
-                    counts[atom.id] += _judged(atom, drawn).verdict is Verdict.FAIL
-            for atom in [one for one in open_atoms if counts[one.id] >= SEEN * trials]:
-                sees[atom.id][effect] = amount
-                open_atoms.remove(atom)
-            tell(f"{effect} {amount}: {len(atoms) - len(open_atoms)} of {len(atoms)} see it")
+                for check in open_checks:
+                    counts[check.id] += _judged(check, drawn).verdict is Verdict.FAIL
+            for check in [one for one in open_checks if counts[one.id] >= SEEN * trials]:
+                sees[check.id][effect] = amount
+                open_checks.remove(check)
+            tell(f"{effect} {amount}: {len(checks) - len(open_checks)} of {len(checks)} see it")
     return {
-        atom.id: {
-            "false_fail": rate(honest[atom.id], Verdict.FAIL),
-            "false_pass": edges[atom.id],
-            "passes": rate(honest[atom.id], Verdict.PASS),
-            "sees": sees[atom.id],
+        check.id: {
+            "false_fail": rate(honest[check.id], Verdict.FAIL),
+            "false_pass": edges[check.id],
+            "passes": rate(honest[check.id], Verdict.PASS),
+            "sees": sees[check.id],
         }
-        for atom in atoms
+        for check in checks
     }
 
 
@@ -238,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate and write the table."""
     import yaml
 
-    parser = argparse.ArgumentParser(prog="python -m suite.power", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m suite.power.measure", description=__doc__)
     parser.add_argument(
         "--tier", default="laptop", help="observed by pytest suite/ --start-from trajectories"
     )
@@ -262,14 +265,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     content = parse_yaml(POWER_FILE.read_text()) if POWER_FILE.is_file() else {"tiers": {}}
     there = content["tiers"].get(given.tier, {}).get("checks", {})
-    known = {atom.id for atom in load_claims() if atom.comparison_kind not in given.kinds}
-    kept = {atom_id: row for atom_id, row in there.items() if atom_id in known}
+    known = {check.id for check in load_claims() if check.comparison_kind not in given.kinds}
+    kept = {check_id: row for check_id, row in there.items() if check_id in known}
     content["tiers"][given.tier] = {
         "campaigns": given.campaigns,
         "trials": given.trials,
         "checks": {**kept, **rows},
     }
-    head = "# Written by python -m suite.power (docs/power.md); what the columns are: suite/power_table.py.\n"
+    head = "# Written by python -m suite.power (docs/power.md); its columns: judging/power_table.py.\n"
     write_whole(
         POWER_FILE, head + yaml.safe_dump(content, sort_keys=False, width=118, default_flow_style=None)
     )

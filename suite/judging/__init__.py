@@ -1,0 +1,1 @@
+"""What turns numbers into verdicts: checks and bands, evidence, statistics, the decision rule."""

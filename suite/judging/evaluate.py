@@ -1,0 +1,140 @@
+"""How a check is judged: its claim's function measures, the band decides, and whatever breaks says so."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
+
+from suite.judging.checks import Check, checks_of, load_claims, out_of_reach
+from suite.judging.evidence import Evidence
+from suite.judging.power_table import lacks_power
+from suite.judging.reasons import NotTested, Pending
+from suite.judging.statistics import Estimate
+from suite.judging.verdict import PAPER, SUPPLEMENTARY, Result, Verdict, decide, p_value
+
+Measure: TypeAlias = Callable[[Check, Evidence], Estimate]
+REGISTRY: dict[str, Measure] = {}
+"""What measures the checks of each claim; importing `suite.claims` fills it."""
+
+
+def claim(claim_id: str) -> Callable[[Measure], Measure]:
+    """Register a function of a check and the evidence as what measures the checks of a claim.
+
+    Raises:
+        SuiteError: `reference/claims.yml` has no such claim.
+    """
+    checks_of(claim_id)
+
+    def register(function: Measure) -> Measure:
+        REGISTRY[claim_id] = function
+        return function
+
+    return register
+
+
+def honest_result(evidence: Evidence, check: Check) -> Result:
+    """A check's outcome on evidence as it is, kept: faults, and what a short training excuses, ask again."""
+    return evidence.once(("result", check.id), lambda: evaluate(REGISTRY[check.claim], check, evidence))
+
+
+# Whose forces a label shows, where its name does not end in them.
+_MOVED_BY = {
+    "liquid-216-nvt-96": "96",
+    "glass-96-at-5832": "96",
+    "vdos-2592": "96",
+    "vdos-96": "96",
+    "msd-long": "96",
+    "paired-96-other": "216",
+    "paired-216-other": "96",
+}
+
+
+def _networks(check: Check) -> list[str]:
+    """The networks (`96`, `216`) whose MD a check reads."""
+    found = []
+    for label in check.needs:
+        own = re.fullmatch(r"(?:liquid|glass|paired)-(96|216)(?:-nvt|-nve|-nnp)?(?:@\d+)?", label)
+        if moved := _MOVED_BY.get(label, own[1] if own else None):
+            found.append(moved)
+    return found
+
+
+def too_short(check: Check, evidence: Evidence) -> str:
+    """Why a value outside the band says nothing of the paper, or nothing: the tier's own training was short.
+
+    It is what held-out errors measure. For anything else it counts where these errors show it: the network's
+    forces are not known to be within their band.
+    """
+    if not evidence.short_training or check.category not in (PAPER, SUPPLEMENTARY):
+        return ""
+    if check.claim == "parity":
+        return f"this measures the training, which was short: {evidence.short_training}"
+    for network in _networks(check):
+        force = next(one for one in load_claims() if one.id == f"parity/{network}/force")
+        if force.id != check.id and (held_out := honest_result(evidence, force)).verdict is not Verdict.PASS:
+            return (
+                f"the training was short ({evidence.short_training}), and {force.id} shows it "
+                f"({held_out.verdict})"
+            )
+    return ""
+
+
+def evaluate(function: Measure, check: Check, evidence: Evidence) -> Result:
+    """Judge one check by what its claim's function measures.
+
+    Whatever breaks becomes ERROR with its message, so that one broken claim does not hide the others.
+    """
+    tier = evidence.tier
+    started = time.perf_counter()
+    found: Estimate | None = None
+    read = replace(evidence, borrowed=[])
+    try:
+        labels = {*evidence.products, *evidence.pending, *evidence.broken}
+        if why := out_of_reach(check, tier, labels):
+            raise NotTested(why)
+        found = function(check, read)
+        verdict, reason = decide(found, check.band)
+        if verdict is Verdict.PASS and (why := lacks_power(check.id, tier)):
+            verdict, reason = Verdict.INCONCLUSIVE, why
+        elif verdict is Verdict.FAIL and (why := too_short(check, evidence)):
+            verdict, reason = Verdict.TOO_SHORT, why
+        reason = "; ".join(filter(None, (reason, found.remark)))
+    except NotTested as missing:
+        verdict, reason = Verdict.NOT_TESTED, str(missing)
+    except Pending as waiting:
+        verdict, reason = Verdict.PENDING, str(waiting)
+    except Exception as error:
+        verdict, reason = Verdict.ERROR, f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if check.same_as:
+        reason = "; ".join(filter(None, (f"same as {check.same_as}, counted there", reason)))
+    numbers: dict[str, float] = {}
+    if found is not None:
+        names = ("value", "standard_error", "ci_low", "ci_high", "n_eff")
+        numbers = {name: getattr(found, name) for name in names}
+        if verdict is not Verdict.ERROR:
+            numbers["p"] = p_value(found, check.band)
+    return Result(
+        id=check.id,
+        claim=check.claim,
+        category=check.category,
+        comparison_kind=check.comparison_kind,
+        where=check.where,
+        same_as=check.same_as,
+        statement=check.statement,
+        comparison=check.comparison,
+        distance=check.distance,
+        band_low=check.band[0],
+        band_high=check.band[1],
+        unit=check.unit,
+        tier=tier,
+        needs=check.needs,
+        verdict=verdict,
+        reason=reason,
+        why_band=check.why_band,
+        deviations=(*evidence.deviations, *read.borrowed),
+        seconds=time.perf_counter() - started,
+        **numbers,
+    )

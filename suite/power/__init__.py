@@ -1,0 +1,1 @@
+"""What each check can see: simulated campaigns, honest and faulty, and their verdicts."""
