@@ -143,6 +143,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if judged is None:
         session.items.clear()
     session.config.pluginmanager.register(judged or DryRun(), PLUGIN_NAME)
+    # The table of checks says why each is skipped; pytest's own list of them would bury it.
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    reporter.reportchars = reporter.reportchars.replace("s", "").replace("f", "")
 
 
 class DryRun:
@@ -333,26 +336,29 @@ class ClaimSession:
             session.exitstatus = EXIT_NOTHING_DECIDED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """The table of claims."""
-        from collections import Counter
-
+        """The paper's checks by figure, every check that gave a verdict, and why the others gave none."""
         from suite.judging.verdict import Verdict
-        from suite.report.page import headline
+        from suite.report.findings import findings
+        from suite.report.page import STATES, headline, untested
 
-        terminalreporter.section(f"claims at tier {self.campaign.tier}")
-        untested = Counter((r.claim, r.reason) for r in self.results if r.verdict is Verdict.NOT_TESTED)
+        write = terminalreporter.write_line
+        terminalreporter.section(f"the paper's claims at tier {self.campaign.tier}, by figure")
+        states = [state for state in STATES if any(result.verdict is state for result in self.results)]
+        write(f"{'':<42}" + "".join(f"{state:>14}" for state in states))
+        for figure in findings([result.as_json() for result in self.results]):
+            write(f"{figure.title:<42}" + "".join(f"{figure.counts[state] or '-':>14}" for state in states))
+        terminalreporter.section("every check")
         for result in self.results:
             if result.verdict is not Verdict.NOT_TESTED:
                 line = f"{result.verdict:<13} {result.id:<48} {one_line(result)}"
-                terminalreporter.write_line(line, **COLOURS.get(result.verdict, {}))
-        for (claim_id, reason), checks in untested.items():
-            name = f"{claim_id} ({checks} check{'s' if checks > 1 else ''})"
-            terminalreporter.write_line(f"{Verdict.NOT_TESTED:<13} {name:<48} {reason}")
+                write(line, **COLOURS.get(result.verdict, {}))
+        left = [result.as_json() for result in self.results if result.verdict is Verdict.NOT_TESTED]
+        for reason, ids in untested(left):
+            write(f"{Verdict.NOT_TESTED:<13} {f'{len(ids)} check' + 's' * (len(ids) > 1):<48} {reason}")
         for label, reason in self.evidence.broken.items():
-            terminalreporter.write_line(f"{'BROKEN':<13} {label:<48} {reason}", red=True)
-        counted = ((result.category, result.verdict) for result in self.results if not result.same_as)
-        terminalreporter.write_line(headline(counted))
-        terminalreporter.write_line(f"report: {self.directory / 'report.html'}")
+            write(f"{'BROKEN':<13} {label:<48} {reason}", red=True)
+        write(headline((result.category, result.verdict) for result in self.results if not result.same_as))
+        write(f"report: {self.directory / 'report.html'}")
 
 
 def print_foreseen(campaign: Campaign, checks: Sequence[Check]) -> None:

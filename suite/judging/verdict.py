@@ -16,8 +16,8 @@ PAPER, SUPPLEMENTARY, PRECONDITION, FAULT = "paper", "supplementary", "precondit
 CLASSES = {
     PAPER: "the paper's claims",
     SUPPLEMENTARY: "supplementary checks",
-    PRECONDITION: "preconditions",
     FAULT: "planted faults",
+    PRECONDITION: "preconditions",
 }
 COMPARISONS = ("paired", "equilibrium", "alone")
 """With AIMD from the same frame on; with AIMD at equilibrium; with a number or with nothing computed."""

@@ -64,9 +64,10 @@ ELSEWHERE = "Elsewhere (cost, data, iteration, n2p2)"
 
 @dataclass(frozen=True)
 class Finding:
-    """A figure in three sentences on the paper's claims, and one on the checks beside it (or nothing)."""
+    """A figure: verdicts of the paper's checks, three sentences on them, one on our checks (or nothing)."""
 
     title: str
+    counts: Counter[str]
     holds: str
     fails: str
     unseen: str
@@ -116,9 +117,10 @@ def _finding(title: str, rows: Sequence[Mapping[str, Any]]) -> Finding:
     counted = ", ".join(f"{count} {verdict}" for verdict, count in tally.most_common())
     return Finding(
         title=title,
+        counts=Counter(str(row["verdict"]) for row in paper),
         holds=f"{named(passed)}." if passed else "Nothing of the paper was shown to hold.",
         fails=f"{named(failed)}." if failed else "Nothing of the paper was shown to fail.",
-        unseen=f"{len(rest)} of {len(paper)} comparisons{_why(rest)}." if rest else "Nothing was left open.",
+        unseen=f"{len(rest)} of {len(paper)} checks{_why(rest)}." if rest else "Nothing was left open.",
         beside=f"Our checks beside it, most of them at N = 96: {counted}." if beside else "",
     )
 

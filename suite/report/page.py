@@ -232,7 +232,7 @@ def _groups(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _untested(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+def untested(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     """Reason -> claims, the most frequent reason first; those that differ in a measured number are one."""
     reasons: dict[str, list[str]] = {}
     for row in rows:
@@ -358,7 +358,7 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
         date=results["date"],
         machine=", ".join(f"{key} {value}" for key, value in provenance["hardware"].items()),
         verdicts=[(state, counts[word]) for word, state in STATES.items()],
-        paper=[(state, kinds[PAPER][word]) for word, state in STATES.items()],
+        scored=[state for word, state in STATES.items() if kinds[PAPER][word]],
         apart=[
             (name, counts_text(kinds[category]))
             for category, name in CLASSES.items()
@@ -372,7 +372,7 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
             counted, tier=results["tier"], deviations=results["deviations"], doubted=bool(doubts)
         ),
         groups=_groups(rows),
-        untested=_untested(rows),
+        untested=untested(rows),
         matrix=_fault_matrix(results["faults"], rows),
         drawings=drawings,
         reference=reference_table(evidence, number),

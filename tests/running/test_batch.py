@@ -32,7 +32,7 @@ from jobs.store.store import Store
 from jobs.store.todo import plan
 
 ROOT = Path(__file__).resolve().parents[2]
-TIER = ROOT / "tests" / "tiny.yml"
+TIER = ROOT / "tests" / "helpers" / "tiny.yml"
 PATIENCE_S = 300
 # How an Apptainer image begins; enough for what is only looked at.
 SIF_HEAD = b"#!/usr/bin/env run-singularity\n\0SIF_MAGIC\0" + bytes(64)

@@ -19,7 +19,7 @@ from jobs.store.stage import Stage
 from jobs.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
-TIER = ROOT / "tests" / "tiny.yml"
+TIER = ROOT / "tests" / "helpers" / "tiny.yml"
 PATIENCE_S = 240
 
 pytestmark = pytest.mark.engine

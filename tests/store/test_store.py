@@ -258,7 +258,7 @@ def test_store_that_cannot_be_written(tmp_path):
 
 
 def test_status_graph_and_gc_say_what_is_there_and_what_is_not_planned(made, tmp_path):
-    tier = ROOT / "tests" / "tiny.yml"
+    tier = ROOT / "tests" / "helpers" / "tiny.yml"
     copy = tmp_path / "store"
     shutil.copytree(made[0].root, copy)
     stale = copy / made[1].name  # a dataset of other sets than this tier's

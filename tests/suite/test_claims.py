@@ -72,7 +72,7 @@ def template(**changes):
         "needs": ["liquid-{pair}"],
     }
     check |= changes
-    return [{"id": "rdf", **ABOUT, "atoms": [{k: v for k, v in check.items() if v != ...}]}]
+    return [{"id": "rdf", **ABOUT, "checks": [{k: v for k, v in check.items() if v != ...}]}]
 
 
 def read(tmp_path: Path, content) -> tuple[Check, ...]:
@@ -97,7 +97,7 @@ def test_a_class_may_be_of_one_value(tmp_path):
 
 def twin(same_as, **changes):
     same = {"id": "{pair}", "each": {"pair": ["O-O"]}, "statement": "the child's", "same_as": same_as}
-    return [*template(), {"id": "child", **ABOUT, "where": "Sec. IV", "atoms": [same | changes]}]
+    return [*template(), {"id": "child", **ABOUT, "where": "Sec. IV", "checks": [same | changes]}]
 
 
 def test_an_atom_may_be_the_same_as_one_above(tmp_path):
@@ -112,7 +112,7 @@ def test_an_atom_may_be_the_same_as_one_above(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (twin("rdf/Si-Si"), "found same_as rdf/Si-Si, expected the id of an check of a claim above"),
+        (twin("rdf/Si-Si"), "found same_as rdf/Si-Si, expected the id of a check of a claim above"),
         (twin("rdf/{angle}"), "placeholder 'angle'"),
         (twin("rdf/{pair}", band=[0, 1]), "unknown band"),
         ("a: [", "no YAML"),
@@ -160,11 +160,11 @@ def test_importing_the_suite_is_quick_and_light():
 
 # -- one check ---------------------------------------------------------------------------------------
 
-ATOM = next(check for check in load_claims() if check.tiers == ("laptop", "overnight", "paper"))
+CHECK = next(check for check in load_claims() if check.tiers == ("laptop", "overnight", "paper"))
 
 
 def raising(error):
-    def function(*, check, evidence, judge):
+    def function(check, evidence):
         raise error
 
     return function
@@ -178,12 +178,12 @@ def raising(error):
         (raising(NotTested("no data")), Verdict.NOT_TESTED, "no data"),
         (raising(Pending("job 12")), Verdict.PENDING, "job 12"),
         (raising(KeyError("rdf")), Verdict.ERROR, "KeyError: 'rdf'"),
-        (lambda check, evidence: None, Verdict.ERROR, "found 0 judgements"),
+        (lambda check, evidence: None, Verdict.ERROR, "NoneType"),
         (lambda check, evidence: Estimate.exact(float("nan")), Verdict.ERROR, "not a number"),
     ],
 )
 def test_evaluate_gives_every_outcome_its_state(function, verdict, reason):
-    found = evaluate(function, ATOM, Evidence({}, tier="laptop", deviations=("N = 96",)))
+    found = evaluate(function, CHECK, Evidence({}, tier="laptop", deviations=("N = 96",)))
     assert found.verdict is verdict
     assert reason in found.reason
     assert found.deviations == ("N = 96",)
@@ -191,12 +191,12 @@ def test_evaluate_gives_every_outcome_its_state(function, verdict, reason):
 
 
 def test_a_tier_too_small_does_not_decide():
-    found = evaluate(lambda **_: pytest.fail("was asked"), ATOM, Evidence({}, tier="smoke"))
+    found = evaluate(lambda *_: pytest.fail("was asked"), CHECK, Evidence({}, tier="smoke"))
     assert found.verdict is Verdict.NOT_TESTED
     assert "laptop or overnight or paper" in found.reason
 
 
-def atom_of(identity):
+def check_of(identity):
     return next(check for check in load_claims() if check.id == identity)
 
 
@@ -218,7 +218,7 @@ def atom_of(identity):
 )
 def test_no_larger_tier_is_named_where_none_could_decide(tmp_path, identity, labels, reason):
     evidence = Evidence({label: [tmp_path] for label in labels}, tier="smoke")
-    found = evaluate(lambda **_: pytest.fail("was asked"), atom_of(identity), evidence)
+    found = evaluate(lambda *_: pytest.fail("was asked"), check_of(identity), evidence)
     assert found.verdict is Verdict.NOT_TESTED
     assert re.search(reason, found.reason)
 
@@ -649,7 +649,7 @@ def heldout_energies(directory, *, offset_eV_atom, slope_eV_atom_K=0.0, **option
 
 
 def test_every_training_has_a_zero_of_energy_of_its_own(tmp_path):
-    """Potentials right to 0.5 meV/check but for their constants, 5 above and 5 below."""
+    """Potentials right to 0.5 meV/atom but for their constants, 5 above and 5 below."""
     seeds = [
         heldout_energies(tmp_path / str(offset), offset_eV_atom=offset, runs=4) for offset in (0.005, -0.005)
     ]
@@ -855,7 +855,7 @@ def test_a_liquid_whose_threes_and_fives_cancel_is_no_network_of_fours(tmp_path)
 
 @pytest.mark.parametrize(("picoseconds", "verdict"), [(3, Verdict.PASS), (100, Verdict.FAIL)])
 def test_a_drift_counts_by_how_far_it_warms_the_run(tmp_path, picoseconds, verdict):
-    """0.3 meV/check/ps, of which half is kinetic energy, for 3 ps and for 100 ps."""
+    """0.3 meV/atom/ps, of which half is kinetic energy, for 3 ps and for 100 ps."""
     runs = replicas(tmp_path, "nve", 4, seed=1)
     rng = np.random.default_rng(2)
     for run in runs:

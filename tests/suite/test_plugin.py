@@ -17,7 +17,7 @@ from suite.judging.evidence import Evidence
 from suite.plugin import ClaimSession
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ROOT / "tests" / "tiny.yml"
+TINY = ROOT / "tests" / "helpers" / "tiny.yml"
 
 
 def run_suite(*arguments, selection="suite/"):

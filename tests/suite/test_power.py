@@ -18,10 +18,10 @@ from suite.power.measure import checks_with_numbers, simulate
 from suite.power.simulation import Simulator, raised, slowed, stretched, turned
 from tests.suite.test_pairs import evidence
 
-ATOM = "rdf-paired/96/Si-O/first-peak-position"
+CHECK = "rdf-paired/96/Si-O/first-peak-position"
 
 
-def atom_of(identity):
+def check_of(identity):
     return next(check for check in load_claims() if check.id == identity)
 
 
@@ -36,7 +36,7 @@ def simulator(pairs):
 
 
 def value(found, identity):
-    check = atom_of(identity)
+    check = check_of(identity)
     return evaluate(REGISTRY[check.claim], check, found).value
 
 
@@ -52,10 +52,10 @@ def test_changes_are_what_they_say():
 
 
 def test_an_honest_network_without_scatter_is_aimd(simulator):
-    assert value(simulator.campaign(noise=1e-3), ATOM) == pytest.approx(0, abs=1e-4)
-    scattered = [value(simulator.campaign(), ATOM) for _ in range(60)]
+    assert value(simulator.campaign(noise=1e-3), CHECK) == pytest.approx(0, abs=1e-4)
+    scattered = [value(simulator.campaign(), CHECK) for _ in range(60)]
     assert abs(np.mean(scattered)) < 4 * np.std(scattered) / math.sqrt(60)
-    moved = [value(simulator.campaign([stretched(2)]), ATOM) for _ in range(10)]
+    moved = [value(simulator.campaign([stretched(2)]), CHECK) for _ in range(10)]
     assert np.mean(moved) == pytest.approx(0.02 * 1.637, rel=0.1)
 
 
@@ -64,10 +64,10 @@ def test_a_check_is_blind_or_sees_and_never_accuses_the_honest(pairs, monkeypatc
     monkeypatch.setattr(
         measure,
         "checks_with_numbers",
-        lambda *_, **__: [atom_of(ATOM), atom_of("badf-paired/96/Si-O-Si/mean")],
+        lambda *_, **__: [check_of(CHECK), check_of("badf-paired/96/Si-O-Si/mean")],
     )
     rows = simulate(pairs, kinds=["paired"], campaigns=40, trials=10, tell=lambda _: None)
-    position, angle = rows[ATOM], rows["badf-paired/96/Si-O-Si/mean"]
+    position, angle = rows[CHECK], rows["badf-paired/96/Si-O-Si/mean"]
     assert position["false_fail"] == angle["false_fail"] == 0
     assert position["passes"] == angle["passes"] == 1
     assert position["sees"] == {"stretch_percent": 5, "angle_deg": None}
@@ -77,7 +77,7 @@ def test_a_check_is_blind_or_sees_and_never_accuses_the_honest(pairs, monkeypatc
 
 def test_what_reads_pairs_is_simulated(pairs):
     found = {check.id for check in checks_with_numbers(pairs, kinds=["paired"])}
-    assert {ATOM, "vaf-bks-paired/O/farther", "coordination-paired/96"} <= found
+    assert {CHECK, "vaf-bks-paired/O/farther", "coordination-paired/96"} <= found
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def table(tmp_path: Path, monkeypatch):
     path = tmp_path / "power.yml"
     blind = {"false_fail": 0.0, "false_pass": None, "passes": 1.0, "sees": dict.fromkeys(EFFECTS)}
     sees = {**blind, "sees": {**blind["sees"], "stretch_percent": 2}}
-    checks = {ATOM: blind, "rdf-paired/96/O-O/first-peak-position": sees}
+    checks = {CHECK: blind, "rdf-paired/96/O-O/first-peak-position": sees}
     path.write_text(yaml.safe_dump({"tiers": {"laptop": {"checks": checks}}}))
     monkeypatch.setattr(power_table, "read_power", lambda: read_power(path))
     return path
@@ -93,17 +93,17 @@ def table(tmp_path: Path, monkeypatch):
 
 def test_a_pass_without_power_is_inconclusive(pairs, table):
     found = {
-        name: evaluate(REGISTRY["rdf-paired"], atom_of(name), pairs)
-        for name in (ATOM, ATOM.replace("Si-O", "O-O"))
+        name: evaluate(REGISTRY["rdf-paired"], check_of(name), pairs)
+        for name in (CHECK, CHECK.replace("Si-O", "O-O"))
     }
-    assert found[ATOM].verdict is Verdict.INCONCLUSIVE
-    assert found[ATOM].reason.startswith("no power at this tier")
-    assert found[ATOM.replace("Si-O", "O-O")].verdict is Verdict.PASS
+    assert found[CHECK].verdict is Verdict.INCONCLUSIVE
+    assert found[CHECK].reason.startswith("no power at this tier")
+    assert found[CHECK.replace("Si-O", "O-O")].verdict is Verdict.PASS
 
 
 def test_what_was_not_simulated_lacks_nothing(table):
     assert lacks_power("rdf-paired/96/Si-Si/curve", "laptop") == ""
-    assert lacks_power(ATOM, "overnight") == ""
+    assert lacks_power(CHECK, "overnight") == ""
 
 
 def test_published_rates_are_at_most_five_percent():

@@ -462,7 +462,7 @@ def test_parity_draws_forces_and_energies_by_temperature(full: Evidence) -> None
     drawing = parity(full)
     assert [panel.name for panel in drawing.panels][-2:] == ["parity-temperature", "parity-energy"]
     assert "rms force error (eV/Å)" in drawing.panels[-2].body
-    assert "sd of energy error (meV/check)" in drawing.panels[-1].body
+    assert "sd of energy error (meV/atom)" in drawing.panels[-1].body
     assert "N = 96 atoms" in drawing.caption
 
 
@@ -489,7 +489,7 @@ def test_seeds_over_the_same_melts_do_not_narrow_the_bars(tmp_path: Path) -> Non
 def test_a_zero_of_energy_of_its_own_is_no_error_of_a_training(tmp_path: Path) -> None:
     seeds = [melts_of(tmp_path / str(k), seed=k, offset_eV=100.0 * k) for k in range(3)]
     found = by_temperature(seeds[0], frame_errors(seeds)[2], spread)
-    np.testing.assert_allclose(found.values, 1000 * 0.02 * 0.2, rtol=0.35)  # meV/check, as written
+    np.testing.assert_allclose(found.values, 1000 * 0.02 * 0.2, rtol=0.35)  # meV/atom, as written
 
 
 def test_figures_draw_like_with_like_and_say_its_n(full: Evidence) -> None:
@@ -527,8 +527,8 @@ def test_headline_counts_the_papers_claims_apart() -> None:
         ("paper", "PASS"),
     ]
     assert headline(outcomes) == (
-        "the paper's claims: 2 PASS, 1 NOT TESTED; supplementary checks: 1 TOO SHORT; preconditions: 1 FAIL; "
-        "planted faults: 1 PASS"
+        "the paper's claims: 2 PASS, 1 NOT TESTED; supplementary checks: 1 TOO SHORT; "
+        "planted faults: 1 PASS; preconditions: 1 FAIL"
     )
     assert headline(outcomes[:1]) == "the paper's claims: 1 PASS"
 
@@ -550,7 +550,11 @@ def test_a_failed_precondition_stands_at_the_top_with_what_rests_on_it(tmp_path:
     assert page.count(f'<span class="fail">↳ its run fails {failed}</span>') == 1
     assert page.index('id="claim-rdf-bks/Si-O/farther"') < page.index('id="claim-parity/3000/forces"')
     assert page.index('id="claim-parity/3000/forces"') < page.index(f'id="claim-{failed}"')
-    assert '<strong>2</strong><span aria-hidden="true">✓</span> PASS' in page, "the paper's claims alone"
+    assert '<td class="value pass">2</td>' in page, "the paper's claims alone"
+    assert (
+        page.index('id="scoreboard"') < page.index("Preconditions that failed") < page.index('id="figures"')
+    )
+    assert page.index('id="figures"') < page.index('id="claims"'), "the figures come before the table"
     assert "<b>preconditions</b> 1 PASS, 1 FAIL" in page
     assert "<b>planted faults</b> 1 PASS" in page
     assert "of: rdf-bks (2 of 2)." in page
@@ -569,13 +573,13 @@ def test_each_figure_says_what_holds_what_does_not_and_what_was_not_seen(tmp_pat
     assert first.title.startswith("Fig. 1")
     assert first.holds.endswith("farther off than the network's (1 of 2).")
     assert first.fails.endswith("farther off than the network's (1 of 2).")
-    assert first.unseen == "1 of 3 comparisons: no AIMD of 216 (1)."
+    assert first.unseen == "1 of 3 checks: no AIMD of 216 (1)."
     assert first.beside == "Our checks beside it, most of them at N = 96: 1 TOO SHORT."
     assert fourth.holds == "Nothing of the paper was shown to hold."
-    assert fourth.unseen == "1 of 1 comparisons: no power (1)."
+    assert fourth.unseen == "1 of 1 checks: no power (1)."
     _, reader = read_page(write_report(write_claims(tmp_path, claims, []), Evidence({})))
     text = " ".join(" ".join(reader.text).split())
-    assert text.index("Figure by figure") < text.index("Deviations from the paper")
+    assert text.index("What was found") < text.index("Deviations from the paper")
     assert first.unseen in text
 
 

@@ -69,7 +69,7 @@ def test_the_reference_is_reported_with_errors_beside_what_is_known(tmp_path):
     assert "M, informs only" in remembered
     said = " ".join(table.notes)
     assert "effective fraction 0.02 (1.2 frames): decides nothing" in said
-    assert "20.0 meV/check, 7.4 kT" in said
+    assert "20.0 meV/atom, 7.4 kT" in said
     assert "AIMD from BKS starts, N = 96: this tier has no reference-96-bks" in said
 
 
