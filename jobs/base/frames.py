@@ -7,9 +7,10 @@ line that names the file, the frame, what was found and what was expected.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -252,3 +253,53 @@ def read_extxyz(path: Path) -> Iterator[Frame]:
             yield _read_frame(line, comment, rows, where)
         if number == 0:
             raise SuiteError(f"{path}: found no frame, expected at least one")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """F labelled configurations of the same N atoms.
+
+    `types` (N,) are indices into `TYPE_MAP`; `positions` (F, N, 3) A, unwrapped in a trajectory; `cells`
+    (F, 3, 3) A, rows are vectors; `energies_eV` (F,) totals; `forces` (F, N, 3) eV/A; `velocities`
+    (F, N, 3) A/fs or None; `temperatures_K` (F,) targets, empty where there is none; `first` is the index
+    of the first of these frames in its run.
+    """
+
+    types: NDArray[np.int8]
+    positions: NDArray[np.float64]
+    cells: NDArray[np.float64]
+    energies_eV: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    velocities: NDArray[np.float64] | None = None
+    temperatures_K: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.energies_eV)
+
+    def select(self, chosen: NDArray[Any] | slice) -> Frames:
+        """The frames that an index array, a mask or a slice picks."""
+        return replace(
+            self,
+            positions=self.positions[chosen],
+            cells=self.cells[chosen],
+            energies_eV=self.energies_eV[chosen],
+            forces=self.forces[chosen],
+            velocities=None if self.velocities is None else self.velocities[chosen],
+            temperatures_K=self.temperatures_K[chosen] if len(self.temperatures_K) else self.temperatures_K,
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Frames]) -> Frames:
+        """Frames of the same atoms one after the other; velocities only where all parts have them."""
+        velocities = [part.velocities for part in parts if part.velocities is not None]
+        return cls(
+            types=parts[0].types,
+            positions=np.concatenate([part.positions for part in parts]),
+            cells=np.concatenate([part.cells for part in parts]),
+            energies_eV=np.concatenate([part.energies_eV for part in parts]),
+            forces=np.concatenate([part.forces for part in parts]),
+            velocities=np.concatenate(velocities) if len(velocities) == len(parts) else None,
+            temperatures_K=np.concatenate([part.temperatures_K for part in parts]),
+            first=parts[0].first,
+        )

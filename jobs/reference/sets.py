@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256, parse_yaml
-from jobs.base.frames import TYPE_MAP
+from jobs.base.frames import TYPE_MAP, Frames
 from jobs.base.paths import REFERENCE
 
 DEPOSIT = REFERENCE / "aimd"
@@ -40,42 +40,6 @@ READ_REFERENCES = tuple(f"reference-{size}-{start}" for size in (96, 216) for st
 GRID = ("method", "cutoff_Ry")
 ELECTRONS = ("potcar", "pseudopotentials", "plus_U", "spin", "charge")
 QUANTA = {"positions": 1e-5, "velocities": 1e-6, "forces": 1e-4}  # A, A/fs, eV/A
-
-
-@dataclass(frozen=True)
-class Frames:
-    """F frames of N atoms of one run, atoms ordered Si first.
-
-    `types` (N,) indices into `TYPE_MAP`; `positions` (F, N, 3) A, unwrapped in a trajectory; `forces`
-    (F, N, 3) eV/A, zero mean; `velocities` (F, N, 3) A/fs or None; `energies_eV` (F,) totals of the
-    engine; `cells` (F, 3, 3) A, rows are vectors; `temperatures_K` (F,) targets; `first` is the index of
-    the first of these frames in its run.
-    """
-
-    types: NDArray[np.int8]
-    positions: NDArray[np.float64]
-    forces: NDArray[np.float64]
-    velocities: NDArray[np.float64] | None
-    energies_eV: NDArray[np.float64]
-    cells: NDArray[np.float64]
-    temperatures_K: NDArray[np.float64]
-    first: int = 0
-
-    def __len__(self) -> int:
-        return len(self.energies_eV)
-
-    def select(self, chosen: NDArray[Any] | slice) -> Frames:
-        """The frames that an index array, a mask or a slice picks."""
-        return Frames(
-            types=self.types,
-            positions=self.positions[chosen],
-            forces=self.forces[chosen],
-            velocities=None if self.velocities is None else self.velocities[chosen],
-            energies_eV=self.energies_eV[chosen],
-            cells=self.cells[chosen],
-            temperatures_K=self.temperatures_K[chosen],
-            first=self.first,
-        )
 
 
 @dataclass(frozen=True)
@@ -354,17 +318,7 @@ def read_run(deposited: DepositedSet, run_id: str) -> Frames:
     Raises:
         SuiteError: no such run, or a file that is not the deposited one.
     """
-    parts = list(iter_run(deposited, run_id))
-    velocities = [part.velocities for part in parts if part.velocities is not None]
-    return Frames(
-        types=deposited.types,
-        positions=np.concatenate([part.positions for part in parts]),
-        forces=np.concatenate([part.forces for part in parts]),
-        velocities=np.concatenate(velocities) if len(velocities) == len(parts) else None,
-        energies_eV=np.concatenate([part.energies_eV for part in parts]),
-        cells=np.concatenate([part.cells for part in parts]),
-        temperatures_K=np.concatenate([part.temperatures_K for part in parts]),
-    )
+    return Frames.joined(list(iter_run(deposited, run_id)))
 
 
 def summary(deposited: DepositedSet) -> dict[str, Any]:

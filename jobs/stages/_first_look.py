@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jobs.base.frames import Frames
 from jobs.base.silica import Configuration, replicate
-from jobs.engines.deepmd.program import Frames
 from jobs.engines.lammps.program import Potential, evaluate
 from jobs.reference.sets import iter_run, read_set
 from jobs.stages.parity import rerun
@@ -78,13 +78,7 @@ def first_look(potential: Potential, *, directory: Path) -> FirstLook:
     deposited = read_set(LIQUID_SET)
     runs = [run for run in deposited.runs if run.temperatures_K == (LIQUID_K,)][:LIQUID_FRAMES]
     liquid = [next(iter_run(deposited, run.id)).select(slice(0, 1)) for run in runs]
-    frames = Frames(
-        types=deposited.types,
-        positions=np.concatenate([one.positions for one in liquid]),
-        cells=np.concatenate([one.cells for one in liquid]),
-        energies=np.concatenate([one.energies_eV for one in liquid]),
-        forces=np.concatenate([one.forces for one in liquid]),
-    )
+    frames = Frames.joined(liquid)
     (found,) = rerun(potential, [frames], directory=directory)
     forces, pbe = found.forces, frames.forces
     return FirstLook(

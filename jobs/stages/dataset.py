@@ -48,12 +48,12 @@ from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
-from jobs.base.frames import TYPE_MAP, density_g_cm3, read_extxyz
+from jobs.base.frames import TYPE_MAP, Frames, density_g_cm3, read_extxyz
 from jobs.base.silica import perpendicular_widths
 from jobs.engines.first_principles.registry import load_engine
 from jobs.observables.rdf import PAIRS
 from jobs.reference.deposit import deposit
-from jobs.reference.sets import DepositedSet, Frames, find_set, iter_runs, verify_set
+from jobs.reference.sets import DepositedSet, find_set, iter_runs, verify_set
 from jobs.store.workspace import Workspace
 
 CODE_VERSION = 3

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
+from jobs.base.frames import Frames
 from jobs.base.silica import MASSES_AMU, Configuration
 from jobs.base.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 from jobs.engines.lammps.dynamics import Protocol, Segment, run_dynamics
 from jobs.engines.lammps.program import potential_of
 from jobs.observables.msd import remove_drift
-from jobs.reference.sets import Frames, deposit_root, find_set, read_run
+from jobs.reference.sets import deposit_root, find_set, read_run
 from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1

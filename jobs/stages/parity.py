@@ -13,9 +13,9 @@ import numpy as np
 
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.files import write_json
-from jobs.base.frames import TILT_ANGSTROM, tilts_angstrom
+from jobs.base.frames import TILT_ANGSTROM, Frames, tilts_angstrom
 from jobs.base.silica import Configuration, write_data
-from jobs.engines.deepmd.program import Frames, Prediction, read_system
+from jobs.engines.deepmd.program import Prediction, read_system
 from jobs.engines.hdnnp.evaluation import predict
 from jobs.engines.hdnnp.n2p2_files import FOLDER
 from jobs.engines.lammps.program import (
@@ -59,7 +59,9 @@ def run(workspace: Workspace) -> None:
 
     offset = 0.0
     if not _trained(workspace):
-        errors = [(p.energies - f.energies) / len(f.types) for p, f in zip(predictions, frames, strict=True)]
+        errors = [
+            (p.energies - f.energies_eV) / len(f.types) for p, f in zip(predictions, frames, strict=True)
+        ]
         offset = float(np.concatenate(errors).mean())
     predictions = [
         Prediction(p.energies - offset * len(f.types), p.forces)
@@ -111,18 +113,18 @@ def _save(
     frames: Sequence[Frames],
     predictions: Sequence[Prediction],
 ) -> None:
-    counts = [len(one.energies) for one in frames]
+    counts = [len(one) for one in frames]
     atoms = np.repeat([len(one.types) for one in frames], counts)
     np.savez_compressed(
         path,
         temperature_K=np.repeat(temperatures_K, counts),
         melt=np.concatenate([np.array(names) for names in melts]),
         n_atoms=atoms,
-        energy_reference_eV=np.concatenate([one.energies for one in frames]),
+        energy_reference_eV=np.concatenate([one.energies_eV for one in frames]),
         energy_predicted_eV=np.concatenate([one.energies for one in predictions]),
         forces_reference=np.concatenate([one.forces.reshape(-1, 3) for one in frames]),
         forces_predicted=np.concatenate([one.forces.reshape(-1, 3) for one in predictions]),
-        species=np.concatenate([np.tile(one.types, len(one.energies)) for one in frames]),
+        species=np.concatenate([np.tile(one.types, len(one)) for one in frames]),
         frame=np.repeat(np.arange(len(atoms)), atoms),
     )
 
@@ -148,9 +150,9 @@ def rerun(potential: Potential, systems: Sequence[Frames], *, directory: Path) -
     """
     groups: dict[int, list[tuple[int, int]]] = {}
     for s, system in enumerate(systems):
-        for f in range(len(system.energies)):
+        for f in range(len(system)):
             groups.setdefault(len(system.types), []).append((s, f))
-    energies = [np.empty_like(system.energies) for system in systems]
+    energies = [np.empty_like(system.energies_eV) for system in systems]
     forces = [np.empty_like(system.forces) for system in systems]
     for atoms, members in groups.items():
         configurations = [

@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256, write_json
-from jobs.base.frames import density_g_cm3
+from jobs.base.frames import Frames, density_g_cm3
 from jobs.base.units import BOLTZMANN_EV_K
-from jobs.engines.deepmd.program import Frames
 from jobs.engines.lammps.program import read_potential
 from jobs.observables import angles, coordination, rdf
 from jobs.observables.neighbours import find_neighbours
@@ -149,10 +148,10 @@ def _sampler_energies(workspace: Workspace, sample: _Sample) -> Floats:
     """Energies (n,) eV as MD with the sampler has them: the compressed model, through LAMMPS."""
     n = len(sample.energies_eV)
     frames = Frames(
-        types=sample.types,
+        types=sample.types.astype(np.int8),
         positions=sample.positions,
         cells=np.tile(np.diag(sample.cell), (n, 1, 1)),
-        energies=sample.energies_eV,
+        energies_eV=sample.energies_eV,
         forces=np.zeros_like(sample.positions),
     )
     potential = read_potential(workspace.inputs["potential"])

@@ -156,8 +156,8 @@ def heldout_errors(
     parts: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]] = {}
     for temperature, path, prediction in zip(temperatures_K, systems, predictions, strict=True):
         frames = deepmd.read_system(path)
-        energy = 1000 * (prediction.energies - frames.energies) / len(frames.types)
-        species = np.tile(frames.types, len(frames.energies))
+        energy = 1000 * (prediction.energies - frames.energies_eV) / len(frames.types)
+        species = np.tile(frames.types, len(frames))
         part = (
             energy,
             (prediction.forces - frames.forces).reshape(-1, 3),

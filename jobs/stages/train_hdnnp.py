@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from jobs.base.files import write_json
+from jobs.base.frames import Frames
 from jobs.base.units import BOHR_ANGSTROM
-from jobs.engines.deepmd.program import Frames, read_system
+from jobs.engines.deepmd.program import read_system
 from jobs.engines.hdnnp.evaluation import predict
 from jobs.engines.hdnnp.kalman import Schedule
 from jobs.engines.hdnnp.n2p2_files import FOLDER, write_network
@@ -142,7 +143,7 @@ def read_settings(parameters: Mapping[str, Any]) -> Settings:
 def labelled(system: Frames) -> list[Labelled]:
     """The frames of a system for training."""
     elements = np.array([SYMBOLS.index(SPECIES[index]) for index in system.types])
-    labels = zip(system.positions, system.cells, system.energies, system.forces, strict=True)
+    labels = zip(system.positions, system.cells, system.energies_eV, system.forces, strict=True)
     return [Labelled(x, cell, elements, float(energy), forces) for x, cell, energy, forces in labels]
 
 

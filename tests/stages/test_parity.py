@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jobs.base.errors import SuiteError
-from jobs.engines.deepmd.program import Frames
+from jobs.base.frames import Frames
 from jobs.engines.lammps.program import SPECIES, builtin_potential
 from jobs.stages import parity
 from jobs.store.workspace import Workspace
@@ -41,10 +41,10 @@ def write_system(path: Path, frames: Frames) -> None:
     data.mkdir(parents=True)
     (path / "type.raw").write_text("\n".join(map(str, frames.types)))
     (path / "type_map.raw").write_text("\n".join(SPECIES))
-    count = len(frames.energies)
+    count = len(frames.energies_eV)
     np.save(data / "coord.npy", frames.positions.reshape(count, -1))
     np.save(data / "box.npy", frames.cells.reshape(count, 9))
-    np.save(data / "energy.npy", frames.energies)
+    np.save(data / "energy.npy", frames.energies_eV)
     np.save(data / "force.npy", frames.forces.reshape(count, -1))
     with (path / "frames.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
@@ -87,7 +87,7 @@ def test_bks_against_its_own_labels_has_no_error(tmp_path: Path, frames: Frames)
 def test_errors_are_those_planted(tmp_path: Path, frames: Frames) -> None:
     """Labels shifted by a constant energy and silicon's forces scaled: offset and errors are known."""
     forces = frames.forces * np.where(frames.types == 0, 1.1, 1.0)[None, :, None]
-    shifted = Frames(frames.types, frames.positions, frames.cells, frames.energies - 24 * 327.0, forces)
+    shifted = Frames(frames.types, frames.positions, frames.cells, frames.energies_eV - 24 * 327.0, forces)
     result, arrays = judged(tmp_path, shifted)
     errors = result["heldout"]["3000"]
     assert result["energy_offset_removed_eV_atom"] == pytest.approx(327.0, abs=1e-5)
@@ -95,7 +95,7 @@ def test_errors_are_those_planted(tmp_path: Path, frames: Frames) -> None:
     silicon = frames.forces[:, frames.types == 0]
     assert errors["force_rmse_Si_eV_A"] == pytest.approx(0.1 * np.sqrt((silicon**2).mean()), abs=2e-4)
     assert errors["force_rmse_O_eV_A"] < 2e-4
-    np.testing.assert_allclose(arrays["energy_predicted_eV"], shifted.energies, atol=1e-3)
+    np.testing.assert_allclose(arrays["energy_predicted_eV"], shifted.energies_eV, atol=1e-3)
 
 
 def test_tilted_cell_is_refused(tmp_path: Path) -> None:

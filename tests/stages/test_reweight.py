@@ -8,10 +8,9 @@ import pytest
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256
-from jobs.base.frames import Frame
+from jobs.base.frames import Frame, Frames
 from jobs.base.units import BOLTZMANN_EV_K
 from jobs.campaign import build as campaigns
-from jobs.engines.deepmd.program import Frames
 from jobs.engines.lammps.program import read_potential
 from jobs.observables.reweighting import (
     boltzmann_weights,

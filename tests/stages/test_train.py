@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 from jobs.base.errors import SuiteError
+from jobs.base.frames import Frames
 from jobs.engines.deepmd import program as deepmd
-from jobs.engines.deepmd.program import Frames, Prediction
+from jobs.engines.deepmd.program import Prediction
 from jobs.engines.lammps.program import Potential, read_potential
 from jobs.stages import parity, train
 from jobs.stages.dataset import neighbour_counts

@@ -24,6 +24,7 @@ import numpy as np
 
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.files import write_json, write_whole
+from jobs.base.frames import Frames
 from jobs.base.paths import ROOT
 from jobs.engines.lammps.program import SPECIES
 from jobs.engines.process import executable, run_program, thread_environment
@@ -57,25 +58,6 @@ TABLE_STEP = 0.01
 TABLE_EXTRAPOLATE = 5
 
 
-@dataclass(frozen=True)
-class Frames:
-    """Labelled configurations of one composition.
-
-    Attributes:
-        types: (N,) index into `SPECIES`.
-        positions: (F, N, 3) A.
-        cells: (F, 3, 3) A, rows are the cell vectors.
-        energies: (F,) eV.
-        forces: (F, N, 3) eV/A.
-    """
-
-    types: np.ndarray
-    positions: np.ndarray
-    cells: np.ndarray
-    energies: np.ndarray
-    forces: np.ndarray
-
-
 def read_system(path: Path) -> Frames:
     """Read a DeePMD npy system (`type.raw`, `type_map.raw`, `set.*/*.npy`).
 
@@ -101,7 +83,7 @@ def read_system(path: Path) -> Frames:
         types=types,
         positions=arrays["coord"].reshape(count, atoms, 3),
         cells=arrays["box"].reshape(count, 3, 3),
-        energies=arrays["energy"].reshape(count),
+        energies_eV=arrays["energy"].reshape(count),
         forces=arrays["force"].reshape(count, atoms, 3),
     )
 
@@ -460,7 +442,7 @@ def _answer(request: Path) -> None:
         for s, frames in enumerate(systems):
             types = np.array(index)[frames.types]
             energies, forces = model.eval(frames.positions, frames.cells.reshape(-1, 9), types)[:2]
-            arrays[f"energies-{m}-{s}"] = np.asarray(energies, dtype=float).reshape(frames.energies.shape)
+            arrays[f"energies-{m}-{s}"] = np.asarray(energies, dtype=float).reshape(frames.energies_eV.shape)
             arrays[f"forces-{m}-{s}"] = np.asarray(forces, dtype=float).reshape(frames.forces.shape)
     np.savez(content["answer"], **arrays)
 

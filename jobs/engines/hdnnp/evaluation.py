@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from jobs.base.frames import Frames
 from jobs.base.units import BOHR_ANGSTROM, HARTREE_EV
-from jobs.engines.deepmd.program import Frames, Prediction
+from jobs.engines.deepmd.program import Prediction
 from jobs.engines.hdnnp.kernels import Descriptors, FunctionTables, describe
 from jobs.engines.hdnnp.n2p2_files import read_network
 from jobs.engines.hdnnp.network import Array, Network
