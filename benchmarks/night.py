@@ -189,6 +189,7 @@ def training(store: Store, cores: int) -> float:
     """Milliseconds of a training step: the laptop tier's network and data, float32, a few hundred steps."""
     from jobs.campaign.build import build_campaign
     from jobs.engines.deepmd import program as deepmd
+    from jobs.engines.deepmd.curve import steps_per_second
     from jobs.stages.train import heldout_systems
 
     stage = build_campaign("laptop").labels["train-96"][0]
@@ -210,7 +211,7 @@ def training(store: Store, cores: int) -> float:
         )  # fmt: skip
         deepmd.train(configuration, directory=directory, threads=1)
         log = directory / deepmd.LOG_FILE
-        return 1000 / deepmd.steps_per_second(log, steps_between=configuration["training"]["disp_freq"])
+        return 1000 / steps_per_second(log, steps_between=configuration["training"]["disp_freq"])
 
 
 def watched(point: dict[str, Any]) -> list[float]:

@@ -21,7 +21,7 @@ import numpy as np
 from jobs.base.units import BOLTZMANN_EV_K
 from jobs.engines.hdnnp.evaluation import Evaluator
 from jobs.engines.hdnnp.n2p2_files import read_network
-from jobs.engines.lammps.program import SPECIES
+from jobs.engines.lammps.potential import SPECIES
 from jobs.reference.sets import find_set, iter_runs
 
 TEMPERATURE_K = 3000.0

@@ -27,6 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jobs.engines.deepmd import program as deepmd
+from jobs.engines.deepmd.curve import steps_per_second
 from jobs.engines.process import THREAD_VARIABLES, executable, run_program
 from jobs.stages.train import heldout_errors, heldout_systems
 
@@ -98,7 +99,7 @@ def measure(
         train_plainly(configuration, directory)
     else:
         deepmd.train(configuration, directory=directory, threads=threads)
-    speed = deepmd.steps_per_second(directory / deepmd.LOG_FILE, steps_between=every)
+    speed = steps_per_second(directory / deepmd.LOG_FILE, steps_between=every)
     model = directory / "model.pb"
     deepmd.freeze(directory=directory, out=model)
     systems = [arguments.dataset / path for _, path in listed]

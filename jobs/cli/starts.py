@@ -149,7 +149,7 @@ def _read_contact(pair: str, text: str) -> tuple[str, float]:
 
 def first_contact(trajectory: Trajectory, pair: str, distance_angstrom: float) -> int | None:
     """The first frame in which two atoms of a pair ("Si-O") are closer than `distance_angstrom`, or None."""
-    from jobs.stages.dataset import neighbour_counts
+    from jobs.stages._splits import neighbour_counts
 
     types, cell = np.asarray(trajectory.types, np.int8), np.diag(trajectory.cell)
     for frame in range(trajectory.n_frames):

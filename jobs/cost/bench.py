@@ -29,15 +29,8 @@ from jobs.engines.deepmd.precision import in_precision
 from jobs.engines.first_principles.registry import load_engine
 from jobs.engines.first_principles.types import Dynamics, Start
 from jobs.engines.lammps.kernel import DEEPMD, MODEL_FILE, NATIVE, native_potential
-from jobs.engines.lammps.program import (
-    DAMPING_FS,
-    Potential,
-    builtin_potential,
-    evaluate,
-    interaction_commands,
-    read_potential,
-    run_lammps,
-)
+from jobs.engines.lammps.potential import Potential, builtin_potential, interaction_commands, read_potential
+from jobs.engines.lammps.program import DAMPING_FS, evaluate, run_lammps
 from jobs.engines.lammps.timing import LAMMPS_SKIN_ANGSTROM, Layout, time_launch
 from jobs.store.machine_settings import Tuning
 from jobs.store.workspace import Workspace

@@ -20,7 +20,7 @@ from jobs.base.machine import node_type
 from jobs.base.silica import cristobalite, write_data
 from jobs.engines.lammps.kernel import DEEPMD, NATIVE, SLOWER, native_potential
 from jobs.engines.lammps.native.build import cache_folder, plugin_name, processor_level, why_unavailable
-from jobs.engines.lammps.program import Potential
+from jobs.engines.lammps.potential import Potential
 from jobs.engines.lammps.timing import Layout, time_launch
 
 T = TypeVar("T")

@@ -12,7 +12,8 @@ import numpy as np
 
 from jobs.base.frames import Frames
 from jobs.base.silica import Configuration, replicate
-from jobs.engines.lammps.program import Potential, evaluate
+from jobs.engines.lammps.potential import Potential
+from jobs.engines.lammps.program import evaluate
 from jobs.reference.sets import iter_run, read_set
 from jobs.stages.parity import rerun
 

@@ -22,7 +22,8 @@ from jobs.base.units import EV_A3_PER_BAR
 from jobs.engines.deepmd.precision import in_precision
 from jobs.engines.deepmd.program import read_system
 from jobs.engines.lammps.kernel import MODEL_FILE, native_potential
-from jobs.engines.lammps.program import Potential, interaction_commands, read_potential, run_lammps
+from jobs.engines.lammps.potential import Potential, interaction_commands, read_potential
+from jobs.engines.lammps.program import run_lammps
 from jobs.stages.train import heldout_systems
 from jobs.store.workspace import Workspace
 

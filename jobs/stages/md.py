@@ -10,7 +10,7 @@ from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
 from jobs.base.silica import Configuration, read_data, replicate, rescale
 from jobs.engines.lammps.dynamics import FINAL, Protocol, Segment, check_segments, nose_hoover, run_dynamics
-from jobs.engines.lammps.program import potential_of
+from jobs.engines.lammps.potential import potential_of
 from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1

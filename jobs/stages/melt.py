@@ -17,7 +17,8 @@ from jobs.base.silica import (
     write_data,
 )
 from jobs.base.units import FS_PER_PS
-from jobs.engines.lammps.program import builtin_potential, interaction_commands, run_lammps
+from jobs.engines.lammps.potential import builtin_potential, interaction_commands
+from jobs.engines.lammps.program import run_lammps
 from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1

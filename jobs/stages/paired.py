@@ -22,7 +22,7 @@ from jobs.base.frames import Frames
 from jobs.base.silica import MASSES_AMU, Configuration
 from jobs.base.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 from jobs.engines.lammps.dynamics import Protocol, Segment, run_dynamics
-from jobs.engines.lammps.program import potential_of
+from jobs.engines.lammps.potential import potential_of
 from jobs.observables.msd import remove_drift
 from jobs.reference.sets import deposit_root, find_set, read_run
 from jobs.store.workspace import Workspace

@@ -18,13 +18,8 @@ from jobs.base.silica import Configuration, write_data
 from jobs.engines.deepmd.program import Prediction, read_system
 from jobs.engines.hdnnp.evaluation import predict
 from jobs.engines.hdnnp.n2p2_files import FOLDER
-from jobs.engines.lammps.program import (
-    POTENTIAL_FILE,
-    Potential,
-    interaction_commands,
-    potential_of,
-    run_lammps,
-)
+from jobs.engines.lammps.potential import POTENTIAL_FILE, Potential, interaction_commands, potential_of
+from jobs.engines.lammps.program import run_lammps
 from jobs.stages.train import TRAIN_FILE, heldout_errors, heldout_systems
 from jobs.store.workspace import Workspace
 

@@ -12,14 +12,8 @@ from jobs.base.errors import EngineError, SuiteError
 from jobs.base.silica import cristobalite, write_data
 from jobs.base.units import BOHR_ANGSTROM
 from jobs.engines.hdnnp.n2p2_files import FOLDER, potential_files, read_network
-from jobs.engines.lammps.program import (
-    Potential,
-    evaluate,
-    interaction_commands,
-    read_potential,
-    run_lammps,
-    write_potential,
-)
+from jobs.engines.lammps.potential import Potential, interaction_commands, read_potential, write_potential
+from jobs.engines.lammps.program import evaluate, run_lammps
 from jobs.reference.potentials import potential_sha256
 from jobs.reference.snippets import read_snippet
 from jobs.stages._first_look import first_look

@@ -11,7 +11,7 @@ from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
 from jobs.base.silica import replicate, rescale
 from jobs.engines.lammps.dynamics import FINAL, Protocol, check_segments, nose_hoover, run_dynamics
-from jobs.engines.lammps.program import potential_of
+from jobs.engines.lammps.potential import potential_of
 from jobs.stages.md import start_of
 from jobs.store.workspace import Workspace
 

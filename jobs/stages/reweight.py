@@ -25,7 +25,7 @@ from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256, write_json
 from jobs.base.frames import Frames, density_g_cm3
 from jobs.base.units import BOLTZMANN_EV_K
-from jobs.engines.lammps.program import read_potential
+from jobs.engines.lammps.potential import read_potential
 from jobs.observables import angles, coordination, rdf
 from jobs.observables.neighbours import find_neighbours
 from jobs.observables.reweighting import (

@@ -12,8 +12,9 @@ import numpy as np
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
+from jobs.engines.deepmd import curve
 from jobs.engines.deepmd import program as deepmd
-from jobs.engines.lammps.program import write_potential
+from jobs.engines.lammps.potential import write_potential
 from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1
@@ -83,9 +84,9 @@ def run(workspace: Workspace) -> None:
     systems = [dataset / path for _, path in heldout]
     full, tabulated = deepmd.evaluate([model, compressed], systems, directory=folder, threads=workspace.cores)
     difference = check_compressed(compressed, full, tabulated)
-    curve = deepmd.read_curve(folder / deepmd.CURVE_FILE)
-    deepmd.write_curve(curve, workspace.directory / "lcurve.csv")
-    speed = deepmd.steps_per_second(
+    learned = curve.read_curve(folder / curve.CURVE_FILE)
+    curve.write_curve(learned, workspace.directory / "lcurve.csv")
+    speed = curve.steps_per_second(
         folder / deepmd.LOG_FILE, steps_between=configuration["training"]["disp_freq"]
     )
     result = {

@@ -19,7 +19,7 @@ from jobs.engines.hdnnp.kalman import Schedule
 from jobs.engines.hdnnp.n2p2_files import FOLDER, write_network
 from jobs.engines.hdnnp.network import function_set
 from jobs.engines.hdnnp.training import Labelled, Settings, Trainer
-from jobs.engines.lammps.program import SPECIES, write_potential
+from jobs.engines.lammps.potential import SPECIES, write_potential
 from jobs.stages.train import TRAIN_FILE, heldout_errors, heldout_systems
 from jobs.store.workspace import Workspace
 

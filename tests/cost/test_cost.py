@@ -27,13 +27,8 @@ from jobs.cost.plan import (
 from jobs.cost.points import Point
 from jobs.cost.record import core_seconds, read_cost
 from jobs.cost.tune import potential_stage
-from jobs.engines.lammps.program import (
-    builtin_potential,
-    lammps_command,
-    read_potential,
-    visible_gpus,
-    write_potential,
-)
+from jobs.engines.lammps.potential import builtin_potential, read_potential, write_potential
+from jobs.engines.lammps.program import lammps_command, visible_gpus
 from jobs.engines.lammps.timing import Layout, time_launch, timed_script
 from jobs.stages import cost
 from jobs.store.machine_settings import Tuning

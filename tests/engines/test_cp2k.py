@@ -12,7 +12,7 @@ import pytest
 
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.frames import MASSES_AMU
-from jobs.engines.first_principles import cp2k
+from jobs.engines.first_principles import cp2k, cp2k_output
 from jobs.engines.first_principles.registry import named_settings
 from jobs.engines.first_principles.types import (
     Dynamics,
@@ -118,10 +118,10 @@ class TestSinglePoint:
 
     def test_truncated_log_is_an_error(self, whole, tmp_path):
         directory, _ = whole
-        text = (directory / cp2k.LOG).read_text()
-        (tmp_path / cp2k.LOG).write_text(text[: len(text) // 2])
+        text = (directory / cp2k_output.LOG).read_text()
+        (tmp_path / cp2k_output.LOG).write_text(text[: len(text) // 2])
         with pytest.raises(EngineError, match="no end in its log"):
-            cp2k.read_single_point(tmp_path, n_atoms=3)
+            cp2k_output.read_single_point(tmp_path, n_atoms=3)
 
 
 class TestDynamics:
@@ -173,7 +173,7 @@ class TestDynamics:
         # Nothing but the noise of the SCF, whose first guess differs.
         np.testing.assert_allclose(run.positions, uninterrupted.positions, atol=1e-5)
         np.testing.assert_allclose(run.energies_eV, uninterrupted.energies_eV, atol=1e-4)
-        resumed = (tmp_path / cp2k.LOG).read_text().split("PROGRAM STARTED AT")[-1]
+        resumed = (tmp_path / cp2k_output.LOG).read_text().split("PROGRAM STARTED AT")[-1]
         first_new = int(re.findall(r"MD\| Step number\s+(\d+)", resumed)[0])
         assert first_new >= done
 
@@ -201,20 +201,20 @@ class TestDynamics:
 
     def test_finished_run_is_only_read(self, whole):
         directory, run = whole
-        before = (directory / cp2k.LOG).stat().st_mtime_ns
+        before = (directory / cp2k_output.LOG).stat().st_mtime_ns
         again = cp2k.run_dynamics(settings(), MOLECULE, NVE, directory=directory, threads=1)
-        assert (directory / cp2k.LOG).stat().st_mtime_ns == before
+        assert (directory / cp2k_output.LOG).stat().st_mtime_ns == before
         np.testing.assert_array_equal(again.forces, run.forces)
 
     def test_energy_of_another_evaluation_counts_as_unconverged(self, whole, tmp_path):
         directory, _ = whole
         copy = tmp_path / "copy"
         shutil.copytree(directory, copy)
-        log = copy / cp2k.LOG
+        log = copy / cp2k_output.LOG
         totals = re.findall(r"FORCE_EVAL.*:\s+(\S+)", log.read_text())
         log.write_text(log.read_text().replace(totals[2], "-30.0"))
         np.testing.assert_array_equal(
-            cp2k.read_run(copy, n_atoms=3).converged, [True, True, False] + [True] * (STEPS - 2)
+            cp2k_output.read_run(copy, n_atoms=3).converged, [True, True, False] + [True] * (STEPS - 2)
         )
 
 

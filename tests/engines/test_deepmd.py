@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jobs.base.errors import EngineError, SuiteError
+from jobs.engines.deepmd import curve as curve_files
 from jobs.engines.deepmd import program as deepmd
 
 HEADER = "# step      rmse_val    rmse_trn    rmse_e_val  rmse_e_trn    rmse_f_val  rmse_f_trn         lr\n"
@@ -76,13 +77,13 @@ def test_truncated_curve_has_every_step_once(tmp_path: Path) -> None:
     curve.write_text(
         HEADER + "".join(ROW.format(s, 1.0) for s in (0, 100, 200, 300, 400)) + "    500      7.7"
     )
-    deepmd._truncate_curve(curve, before=300)
+    curve_files.truncate_curve(curve, before=300)
     with curve.open("a") as stream:
         stream.write(HEADER + "".join(ROW.format(s, 0.5) for s in (300, 400, 500)))
-    read = deepmd.read_curve(curve)
+    read = curve_files.read_curve(curve)
     assert read["step"].tolist() == [0, 100, 200, 300, 400, 500]
     assert read["force_rmse_heldout_eV_A"].tolist() == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
-    deepmd.write_curve(read, tmp_path / "lcurve.csv")
+    curve_files.write_curve(read, tmp_path / "lcurve.csv")
     table = np.genfromtxt(tmp_path / "lcurve.csv", delimiter=",", names=True)
     np.testing.assert_allclose(table["learning_rate"], 1e-3)
 
@@ -91,7 +92,7 @@ def test_curve_that_repeats_a_step_is_refused(tmp_path: Path) -> None:
     curve = tmp_path / "lcurve.out"
     curve.write_text(HEADER + ROW.format(100, 1.0) + ROW.format(100, 1.0))
     with pytest.raises(EngineError, match="steps that do not rise"):
-        deepmd.read_curve(curve)
+        curve_files.read_curve(curve)
 
 
 def test_half_written_checkpoint_is_not_the_latest(tmp_path: Path) -> None:
@@ -111,10 +112,10 @@ def test_speed_leaves_out_the_first_interval_of_each_launch(tmp_path: Path) -> N
         for b, t in ((50, 9.0), (100, 2.0), (150, 2.2))
     )
     log.write_text(launch + launch)
-    assert deepmd.steps_per_second(log, steps_between=50) == pytest.approx(50 / 2.1)
+    assert curve_files.steps_per_second(log, steps_between=50) == pytest.approx(50 / 2.1)
     log.write_text("nothing\n")
     with pytest.raises(EngineError, match="no 'total wall time'"):
-        deepmd.steps_per_second(log, steps_between=50)
+        curve_files.steps_per_second(log, steps_between=50)
 
 
 def test_missing_dp_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

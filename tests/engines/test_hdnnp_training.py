@@ -20,7 +20,7 @@ from jobs.engines.hdnnp.evaluation import Evaluator, predict
 from jobs.engines.hdnnp.kalman import Schedule, first_covariance, update
 from jobs.engines.hdnnp.n2p2_files import read_network
 from jobs.engines.hdnnp.training import Labelled, Settings, Trainer
-from jobs.engines.lammps.program import read_potential
+from jobs.engines.lammps.potential import read_potential
 from jobs.stages import parity, train_hdnnp
 from jobs.store.workspace import Workspace
 from tests.helpers.hdnnp_tools import PLAIN, VARIED

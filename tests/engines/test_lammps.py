@@ -12,13 +12,13 @@ import pytest
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.silica import Configuration, check_cell_width, cristobalite, perpendicular_widths, write_data
 from jobs.engines.lammps import program as lammps
-from jobs.engines.lammps.program import (
+from jobs.engines.lammps.potential import (
     builtin_potential,
-    evaluate,
     interaction_commands,
     read_potential,
-    run_lammps,
+    write_potential,
 )
+from jobs.engines.lammps.program import evaluate, run_lammps
 
 COULOMB_EV_A = 14.399645  # e2 / (4 pi eps0), CODATA
 
@@ -198,7 +198,7 @@ def test_unknown_builtin() -> None:
 def test_a_potential_is_found_from_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "with space"
     folder.mkdir()
-    lammps.write_potential(
+    write_potential(
         folder,
         name="n",
         family="deepmd",

@@ -17,7 +17,8 @@ from jobs.engines.lammps.kernel import DEEPMD, NATIVE, choose_kernel, native_pot
 from jobs.engines.lammps.native import build
 from jobs.engines.lammps.native.deepmd_export import export_model
 from jobs.engines.lammps.native.graph import read_constants
-from jobs.engines.lammps.program import Potential, evaluate, interaction_commands, run_lammps
+from jobs.engines.lammps.potential import Potential, interaction_commands
+from jobs.engines.lammps.program import evaluate, run_lammps
 from jobs.engines.process import executable, run_program, thread_environment
 from jobs.reference.potentials import deposited_model
 from jobs.stages import kernel as kernel_stage

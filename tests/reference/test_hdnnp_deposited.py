@@ -18,7 +18,8 @@ from jobs.engines.hdnnp import cp2k_nnp, oracle
 from jobs.engines.hdnnp.evaluation import Evaluator
 from jobs.engines.hdnnp.n2p2_files import read_network
 from jobs.engines.lammps.native.build import why_unavailable
-from jobs.engines.lammps.program import SPECIES, evaluate, read_potential
+from jobs.engines.lammps.potential import SPECIES, read_potential
+from jobs.engines.lammps.program import evaluate
 from jobs.reference.potentials import MODELS, deposited_model, imported_potential
 from jobs.reference.sets import find_set, iter_runs
 from jobs.stages import md, observe, potential

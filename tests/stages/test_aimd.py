@@ -14,7 +14,7 @@ import pytest
 from jobs.base.errors import SuiteError
 from jobs.base.frames import read_extxyz
 from jobs.base.silica import Configuration, write_data
-from jobs.engines.first_principles import cp2k
+from jobs.engines.first_principles import cp2k, cp2k_output
 from jobs.engines.first_principles.registry import named_settings
 from jobs.engines.first_principles.types import Start
 from jobs.stages import aimd
@@ -103,7 +103,7 @@ class TestRuns:
         assert record["engine_version"]
         assert "RUN_TYPE ENERGY_FORCE" in (stage.directory / "decks" / "start-0.inp").read_text()
         # Killed after the last label, the stage computes nothing again.
-        log = stage.checkpoints / "start-0" / cp2k.LOG
+        log = stage.checkpoints / "start-0" / cp2k_output.LOG
         before = log.stat().st_mtime_ns
         (stage.directory / aimd.RECORD_FILE).unlink()
         aimd.run(stage)

@@ -16,7 +16,7 @@ from jobs.base.errors import SuiteError
 from jobs.engines.process import executable, thread_environment
 from jobs.reference import deposit
 from jobs.reference.sets import DEPOSIT, iter_run, iter_runs, read_run, read_set
-from jobs.stages import dataset
+from jobs.stages import _splits, dataset
 from jobs.store.workspace import Workspace
 
 SETS = ("pbe-96-aimd-3000K", "pbe-96-bks-singlepoints")
@@ -102,7 +102,7 @@ def test_split_is_determined_by_the_seed(tmp_path, made):
 
 def test_split_of_equal_melts_is_two_to_one():
     melts = {f"m{k}": {3000.0: 2, 4000.0: 1} for k in range(12)}
-    train, test = dataset.split_melts(melts, train_share=2 / 3, seed=5)
+    train, test = _splits.split_melts(melts, train_share=2 / 3, seed=5)
     assert (len(train), len(test)) == (8, 4)
     assert sorted(train + test) == sorted(melts)
 
@@ -110,7 +110,7 @@ def test_split_of_equal_melts_is_two_to_one():
 def test_split_covers_every_temperature_on_both_sides_where_it_can():
     melts = {f"m{k}": {float(t): 1} for k, t in enumerate([2000, 2000, 3000, 3000, 3000, 4000])}
     for seed in range(5):
-        train, test = dataset.split_melts(melts, train_share=2 / 3, seed=seed)
+        train, test = _splits.split_melts(melts, train_share=2 / 3, seed=seed)
         sides = [{t for melt in side for t in melts[melt]} for side in (train, test)]
         assert sides == [{2000.0, 3000.0, 4000.0}, {2000.0, 3000.0}]  # only one melt has 4000 K: it trains
 
@@ -246,7 +246,7 @@ def test_neighbours_agree_with_brute_force_in_a_narrow_tilted_cell(cutoff):
     cell = np.array([[5.0, 0, 0], [1.5, 4.5, 0], [-1.0, 2.0, 6.0]])
     types = np.array([0, 0, 1, 1, 1, 1], dtype=np.int8)
     positions = random.uniform(-1, 2, (6, 3)) @ cell  # also outside the cell
-    counts, shortest = dataset.neighbour_counts(positions, cell, types, cutoff_angstrom=cutoff)
+    counts, shortest = _splits.neighbour_counts(positions, cell, types, cutoff_angstrom=cutoff)
     expected, nearest = brute_force(positions, cell, types, cutoff)
     np.testing.assert_array_equal(counts, expected)
     for pair, distance in nearest.items():
@@ -254,7 +254,7 @@ def test_neighbours_agree_with_brute_force_in_a_narrow_tilted_cell(cutoff):
 
 
 def test_atom_is_a_neighbour_of_its_own_images():
-    counts, shortest = dataset.neighbour_counts(
+    counts, shortest = _splits.neighbour_counts(
         np.zeros((1, 3)), np.eye(3) * 4.0, np.array([0], dtype=np.int8), cutoff_angstrom=6.0
     )
     # 6 at 4 A and 12 at 5.66 A
@@ -280,7 +280,7 @@ def test_neighbour_maximum_agrees_with_deepmd(made, tmp_path):
     types = np.loadtxt(trained / "type.raw", dtype=np.int8)
     box, coord = (np.load(trained / "set.000" / f"{k}.npy") for k in ("box", "coord"))
     for cell, positions in zip(box, coord, strict=True):
-        counts, _ = dataset.neighbour_counts(
+        counts, _ = _splits.neighbour_counts(
             positions.reshape(-1, 3), cell.reshape(3, 3), types, cutoff_angstrom=6.0
         )
         ours = np.maximum(ours, counts.max(axis=0))
@@ -391,7 +391,7 @@ def test_thresholds_refuse_no_real_frame():
     for name in SETS:
         for _, part in iter_runs(read_set(name)):
             strongest = np.linalg.norm(part.forces, axis=2).max()
-            assert strongest < 0.6 * dataset.MAX_FORCE_EV_ANGSTROM
+            assert strongest < 0.6 * _splits.MAX_FORCE_EV_ANGSTROM
 
 
 def test_first_principles_products_of_the_campaign_train_too(tmp_path, monkeypatch):

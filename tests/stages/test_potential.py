@@ -14,7 +14,8 @@ import pytest
 
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.silica import cristobalite
-from jobs.engines.lammps.program import Potential, builtin_potential, evaluate, read_potential
+from jobs.engines.lammps.potential import Potential, builtin_potential, read_potential
+from jobs.engines.lammps.program import evaluate
 from jobs.reference.potentials import MODELS, imported_potential
 from jobs.reference.snippets import read_snippet
 from jobs.stages import potential

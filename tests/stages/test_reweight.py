@@ -11,7 +11,7 @@ from jobs.base.files import file_sha256
 from jobs.base.frames import Frame, Frames
 from jobs.base.units import BOLTZMANN_EV_K
 from jobs.campaign import build as campaigns
-from jobs.engines.lammps.program import read_potential
+from jobs.engines.lammps.potential import read_potential
 from jobs.observables.reweighting import (
     boltzmann_weights,
     effective_fraction,

@@ -22,9 +22,9 @@ from jobs.base.errors import SuiteError
 from jobs.base.frames import Frames
 from jobs.engines.deepmd import program as deepmd
 from jobs.engines.deepmd.program import Prediction
-from jobs.engines.lammps.program import Potential, read_potential
+from jobs.engines.lammps.potential import Potential, read_potential
 from jobs.stages import parity, train
-from jobs.stages.dataset import neighbour_counts
+from jobs.stages._splits import neighbour_counts
 from jobs.store.workspace import Workspace
 from tests.stages.test_parity import cristobalite, labelled, write_system
 

@@ -10,10 +10,8 @@ TensorFlow is imported in a process of its own, whose chatter goes to a log.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +21,11 @@ from typing import Any
 import numpy as np
 
 from jobs.base.errors import EngineError, SuiteError
-from jobs.base.files import write_json, write_whole
+from jobs.base.files import write_json
 from jobs.base.frames import Frames
 from jobs.base.paths import ROOT
-from jobs.engines.lammps.program import SPECIES
+from jobs.engines.deepmd.curve import CURVE_FILE, CURVE_FRAMES, curve_rows, truncate_curve
+from jobs.engines.lammps.potential import SPECIES
 from jobs.engines.process import executable, run_program, thread_environment
 
 CUTOFF_ANGSTROM = 6.0
@@ -38,19 +37,7 @@ FITTING_NEURONS = (40, 20, 10)
 INPUT_FILE = "input.json"
 # A table that moves forces by more than this (rms) is a broken one; a good one moves them by 1e-4.
 COMPRESSION_FORCE_LIMIT_EV_A = 5e-3
-CURVE_FILE = "lcurve.out"
 LOG_FILE = "train.log"
-# Held-out frames behind each row of the learning curve; they cost no more than a few per cent of the time
-# and choose nothing: training never looks at the curve.
-_CURVE_FRAMES = 16
-_CURVE_COLUMNS = {
-    "step": "step",
-    "rmse_e_val": "energy_rmse_heldout_eV_atom",
-    "rmse_e_trn": "energy_rmse_train_eV_atom",
-    "rmse_f_val": "force_rmse_heldout_eV_A",
-    "rmse_f_trn": "force_rmse_train_eV_A",
-    "lr": "learning_rate",
-}
 # Compression replaces the embedding nets by fifth-order polynomials in s(r): a fine table up to the s of the
 # shortest training distance, a ten times coarser one up to EXTRAPOLATE times that s, so down to about a
 # fifth of the shortest distance. Beyond it the result would be silently wrong; no atoms get there.
@@ -168,7 +155,7 @@ def train_input(
             "validation_data": {
                 "systems": list(heldout_systems),
                 "batch_size": 1,
-                "numb_btch": _CURVE_FRAMES,
+                "numb_btch": CURVE_FRAMES,
             },
             "numb_steps": steps,
             "seed": seeds[3],
@@ -236,11 +223,11 @@ def train(
         write_json(directory / "resume.json", resumed, indent=1)
         command = [executable("dp"), "--tf", "train", "resume.json", "--skip-neighbor-stat"]
         command += ["--restart", prefix.name]
-        _truncate_curve(curve, before=step)
+        truncate_curve(curve, before=step)
 
     def report() -> None:
         if watch is not None and curve.exists():
-            rows = _curve_rows(curve)
+            rows = curve_rows(curve)
             if rows:
                 watch(int(rows[-1][0]))
 
@@ -259,79 +246,6 @@ def train(
             f"dp train: found step {reached}, expected step {steps} (log: {directory / LOG_FILE})"
         )
     return None if checkpoint is None else checkpoint[0]
-
-
-def _curve_rows(path: Path) -> list[list[str]]:
-    """Complete rows of an `lcurve.out`, words."""
-    width = len(_curve_header(path))
-    lines = path.read_text().split("\n")[:-1]  # a row without its newline was cut by a kill
-    return [line.split() for line in lines if not line.startswith("#") and len(line.split()) == width]
-
-
-def _curve_header(path: Path) -> list[str]:
-    with path.open() as stream:
-        for line in stream:
-            if line.startswith("# step"):
-                return line[1:].split()
-    return []
-
-
-def _truncate_curve(path: Path, *, before: int) -> None:
-    """Keep the rows of steps < `before`: DeePMD-kit writes the row of the step it restarts from itself."""
-    if not path.exists():
-        return
-    header = _curve_header(path)
-    kept = ["# " + " ".join(header)] if header else []
-    kept += [" ".join(row) for row in _curve_rows(path) if int(row[0]) < before]
-    write_whole(path, "".join(line + "\n" for line in kept))
-
-
-def read_curve(path: Path) -> dict[str, np.ndarray]:
-    """The learning curve: column -> values, one row per step in rising order.
-
-    Columns: step; energy_rmse_heldout_eV_atom, energy_rmse_train_eV_atom, force_rmse_heldout_eV_A,
-    force_rmse_train_eV_A (per component, on the frames of that row only, so noisy); learning_rate.
-
-    Raises:
-        EngineError: the file has no rows, or its steps do not rise.
-    """
-    header = _curve_header(path) if path.exists() else []
-    rows = _curve_rows(path) if header else []
-    if not rows:
-        raise EngineError(f"{path}: found no rows, expected a learning curve")
-    values = np.array(rows, dtype=float)
-    if not (np.diff(values[:, 0]) > 0).all():
-        raise EngineError(f"{path}: found steps that do not rise, expected each step once")
-    return {name: values[:, header.index(column)] for column, name in _CURVE_COLUMNS.items()}
-
-
-def write_curve(curve: Mapping[str, np.ndarray], path: Path) -> None:
-    """Write a learning curve as CSV."""
-    with path.open("w", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(curve)
-        for row in zip(*curve.values(), strict=True):
-            writer.writerow([f"{value:g}" for value in row])
-
-
-def steps_per_second(log: Path, *, steps_between: int) -> float:
-    """Training speed from a `dp train` log: the median over the intervals between learning-curve rows.
-
-    The time of a row's held-out frames is in it. The first interval of every launch is left out where
-    there are others, for TensorFlow is still warming up then.
-
-    Raises:
-        EngineError: the log has no timing.
-    """
-    launches = re.split(r"start training at lr", log.read_text(errors="replace"))[1:]
-    times = [
-        [float(t) for t in re.findall(r"total wall time = ([\d.]+) s", launch) if float(t) > 0]
-        for launch in launches
-    ]
-    warm = [time for launch in times for time in launch[1:]] or [t for launch in times for t in launch]
-    if not warm:
-        raise EngineError(f"{log}: found no 'total wall time', expected a timed training")
-    return steps_between / float(np.median(warm))
 
 
 def freeze(*, directory: Path, out: Path) -> None:

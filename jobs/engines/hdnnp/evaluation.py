@@ -14,7 +14,7 @@ from jobs.engines.deepmd.program import Prediction
 from jobs.engines.hdnnp.kernels import Descriptors, FunctionTables, describe
 from jobs.engines.hdnnp.n2p2_files import read_network
 from jobs.engines.hdnnp.network import Array, Network
-from jobs.engines.lammps.program import SPECIES
+from jobs.engines.lammps.potential import SPECIES
 
 
 @dataclass(frozen=True)

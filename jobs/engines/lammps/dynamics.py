@@ -24,7 +24,8 @@ from jobs.base.silica import Configuration, check_cell_width, read_data, write_d
 from jobs.base.trajectory import DUMP_COLUMNS, THERMO_FILE, TRAJECTORY_FILE
 from jobs.base.units import FS_PER_PS
 from jobs.engines.lammps.kernel import choose_kernel
-from jobs.engines.lammps.program import SPECIES, Potential, interaction_commands, read_log, run_lammps
+from jobs.engines.lammps.potential import SPECIES, Potential, interaction_commands
+from jobs.engines.lammps.program import read_log, run_lammps
 from jobs.store.machine_settings import SKIN_ANGSTROM
 from jobs.store.workspace import Workspace
 

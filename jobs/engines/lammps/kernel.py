@@ -13,7 +13,7 @@ from jobs.base import nvidia
 from jobs.base.errors import EngineError, SuiteError
 from jobs.engines.lammps.native.build import native_plugin
 from jobs.engines.lammps.native.deepmd_export import export_model
-from jobs.engines.lammps.program import Potential
+from jobs.engines.lammps.potential import Potential
 
 NATIVE, DEEPMD = "native", "deepmd"
 KERNELS = (NATIVE, DEEPMD)

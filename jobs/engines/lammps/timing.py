@@ -15,7 +15,8 @@ import numpy as np
 
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.units import FS_PER_PS
-from jobs.engines.lammps.program import DAMPING_FS, Potential, interaction_commands, run_lammps
+from jobs.engines.lammps.potential import Potential, interaction_commands
+from jobs.engines.lammps.program import DAMPING_FS, run_lammps
 from jobs.store.machine_settings import SKIN_ANGSTROM
 
 LAMMPS_SKIN_ANGSTROM = 2.0  # what LAMMPS takes in metal units if nothing is said
