@@ -40,7 +40,7 @@ def kill_after(steps: int, engine: str, directory: Path, *, steps_done: Callable
     """Run the molecule of `test_<engine>` in a process of its own; SIGKILL once so many steps are done."""
     code = (
         "import sys; from pathlib import Path\n"
-        f"from jobs.engines import {engine} as engine\n"
+        f"from jobs.engines.first_principles import {engine} as engine\n"
         f"from tests.engines.test_{engine} import MOLECULE, NVE, SETTINGS\n"
         "settings, directory = engine.read_settings(SETTINGS), Path(sys.argv[1])\n"
         "engine.run_dynamics(settings, MOLECULE, NVE, directory=directory, threads=1)\n"
