@@ -397,7 +397,7 @@ def test_lammps_settings_it_cannot_run_with(models, commands, expected, tmp_path
 def test_an_element_that_the_model_does_not_have(models, tmp_path):
     native = by_native(models["hybrid"], tmp_path)
     wrong = replace(native, commands=(*native.commands[:2], "pair_coeff * * Si Al"))
-    with pytest.raises(EngineError, match="found Al for type 2, expected an element of the model"):
+    with pytest.raises(EngineError, match="found Al for type 2, expected an element of the potential"):
         evaluate(frame(2), wrong, directory=tmp_path)
 
 

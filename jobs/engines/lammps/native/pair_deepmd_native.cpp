@@ -7,69 +7,31 @@
 #include "comm.h"
 #include "domain.h"
 #include "error.h"
-#include "force.h"
-#include "memory.h"
 #include "neigh_list.h"
-#include "neighbor.h"
 
 using namespace LAMMPS_NS;
 
 void *create_deepmd_native(void *lmp) { return new PairDeepmdNative(static_cast<LAMMPS *>(lmp)); }
 
-PairDeepmdNative::PairDeepmdNative(LAMMPS *lmp) : Pair(lmp), crowded_(0)
-{
-  single_enable = 0;
-  restartinfo = 0;
-  one_coeff = 1;
-  manybody_flag = 1;
-  centroidstressflag = CENTROID_NOTAVAIL;
-}
-
-PairDeepmdNative::~PairDeepmdNative()
-{
-  if (copymode || !allocated) return;
-  memory->destroy(setflag);
-  memory->destroy(cutsq);
-}
+PairDeepmdNative::PairDeepmdNative(LAMMPS *lmp) : PairNetwork(lmp, "deepmd/native"), crowded_(0) {}
 
 void PairDeepmdNative::settings(int narg, char **arg)
 {
   if (narg != 1) error->all(FLERR, "pair_style deepmd/native: found {} words, expected a model file", narg);
   try {
     const silica::Model model(arg[0]);
-    model_types_ = model.types;
+    symbols_ = model.types;
     kernel_ = std::make_unique<silica::Kernel>(model);
   } catch (const std::exception &problem) {
     error->all(FLERR, "pair_style deepmd/native: {}", problem.what());
   }
 }
 
-void PairDeepmdNative::coeff(int narg, char **arg)
-{
-  const int n = atom->ntypes;
-  if (!allocated) {
-    allocated = 1;
-    memory->create(setflag, n + 1, n + 1, "pair:setflag");
-    memory->create(cutsq, n + 1, n + 1, "pair:cutsq");
-    map = new int[n + 1];
-  }
-  map_element2type(narg - 2, arg + 2);
-  for (int t = 1; t <= n; t++) {
-    const auto found = map[t] < 0 ? model_types_.end()
-                                  : std::find(model_types_.begin(), model_types_.end(), elements[map[t]]);
-    if (found == model_types_.end())
-      error->all(FLERR, "pair_coeff deepmd/native: found {} for type {}, expected an element of the model",
-                 map[t] < 0 ? "NULL" : elements[map[t]], t);
-    map[t] = found - model_types_.begin();
-  }
-}
-
 void PairDeepmdNative::init_style()
 {
-  if (!force->newton_pair) error->all(FLERR, "pair_style deepmd/native: found newton off, expected newton on");
   if (domain->triclinic)
     error->all(FLERR, "pair_style deepmd/native: found a triclinic box, expected an orthogonal one");
-  neighbor->add_request(this, NeighConst::REQ_FULL);
+  PairNetwork::init_style();
 }
 
 double PairDeepmdNative::init_one(int, int) { return kernel_->cutoff(); }
@@ -157,13 +119,9 @@ void PairDeepmdNative::add(int i, int type)
       sum[a] += d;
     }
     if (vflag_atom) {
-      const double d[3] = {near_.x[at], near_.y[at], near_.z[at]};
-      constexpr int ROW[6] = {0, 1, 2, 0, 0, 1}, COLUMN[6] = {0, 1, 2, 1, 2, 2};
-      for (int k = 0; k < 6; k++) {
-        const double half = -0.5 * d[ROW[k]] * force[4 * at + COLUMN[k]];
-        vatom[i][k] += half;
-        vatom[index_[at]][k] += half;
-      }
+      const double apart[3] = {near_.x[at], near_.y[at], near_.z[at]};
+      const double pull[3] = {force[4 * at], force[4 * at + 1], force[4 * at + 2]};
+      tally_virial(i, index_[at], apart, pull);
     }
   }
   for (int a = 0; a < 3; a++) f[i][a] += sum[a];

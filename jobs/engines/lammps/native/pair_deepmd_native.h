@@ -2,21 +2,17 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
-#include "pair.h"
-
 #include "deepmd_kernel.h"
+#include "pair_network.h"
 
 namespace LAMMPS_NS {
 
-class PairDeepmdNative : public Pair {
+class PairDeepmdNative : public PairNetwork {
  public:
   PairDeepmdNative(class LAMMPS *);
-  ~PairDeepmdNative() override;
   void settings(int, char **) override;
-  void coeff(int, char **) override;
   void init_style() override;
   double init_one(int, int) override;
   void compute(int, int) override;
@@ -27,7 +23,6 @@ class PairDeepmdNative : public Pair {
   void keep_nearest(int type);
   void add(int i, int type);
 
-  std::vector<std::string> model_types_;
   std::unique_ptr<silica::Kernel> kernel_;
   silica::Kernel::Neighbours near_;
   std::vector<int> index_;              // of LAMMPS, for each neighbour in near_

@@ -5,36 +5,23 @@
 
 #include "atom.h"
 #include "comm.h"
-#include "domain.h"
 #include "error.h"
-#include "force.h"
-#include "memory.h"
 #include "neigh_list.h"
-#include "neighbor.h"
-#include "update.h"
 
 using namespace LAMMPS_NS;
 
 void *create_hdnnp_native(void *lmp) { return static_cast<Pair *>(new PairHdnnpNative(static_cast<LAMMPS *>(lmp))); }
 
-PairHdnnpNative::PairHdnnpNative(LAMMPS *lmp) : Pair(lmp), reach_(0), warnings_(0), reported_(0)
+PairHdnnpNative::PairHdnnpNative(LAMMPS *lmp)
+    : PairNetwork(lmp, "hdnnp/native"), reach_(0), warnings_(0), reported_(0)
 {
-  single_enable = 0;
-  restartinfo = 0;
-  one_coeff = 1;
-  manybody_flag = 1;
-  centroidstressflag = CENTROID_NOTAVAIL;
   nextra = 2;
   pvector = new double[nextra]{};
 }
 
 PairHdnnpNative::~PairHdnnpNative()
 {
-  if (copymode) return;
-  delete[] pvector;
-  if (!allocated) return;
-  memory->destroy(setflag);
-  memory->destroy(cutsq);
+  if (!copymode) delete[] pvector;
 }
 
 void PairHdnnpNative::settings(int narg, char **arg)
@@ -57,34 +44,6 @@ void PairHdnnpNative::settings(int narg, char **arg)
   } catch (const std::exception &problem) {
     error->all(FLERR, "pair_style hdnnp/native: {}", problem.what());
   }
-}
-
-void PairHdnnpNative::coeff(int narg, char **arg)
-{
-  const int n = atom->ntypes;
-  if (!allocated) {
-    allocated = 1;
-    memory->create(setflag, n + 1, n + 1, "pair:setflag");
-    memory->create(cutsq, n + 1, n + 1, "pair:cutsq");
-    map = new int[n + 1];
-  }
-  map_element2type(narg - 2, arg + 2);
-  for (int t = 1; t <= n; t++) {
-    const auto found =
-        map[t] < 0 ? symbols_.end() : std::find(symbols_.begin(), symbols_.end(), elements[map[t]]);
-    if (found == symbols_.end())
-      error->all(FLERR, "pair_coeff hdnnp/native: found {} for type {}, expected an element of the potential",
-                 map[t] < 0 ? "NULL" : elements[map[t]], t);
-    map[t] = found - symbols_.begin();
-  }
-}
-
-void PairHdnnpNative::init_style()
-{
-  if (!force->newton_pair) error->all(FLERR, "pair_style hdnnp/native: found newton off, expected newton on");
-  if (std::strcmp(update->unit_style, "metal") != 0)
-    error->all(FLERR, "pair_style hdnnp/native: found units {}, expected metal", update->unit_style);
-  neighbor->add_request(this, NeighConst::REQ_FULL);
 }
 
 double PairHdnnpNative::init_one(int, int) { return reach_; }
@@ -148,13 +107,8 @@ template <class Real> void PairHdnnpNative::compute_with(Engine<Real> &engine)
           sum[a] += slope[a];
         }
         if (vflag_atom) {
-          const double d[3] = {near.x.data()[at], near.y.data()[at], near.z.data()[at]};
-          constexpr int ROW[6] = {0, 1, 2, 0, 0, 1}, COLUMN[6] = {0, 1, 2, 1, 2, 2};
-          for (int k = 0; k < 6; k++) {
-            const double half = -0.5 * d[ROW[k]] * slope[COLUMN[k]];
-            vatom[i][k] += half;
-            vatom[j][k] += half;
-          }
+          const double apart[3] = {near.x.data()[at], near.y.data()[at], near.z.data()[at]};
+          tally_virial(i, j, apart, slope);
         }
       }
     for (int a = 0; a < 3; a++) f[i][a] += sum[a];

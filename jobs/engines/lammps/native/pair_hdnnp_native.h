@@ -6,19 +6,16 @@
 #include <memory>
 #include <vector>
 
-#include "pair.h"
-
 #include "hdnnp_kernel.h"
+#include "pair_network.h"
 
 namespace LAMMPS_NS {
 
-class PairHdnnpNative : public Pair {
+class PairHdnnpNative : public PairNetwork {
  public:
   PairHdnnpNative(class LAMMPS *);
   ~PairHdnnpNative() override;
   void settings(int, char **) override;
-  void coeff(int, char **) override;
-  void init_style() override;
   double init_one(int, int) override;
   void compute(int, int) override;
   void finish() override;
@@ -30,7 +27,6 @@ class PairHdnnpNative : public Pair {
   };
   template <class Real> void compute_with(Engine<Real> &engine);
 
-  std::vector<std::string> symbols_;
   double reach_;
   Engine<float> single_;
   Engine<double> double_;
