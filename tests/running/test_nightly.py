@@ -178,8 +178,8 @@ def test_a_night_without_git_is_refused_before_it_measures(tmp_path):
 
 
 def test_batch_script_is_bash():
-    subprocess.run(["bash", "-n", ROOT / "jobs" / "nightly.sbatch"], check=True)
-    assert "--time=00:20:00" in (ROOT / "jobs" / "nightly.sbatch").read_text()
+    subprocess.run(["bash", "-n", ROOT / "jobs" / "running" / "nightly.sbatch"], check=True)
+    assert "--time=00:20:00" in (ROOT / "jobs" / "running" / "nightly.sbatch").read_text()
 
 
 @pytest.mark.engine
