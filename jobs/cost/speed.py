@@ -24,7 +24,7 @@ from jobs.engines.lammps.program import Potential
 from jobs.engines.lammps.timing import Layout, time_launch
 
 T = TypeVar("T")
-# Core-seconds per atom and step where nothing was measured: docs/fast-md.md, docs/cost.md.
+# Core-seconds per atom and step where nothing was measured: docs/notes/fast-md-measured.md, cost-measured.md.
 TYPICAL = {NATIVE: 5.0e-6, DEEPMD: 1.6e-4}
 N_REPEATS, STEPS = 2, 1000  # 192 atoms
 TEMPERATURE_K = 300.0

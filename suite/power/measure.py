@@ -3,7 +3,7 @@
 For every check that gave a number and reads g(r), angles, coordination, VAF or MSD: how often it fails an
 honest potential, how often it passes one that lies on the edge of its band, how often it passes an honest
 one, and the smallest stretch, softness, heat and shift of angles that it fails in 80% of campaigns
-(docs/power.md).
+(docs/notes/power.md).
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "trials": given.trials,
         "checks": {**kept, **rows},
     }
-    head = "# Written by python -m suite.power (docs/power.md); its columns: judging/power_table.py.\n"
+    head = "# Written by python -m suite.power (docs/notes/power.md); its columns: judging/power_table.py.\n"
     write_whole(
         POWER_FILE, head + yaml.safe_dump(content, sort_keys=False, width=118, default_flow_style=None)
     )

@@ -18,7 +18,7 @@ from jobs.engines.lammps.program import Potential
 NATIVE, DEEPMD = "native", "deepmd"
 KERNELS = (NATIVE, DEEPMD)
 MODEL_FILE = "model.pb"
-# What it costs to do without, measured side by side (docs/fast-md.md).
+# What it costs to do without, measured side by side (docs/notes/fast-md-measured.md).
 SLOWER = "about 20 times"
 
 
