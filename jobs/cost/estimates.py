@@ -50,7 +50,7 @@ def label_core_seconds(atoms: int) -> float:
 
 
 def beyond_aimd_estimate(stages: Iterable[Stage]) -> list[str]:
-    """What makes first-principles stages dearer than their estimates say, a line each."""
+    """Why first-principles stages cost more than their estimates, a line for each reason."""
     from jobs.engines.first_principles.registry import named_settings
 
     aimd = [stage for stage in stages if stage.kind == "aimd"]

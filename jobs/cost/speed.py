@@ -1,6 +1,6 @@
-"""How fast this kind of machine runs a network's MD: measured once in a second or two, then remembered.
+"""How fast this kind of machine runs an NNP's MD: measured once in a second or two, then remembered.
 
-Estimates of what a campaign costs rest on it. It is asked of the kernel that will run.
+Estimates of a campaign's cost use it. The kernel that will run is the one measured.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ TEMPERATURE_K = 300.0
 
 @cache
 def kernel_here() -> str:
-    """The kernel that runs a network's MD on this machine if none is demanded."""
+    """The kernel that runs an NNP's MD on this machine if none is demanded."""
     return NATIVE if why_unavailable() is None and not nvidia.gpus() else DEEPMD
 
 
 def core_seconds_per_atom_step(kernel: str) -> float:
-    """What a network's MD costs here by a kernel: as measured, or what is typical."""
+    """What an NNP's MD costs here by a kernel: as measured, or a typical value."""
     if kernel == DEEPMD:
         return TYPICAL[DEEPMD]
     try:
