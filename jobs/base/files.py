@@ -45,7 +45,7 @@ def finite(value: float) -> float | None:
 
 
 def read_text(path: Path, *, expected: str) -> str:
-    """The text of a file that somebody named; `expected` says what should be in it.
+    """The text of a file that the user named; `expected` says what should be in it.
 
     Raises:
         SuiteError: it is not text.

@@ -240,14 +240,14 @@ def _used_frames(
 
 
 def _open_sets(parameters: Mapping[str, Any]) -> list[DepositedSet]:
-    """The deposited sets, verified, none of them one that judges."""
+    """The deposited sets, verified; each must have the use `train`."""
     opened = []
     for wanted in parameters["sets"]:
         deposited = find_set(wanted["name"], parameters)
         if deposited.use != "train":
             raise SuiteError(
                 f"dataset: set {deposited.name}: found use: {deposited.use}, "
-                "expected train: what judges never trains"
+                "expected train: training data are never a reference"
             )
         if deposited.sha256 != wanted["sha256"]:
             raise SuiteError(
@@ -362,8 +362,8 @@ def run(workspace: Workspace) -> None:
     """Make the dataset (see the module's docstring).
 
     Raises:
-        SuiteError: a set that judges, is damaged or is of another level of theory; sel too small; a cell
-            narrower than the cutoff; fewer than two melts; too few training frames.
+        SuiteError: a set with use `judge`, a damaged one or one of another level of theory; sel too small;
+            a cell narrower than the cutoff; fewer than two melts; too few training frames.
     """
     parameters = workspace.parameters
     computed = _own_sets(workspace)

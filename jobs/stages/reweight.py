@@ -3,8 +3,9 @@
 AIMD of a few hundred steps keeps the bond network that it started from. Here a deposited potential, the
 sampler, has walked a hundred times as long; each configuration has its PBE energy, and weights
 exp(-(E_PBE - E_sampler)/kT) make the ensemble PBE's, as far as the sampler's own was in equilibrium.
-`jobs.observables.reweighting` has the formulas, how many frames are left, and why so few: the effective
-fraction and the effective number of melts are in the product; what judges says which are too few.
+`jobs.observables.reweighting` has the formulas, how many frames are left, and why so few. The effective
+fraction and the effective number of melts are in the product; `suite/judging/against_aimd.py` decides which
+are too few.
 
 Only what one configuration shows (g(r), angles, coordination) can be had, no dynamics. The product has
 the format of `observe`, with one block for each melt: weighted means of the blocks are built in
