@@ -195,7 +195,7 @@ class Bench:
         potential = self.potential(
             Point(engine, "tuned", LIQUIDS[-1], precision, compressed=False, kernel=kernel)
         )
-        # Relaxed first: a state of another potential has pairs so close that this one throws atoms about.
+        # Relaxed first: states of another potential have pairs so close that atoms would fly apart.
         script = f"""units metal
 atom_style charge
 boundary p p p

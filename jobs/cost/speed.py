@@ -47,15 +47,15 @@ def core_seconds_per_atom_step(kernel: str) -> float:
 
 
 def speed_is_known() -> bool:
-    """Whether nothing is left to measure: it was measured, or the native kernel does not run here."""
+    """Whether the speed need not be measured: it was already, or the native kernel does not run here."""
     return kernel_here() == DEEPMD or _file().is_file()
 
 
 def measure_speed() -> str:
     """Measure the native kernel with the deposited DeePMD-96, unless it was measured before.
 
-    Other work on the machine hardly matters: processor time counts. Returns a line that says what runs a
-    network's MD here, how fast, and why not faster.
+    Other work on the machine hardly matters: processor time counts. Returns a line that says what runs an
+    NNP's MD here, how fast, and why not faster.
     """
     from jobs.reference.potentials import deposited_model
 
@@ -73,9 +73,9 @@ def measure_speed() -> str:
 
 
 def planned_with_speed(planned: T, plan: Callable[[], T]) -> T:
-    """Say what runs a network's MD here; what was planned, or a new plan where this had to be measured first.
+    """Print what runs an NNP's MD here; return the plan, made anew if the speed had to be measured first.
 
-    A plan's estimates rest on the speed, and a plan that fails must fail before anything is compiled or said.
+    A plan's estimates use the speed, and a wrong plan must fail before anything is compiled or printed.
     """
     known = speed_is_known()
     print(f"\n{measure_speed()}", file=sys.stderr, flush=True)

@@ -317,7 +317,7 @@ def require_pair(evidence: Evidence) -> None:
     """Refuse to compare 96 with 216 where they are one potential, or DeePMD-216 saw no 216-atom PBE data.
 
     Raises:
-        NotTested: a potential of the user's own stands for both, or no 216-atom frame was held out with
+        NotTested: one potential of the user replaces both, or no 216-atom frame was held out with
             DeePMD-216's training data, so none is in them.
     """
     sizes = {

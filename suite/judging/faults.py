@@ -97,7 +97,7 @@ def _run_in_place(source: str) -> Callable[[Evidence], tuple[Evidence, frozenset
     def view(evidence: Evidence) -> tuple[Evidence, frozenset[str]]:
         n_atoms = evidence.observables(source)[0].facts["n_atoms"]
         label = f"liquid-{n_atoms}-nvt"
-        evidence.directories(label)  # there must be an honest run to stand in for
+        evidence.directories(label)  # there must be an honest run to replace
         return evidence.with_fault(replaced={label: source}), frozenset({label})
 
     return view

@@ -15,7 +15,7 @@ The paper gives PBE, PAW, 500 eV, Gamma, a Nose-Hoover thermostat and the time s
   Q = g kT t^2 with g = 3N - 3, the same Q as of the NNP runs (t = 100 fs), in VASP's unit amu L^2 with L the
   first edge of the cell. VASP's OUTCAR prints the period that follows, 2 pi t / sqrt(2) = 444 fs.
 
-Whether an SCF converged, the numbers in OUTCAR say (`vasp_scf.py`), never one phrase.
+Convergence of an SCF is read from the numbers in OUTCAR (`vasp_scf.py`), never from one phrase.
 
 Energies are TOTEN (the free energy), which the forces belong to, never the one extrapolated to sigma = 0.
 """
