@@ -1,6 +1,6 @@
 """What a potential computes first: quartz, and frames of liquid silica that PBE computed.
 
-With a wrong unit, or with the elements exchanged, its forces are at once many times too large or unlike PBE's.
+A wrong unit or exchanged elements show at once: forces are many times too large, or unlike PBE's.
 """
 
 from __future__ import annotations
