@@ -1,22 +1,25 @@
-"""How well a fixed potential could sample for PBE: the spread of E_PBE - E over configurations.
+"""How well a fixed potential could sample for PBE: the spread s of E_PBE - E over configurations.
 
-    python -m jobs.engines.hdnnp.spread FOLDER [FOLDER...]
+    python benchmarks/sampler_spread.py reference/models/hdnnp-96 [FOLDER ...]
 
-of n2p2's files; of several the mean is taken. Where a potential draws configurations itself, the weights
-exp(-(E_PBE - E)/kT) leave a share of about exp(-s^2) of them, with s in kT. Here they are PBE's own (each
-tenth frame of the deposited trajectories at 3000 K), another sampler's (its 60 labels) and the frames of 216
-atoms at 3000 K: s says how good the energy is, and not yet how good the draws are. Of these, only the frames
-of 216 atoms ever train.
+FOLDER has n2p2's files; the energies of several folders are averaged. When a potential draws configurations
+itself, the weights exp(-(E_PBE - E)/kT) leave a share of about exp(-s^2) of them, with s in kT. Here others
+drew the configurations: PBE (every tenth frame of the deposited trajectories at 3000 K), another sampler (its
+60 labels), and what made the frames of 216 atoms at 3000 K. So s says how good the energy is, and not yet how
+good the potential's own draws are. Only the frames of 216 atoms are training data.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jobs.base.units import BOLTZMANN_EV_K
 from jobs.engines.hdnnp.evaluation import Evaluator
@@ -67,9 +70,11 @@ def spread(evaluators: Sequence[Evaluator], name: str, *, every: int) -> Spread:
     return Spread(len(differences), n_atoms, force_rms, float(np.std(differences, ddof=1)))
 
 
-def main(folders: Sequence[str]) -> None:
+def main() -> None:
     """Print a line for each set."""
-    evaluators = [Evaluator(read_network(Path(folder))) for folder in folders]
+    parser = argparse.ArgumentParser(description="The spread of E_PBE - E of n2p2 potentials, set by set.")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="n2p2's files")
+    evaluators = [Evaluator(read_network(folder)) for folder in parser.parse_args().folders]
     for name, every in SETS.items():
         found = spread(evaluators, name, every=every)
         print(
@@ -80,4 +85,4 @@ def main(folders: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

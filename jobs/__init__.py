@@ -1,1 +1,1 @@
-"""What produces: stages, the engines they drive, and the store that keeps their products."""
+"""What is computed, and how: campaigns, stages, the engines that they run, the store of their products."""

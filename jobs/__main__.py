@@ -11,7 +11,7 @@ try:
     finally:
         sys.stdout.flush()
 except BrokenPipeError:
-    # Whoever reads (`| head`) has enough. What is still buffered would fail again when Python ends.
+    # The reader (`| head`) has enough. Buffered output would fail again when Python ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code = 141  # as a shell says it of a program that SIGPIPE ended
 sys.exit(code)

@@ -1,1 +1,1 @@
-"""What judges: claims with frozen bands, the statistics behind a verdict, and the report."""
+"""Does each claim hold? Claims with frozen bands, the statistics behind a verdict, and the report."""

@@ -1,1 +1,1 @@
-"""What everything rests on: errors, files, paths, units, atoms, frames, trajectories and this machine."""
+"""What all other packages use: errors, files, paths, units, atoms, frames, trajectories, this machine."""

@@ -13,7 +13,7 @@ from jobs.base.errors import SuiteError
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Put a text under its name in one step: a reader, or whoever is killed, never sees half of it.
+    """Write a text in one step: a reader never sees half of it, also after a kill.
 
     Raises:
         SuiteError: a full disk, no such folder, no permission.
@@ -45,7 +45,7 @@ def finite(value: float) -> float | None:
 
 
 def read_text(path: Path, *, expected: str) -> str:
-    """The text of a file that somebody named; `expected` says what should be in it.
+    """The text of a file that the user named; `expected` says what should be in it.
 
     Raises:
         SuiteError: it is not text.

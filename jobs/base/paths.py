@@ -1,4 +1,4 @@
-"""Where the checkout's folders are. The suite runs from a checkout: what is given lies beside the package."""
+"""Where the checkout's folders are. The suite runs from a checkout: reference data lie beside the package."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From a tier file to a campaign: which stage stands behind each product that a claim reads."""
+"""From a tier file to a campaign: which stages make each product that a claim reads."""

@@ -1,4 +1,4 @@
-"""From a tier file to stages: which stage stands behind each label that a claim may name."""
+"""From a tier file to stages: which stages make each product that a claim may read."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class _Builder:
         self.melts: dict[int, Stage] = {}
         self.runs = campaign.runs
         self.potentials: dict[str, list[Stage]] = {}
-        self.given: dict[str, ThinTrajectory] | None = None  # trajectories, where they are what is given
+        self.given: dict[str, ThinTrajectory] | None = None  # trajectories, where these are given
         self.given_pairs: dict[str, ThinTrajectory] = {}
         if campaign.start_from == "trajectories":
             self.given = thin_trajectories(campaign.tier)
@@ -143,7 +143,7 @@ class _Builder:
 
     @property
     def _given_potentials(self) -> str | None:
-        """Why nothing is trained, where potentials are taken as given."""
+        """The reason that nothing is trained, where potentials are given."""
         if not self.campaign.potentials_given:
             return None
         return f"the deposited potential was taken as given (--start-from {self.campaign.start_from})"
@@ -226,7 +226,7 @@ class _Builder:
             "settings": self.about["aimd"]["settings"],
             "timestep_fs": about["timestep_fs"],
             "ensemble": "nvt",
-            # The paper's, where the engine has it.
+            # The paper's thermostat, where the engine has it.
             "thermostat": "nose-hoover" if "nose-hoover" in load_engine(engine).THERMOSTATS else "csvr",
             "damping_fs": DAMPING_FS,
             "density_g_cm3": about["density_g_cm3"],
@@ -315,7 +315,7 @@ class _Builder:
         )
 
     def _trained_hdnnp(self, seed: int) -> Stage:
-        """One training of the other kind of network, on the dataset of DeePMD-96."""
+        """One training of an HDNNP, on the dataset of DeePMD-96."""
         updates = self.about["hdnnp"]["updates"]
         return self._kalman(DISPLAY_NAMES[HDNNP], self._dataset(HDNNP_DATA), seed, updates)
 
@@ -337,7 +337,7 @@ class _Builder:
         )
 
     def _samplers(self) -> None:
-        """Networks of the other kind for drawing configurations: nothing is held out from them."""
+        """HDNNPs that draw configurations: they train on every frame, and nothing is held out."""
         updates = self.about.get("hdnnp", {}).get("sampler_updates")
         if updates is None:
             return
@@ -395,7 +395,7 @@ class _Builder:
         ]
 
     def _kernels(self) -> None:
-        """The native kernel beside DeePMD-kit, for every network whose MD it runs."""
+        """The comparison of the native kernel with DeePMD-kit, for every NNP whose MD it runs."""
         for nnp in NNPS:
             label = f"kernel-{nnp.removeprefix('deepmd-')}"
             if self.given is not None:
@@ -418,7 +418,7 @@ class _Builder:
                 self.campaign.unavailable[label] = "the potential is no deep potential"
 
     def _learning_curve(self) -> None:
-        """DeePMD-96's held-out error against frames, and against precision and steps; one point, one seed.
+        """DeePMD-96's held-out error by frames, and by precision and steps; one stage per point and seed.
 
         Every point is judged on the held-out frames of the whole dataset. The point with all frames and the
         tier's own settings is the tier's training itself. With fewer steps the learning rate falls faster,
@@ -518,7 +518,7 @@ class _Builder:
         self.campaign.labels[label] = [self._observed(label, stage, run) for stage in stages]
 
     def _not_given(self, stages: Sequence[Stage], given: Mapping[str, ThinTrajectory]) -> str | None:
-        """Why runs cannot be observed, where trajectories are what is given."""
+        """Why runs cannot be observed, where trajectories are given."""
         for stage in stages:
             if stage.label not in given:
                 return f"no trajectory of {stage.label} is deposited for tier {self.campaign.tier}"
@@ -601,7 +601,7 @@ class _Builder:
         return observed if self.given is None else _of_given(observed, self.given[stage.label])
 
     def _paired(self, judges: Judges) -> None:
-        """MD from frames of the AIMD that judges, and that AIMD from there on."""
+        """MD from frames of the AIMD references, and that AIMD from the same frames on."""
         if not self.about.get("paired"):
             reason = f"the {self.campaign.tier} tier starts no MD from frames of AIMD"
             self.campaign.unavailable |= dict.fromkeys(PAIRED_LABELS, reason)
@@ -645,13 +645,13 @@ class _Builder:
 
 
 def _of_given(observed: Stage, thin: ThinTrajectory) -> Stage:
-    """The observation of a deposited trajectory in the place of a run's."""
+    """The observation of a deposited trajectory in place of a new run."""
     parameters = {**observed.parameters, "file": str(thin.path), "sha256": thin.sha256}
     return replace(observed, parameters=parameters, inputs={})
 
 
 def _departures(share: float, settings: Mapping[str, Any]) -> list[str]:
-    """What a training has other than its tier's, in words for its label."""
+    """How a training's settings differ from the tier's, in words for its stage's title."""
     words = [f"{share:.3g} of the frames"] if share < 1 else []
     words += [str(settings["precision"])] if "precision" in settings else []
     return words + ([f"{settings['steps']} steps"] if "steps" in settings else [])

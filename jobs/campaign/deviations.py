@@ -1,4 +1,4 @@
-"""How a campaign departs from the paper's protocol, in lines that stand beside its results."""
+"""How a campaign departs from the paper's protocol; the lines are shown beside its results."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def deviations(
         protocol: the paper's.
         frames: deposited sets that the tier trains each potential on; none where all is computed.
         datasets: name of the dataset stage of each potential.
-        judging: levels of theory of the AIMD that judges.
+        judging: levels of theory of the AIMD references.
         given: deposited trajectories, where they are observed in place of new ones.
         given_pairs: those that start from frames of AIMD.
-        user_potential: what stands in the place of both of the paper's potentials.
+        user_potential: what replaces both of the paper's potentials.
     """
     if user_potential is not None:
         yield f"{user_potential.name} stands in the place of both potentials"
@@ -151,7 +151,7 @@ def _of_training(campaign: Campaign, frames: Frames) -> Iterator[str]:
 def _of_levels(
     campaign: Campaign, frames: Frames, judging: Sequence[tuple[str, ...]], user_potential: Path | None
 ) -> Iterator[str]:
-    """What judges, where it is not of the level of theory that the potentials learned from."""
+    """The AIMD references whose level of theory differs from that of the training data."""
     judges = [" ".join(level) for level in judging]
     if campaign.start_from == "nothing":
         yield from (f"AIMD that judges is deposited, by {level}" for level in judges)
@@ -173,7 +173,7 @@ def _programs(sets: Sequence[DepositedSet]) -> str:
 
 
 def short_training(campaign: Campaign) -> str:
-    """How many training steps its networks have in place of the paper's, or nothing if no fewer."""
+    """How many training steps its NNPs have in place of the paper's, or nothing if no fewer."""
     steps = campaign.about["training"]["steps"]
     if campaign.potentials_given:
         steps = min(deposited_model(nnp)[1]["steps"] for nnp in NNPS)

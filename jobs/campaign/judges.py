@@ -1,4 +1,4 @@
-"""What claims compare with: deposited AIMD trajectories, observed, and a sampler's labels, reweighted."""
+"""The references of claims, and which runs judge: observed AIMD trajectories, and reweighted labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZES = (96, 216)
 
 @dataclass
 class Judges:
-    """Stages by label, why a label has none, and the levels of theory of the trajectories that judge."""
+    """Stages by product, reasons for missing products, and the levels of theory of the AIMD references."""
 
     labels: dict[str, list[Stage]] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
@@ -34,8 +34,9 @@ class Judges:
 def plan_judges(about: Mapping[str, Any]) -> Judges:
     """The deposited references of a tier (its content).
 
-    AIMD of the user's own `deposit`, of one size and start, stands in for the project's; the project's own
-    judges beside it only where it is of the same level of theory: levels differ by more than starts.
+    AIMD in the user's own `deposit` replaces the project's of the same size and start. The project's other
+    references of that size are used too only if their level of theory is the same: levels differ by more than
+    starts do.
     """
     judges = Judges()
     root = deposit_root(about)
@@ -56,7 +57,7 @@ def _label(found: DepositedSet) -> str:
 
 
 def _is_of_the_level(found: DepositedSet, own: list[DepositedSet]) -> bool:
-    """Whether a set of the project may judge beside the user's AIMD of its size."""
+    """Whether a set of the project may be a reference beside the user's AIMD of its size."""
     levels = {
         one.level
         for one in own
@@ -79,7 +80,7 @@ def _add_trajectories(judges: Judges, found: DepositedSet, place: dict[str, str]
 
 
 def _add_reweighted(judges: Judges, drawn: list[DepositedSet], own: list[DepositedSet]) -> None:
-    """Single points of a sampler, reweighted: a reference whose start cannot decide, one for each N."""
+    """Reweighted single points of a sampler: a reference that does not depend on a start, one for each N."""
     reasons = ["no single points of a fixed sampler are deposited (python -m jobs deposit --sampler)"]
     for found in drawn:
         assert found.sampler is not None

@@ -13,7 +13,7 @@ ANGLE_CUTOFFS = REFERENCE / "angle_cutoffs.yml"
 
 
 def observe_parameters(observables: Mapping[str, Any]) -> dict[str, Any]:
-    """All of them, where a tier says only some (`observables` of a run)."""
+    """All parameters, of which a tier may give some (`observables` of a run)."""
     return {
         "skip_fraction": 0.0,
         "blocks": 8,
@@ -29,6 +29,6 @@ def observe_parameters(observables: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def angle_cutoffs_angstrom() -> dict[str, float]:
-    """Neighbour cut-offs per pair for angles: AIMD's first minima, recorded once, used for all models."""
+    """Neighbour cut-offs per pair for angles: AIMD's first minima, recorded once, used for all potentials."""
     content: dict[str, dict[str, float]] = parse_yaml(ANGLE_CUTOFFS.read_text())
     return content["cutoffs_angstrom"]

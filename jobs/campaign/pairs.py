@@ -1,4 +1,4 @@
-"""The paired comparison: which MD starts from frames of the AIMD that judges, and how it is observed."""
+"""The paired comparison: which MD starts from frames of the AIMD references, and how it is observed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobs.reference.sets import READ_REFERENCES, deposit_parameter, find_set, ha
 from jobs.reference.trajectories import ThinTrajectory
 from jobs.store.stage import Stage
 
-# Blocks of a pair are its two halves: pairs, not stretches of one, are what error bars are made of.
+# The blocks of a pair are its two halves. Error bars come from pairs, not from stretches of one pair.
 BLOCKS = 2
 LEAST_STEPS = 24  # lags to five sixths of a run, and origins for both halves
 # Planted faults: of a run (`jobs.stages.paired.FAULTS`), of the training, of how honest runs are observed.
@@ -32,7 +32,7 @@ PAIRED_LABELS = (
     *(f"paired-{size}-{who}" for size in SIZES for who in ("aimd", "nnp", "other", "bks")),
     *(f"paired-{FAULTY_SIZE}-{what}" for what in (*FAULTY_RUNS, "overfitted", *FAULTY_OBSERVATIONS)),
 )
-"""`nnp` is the network of that size, `other` the other one of the two."""
+"""`nnp` is the NNP of that size, `other` the other one of the two."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Pairs:
     observed: Stage
 
     def of_given(self, given: Mapping[str, ThinTrajectory]) -> Stage:
-        """The observation of deposited trajectories in the place of the runs."""
+        """The observation of deposited trajectories in place of new runs."""
         if not self.runs:
             return self.observed
         thin = [given[run.label] for run in self.runs]
@@ -54,11 +54,11 @@ class Pairs:
 def plan_pairs(
     about: Mapping[str, Any], judges: Judges, potential: Callable[[str], Sequence[Stage]]
 ) -> dict[str, Pairs]:
-    """The sides by label, each with its runs in the order of the AIMD runs that they start from.
+    """The sides by product, each with its runs in the order of the AIMD runs that they start from.
 
-    A run starts where the AIMD's own start is forgotten (`unequilibrated_frames`): before, its bonds change
-    from those of the potential that made them to PBE's, and a network that has these would be blamed for
-    that. `potential` gives the trainings of one of the networks, which runs take in turn.
+    A run starts after the AIMD's unequilibrated frames. During those the bonds of the potential that made the
+    start change to PBE's, and an NNP that has PBE's bonds from the beginning would seem wrong. `potential`
+    gives the trainings of one of the NNPs; runs take them in turn.
     """
     found: dict[str, Pairs] = {}
     for size in SIZES:
@@ -105,7 +105,7 @@ def plan_pairs(
 
 
 def _parameters(about: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the MD side of a run is told; None where the AIMD is too short, thinned or without velocities."""
+    """Parameters of the MD side of a run; None where the AIMD is too short, thinned or without velocities."""
     deposited = find_set(reference["set"], about)
     run = deposited.run(reference["run"])
     first = run.unequilibrated_frames

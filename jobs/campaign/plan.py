@@ -1,4 +1,4 @@
-"""A tier made concrete: stages by label, and why a label has none."""
+"""A campaign: a tier made concrete, with the stages of each product, or the reason that it has none."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from jobs.store.stage import Stage
 
 @dataclass
 class Campaign:
-    """A tier made concrete: stages by label, and why a label has none."""
+    """A tier made concrete. `labels` has the stages of each product by the product's name."""
 
     tier: str
     start_from: str
     about: dict[str, Any]
     results_name: str
-    """Folder of its results: runs that differ in what they judge do not overwrite each other's."""
+    """Folder of its results. Campaigns that judge different things have different folders."""
     labels: dict[str, list[Stage]] = field(default_factory=dict)
     runs: dict[str, list[Stage]] = field(default_factory=dict)
     """The stages of each run of the tier, and with `nothing` of `aimd-96` and `aimd-216`: what moves atoms.
-    Those of runs that nobody observes stand behind no label."""
+    Runs that are not observed belong to no product."""
     unavailable: dict[str, str] = field(default_factory=dict)
     deviations: list[str] = field(default_factory=list)
     short_training: str = ""
-    """How much shorter than the paper's the training of its networks is, or nothing."""
+    """How much shorter than the paper's the training of its NNPs is, or nothing."""
 
     @property
     def potentials_given(self) -> bool:
@@ -33,10 +33,10 @@ class Campaign:
         return self.start_from in ("potentials", "trajectories")
 
     def select(self, labels: list[str] | None = None) -> list[Stage]:
-        """The stages behind some labels or runs, or behind all labels.
+        """The stages of some products or runs, or of all products.
 
         Raises:
-            SuiteError: a label that this tier does not have, with the reason where there is one.
+            SuiteError: a product that this tier does not have, with the reason where there is one.
         """
         if labels is None:
             labels = list(self.labels)

@@ -30,9 +30,9 @@ MAX_BYTES = 60_000_000
 def deposit_trajectories(
     campaign: Campaign, store: Store, *, paired: bool = False, root: Path = TRAJECTORIES
 ) -> Path:
-    """Put the MD that a tier observes under `reference/trajectories/`, in the place of what was there.
+    """Put the MD that a tier observes under `reference/trajectories/`, replacing what was there.
 
-    That is its own runs, or with `paired` those that start from frames of AIMD, which serve every tier.
+    These are its own runs, or with `paired` the runs that start from frames of AIMD, used by every tier.
 
     Raises:
         SuiteError: the potentials are not the deposited ones, a run is not there or was changed, an atom

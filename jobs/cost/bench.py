@@ -164,7 +164,7 @@ class Bench:
     def _melt(self, engine: str, n_atoms: int, path: Path) -> None:
         """A random lattice melted by Tersoff, a BKS liquid of it, then the engine's own.
 
-        A network that is sent into Tersoff's melt at once meets pairs that it never learned.
+        An NNP that starts in Tersoff's melt meets pairs that are not in its training data.
         """
         self.workspace.progress(0.0, f"a liquid of {n_atoms} atoms for {engine}")
         lattice = lattice_start(n_atoms, density_g_cm3=self.given["density_g_cm3"], seed=n_atoms)
@@ -188,7 +188,7 @@ class Bench:
         potential = self.potential(
             Point(engine, "tuned", LIQUIDS[-1], precision, compressed=False, kernel=kernel)
         )
-        # Relaxed first: a state of another potential has pairs so close that this one throws atoms about.
+        # Relaxed first: states of another potential have pairs so close that atoms would fly apart.
         script = f"""units metal
 atom_style charge
 boundary p p p
@@ -306,7 +306,7 @@ write_data {end}.tmp nocoeff
         return file_sha256(self._model(point))
 
     def _sel(self, point: Point) -> list[int] | None:
-        """Neighbours that the network has room for (Si, O), from the training script in its model."""
+        """Neighbours that the NNP has room for (Si, O), from the training script in its model."""
         found = re.search(rb'"sel": ?\[([\d, ]+)\]', self._model(point).read_bytes())
         return None if found is None else [int(number) for number in found[1].split(b",")]
 

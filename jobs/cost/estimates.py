@@ -13,7 +13,7 @@ CORE_SECONDS_PER_TRAINING_STEP = {"float32": 0.035, "float64": 0.09}
 CORE_SECONDS_PER_HDNNP_UPDATE = 0.1
 TENSORFLOW_START_S = 12.0
 LAMMPS_START_S = 2.0
-# CP2K, 96 atoms: a step with its settings md, a single point with default (docs/first-principles.md).
+# CP2K, 96 atoms: a step with md, a single point with default (docs/notes/first-principles-measured.md).
 AIMD_STEP_S, LABEL_S = 15.0, 52.0
 
 
@@ -50,7 +50,7 @@ def label_core_seconds(atoms: int) -> float:
 
 
 def beyond_aimd_estimate(stages: Iterable[Stage]) -> list[str]:
-    """What makes first-principles stages dearer than their estimates say, a line each."""
+    """Why first-principles stages cost more than their estimates, a line for each reason."""
     from jobs.engines.first_principles.registry import named_settings
 
     aimd = [stage for stage in stages if stage.kind == "aimd"]

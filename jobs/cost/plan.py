@@ -86,14 +86,14 @@ def tuned(engine: str, n_atoms: int, *, precision: str, gpus: int = 0, **options
 
 
 def native(n_atoms: int, **options: Any) -> Point:
-    """The network by the native kernel, on cores."""
+    """The NNP by the native kernel, on cores."""
     return Point(
         NNP, n_atoms=n_atoms, precision=PRECISION, **{"setting": "tuned", "kernel": NATIVE, **options}
     )
 
 
 def tier_plan(about: Mapping[str, Any], *, precision: str) -> Plan:
-    """The plan of a tier's `cost` section, which says everything itself."""
+    """The plan of a tier's `cost` section, which names every point."""
     plan = Plan(launches=about["launches"])
     plan.points = [
         tuned(engine, size, precision=precision) for engine, sizes in about["sizes"].items() for size in sizes

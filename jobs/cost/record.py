@@ -112,12 +112,12 @@ def deposited_aimd() -> list[tuple[dict[str, Any], str]]:
 
 
 def is_native(point: Mapping[str, Any]) -> bool:
-    """Whether a network's point was run by the native kernel; records of before it ran DeePMD-kit."""
+    """Whether an NNP's point was run by the native kernel; older records are all of DeePMD-kit."""
     return point.get("kernel") == "native"
 
 
 def core_seconds(point: Mapping[str, Any]) -> list[float]:
-    """Core-seconds of one step of one system, a value per sample: what a step costs who pays for cores."""
+    """Core-seconds of one step of one system, a value per sample."""
     return [1e-6 * us * point["n_atoms"] * point["cores"] for us in point["us_per_step_atom"]]
 
 
@@ -138,7 +138,7 @@ def curves(points: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[in
 
 
 def fits(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """T = a + b N (seconds of wall time a step) for what is short-ranged, t = c N^p for all."""
+    """T = a + b N (seconds of wall time a step) for short-ranged potentials, t = c N^p for all."""
     found = []
     for (engine, setting), sizes in curves(points).items():
         times = {size: wall_seconds(point) for size, point in sizes.items()}
@@ -155,7 +155,7 @@ def fits(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def speed_ups(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the network costs less than others: the ratio, with both absolute costs and the resource.
+    """How many times less the NNP costs than others, with both absolute costs and the resource.
 
     At each size that both were timed at and, from the fit through AIMD, at the network's larger ones
     (`extrapolated_from` then has the sizes of the fit). Per simulated femtosecond, so a longer time step of

@@ -1,6 +1,6 @@
-"""How fast this kind of machine runs a network's MD: measured once in a second or two, then remembered.
+"""How fast this kind of machine runs an NNP's MD: measured once in a second or two, then remembered.
 
-Estimates of what a campaign costs rest on it. It is asked of the kernel that will run.
+Estimates of a campaign's cost use it. The kernel that will run is the one measured.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jobs.engines.lammps.potential import Potential
 from jobs.engines.lammps.timing import Layout, time_launch
 
 T = TypeVar("T")
-# Core-seconds per atom and step where nothing was measured: docs/fast-md.md, docs/cost.md.
+# Core-seconds per atom and step where nothing was measured: docs/notes/fast-md-measured.md, cost-measured.md.
 TYPICAL = {NATIVE: 5.0e-6, DEEPMD: 1.6e-4}
 N_REPEATS, STEPS = 2, 1000  # 192 atoms
 TEMPERATURE_K = 300.0
@@ -32,12 +32,12 @@ TEMPERATURE_K = 300.0
 
 @cache
 def kernel_here() -> str:
-    """The kernel that runs a network's MD on this machine if none is demanded."""
+    """The kernel that runs an NNP's MD on this machine if none is demanded."""
     return NATIVE if why_unavailable() is None and not nvidia.gpus() else DEEPMD
 
 
 def core_seconds_per_atom_step(kernel: str) -> float:
-    """What a network's MD costs here by a kernel: as measured, or what is typical."""
+    """What an NNP's MD costs here by a kernel: as measured, or a typical value."""
     if kernel == DEEPMD:
         return TYPICAL[DEEPMD]
     try:
@@ -47,15 +47,15 @@ def core_seconds_per_atom_step(kernel: str) -> float:
 
 
 def speed_is_known() -> bool:
-    """Whether nothing is left to measure: it was measured, or the native kernel does not run here."""
+    """Whether the speed need not be measured: it was already, or the native kernel does not run here."""
     return kernel_here() == DEEPMD or _file().is_file()
 
 
 def measure_speed() -> str:
     """Measure the native kernel with the deposited DeePMD-96, unless it was measured before.
 
-    Other work on the machine hardly matters: processor time counts. Returns a line that says what runs a
-    network's MD here, how fast, and why not faster.
+    Other work on the machine hardly matters: processor time counts. Returns a line that says what runs an
+    NNP's MD here, how fast, and why not faster.
     """
     from jobs.reference.potentials import deposited_model
 
@@ -73,9 +73,9 @@ def measure_speed() -> str:
 
 
 def planned_with_speed(planned: T, plan: Callable[[], T]) -> T:
-    """Say what runs a network's MD here; what was planned, or a new plan where this had to be measured first.
+    """Print what runs an NNP's MD here; return the plan, made anew if the speed had to be measured first.
 
-    A plan's estimates rest on the speed, and a plan that fails must fail before anything is compiled or said.
+    A plan's estimates use the speed, and a wrong plan must fail before anything is compiled or printed.
     """
     known = speed_is_known()
     print(f"\n{measure_speed()}", file=sys.stderr, flush=True)

@@ -49,7 +49,7 @@ def executable(name: str) -> str:
     return found
 
 
-# Loaded here: between fork and exec of a process with threads no library may be.
+# Loaded here, since no library may be loaded between fork and exec of a process with threads.
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 

@@ -42,7 +42,7 @@ def count_bonds(neighbours: Neighbours, *, cutoff_si_o_angstrom: float) -> Bondi
     """Count Si-O partners within the cut-off, two-rings and close Si-Si pairs (see `Bonding`).
 
     `neighbours` were found with a cut-off that reaches the longer of `cutoff_si_o_angstrom` and
-    `CLOSE_SILICON_ANGSTROM`: pairs beyond it are not seen, and would be missing without a word.
+    `CLOSE_SILICON_ANGSTROM`: pairs beyond it are not seen, and would be missing without a warning.
     """
     types, centre, neighbour = neighbours.types, neighbours.centre, neighbours.neighbour
     of_centre, of_neighbour = types[centre], types[neighbour]

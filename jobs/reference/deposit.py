@@ -308,12 +308,12 @@ def _refuse_double_use(melts: set[str], *, use: str, root: Path) -> None:
         if shared and other.use != use:
             raise SuiteError(
                 f"{other.directory}: found melt {shared[0]} to {other.use}, expected it not to {use} as "
-                "well: what judges never trains"
+                "well: training data are never a reference"
             )
 
 
 def check_cut(*, use: str, kind: str, unequilibrated_frames: int | None) -> None:
-    """A trajectory that judges says where its equilibrium begins."""
+    """A trajectory with use `judge` must say where its equilibrium begins."""
     if (use, kind, unequilibrated_frames) == ("judge", "trajectory", None):
         raise SuiteError(
             "deposit: found no --unequilibrated, expected how many first frames of each trajectory still "

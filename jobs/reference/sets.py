@@ -81,7 +81,7 @@ class DepositedSet:
 
     @property
     def use(self) -> str:
-        """`train` or `judge`; what judges never trains."""
+        """`train` or `judge`. Training data are never used as a reference."""
         return str(self.facts["use"])
 
     @property
@@ -91,7 +91,7 @@ class DepositedSet:
 
     @property
     def sampler(self) -> Mapping[str, str] | None:
-        """The deposited network that drew the configurations: `model` (its name) and `sha256`, or None."""
+        """The deposited NNP that drew the configurations: `model` (its name) and `sha256`, or None."""
         found: Mapping[str, str] | None = self.facts.get("sampler")
         return found
 
@@ -116,7 +116,7 @@ class DepositedSet:
 
     @property
     def judges_as(self) -> str:
-        """The label of trajectories that judge: what they began from, and where they are not at 3000 K."""
+        """The product of reference trajectories, named by start, and by temperature if not 3000 K."""
         kelvins = self.facts["temperatures_K"]
         at = "" if kelvins == [3000.0] else "@" + "-".join(f"{kelvin:g}" for kelvin in kelvins)
         return f"reference-{self.n_atoms}-{self.facts['start']}{at}"

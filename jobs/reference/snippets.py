@@ -1,4 +1,4 @@
-"""A file of LAMMPS commands for silica: read, and refused where it would be another potential than it looks.
+"""A file of LAMMPS commands for silica: read, and refused where it could be another potential than it seems.
 
 Types are 1 = Si and 2 = O everywhere in this suite. A many-body potential says which of its elements is which
 type; Coulomb styles need the charges, which a comment gives. What a file cannot say (units, the order of
@@ -28,7 +28,7 @@ _NAMED = (
     "deepmd", "tersoff", "sw", "vashishta", "eam", "meam", "adp", "snap", "mliap", "pace", "quip", "bop",
     "edip", "extep", "nequip", "allegro", "mace", "flare", "pod", "uf3", "nep", "aenet", "polymorphic", "gw",
 )  # fmt: skip
-# Their charges move with the atoms, by a fix that no file of these commands can hold.
+# Their charges change with the atoms, by a fix that such a file may not contain.
 _MOVING_CHARGES = ("comb", "reaxff", "reax", "smtbq", "streitz")
 _COULOMB = re.compile(r"(^|[/_])(coul|tip4p|born/coul|msm|ewald|pppm)")
 _CHARGES = re.compile(r"charges\s+(\S+)\s+(\S+)", re.IGNORECASE)

@@ -50,7 +50,7 @@ class Products:
 
     @property
     def lacks(self) -> str | None:
-        """What is not there, in words, or None."""
+        """What is missing, in words, or None."""
         if not self.left_out:
             return None
         if self.kind == "singlepoints":
@@ -59,7 +59,7 @@ class Products:
 
     @property
     def provenance(self) -> str:
-        """Who computed what, from what."""
+        """The provenance in words: who computed what, from what."""
         names = ", ".join(path.name for path in self.paths)
         lacks = f"; {self.lacks}" if self.lacks else ""
         return (

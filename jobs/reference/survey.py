@@ -1,4 +1,4 @@
-"""What is in somebody's first-principles data: counted batch by batch, and said."""
+"""What is in a user's first-principles data: counted batch by batch, and reported."""
 
 from __future__ import annotations
 

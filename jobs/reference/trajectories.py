@@ -42,7 +42,7 @@ RECORD = "trajectories.yml"
 PAIRED, OBSERVE_PAIRS = "paired", "observe_pairs"
 SPACING_FS = 4.0  # seven frames in a Si-O stretch
 QUANTA = {"positions_A": 1e-3, "velocities_A_fs": 5e-5}
-# What moves no atom: how a run is written, which of a melt's configurations it starts from, what it counts.
+# Parameters that move no atom: how a run is written, which configuration of a melt it starts from, counts.
 _NO_PROTOCOL = {
     "thermo_every",
     "checkpoint_every",
@@ -67,7 +67,7 @@ class ThinTrajectory:
     protocol: list[dict[str, Any]]
 
     def other_protocol(self, planned: Stage) -> str | None:
-        """What was done otherwise than a run would do now, in words; None where this stands in for it.
+        """How its protocol differs from that of the planned run, in words; None where it can replace the run.
 
         Another model of the same name is no other protocol: `models` has it.
         """
@@ -80,7 +80,7 @@ class ThinTrajectory:
 
     @property
     def models(self) -> dict[str, str]:
-        """The sha256 of the networks that moved the atoms, by their name."""
+        """The sha256 of the NNPs that moved the atoms, by name."""
         return {step["potential"]: step["model"] for step in self.protocol if "model" in step}
 
 
@@ -119,7 +119,7 @@ def thin_trajectories(
             label: ThinTrajectory(path=record.parent / entry.pop("file"), **entry)
             for label, entry in entries.items()
         }
-    except Exception as error:  # whatever YAML, or what it holds, may do
+    except Exception as error:  # any failure of YAML, or of its content
         what = " ".join(str(error).split())
         raise SuiteError(f"{record}: found {type(error).__name__} ({what}), expected a record") from None
     for thin in found.values():

@@ -1,6 +1,6 @@
 """What a potential computes first: quartz, and frames of liquid silica that PBE computed.
 
-A wrong unit or the elements exchanged make its forces many times too large, or unlike PBE's, at once.
+A wrong unit or exchanged elements show at once: forces are many times too large, or unlike PBE's.
 """
 
 from __future__ import annotations

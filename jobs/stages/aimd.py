@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 CODE_VERSION = 6
 
 MODES = ("labels", "stepwise", "short")
-# The network of a viscous liquid outlives the 20 ps between two starts drawn from one trajectory (Sec. II A):
+# The bond network of a viscous liquid outlives the 20 ps between two starts of one trajectory (Sec. II A):
 # on both sides of a split into training and held-out frames they would be nearly the same.
 STARTS_PER_MELT = 10
 FRAMES_FILE = "frames.xyz"

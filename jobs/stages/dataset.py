@@ -1,6 +1,6 @@
 """Labelled frames of the deposit to DeePMD-kit's npy systems, split into train and test by source.
 
-What goes to one side together is a *melt*: every run that descends from one initial melt, in whatever
+The unit of the split is a *melt*: every run that descends from one initial melt, in whatever
 set and at whatever temperature, since configurations of one melt are correlated. A frame never has a
 neighbour in time on the other side. The split is balanced so that each temperature has its share of
 frames on both sides, as well as whole melts allow (see `split_melts`). Melts of a set that is never held
@@ -13,8 +13,8 @@ Parameters:
         3000 K trajectory's forces lose their memory within 10 fs, so 5 there. `use_unequilibrated`
         also takes the frames that still remember the start, as the paper did.
     train_share: share of the frames that train, 2/3 in the paper.
-    sel: [si, o] neighbours that the network sees, or null for what the data need and a margin.
-    cutoff_angstrom: of the network.
+    sel: [si, o] neighbours that the NNP sees, or null for what the data need and a margin.
+    cutoff_angstrom: of the NNP.
     max_train_frames: null, or train on fewer frames (a learning curve): a whole number of them, or a
         share of all below 1. The subsets of one seed are nested and the test frames stay the same.
     subset_seed: optional; of the subset alone, so that a learning curve's seeds draw subsets of their own.
@@ -98,14 +98,14 @@ def _used_frames(
 
 
 def _open_sets(parameters: Mapping[str, Any]) -> list[DepositedSet]:
-    """The deposited sets, verified, none of them one that judges."""
+    """The deposited sets, verified; each must have the use `train`."""
     opened = []
     for wanted in parameters["sets"]:
         deposited = find_set(wanted["name"], parameters)
         if deposited.use != "train":
             raise SuiteError(
                 f"dataset: set {deposited.name}: found use: {deposited.use}, "
-                "expected train: what judges never trains"
+                "expected train: training data are never a reference"
             )
         if deposited.sha256 != wanted["sha256"]:
             raise SuiteError(
@@ -220,8 +220,8 @@ def run(workspace: Workspace) -> None:
     """Make the dataset (see the module's docstring).
 
     Raises:
-        SuiteError: a set that judges, is damaged or is of another level of theory; sel too small; a cell
-            narrower than the cutoff; fewer than two melts; too few training frames.
+        SuiteError: a set with use `judge`, a damaged one or one of another level of theory; sel too small;
+            a cell narrower than the cutoff; fewer than two melts; too few training frames.
     """
     parameters = workspace.parameters
     computed = _own_sets(workspace)

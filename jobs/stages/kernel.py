@@ -1,8 +1,8 @@
-"""The native kernel beside DeePMD-kit: is what runs the MD the potential that was trained?
+"""The native kernel compared with DeePMD-kit: does MD run on the potential that was trained?
 
 Both compute the same configurations: held-out frames of the coldest, the middle and the hottest temperature
 (at N = 96 in a cell below twice the cut-off), the middle one compressed and shaken, and eight copies of it.
-The yardstick is the model as it was trained, uncompressed, its networks in float64.
+The standard is the model as it was trained, uncompressed, with its neural networks in float64.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """MD from a frame of a deposited AIMD run, positions and velocities, as long and in the same ensemble.
 
-Both go through the same bonds from the same instant: what a comparison at equilibrium scatters by, the
-network that a viscous liquid is caught in, is the same on both sides and cancels from their difference.
-Both have one thermostat with one noise. A thermostat that rescales velocities (CSVR, Nose-Hoover) does so by
-one factor for all atoms, which the energies of the AIMD tell step by step; its heat is replayed. CSVR also
-draws the kinetic energy back to its mean, by a share of the distance at each step: the MD side is drawn
-towards what the AIMD side had. What differs then is the forces.
+Both sides have the same bond network from the same instant. In a viscous liquid the bond network causes most
+of the scatter of a comparison at equilibrium; here it cancels from the difference. Both sides have one
+thermostat with one noise. A thermostat that rescales velocities (CSVR, Nose-Hoover) does so by one factor for
+all atoms. The energies of the AIMD give that factor step by step, so its heat is replayed. CSVR also draws
+the kinetic energy back to its mean, by a share of the distance at each step: the MD side is drawn towards the
+kinetic energy of the AIMD side. The forces are then all that differs.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def frames_of(workspace: Workspace) -> Frames:
 
 
 def heat(frames: Frames) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What a thermostat did at each step (F - 1,): kinetic temperature before, and by how much it rose; in K.
+    """The thermostat at each step (F - 1,): kinetic temperature before it, and by how much it rose; in K.
 
     Between two frames the total energy changes by what the rescaling at the end of the step gave, and by the
     discretisation's own ripple (a fifteenth of it at 2 fs, measured without a thermostat).
@@ -127,7 +127,7 @@ def heat(frames: Frames) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _start(frames: Frames, fault: Fault) -> Configuration:
-    """The first frame, with what is wrong about it."""
+    """The first frame, with the planted fault applied to it."""
     assert frames.velocities is not None
     edge = fault.volume ** (1 / 3)
     return Configuration(

@@ -29,7 +29,7 @@ CODE_VERSION = 2
 def run(workspace: Workspace) -> None:
     """Make `heldout.npz` (references and predictions, frame by frame) and `parity.json` (errors).
 
-    `parity.json` says how a network of this campaign was trained: `train_frames`, `steps`, `precision`,
+    `parity.json` says how an NNP of this campaign was trained: `train_frames`, `steps`, `precision`,
     `seed` (null for other potentials).
 
     Parameters: `potential` (a built-in name) unless there is an input `potential`. Input: dataset.

@@ -1,4 +1,4 @@
-"""A potential of one's own: copied in, tried in LAMMPS, described for the stages that use it."""
+"""A given potential: copied in, tried in LAMMPS, described for the stages that use it."""
 
 from __future__ import annotations
 

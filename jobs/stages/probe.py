@@ -1,4 +1,4 @@
-"""The first job on any site: does what the campaign relies on hold there? One line where it does not.
+"""The first job on any site: it checks what the campaign relies on, and fails in one line.
 
 With one rank it looks at the image (or the environment): versions, the GPU that DeePMD-kit sees, the
 driver against the CUDA runtime, scratch space. With more it starts LAMMPS on all of them, which must find

@@ -1,10 +1,11 @@
 """PBE single points on configurations of a fixed sampler, reweighted to PBE: a reference without AIMD.
 
-AIMD of a few hundred steps keeps the network it was started from. Here a deposited potential, the sampler,
-has walked a hundred times as long; each configuration has its PBE energy, and weights
+AIMD of a few hundred steps keeps the bond network that it started from. Here a deposited potential, the
+sampler, has walked a hundred times as long; each configuration has its PBE energy, and weights
 exp(-(E_PBE - E_sampler)/kT) make the ensemble PBE's, as far as the sampler's own was in equilibrium.
-`jobs.observables.reweighting` has the formulas, how many frames are left, and why so few: the effective
-fraction and the effective number of melts are in the product; what judges says which are too few.
+`jobs.observables.reweighting` has the formulas, how many frames are left, and why so few. The effective
+fraction and the effective number of melts are in the product; `suite/judging/against_aimd.py` decides which
+are too few.
 
 Only what one configuration shows (g(r), angles, coordination) can be had, no dynamics. The product has
 the format of `observe`, with one block for each melt: weighted means of the blocks are built in
@@ -100,7 +101,7 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
 
 
 def _open(reference: Mapping[str, Any], potential: Path, root: Path | None) -> DepositedSet:
-    """The set, seen to be single points to judge with, drawn with this very sampler."""
+    """The set, checked to be single points with use `judge`, drawn by this sampler."""
     deposited = read_set(reference["set"], **({} if root is None else {"root": root}))
     path = deposited.directory / "set.yml"
     if deposited.sha256 != reference["sha256"]:

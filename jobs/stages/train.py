@@ -22,8 +22,8 @@ CODE_VERSION = 1
 MODEL_FILE = "model.pb"
 COMPRESSED_FILE = "compressed.pb"
 TRAIN_FILE = "train.json"
-# float32 models measured 1.3e-4: above this the table does not follow the nets at all, and the model is worth
-# nothing. What is tolerable below is the claim compressed-against-full's to judge.
+# float32 models measured 1.3e-4. Above this limit the table does not follow the nets at all, and the model is
+# useless. Below it the precondition compressed-against-full decides what is tolerable.
 COMPRESSION_GATE_EV_A = 0.05
 
 
@@ -127,7 +127,7 @@ def run(workspace: Workspace) -> None:
 
 
 def check_sel(about: Mapping[str, Any], path: Path) -> None:
-    """Refuse a sel below the neighbours that the data has: DeePMD-kit would drop the farthest silently.
+    """Refuse a sel below the number of neighbours in the data: DeePMD-kit would drop the farthest silently.
 
     Raises:
         SuiteError: sel is too small.

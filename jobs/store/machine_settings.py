@@ -1,6 +1,6 @@
 """How MD uses this machine: what `python -m jobs tune` found, kept in the store, one file per kind of node.
 
-What was tuned are resources only: ranks, threads and the neighbour skin. They change no stage's identity and
+Only resources are tuned: ranks, threads and the neighbour skin. They change no stage's identity and
 no physics (a dangerous neighbour list build fails a run's precondition). Precision and compression are part
 of what is computed, so the file recommends them and nothing takes them from it.
 """

@@ -17,9 +17,9 @@ class Stage:
     """One unit of work.
 
     `kind` names the module in `jobs.stages`; `parameters` are JSON values; `inputs` maps a role
-    (`"potential"`, `"start"`, ...) to the stage that makes it. `label` is for people. `cores`,
-    `core_seconds` (an estimate) and `wanted_kernel` (what must run a network's MD, None: the fastest) are
-    resources. Neither labels nor resources enter the identity.
+    (`"potential"`, `"start"`, ...) to the stage that makes it. `label` is a title for people. `cores`,
+    `core_seconds` (an estimate) and `wanted_kernel` (what must run an NNP's MD, None: the fastest) are
+    resources. Neither titles nor resources enter the identity.
     """
 
     kind: str

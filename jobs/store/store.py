@@ -122,7 +122,7 @@ class Store:
         return images is None and manifest["software"] != software_versions()
 
     def delete(self, folder: str) -> None:
-        """Delete a stage's folder, finished or `.part`, if there is one; killed, nothing half is left of it.
+        """Delete a stage's folder, finished or `.part`, if there is one; a kill leaves nothing half deleted.
 
         Raises:
             SuiteError: a process works on the stage.

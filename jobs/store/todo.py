@@ -40,7 +40,7 @@ def plan(
 ) -> Plan:
     """Compare the wanted stages with the store.
 
-    A stage whose product is there is not looked behind: its inputs may have been cleared. With
+    The inputs of a stage whose product is there are not needed: they may have been deleted. With
     `rebuild_stale`, products of other software versions count as missing, and so does what was made
     from them, by way of cleared ones too. `images` are today's digests by name, where stages run in images.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = "checkpoints"
 PROGRESS_FILE = "progress.json"
-# A line that a stage prints with this before it is shown to whoever waits for it.
+# A line that a stage prints with this prefix is shown while the run goes on.
 NOTE = "note: "
 
 
@@ -22,8 +22,8 @@ NOTE = "note: "
 class Workspace:
     """The working folder of one stage.
 
-    Everything left in `directory` when `run` returns is a product, except `checkpoints/`, which is
-    where a stage keeps what it resumes from and what nobody needs afterwards. A stage that was killed
+    Everything left in `directory` when `run` returns is a product, except `checkpoints/`: there a stage
+    keeps what it resumes from, and that folder is deleted when the stage is done. A stage that was killed
     finds its folder as it left it.
     """
 

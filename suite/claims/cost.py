@@ -1,4 +1,4 @@
-"""What a step costs by AIMD and by the network, and how the network's cost grows with N."""
+"""What a step costs by AIMD and by the NNP, and how the NNP's cost grows with N."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FS_PER_NS = 1_000_000
 
 @claim("cost-ratio")
 def cost_ratio(check: Check, evidence: Evidence) -> Estimate:
-    """Decades between AIMD and the network, per simulated time on equal cores."""
+    """Decades between AIMD and the NNP, per simulated time on equal cores."""
     size = check["size"]
     aimd, nnp = evidence.core_seconds_per_fs("aimd"), evidence.core_seconds_per_fs("nnp")
     if size not in aimd or size not in nnp:
@@ -31,7 +31,7 @@ def cost_ratio(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("cost-scaling")
 def cost_scaling(check: Check, evidence: Evidence) -> Estimate:
-    """Exponent of cost with N, and the price of a nanosecond of thousands of checks."""
+    """Exponent of cost with N, and the price of a nanosecond of thousands of atoms."""
     timed = evidence.core_seconds_per_fs("nnp")
     if check.measure == "nanosecond":
         size = max(timed)

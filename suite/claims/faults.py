@@ -1,4 +1,4 @@
-"""A verdict that cannot fail is a defect: every planted fault must be caught."""
+"""Planted faults: each must be caught, since a check that cannot fail proves nothing."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def rdf_reference(
 
 @claim("rdf-nnp-aimd")
 def rdf_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
-    """The network against AIMD at equal N."""
+    """The NNP against AIMD at equal N."""
     size, pair = check["size"], check["pair"]
     return network_against_aimd(
         check,
@@ -99,7 +99,7 @@ def rdf_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("rdf-bks")
 def rdf_bks(check: Check, evidence: Evidence) -> Estimate:
-    """BKS against AIMD: the same peaks, but farther off than the network."""
+    """BKS against AIMD: the same peaks, but farther off than the NNP."""
     size, pair = check["size"], check["pair"]
     read = rdf_reader(pair)
     bks = read(evidence.observables(f"liquid-{size}-bks"))
@@ -113,7 +113,7 @@ def rdf_bks(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("rdf-96-216")
 def rdf_96_216(check: Check, evidence: Evidence) -> Estimate:
-    """The two networks at equal N and volume, in units of what BKS misses."""
+    """The two NNPs at equal N and volume, in units of BKS's distance from AIMD."""
     require_pair(evidence)
     if check.measure != "same":
         require_seeds(evidence, "train-96", "train-216")

@@ -73,7 +73,7 @@ def badf_reference(evidence: Evidence, *, size: int, angle: str, measure: str = 
 
 @claim("badf-nnp-aimd")
 def badf_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
-    """The network against AIMD at equal N."""
+    """The NNP against AIMD at equal N."""
     size, angle = check["size"], check["angle"]
     return network_against_aimd(
         check,
@@ -87,7 +87,7 @@ def badf_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("badf-bks")
 def badf_bks(check: Check, evidence: Evidence) -> Estimate:
-    """BKS is farther from AIMD than the network."""
+    """BKS is farther from AIMD than the NNP."""
     size, angle = check["size"], check["angle"]
     aimd = badf_reference(evidence, size=size, angle=angle)
     read = badf_reader(angle)
@@ -114,7 +114,7 @@ def badf_tetrahedron(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("badf-96-216")
 def badf_96_216(check: Check, evidence: Evidence) -> Estimate:
-    """The two networks at equal N and volume, in units of what BKS misses."""
+    """The two NNPs at equal N and volume, in units of BKS's distance from AIMD."""
     require_pair(evidence)
     angle = check["angle"]
     labels = ("liquid-216-nvt-96", "liquid-216-nvt", "liquid-216-bks")

@@ -1,4 +1,4 @@
-"""Fig. 3: the glass against experiment, and what of the network was there in the liquid already."""
+"""Fig. 3: the glass against experiment, and how much of its bond network the liquid already has."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def glass_partials(check: Check, evidence: Evidence) -> Estimate:
     elif check.measure == "defects":
         for glass in glasses:
             rate = glass.facts.get("quench_rate_K_per_s")
-            if rate is None:  # somebody's own, or observed before it was noted
+            if rate is None:  # a user's trajectory, or one observed before the rate was recorded
                 raise NotTested("how fast a glass was quenched is not known, the claim is of 1e12 K/s")
             if rate > FASTEST_FOR_DEFECTS_K_S:
                 raise NotTested(f"a glass was quenched at {rate:.2g} K/s, the claim is of 1e12 K/s")
@@ -96,7 +96,7 @@ def measured_curve(name: str) -> Array:
     """The measured T(r) (`neutron`), or RMC's partial g(r) of a pair: two columns, r in A and the curve.
 
     Raises:
-        NotTested: there is none: of the glass no measured curve is openly available, only its distances.
+        NotTested: there is no such file. No measured curve of the glass is openly available, only distances.
     """
     path = MEASURED_CURVES / f"glass-{name}.txt"
     if not path.is_file():
@@ -130,7 +130,7 @@ def _enough(glasses: dict[str, list[Observation]]) -> dict[str, list[Observation
 
 
 def printed_glasses(evidence: Evidence) -> dict[str, list[Observation]]:
-    """Glasses of both networks as the paper compares them, of 2592 and 5832 atoms.
+    """Glasses of both NNPs as the paper compares them, of 2592 and 5832 atoms.
 
     Raises:
         NotTested: they are of other sizes, or too few quenches.
@@ -143,7 +143,7 @@ def printed_glasses(evidence: Evidence) -> dict[str, list[Observation]]:
 
 
 def equal_glasses(evidence: Evidence) -> dict[str, list[Observation]]:
-    """Glasses of both networks at one N and density, enough of each to rank them.
+    """Glasses of both NNPs at one N and density, enough of each to rank them.
 
     Raises:
         NotTested: N or density differ, or too few quenches.
@@ -194,7 +194,7 @@ def _curve_gain(glasses: dict[str, list[Observation]], name: str) -> Estimate:
 
 @claim("network-kept")
 def network_kept(check: Check, evidence: Evidence) -> Estimate:
-    """The liquid's network, its change on cooling, and how cold the training data were."""
+    """The liquid's bond network, its change on cooling, and how cold the training data were."""
     if check.measure == "lowest-training-temperature":
         trainings = evidence.train(f"train-{check['potential']}")
         lowest = min(training.audit["lowest_temperature_K"] for training in trainings)

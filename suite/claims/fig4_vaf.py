@@ -81,7 +81,7 @@ def zero_ratio(first: Curves, second: Curves) -> Estimate:
 
 @claim("vaf-nnp-aimd")
 def vaf_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
-    """The network against AIMD, both at N = 96."""
+    """The NNP against AIMD, both at N = 96."""
     species = check["species"]
     aimd = vaf_reference(evidence, species)
     return network_against_aimd(
@@ -91,7 +91,7 @@ def vaf_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("vaf-bks")
 def vaf_bks(check: Check, evidence: Evidence) -> Estimate:
-    """BKS: the same course, but farther off than the network."""
+    """BKS: the same course, but farther off than the NNP."""
     species = check["species"]
     read = vaf_reader(species)
     bks = read(evidence.observables("liquid-96-bks"))
@@ -107,8 +107,8 @@ def vaf_bks(check: Check, evidence: Evidence) -> Estimate:
 def vaf_nve_nvt(check: Check, evidence: Evidence) -> Estimate:
     """The same potential with and without a thermostat.
 
-    Each run without begins where the one with it ends and keeps much of its network, so the two are compared
-    pair by pair: the square is of the mean difference, from products of different pairs.
+    Each run without a thermostat begins where a run with one ends, and keeps much of its bond network. So the
+    two are compared pair by pair: the mean difference is squared, by products of different pairs.
     """
     read = vaf_reader(check["species"])
     nve, nvt = common(*(read(evidence.observables(f"liquid-96-{ensemble}")) for ensemble in ("nve", "nvt")))
@@ -128,14 +128,14 @@ def vaf_nve_nvt(check: Check, evidence: Evidence) -> Estimate:
 def _noise(groups: Groups) -> float:
     """Variance of a spectrum between the blocks of a run, relative to its mean square.
 
-    Within runs: differences between runs are no noise that a longer run would average away.
+    Only the spread within runs counts: a longer run would not average differences between runs away.
     """
     within = np.mean([group.var(axis=0, ddof=1).mean() for group in groups])
     return float(within / (np.concatenate(groups).mean(axis=0) ** 2).mean())
 
 
 def _require_alike(*runs: Sequence[Observation]) -> None:
-    """Refuse to compare the noise of blocks of other lengths: it is not inverse to a block's length.
+    """Refuse to compare the noise of blocks of different lengths: it is not inverse to a block's length.
 
     Raises:
         NotTested: runs differ in frames, time between them, blocks or lags; or blocks resemble each other.
@@ -163,10 +163,10 @@ def vdos_size(check: Check, evidence: Evidence) -> Estimate:
     """Noise of the VDOS of 2592 atoms against 96: at equal simulated time, and for equal core-seconds.
 
     Noise is the spread between blocks, summed over the spectrum; by Parseval's theorem that is the spread
-    of the windowed VAF summed over time, which needs no common frequency grid. For the first comparison
-    96 atoms driven by the network stand for AIMD: how noisy an average over 96 atoms is does not depend on
-    who computes the forces. The second multiplies by what a femtosecond costs. Both runs are of one length,
-    cut into the same blocks.
+    of the windowed VAF summed over time, which needs no common frequency grid. The first comparison uses
+    96 atoms moved by the NNP in place of AIMD: the noise of an average over 96 atoms does not depend on what
+    computes the forces. The second multiplies by the cost of a femtosecond. Both runs have the same length
+    and the same blocks.
     """
     costs = {}
     if check.measure == "per-core-second":

@@ -49,7 +49,7 @@ def msd_reader(species: str) -> Callable[[Sequence[Observation]], Curves]:
 def log_msd_reader(
     species: str, *, between_fs: tuple[float, float] = COMPARED_FS
 ) -> Callable[[Sequence[Observation]], Curves]:
-    """Reads ln MSD over the times on which models are compared: equal factors count equally."""
+    """Reads ln MSD over the times at which potentials are compared: equal factors count equally."""
 
     def read(observations: Sequence[Observation]) -> Curves:
         curves = msd_reader(species)(observations).between_fs(*between_fs)
@@ -72,7 +72,7 @@ def msd_reference(evidence: Evidence, species: str, *, band: Band | None = None)
 
 @claim("msd-nnp-aimd")
 def msd_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
-    """The network against AIMD."""
+    """The NNP against AIMD."""
     species = check["species"]
     aimd = msd_reference(evidence, species)
     return network_against_aimd(
@@ -82,7 +82,7 @@ def msd_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("msd-bks")
 def msd_bks(check: Check, evidence: Evidence) -> Estimate:
-    """BKS: within a factor, but farther off than the network."""
+    """BKS: within a factor, but farther off than the NNP."""
     species = check["species"]
     read = log_msd_reader(species)
     bks = read(evidence.observables("liquid-96-bks"))
@@ -149,7 +149,7 @@ def msd_regimes(check: Check, evidence: Evidence) -> Estimate:
 def bump_height(x: Array, y: Array) -> float:
     """How far an MSD at the bump lies above the straight line that it follows afterwards, over that line.
 
-    What only saturates and then diffuses lies on the line or below it, whatever its diffusion.
+    A curve that only saturates and then diffuses lies on the line or below it, however fast it diffuses.
 
     Raises:
         NotTested: fewer than three lags at the bump or after it.
@@ -184,7 +184,7 @@ def onset_decades(x: Array, y: Array, *, slope: float) -> float:
     The first or the last middle of `slope_course` where it does so everywhere or nowhere.
     """
     middles, slopes = slope_course(x, y)
-    # Noise lifts the slope above the bound here and there: diffusion has begun where it stays there.
+    # Noise lifts the slope above the bound now and then. Diffusion has begun where the slope stays above.
     below = np.flatnonzero(slopes < slope)
     if len(below) == 0:
         return math.log10(middles[0])
@@ -196,7 +196,7 @@ def onset_decades(x: Array, y: Array, *, slope: float) -> float:
 
 @claim("transport-accuracy")
 def transport_accuracy(check: Check, evidence: Evidence) -> Estimate:
-    """How well D is known, where motion is diffusive: its error over replicas has the error of a spread."""
+    """How well D is known where motion is diffusive. Its error comes from the spread over replicas."""
     curves = msd_reader(check["species"])(evidence.observables("msd-long"))
     last = float(curves.x[-1])
     replicas = np.array([np.mean(group, axis=0) for group in curves.groups])
@@ -238,7 +238,7 @@ def msd_reach(check: Check, evidence: Evidence) -> Estimate:
     def onset(groups: Groups) -> float:
         return onset_decades(x, mean_of(groups), slope=DIFFUSIVE_SLOPE) - math.log10(AIMD_LENGTH_FS)
 
-    # Diffusive from the first lag on, whatever run is left out: it begins there or before.
+    # Diffusive from the first lag on, whichever run is left out: diffusion begins there or earlier.
     found = estimate(lambda s: onset(s["nnp"]), {"nnp": runs}, counted=True)
     # A run left out may hide the onset: its place in the jackknife is then the last lag, not where it is.
     if found.ci_high > math.log10(middles[-1] / AIMD_LENGTH_FS):

@@ -60,11 +60,11 @@ def _force_squares(seeds: Sequence[Observation]) -> Array:
 
 @claim("small-data")
 def small_data(check: Check, evidence: Evidence) -> Estimate:
-    """What the last doubling of the training data brought, on the same held-out frames.
+    """How much the last doubling of the training data lowered the error, on the same held-out frames.
 
-    Units are melts, and seeds, each with a draw of the frames of its own, which are averaged frame by frame.
-    A training that is not at its end gains from no data, so half its steps must not change the error by more
-    than half the data may.
+    Units are melts and seeds. Each seed has its own draw of the training frames; seeds are averaged frame by
+    frame. An unfinished training gains nothing from more data, so halving the steps must not change the error
+    by more than halving the data may.
     """
     half, whole = _last_doubling(evidence.heldout("learning-curve"), "train_frames", "data")
     precision = whole[0].facts["precision"]
@@ -74,7 +74,7 @@ def small_data(check: Check, evidence: Evidence) -> Estimate:
     )
 
     def per_seed(of_frames: Array) -> list[Array]:
-        """Each training's share of the mean square error, a unit each."""
+        """Each training's share of the mean square error; each training is a unit."""
         totals = of_frames.sum(axis=1)
         return [np.array([total]) for total in totals / totals.mean()]
 
@@ -117,7 +117,7 @@ def _last_doubling(
 
 @claim("iterate")
 def iterate(check: Check, evidence: Evidence) -> Estimate:
-    """The child against its parent: they are DeePMD-216 and DeePMD-96, compared under Figs. 1, 2 and 3."""
+    """DeePMD-216 (the child) against DeePMD-96 (its parent), as compared under Figs. 1, 2 and 3."""
     if check.measure == "paired-vaf":
         return pairs.vaf_almost_the_same(check["species"], evidence)
     shared = {
@@ -145,7 +145,7 @@ def n2p2_same(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("n2p2-stability")
 def n2p2_stability(check: Check, evidence: Evidence) -> Estimate:
-    """How many more runs broke than of ours, and how often runs that did not break left the training data."""
+    """How many more runs broke than with DeePMD, and how often the other runs left the range of the data."""
     kelvin = check["kelvin"]
     theirs = evidence.observables(f"stability-hdnnp@{kelvin}")
     if check.measure == "warnings":

@@ -64,7 +64,7 @@ def _root(pairs: Paired, side: str, square: Square) -> Estimate:
 def _network_against_aimd(
     check: Check, evidence: Evidence, *, size: int, read: Reader, measured: Measured
 ) -> Estimate:
-    """Judge how far the network is from AIMD; a PASS that BKS would have too says so."""
+    """How far the NNP is from AIMD. The remark says so where BKS would pass too."""
 
     def of(side: str) -> Estimate:
         return measured(read_pairs(evidence, size=size, sides=(side,), read=read), side)
@@ -89,7 +89,7 @@ def _bks_farther(
     square: SquareOnGrid,
     of_shares: bool = False,
 ) -> Estimate:
-    """Judge how much farther BKS goes from AIMD than the network does."""
+    """How much farther BKS goes from AIMD than the NNP does."""
     pairs = read_pairs(evidence, size=size, sides=("nnp", "bks"), read=read)
     pairs = pairs.mapped(shares) if of_shares else pairs
     x = pairs.x
@@ -108,7 +108,7 @@ def _almost_the_same(
     square: SquareOnGrid,
     of_shares: bool = False,
 ) -> Estimate:
-    """Judge whether the two networks are farther apart than a third of what BKS is from AIMD."""
+    """Whether the two NNPs are farther apart than a third of BKS's distance from AIMD."""
     pairs = read_pairs(evidence, size=size, sides=("nnp", "other", "bks"), read=read)
     pairs = pairs.mapped(shares) if of_shares else pairs
     if evidence.directories(f"paired-{size}-nnp") == evidence.directories(f"paired-{size}-other"):
@@ -123,7 +123,7 @@ def _almost_the_same(
 
 @claim("rdf-paired")
 def rdf_paired(check: Check, evidence: Evidence) -> Estimate:
-    """The network's g(r) against AIMD's."""
+    """The NNP's g(r) against AIMD's."""
     pair = check["pair"]
 
     def measured(pairs: Paired, side: str) -> Estimate:
@@ -139,7 +139,7 @@ def rdf_paired(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("rdf-bks-paired")
 def rdf_bks_paired(check: Check, evidence: Evidence) -> Estimate:
-    """BKS: the same peaks, but farther off than the network."""
+    """BKS: the same peaks, but farther off than the NNP."""
     size, pair = check["size"], check["pair"]
     if check.measure == "farther":
         return _bks_farther(
@@ -156,7 +156,7 @@ def rdf_bks_paired(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("rdf-96-216-paired")
 def rdf_96_216_paired(check: Check, evidence: Evidence) -> Estimate:
-    """The two networks' distributions, in units of what BKS misses."""
+    """The two NNPs' distributions, in units of BKS's distance from AIMD."""
     curve = check["curve"]
     return _almost_the_same(
         evidence,
@@ -169,7 +169,7 @@ def rdf_96_216_paired(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("badf-paired")
 def badf_paired(check: Check, evidence: Evidence) -> Estimate:
-    """The network's angles against AIMD's."""
+    """The NNP's angles against AIMD's."""
     angle = check["angle"]
 
     def measured(pairs: Paired, side: str) -> Estimate:
@@ -185,7 +185,7 @@ def badf_paired(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("badf-bks-paired")
 def badf_bks_paired(check: Check, evidence: Evidence) -> Estimate:
-    """BKS's angles are farther off than the network's."""
+    """BKS's angles are farther off than the NNP's."""
     angle = check["angle"]
     return _bks_farther(
         evidence,
@@ -211,7 +211,7 @@ def coordination_paired(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("vaf-paired")
 def vaf_paired(check: Check, evidence: Evidence) -> Estimate:
-    """The network's VAF against AIMD's."""
+    """The NNP's VAF against AIMD's."""
 
     def measured(pairs: Paired, side: str) -> Estimate:
         if check.measure == "first-zero":
@@ -228,7 +228,7 @@ def vaf_paired(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("vaf-bks-paired")
 def vaf_bks_paired(check: Check, evidence: Evidence) -> Estimate:
-    """BKS: the same course, but farther off than the network."""
+    """BKS: the same course, but farther off than the NNP."""
     read = vaf_reader(check["species"])
     if check.measure == "farther":
         return _bks_farther(
@@ -241,7 +241,7 @@ def vaf_bks_paired(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("vdos-nnp-aimd")
 def vdos_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
-    """The network's VDOS against AIMD's, relative to AIMD's.
+    """The NNP's VDOS against AIMD's, relative to AIMD's.
 
     By Parseval's theorem the mean square over the spectrum is that of the windowed VAF over time, which needs
     no common frequency grid.
@@ -264,7 +264,7 @@ def vdos_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
 
 @claim("msd-paired")
 def msd_paired(check: Check, evidence: Evidence) -> Estimate:
-    """The network's MSD against AIMD's, as far as the runs reach; BKS's is farther off."""
+    """The NNP's MSD against AIMD's, as far as the runs reach; BKS's is farther off."""
     read = log_msd_reader(check["species"], between_fs=MSD_FS)
     if check.measure == "farther":
         return _bks_farther(

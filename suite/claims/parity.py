@@ -1,4 +1,4 @@
-"""Abstract: nearly ab initio accuracy on configurations that training never saw."""
+"""Abstract: nearly ab initio accuracy on configurations that were not used in training."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def parity(check: Check, evidence: Evidence) -> Estimate:
             raise NotTested(f"{found} of {check['temperature']} K: a spread needs at least {ENERGY_MELTS}")
 
         def spread(groups: Groups) -> float:
-            # Every training has a zero of energy of its own: a column's constant is no error.
+            # Each training has its own zero of energy, so a constant offset of a column is no error.
             return 1000 * math.sqrt(np.concatenate(groups).var(axis=0).mean())
 
         return (estimate(lambda s: spread(s["melts"]), samples)).with_remark(f"decided by {found}")
@@ -89,7 +89,7 @@ def parity(check: Check, evidence: Evidence) -> Estimate:
             classical, network = mean_of(groups)
             return math.sqrt(classical / network)
 
-        # BKS in the network's place is exactly as good as BKS.
+        # BKS in place of the NNP is exactly as good as BKS.
         return estimate(lambda s: ratio(s["melts"]), by_melt(np.mean(rows, axis=0)), counted=True)
 
     def relative(groups: Groups) -> float:

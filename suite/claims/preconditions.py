@@ -56,7 +56,7 @@ def _closest_angstrom(run: Observation, pair: str) -> float:
 
 
 def has_fused_atoms(run: Observation) -> bool:
-    """Whether two atoms fell into each other: the run goes on, of another substance."""
+    """Whether two atoms fused. The run then goes on, but of another substance."""
     return min(_closest_angstrom(run, pair) for pair in PAIRS) < FUSED_ANGSTROM
 
 
@@ -89,13 +89,13 @@ CHANGES: Mapping[str, Callable[[Observation], float]] = {
 
 
 def _density_ratio(run: Observation) -> float:
-    # A stretch of observed distances is a fault of them, not another state.
+    # Planted stretch changes the observed distances only, not the state of the liquid.
     return float(run.facts["density_g_cm3"] * run.facts["stretch"] ** 3 / DENSITY_G_CM3)
 
 
 @claim("precondition")
 def precondition(check: Check, evidence: Evidence) -> Estimate:
-    """One physical precondition for one label."""
+    """One physical precondition of one product."""
     if check.measure == "pair-temperature":
         read = scalars(lambda run: np.atleast_2d(run["temperature_K"]).T)
         pairs = read_pairs(evidence, size=check["size"], sides=("nnp",), read=read)
@@ -135,7 +135,7 @@ def precondition(check: Check, evidence: Evidence) -> Estimate:
     elif check.measure == "fused_atoms":
         return Estimate.exact(sum(has_fused_atoms(run) for run in runs), n_eff=len(runs))
     elif check.measure == "temperature":
-        # A rescaled temperature has no scatter, and that is no lack of resolution; nor is it below.
+        # A rescaled temperature has no scatter. That is a real result, here and below, not missing data.
         target_K = GLASS_K if label.startswith("glass") else LIQUID_K
         return estimate_mean([np.atleast_1d(run["temperature_K"]) / target_K for run in runs], counted=True)
     elif check.measure == "kinetic-energy":

@@ -1,4 +1,4 @@
-"""Curves of several runs on one grid, and the rule that the start of an AIMD run must not decide."""
+"""Curves of several runs on one grid, and the rule that the result must not depend on the start of AIMD."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def read_curves(observations: Sequence[Observation], x_key: str, y_key: str) -> 
 def common(*curves: Curves) -> list[Curves]:
     """The curves on the points of the coarsest of their grids, as far as all of them reach.
 
-    Somebody's AIMD may have kept its frames at another spacing: the finer grid then holds the coarser one.
+    AIMD of a user may have another time between frames; the finer grid must then contain the coarser one.
 
     Raises:
         NotTested: no point of a curve is known, or a finer grid lacks points of the coarsest.
@@ -163,18 +163,19 @@ def aimd_reference(
     static: bool,
     unit: str = "",
 ) -> Curves:
-    """What AIMD says about `liquid-SIZE-nvt`, if it may be asked: it is of that temperature and density.
+    """AIMD as a reference for `liquid-SIZE-nvt`; it must have that temperature and density.
 
     A static property may come from PBE single points reweighted to PBE (`reference-SIZE-reweighted`)
     if they overlap (`overlap_lacks`). Otherwise AIMD started from NNP and from BKS configurations must both
     be there, at least four runs of one and two of the other, at their temperature, and agree within `band`
-    (the 95% interval of `start_difference` inside it): short AIMD keeps the network it was started from.
+    (the 95% interval of `start_difference` inside it), because short AIMD keeps the bond network that it
+    started from.
     Both are then the reference together; runs that share a thermostat's noise are one unit. `unit` is that of
     the difference, for the message.
 
     Raises:
         NotTested: no reference, one of another state or too few runs, or the start decides.
-        Pending, SuiteError: one is not there yet, or making it failed: no other takes its place.
+        Pending, SuiteError: a reference is not there yet, or making it failed; no other replaces it.
     """
     liquid = evidence.observables(f"liquid-{size}-nvt")[0].facts
     thin = ""
@@ -188,7 +189,7 @@ def aimd_reference(
         lacks = [overlap_lacks(observation.facts) for observation in found]
         if found and not any(lacks):
             curves = read(found)
-            # Its blocks are melts, independent of one another: groups of them are as good as replicas.
+            # Its blocks are independent melts, so groups of blocks can stand for replicas.
             parts = [part for group in curves.groups for part in np.array_split(group, MELT_GROUPS)]
             return Curves(curves.x, parts)
         if found:
@@ -224,7 +225,7 @@ def aimd_reference(
 def network_against_aimd(
     check: Check, evidence: Evidence, *, size: int, read: Reader, apart: Difference, aimd: Curves
 ) -> Estimate:
-    """Judge how far `liquid-SIZE-nvt` is from AIMD; a PASS that BKS would have too says so."""
+    """How far `liquid-SIZE-nvt` is from AIMD. The remark says so where BKS would pass too."""
 
     def judged(label: str) -> Estimate:
         return apart(*common(read(evidence.observables(label)), aimd))
@@ -234,7 +235,7 @@ def network_against_aimd(
 
     network, classical = judged(f"liquid-{size}-nvt"), f"liquid-{size}-bks"
     remark = ""
-    with suppress(NotTested):  # what BKS lacks takes nothing from the network's verdict
+    with suppress(NotTested):  # without BKS the NNP's verdict stands
         if classical in evidence and passes(network) and passes(bks := judged(classical)):
             remark = (
                 f"BKS is within the band too ({bks.value:.2g} [{bks.ci_low:.2g}, {bks.ci_high:.2g}]): "
@@ -289,7 +290,7 @@ def _state_differs(facts: Mapping[str, Any], liquid: Mapping[str, Any]) -> str:
 
 
 def _require_temperature(label: str, runs: Sequence[Observation]) -> None:
-    # Without velocities (VASP's files) nobody can tell.
+    # Without velocities (VASP's files) the temperature is not known.
     known = [np.asarray(run["temperature_K"]) for run in runs if "temperature_K" in run]
     if not known:
         return
@@ -303,7 +304,7 @@ def _require_temperature(label: str, runs: Sequence[Observation]) -> None:
     }
     for name, blocks in parts.items():
         found = float(np.concatenate(blocks).mean())
-        # A part has half the data or less: its mean scatters by more, and is allowed twice as much.
+        # A part has half the data or less: its mean scatters more, so twice the deviation is allowed.
         allowed = TEMPERATURE_TOLERANCE * (1 if name == label else 2)
         if abs(found - target) > allowed * target:
             raise NotTested(
@@ -316,7 +317,7 @@ def require_pair(evidence: Evidence) -> None:
     """Refuse to compare 96 with 216 where they are one potential, or DeePMD-216 saw no 216-atom PBE data.
 
     Raises:
-        NotTested: a potential of the user's own stands for both, or no 216-atom frame was held out with
+        NotTested: one potential of the user replaces both, or no 216-atom frame was held out with
             DeePMD-216's training data, so none is in them.
     """
     sizes = {

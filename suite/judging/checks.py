@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jobs.campaign.plan import Campaign
 
 CLAIMS_FILE = REFERENCE / "claims.yml"
-REWEIGHTED = "-reweighted"  # ends the label that stands for AIMD from both starts, where a claim can use it
+REWEIGHTED = "-reweighted"  # ends the name of the product that can replace AIMD
 TIERS = ("smoke", "laptop", "overnight", "paper")
 _CLAIM_KEYS = {"id", "where", "paper", "class", "comparison_kind", "checks"}
 _CHECK_KEYS = {"id", "statement", "comparison", "distance", "band", "unit", "why_band", "tiers", "needs"}
@@ -127,7 +127,7 @@ def checks_of(claim_id: str) -> list[Check]:
 
 
 def band_of(check_id: str) -> Band:
-    """The band of one check, for claims that lean on another's tolerance."""
+    """The band of one check, for claims that use another check's tolerance."""
     return next(check.band for check in load_claims() if check.id == check_id)
 
 
@@ -239,10 +239,10 @@ def _band(band: Any, values: Mapping[str, Any], where: str) -> Band:
 
 
 def out_of_reach(check: Check, tier: str, labels: Collection[str]) -> str | None:
-    """Why a tier that has these labels is not for a check, or None; a tier of one's own is for all.
+    """Why a tier that has these products cannot decide a check, or None. A user's tier may decide all.
 
-    A larger tier is only named where it could decide: what is not built, and AIMD that is not deposited, is
-    missing in each.
+    A larger tier is only named where it could decide: products that no tier makes, and AIMD that is not
+    deposited, are missing in every tier.
     """
     if tier not in TIERS or tier in check.tiers:
         return None
@@ -264,7 +264,7 @@ def _nowhere(check: Check, labels: Collection[str]) -> str | None:
 def foreseen(check: Check, campaign: Campaign) -> str | None:
     """Why a check is certain to be NOT TESTED in a campaign, before anything is computed; None if it is not.
 
-    What the data themselves will say (a start that decides, too few frames) cannot be foreseen.
+    What only the data show (AIMD that depends on its start, too few frames) cannot be foreseen.
     """
     if why := out_of_reach(check, campaign.tier, campaign.labels) or _nowhere(check, campaign.labels):
         return why

@@ -1,8 +1,8 @@
 """Distances between curves that grow with the fault they must catch, and features of a curve.
 
-Squares are cross-fitted: what a difference is multiplied with never comes from the samples the difference
-itself is made of, so noise has mean zero in the result instead of adding to it, and two sets drawn from the
-same distribution are zero apart on average (the estimate may be negative). Folds are replicas, or stretches
+Squares are cross-fitted: a difference is multiplied by one from other samples, so noise has mean zero in the
+result instead of adding to it. Two sets drawn from the same distribution are zero apart on average (the
+estimate may be negative). Folds are replicas, or stretches
 of one replica's blocks where there is only one.
 
 Samples are groups (see `suite.judging.statistics`): one array (blocks, points) per replica.

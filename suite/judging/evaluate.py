@@ -1,4 +1,4 @@
-"""How a check is judged: its claim's function measures, the band decides, and whatever breaks says so."""
+"""How a check is judged: its claim's function gives an estimate, and the band decides."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def claim(claim_id: str) -> Callable[[Measure], Measure]:
 
 
 def honest_result(evidence: Evidence, check: Check) -> Result:
-    """A check's outcome on evidence as it is, kept: faults, and what a short training excuses, ask again."""
+    """A check's result on the true evidence, kept: faults and short trainings ask for it again."""
     return evidence.once(("result", check.id), lambda: evaluate(REGISTRY[check.claim], check, evidence))
 
 
-# Whose forces a label shows, where its name does not end in them.
+# Which NNP moves the atoms of a product, where the product's name does not say it.
 _MOVED_BY = {
     "liquid-216-nvt-96": "96",
     "glass-96-at-5832": "96",
@@ -53,7 +53,7 @@ _MOVED_BY = {
 
 
 def _networks(check: Check) -> list[str]:
-    """The networks (`96`, `216`) whose MD a check reads."""
+    """The NNPs (`96`, `216`) whose MD a check reads."""
     found = []
     for label in check.needs:
         own = re.fullmatch(r"(?:liquid|glass|paired)-(96|216)(?:-nvt|-nve|-nnp)?(?:@\d+)?", label)
@@ -63,10 +63,10 @@ def _networks(check: Check) -> list[str]:
 
 
 def too_short(check: Check, evidence: Evidence) -> str:
-    """Why a value outside the band says nothing of the paper, or nothing: the tier's own training was short.
+    """Why a value outside the band is no FAIL: the tier's own training was short. Else nothing.
 
-    It is what held-out errors measure. For anything else it counts where these errors show it: the network's
-    forces are not known to be within their band.
+    Held-out errors measure the training itself. For other checks a short training counts only where the
+    held-out errors show it: the NNP's forces are not known to be within their band.
     """
     if not evidence.short_training or check.category not in (PAPER, SUPPLEMENTARY):
         return ""
@@ -85,7 +85,7 @@ def too_short(check: Check, evidence: Evidence) -> str:
 def evaluate(function: Measure, check: Check, evidence: Evidence) -> Result:
     """Judge one check by what its claim's function measures.
 
-    Whatever breaks becomes ERROR with its message, so that one broken claim does not hide the others.
+    An exception becomes ERROR with its message, so that one broken claim does not hide the others.
     """
     tier = evidence.tier
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a claim may look at: the small products of the main job, by label."""
+"""What a claim may read: small products of the campaign, by name."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Training:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Finished products by label; for the others why there are none (`absent`, `pending` or `broken`).
+    """Finished products by name; for missing ones the reason (`absent`, `pending` or `broken`).
 
     `tier` is the tier that made them and `deviations` how it departs from the paper's protocol.
     """
@@ -109,26 +109,26 @@ class Evidence:
     tier: str = ""
     deviations: tuple[str, ...] = ()
     short_training: str = ""
-    """How much shorter than the paper's the training of its networks was, or nothing."""
+    """How much shorter than the paper's the training of its NNPs was, or nothing."""
     absent: Mapping[str, str] = field(default_factory=dict)
     pending: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
     planted: Mapping[str, Mapping[str, Callable[[Observation], Array]]] = field(default_factory=dict)
     drawn: Mapping[str, Sequence[Observation]] = field(default_factory=dict)
-    """Observations that stand for a label's products, as simulated campaigns have them."""
+    """Observations in place of a product's files, as simulated campaigns have them."""
     borrowed: list[str] = field(default_factory=list)
-    """What was read that another machine had measured, a line each: a deviation of the claim that read it."""
+    """A line for each cost point that another machine measured: a deviation of the claim that reads it."""
     _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def __contains__(self, label: str) -> bool:
         return bool(self.products.get(label))
 
     def expects(self, label: str) -> bool:
-        """Whether a label's products are there, or were to be there: pending, or broken."""
+        """Whether a product is there, pending or broken."""
         return label in self or label in self.pending or label in self.broken
 
     def directories(self, label: str) -> list[Path]:
-        """Folders of a label's products, one per replica or seed.
+        """Folders of a product, one per replica or seed.
 
         Raises:
             Pending: they are submitted and not there yet.
@@ -144,7 +144,7 @@ class Evidence:
         return list(self.products[label])
 
     def observables(self, label: str) -> list[Observation]:
-        """What was observed in each replica of a label."""
+        """What was observed in each replica of a product."""
         return self._read(label, OBSERVE)
 
     def heldout(self, label: str) -> list[Observation]:
@@ -156,14 +156,14 @@ class Evidence:
         return [_read_json(path / "kernel.json") for path in self.directories(label)]
 
     def train(self, label: str) -> list[Training]:
-        """Trainings of a label, one per seed."""
+        """Trainings of a product, one per seed."""
         return [Training(path) for path in self.directories(label)]
 
     def cost(self) -> list[dict[str, Any]]:
         """Measured points of the cost record that have samples (`jobs.cost.record` says what is in one).
 
         Where no AIMD was to be timed here, or its program is not installed, the points of the deposited
-        records stand in for it, as what they are: `borrowed` says of which machine and settings, and why.
+        records are used. `borrowed` in them names their machine and settings, and says why.
         """
         points, left_out = self._timed_here()
         if not any(point["engine"] in AIMD for point in points):
@@ -220,10 +220,10 @@ class Evidence:
         planted: Mapping[str, Mapping[str, Callable[[Observation], Array]]] | None = None,
         without: Sequence[str] = (),
     ) -> Evidence:
-        """This evidence with some labels standing for others, or some arrays changed on reading.
+        """This evidence with some products replaced by others, or some arrays changed on reading.
 
-        `replaced` maps a label to the one whose products are put in its place; `planted` maps a label to
-        functions by array name; labels `without` are as if there had been no such run.
+        `replaced` maps a product's name to that of the product to read in its place; `planted` maps a name to
+        functions by array name; products named in `without` are treated as missing.
         """
         swapped = {label: self.directories(source) for label, source in (replaced or {}).items()}
         return Evidence(
@@ -240,7 +240,7 @@ class Evidence:
         )
 
     def with_drawn(self, drawn: Mapping[str, Sequence[Observation]]) -> Evidence:
-        """This evidence with other observations of some labels; nothing that was kept is kept."""
+        """This evidence with other observations of some products, and with nothing remembered."""
         return replace(self, drawn=drawn, borrowed=[], _kept={})
 
     def _read(self, label: str, names: tuple[str, str]) -> list[Observation]:
@@ -264,9 +264,9 @@ class Evidence:
 
 
 def _method(point: Mapping[str, Any]) -> str | None:
-    """What a point counts as: plain defaults, dumps and scaling rows count as nothing.
+    """The method whose cost a point gives; nothing for plain defaults, dumps and scaling rows.
 
-    The network is judged by DeePMD-kit, the paper's program; our own kernel is a method of its own.
+    Claims use the NNP's cost with DeePMD-kit, the paper's program; the native kernel is another method.
     """
     if point["engine"] in AIMD:
         return "aimd"

@@ -1,7 +1,7 @@
-"""Planted faults: the same claims over evidence that is wrong in a known way.
+"""Planted faults: the same claims on evidence that is wrong in a known way.
 
-A verdict that cannot fail is a defect. A fault is caught by a check that passes on the true evidence and
-fails on the faulty one: where the true one is INCONCLUSIVE, a FAIL may be chance.
+A check that cannot fail proves nothing. A check catches a fault if it passes on the true evidence and fails
+on the faulty evidence. Where it is INCONCLUSIVE on the true evidence, a FAIL may be chance.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TURN_DEG = 5.0
 
 @dataclass(frozen=True)
 class Fault:
-    """A known wrong: `view` makes the faulty evidence and names the labels that it touched."""
+    """A known error: `view` makes the faulty evidence and names the products that it changed."""
 
     name: str
     what: str
@@ -86,7 +86,7 @@ def _bks_for_network(evidence: Evidence) -> tuple[Evidence, frozenset[str]]:
     there = {label: source for label, source in swaps.items() if label in evidence and source in evidence}
     if not there:
         raise NotTested("this tier has no BKS to put in the network's place")
-    # Of what BKS does without a thermostat there is no run; the network's own would be compared with it.
+    # There is no run of BKS without a thermostat; the NNP's own run would be compared with BKS.
     faulty = evidence.with_fault(replaced=there, without=["liquid-96-nve"])
     return faulty, frozenset(there)
 
@@ -97,14 +97,14 @@ def _run_in_place(source: str) -> Callable[[Evidence], tuple[Evidence, frozenset
     def view(evidence: Evidence) -> tuple[Evidence, frozenset[str]]:
         n_atoms = evidence.observables(source)[0].facts["n_atoms"]
         label = f"liquid-{n_atoms}-nvt"
-        evidence.directories(label)  # there must be an honest run to stand in for
+        evidence.directories(label)  # there must be an honest run to replace
         return evidence.with_fault(replaced={label: source}), frozenset({label})
 
     return view
 
 
 def _paired(source: str) -> Callable[[Evidence], tuple[Evidence, frozenset[str]]]:
-    """Faulty MD, or honest MD observed faultily, on the network's side of the pairs."""
+    """Faulty MD, or honest MD observed wrongly, on the NNP's side of the pairs."""
 
     def view(evidence: Evidence) -> tuple[Evidence, frozenset[str]]:
         label = "paired-96-nnp"

@@ -1,8 +1,8 @@
 """Sides of a paired comparison: MD and AIMD from the same frames on, run by run.
 
-A unit is an AIMD run with everything that starts from it: all sides of a run are thinned together. Runs that
-share a draw of their thermostat's noise are units of their own here, unlike at equilibrium: the heat is
-replayed on the MD side, and leaves the difference.
+A unit is an AIMD run with everything that starts from it: all sides of a run are thinned together. AIMD runs
+that share a draw of their thermostat's noise count as separate units here, unlike at equilibrium: the heat is
+replayed on the MD side, so it drops out of the difference.
 """
 
 from __future__ import annotations

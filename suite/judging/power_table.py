@@ -1,6 +1,6 @@
 """The published power of each check: what it sees at a tier, by simulation on the suite's own data.
 
-`reference/power.yml` is written by `python -m suite.power.measure` and read here.
+`python -m suite.power` writes `reference/power.yml`; this module reads it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def read_power(path: Path = POWER_FILE) -> dict[str, dict[str, Power]]:
 
 
 def lacks_power(check_id: str, tier: str) -> str:
-    """Why a PASS of a check says nothing at a tier, or nothing: also where its power was not simulated."""
+    """Why a PASS of a check proves nothing at a tier; empty if it does, or if its power is not known."""
     found = read_power().get(tier, {}).get(check_id)
     if found is None or not found.blind:
         return ""

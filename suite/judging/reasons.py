@@ -10,7 +10,7 @@ class NotTested(Exception):  # noqa: N818
 
 
 class Pending(Exception):  # noqa: N818
-    """What the claim needs is submitted and not there yet; the message names the job."""
+    """A product that the claim needs is submitted and not there yet; the message names the job."""
 
 
-UNAVAILABLE = (NotTested, Pending, SuiteError)  # what lacks its data says why; it stops no report
+UNAVAILABLE = (NotTested, Pending, SuiteError)  # reasons for missing data; the report shows them and goes on

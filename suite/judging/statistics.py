@@ -1,4 +1,4 @@
-"""Error bars for correlated data: what is a unit, how many there are, how far the value is known.
+"""Error bars for correlated data: what an independent unit is, how many there are, how sure the value is.
 
 Samples come as *groups*: one array per independent replica (or source run), whose first axis runs over
 consecutive blocks (or frames). Two ways to get independent units from them:
@@ -7,12 +7,12 @@ consecutive blocks (or frames). Two ways to get independent units from them:
 - fewer: the blocks are the units, and the statistical inefficiency of their influence on the result,
   measured about the mean of all groups, says how many of them count. Groups that disagree persistently
   look like one long correlation, so that effect is in the interval too, as far as two or three can show it.
-  Where systems that are alike are compared, a set of too few groups borrows the scatter between groups
-  from a set that has enough (`borrow`): blocks of one short run do not know what is frozen in it.
+  Where systems that are alike are compared, a set with too few groups takes the scatter between groups from
+  a set that has enough, its *scatter donor*: blocks of one short run do not show what is frozen in the run.
 
 The error of any function of samples is its jackknife over units, set by set; a set that enters a result
 twice (an AIMD reference in two distances) is thinned in both places at once, so what is shared is shared.
-A percentile bootstrap was not taken: with two to eight units it covers far less than it says.
+A percentile bootstrap is not used: with two to eight units its intervals are far too narrow.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Estimate:
     `standard_error` 0 with `ci_low == ci_high == value` is a number without sampling error (a count, an
     audit). `n_eff` is the number of independent units behind the interval, `degrees_of_freedom` those of
     its t distribution (infinite for exact numbers). `remark` is what a reader of the
-    verdict must know besides.
+    verdict must also know.
     """
 
     value: float
@@ -72,7 +72,7 @@ class Estimate:
         )
 
     def with_remark(self, remark: str) -> Estimate:
-        """The same number with a remark, in plain words, for whoever reads the verdict."""
+        """The same number with a remark in plain words for the reader of the verdict."""
         return replace(self, remark=remark)
 
     def through(self, function: Callable[[float], float]) -> Estimate:
@@ -105,13 +105,13 @@ def estimate(
     """Value and interval of a function of one or several independent sets of samples.
 
     `function` gets the mapping it is given here, with units left out. Errors of different sets add;
-    degrees of freedom by Welch and Satterthwaite. With `lenders` a set of fewer than `REPLICA_UNITS` groups
-    takes what one group scatters by from the one of these sets that has enough and scatters most: they enter
-    the function with as much weight as any other, else they would lend too little. With `counted`
-    no scatter at all is an answer (no defect in any run), an exact number.
+    degrees of freedom by Welch and Satterthwaite. `lenders` names the scatter donors: a set with fewer than
+    `REPLICA_UNITS` groups takes the scatter of one group from the donor that has enough groups and scatters
+    most. A donor must enter the function with as much weight as the other sets, or its scatter would be too
+    small. With `counted` no scatter at all is an answer (no defect in any run), an exact number.
 
     Raises:
-        NotTested: a set has a single unit, which carries no error bar; nobody to borrow from; the value
+        NotTested: a set has a single unit, which gives no error bar; there is no scatter donor; the value
             was sampled and is the same whatever unit is left out: it does not resolve how far units differ.
     """
     value = float(function(samples))
@@ -123,7 +123,7 @@ def estimate(
         for name, groups in samples.items()
         if name not in small
     }
-    # What is lent is one more use of the lender's own estimate: it adds variance, and no degrees of freedom.
+    # The donor's estimate is used once more: this adds variance, and no degrees of freedom.
     if small:
         lender = max(set(lenders) & set(known), key=lambda name: len(samples[name]) * known[name][0])
         variance, freedom = known[lender]
@@ -147,8 +147,8 @@ def estimate_mean(groups: Groups, *, counted: bool = False) -> Estimate:
 def difference_of_shares(first: Sequence[bool], second: Sequence[bool]) -> Estimate:
     """Share of the first that is true less that of the second, each an independent run.
 
-    The interval is Newcombe's (Stat. Med. 17, 873 (1998), method 10), from Wilson's of either share: none of
-    a few runs is no proof that there are none.
+    The interval is Newcombe's (Stat. Med. 17, 873 (1998), method 10), from Wilson's interval of each share:
+    0 of a few runs does not prove a share of 0.
 
     Raises:
         NotTested: fewer than two of either.
@@ -240,8 +240,8 @@ def _all_are(value: float, found: Array) -> bool:
 def _variance_of_mean(groups: Groups) -> tuple[Any, float]:
     """Variance of the mean of correlated scalars or curves, pointwise, and its degrees of freedom.
 
-    Blind to what is frozen over a whole replica (the network of a viscous liquid): tiers give the runs that
-    claims rest on at least `REPLICA_UNITS` replicas, which then are the units.
+    It does not see what is frozen over a whole replica (the bond network of a viscous liquid). So tiers give
+    the runs that claims use at least `REPLICA_UNITS` replicas, which then are the units.
     """
     total = sum(len(group) for group in groups)
     squares = np.sum((np.concatenate(groups) - mean_of(groups)) ** 2, axis=0)

@@ -1,4 +1,4 @@
-"""What a claim's number means: the states, the decision rule, and the record of one result."""
+"""From a check's number to a verdict: the seven states, the decision rule, and the record of one result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMPARISONS = ("paired", "equilibrium", "alone")
 
 
 class Verdict(StrEnum):
-    """State of a claim."""
+    """State of a check."""
 
     PASS = "PASS"
     FAIL = "FAIL"
@@ -41,13 +41,13 @@ class Verdict(StrEnum):
 
     @property
     def outside(self) -> bool:
-        """Whether the whole interval lies outside the band, whoever is to blame."""
+        """Whether the whole interval lies outside the band, for whatever reason."""
         return self in (Verdict.FAIL, Verdict.TOO_SHORT)
 
 
 @dataclass(frozen=True)
 class Result:
-    """One claim's outcome; the fields of `claims.json`.
+    """The result of one check; the fields of `claims.json`.
 
     `p` is the chance, under the t distribution of the estimate, that the true value lies on the other
     side of the nearest edge of the band; `p_family` the same after Holm's correction over a whole run.
@@ -140,9 +140,9 @@ def with_family(results: Sequence[Result]) -> list[Result]:
 def with_preconditions(
     results: Sequence[Result], behind: Callable[[tuple[str, ...]], Set[str]]
 ) -> list[Result]:
-    """The results, each PASS that says something of a network with the preconditions its runs do not meet.
+    """The results, with unmet preconditions of its runs named in the reason of each PASS about an NNP.
 
-    `behind` gives some labels with those whose products went into them. Verdicts stay as they are.
+    `behind` gives some products' names with those of the products made on the way to them. Verdicts stay.
     """
     unmet = {
         says: [r for r in results if r.category == PRECONDITION and r.verdict is verdict]

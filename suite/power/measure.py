@@ -3,7 +3,7 @@
 For every check that gave a number and reads g(r), angles, coordination, VAF or MSD: how often it fails an
 honest potential, how often it passes one that lies on the edge of its band, how often it passes an honest
 one, and the smallest stretch, softness, heat and shift of angles that it fails in 80% of campaigns
-(docs/power.md).
+(docs/notes/power.md).
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
 }
 PLANTED_PERCENT = 10.0  # of the planted runs whose response is scaled
 EDGE_STEPS = 15
-OF_BKS_ALONE = "same-qualitatively"  # no fault of the network reaches it, and BKS is what it is
+OF_BKS_ALONE = "same-qualitatively"  # no fault of the NNP reaches it: it reads BKS only
 ANGLES = ("O-O-O", "O-Si-O", "Si-O-Si", "Si-Si-Si")
 QUIET = 1e-3  # of the scatter: next to none, and yet an error bar
 
 
 @dataclass(frozen=True)
 class Faults:
-    """The effects as changes of the network's curves."""
+    """The effects as changes of the NNP's curves."""
 
     hot: Response
     soft: Response
@@ -73,7 +73,7 @@ class Faults:
 
 
 def checks_with_numbers(evidence: Evidence, *, kinds: Sequence[str]) -> list[Check]:
-    """The paper's and supplementary checks that read curves of a network and give a number on the evidence.
+    """The paper's and supplementary checks that read curves of an NNP and give a number on the evidence.
 
     Of `kinds` of comparison (`suite.judging.verdict.COMPARISONS`).
     """
@@ -90,8 +90,8 @@ def checks_with_numbers(evidence: Evidence, *, kinds: Sequence[str]) -> list[Che
 
 
 def _judged(check: Check, evidence: Evidence) -> Any:
-    # A tier of its own: neither a published power nor a short training may stand in the way of the number.
-    # And only what the check needs: remarks on what BKS would do are not asked for.
+    # A tier without name: neither a published power nor a short training changes the verdict then.
+    # Only the products that the check needs: remarks on BKS are left out.
     needed = {label: paths for label, paths in evidence.products.items() if label in check.needs}
     asked = replace(evidence, products=needed, short_training="", _kept={}, tier="simulated")
     return evaluate(REGISTRY[check.claim], check, asked)
@@ -103,7 +103,7 @@ def rate(verdicts: Sequence[Verdict], wanted: Verdict) -> float:
 
 
 def edge_changes(check: Check, faults: Faults) -> list[Callable[[float], tuple[list[Change], list[Change]]]]:
-    """Ways to move a check's value, by an amount from 0 on: changes of the network and of the other one."""
+    """Ways to move a check's value, by an amount from 0 on: changes of the NNP and of the other NNP."""
     size = int(str(check.values.get("size", 96)))
     towards = faults.towards_bks.get(size, Response({}))
     ways: list[Callable[[float], tuple[list[Change], list[Change]]]] = [
@@ -121,7 +121,7 @@ def edge_changes(check: Check, faults: Faults) -> list[Callable[[float], tuple[l
 
 
 def simulator_of(evidence: Evidence, checks: Sequence[Check]) -> Simulator:
-    """What draws campaigns for some checks: only what they read."""
+    """A simulation that draws campaigns for some checks, with only the products that they read."""
     values = {str(value) for check in checks for value in check.values.values()}
     known = values & {*PAIRS, *ANGLES, "Si", "O"}
     counting = any(check.claim in ("coordination-paired", "network-kept") for check in checks)
@@ -272,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "trials": given.trials,
         "checks": {**kept, **rows},
     }
-    head = "# Written by python -m suite.power (docs/power.md); its columns: judging/power_table.py.\n"
+    head = "# Written by python -m suite.power (docs/notes/power.md); its columns: judging/power_table.py.\n"
     write_whole(
         POWER_FILE, head + yaml.safe_dump(content, sort_keys=False, width=118, default_flow_style=None)
     )

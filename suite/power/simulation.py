@@ -1,10 +1,9 @@
 """Simulated campaigns: the suite's own runs with their scatter drawn anew, and a known fault put in.
 
-A campaign keeps every number of runs, blocks and points. What a side of a comparison scatters by about its
-mean is kept unit by unit, each unit's deviation with a sign of its own (a wild bootstrap), so that
-correlations along a curve and between what was observed of one run stay. An honest network has AIMD's mean;
-BKS has its own. Faults act on the network's curves: distances and angles are mapped; too hot and too soft
-add what planted runs have in excess of honest ones, in proportion.
+A campaign has as many runs, blocks and points as the real one. The deviation of each unit from the mean of
+its side gets a random sign (a wild bootstrap), so that correlations along a curve, and between curves of one
+run, stay. An honest NNP has AIMD's mean; BKS has its own. Faults act on the NNP's curves: distances and
+angles are mapped; too hot and too soft add, in proportion, what planted runs have in excess of honest ones.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ LIQUIDS = ("liquid-{size}-nvt", "liquid-{size}-bks", "liquid-{size}-nvt-96", "li
 
 
 def kind_of(key: str) -> str:
-    """`rdf`, `badf`, `vaf`, `msd` or `coordination`; nothing for what campaigns leave as it is."""
+    """`rdf`, `badf`, `vaf`, `msd` or `coordination`; nothing for arrays that campaigns do not draw."""
     head = key.split("_")[0]
     return head if (head in GRIDS and key not in GRIDS.values()) or head == "coordination" else ""
 
 
 def to_linear(key: str, rows: Array) -> Array:
-    """What deviations are added in: the logarithm of an MSD, anything else as it is."""
+    """The scale on which deviations are added: the logarithm for an MSD, the value itself otherwise."""
     return np.log(rows) if kind_of(key) == "msd" else rows
 
 
@@ -114,7 +113,7 @@ class Response:
 
 
 def response(evidence: Evidence, *, faulty: str, honest: str) -> Response:
-    """Mean of one label's curves less another's; empty where there are no such runs."""
+    """Mean of one product's curves less another's; empty where there are no such runs."""
     try:
         runs = {name: evidence.observables(name) for name in (faulty, honest)}
     except UNAVAILABLE:
@@ -169,11 +168,11 @@ class Simulator:
         other: Sequence[Change] = (),
         noise: float = 1.0,
     ) -> Evidence:
-        """One campaign with an honest network, its curves then changed.
+        """One campaign with an honest NNP, its curves then changed.
 
         Args:
-            network: faults of the network, in every label that it moves.
-            other: faults of the other network of a pair instead.
+            network: faults of the NNP, in every product whose atoms it moves.
+            other: faults of the other NNP of a pair instead.
             noise: how much units scatter; with a thousandth, values are those of infinite data.
         """
         drawn: dict[str, list[Observation]] = {}

@@ -68,7 +68,7 @@ def planned(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[str]
 
 
 def test_a_label_is_estimated_as_a_cold_single_point_and_steps_as_steps(tmp_path, capsys):
-    """Of 96 atoms 52 s and 15 s (docs/first-principles.md), by the cube of their number."""
+    """Of 96 atoms 52 s and 15 s (docs/notes/first-principles-measured.md), by the cube of their number."""
     scale = (3 / 96) ** 3 / 3600
     file = starts_file(tmp_path / "starts.xyz", *((n, 3000.0) for n in range(1, 4)))
     parser = argparse.ArgumentParser()

@@ -94,7 +94,7 @@ def test_cp2k_agrees(pbe_frames: list, tmp_path: Path) -> None:
 
 
 def test_the_spread_of_its_energies_is_what_the_page_says() -> None:
-    """docs/hdnnp.md: 2.2 kT on the 12 frames of 216 atoms at 3000 K, none of which it has seen."""
+    """docs/notes/hdnnp-measured.md: 2.2 kT on 12 frames of 216 atoms at 3000 K, none of which it has seen."""
     found = spread([Evaluator(read_network(FOLDER))], "pbe-216-nnp-2.20", every=1)
     assert (found.frames, found.n_atoms) == (12, 216)
     assert found.s_eV / 0.25852 == pytest.approx(2.22, abs=0.02)

@@ -911,7 +911,7 @@ def test_trajectories_that_judge(outcars, tmp_path, capsys):
     assert len(labels["reference-96-nnp"]) == 2
     assert "reference-96-bks" not in labels
     assert "reference-96-bks" in build_campaign("smoke").labels
-    # What judges never trains.
+    # Training data are never a reference.
     code, _, err = said(capsys, outcars[1], "--deposit", "more", "--use", "train", "--root", root)
     assert code == 2
     assert "found data of the same files to judge, expected them not to train as well" in err

@@ -333,7 +333,7 @@ def test_what_is_never_held_out_trains_with_all_of_its_melts(tmp_path, copied, s
 def test_set_that_judges_never_trains(tmp_path, copied):
     sha = {SETS[0]: change_set(copied, SETS[0], use="judge")}
     with pytest.raises(
-        SuiteError, match="found use: judge, expected train: what judges never trains"
+        SuiteError, match="found use: judge, expected train: training data are never a reference"
     ) as caught:
         make(tmp_path / "d", root=copied, sets=with_sha(parameters()["sets"], sha))
     assert "\n" not in str(caught.value)

@@ -65,7 +65,7 @@ class Settings:
     `outer_max_scf` + 1 times. `basis` is a name in BASIS_MOLOPT. `method` GAPW and GAPW_XC
     integrate exchange and correlation near the nuclei on atomic grids: the regular grid alone (GPW) cannot
     resolve the density of oxygen's core region, so that forces depend on where atoms lie between grid
-    points (measured: docs/first-principles.md).
+    points (measured: docs/notes/first-principles-measured.md).
     """
 
     basis: str

@@ -30,7 +30,7 @@ def load_engine(name: str) -> Engine:
 
 
 def named_settings(engine: str, name: str) -> dict[str, Any]:
-    """Settings by their name in `settings.yml`, or those in a YAML file of one's own.
+    """Settings by their name in `settings.yml`, or those in a YAML file of the user's.
 
     Raises:
         SuiteError: no such name or file, or values that the engine refuses.

@@ -10,12 +10,12 @@ The paper gives PBE, PAW, 500 eV, Gamma, a Nose-Hoover thermostat and the time s
 - no spin, no symmetry (ISPIN 1, ISYM 0): silica has closed shells, a liquid has no symmetry;
 - Gaussian smearing of 0.05 eV (ISMEAR 0): liquid silica keeps a gap, so the entropy term all but vanishes;
 - EDIFF 1e-5 eV: tighter than VASP's default, since MD needs forces, not energies alone;
-- LREAL off: projection in real space would add force errors to save time that nobody here needs to save;
+- LREAL off: projection in real space would add force errors to save time that is not short here;
 - SMASS from the time constant t of the thermostat as LAMMPS and this suite define it: Nose's mass
   Q = g kT t^2 with g = 3N - 3, the same Q as of the NNP runs (t = 100 fs), in VASP's unit amu L^2 with L the
   first edge of the cell. VASP's OUTCAR prints the period that follows, 2 pi t / sqrt(2) = 444 fs.
 
-Whether an SCF converged, the numbers in OUTCAR say (`vasp_scf.py`), never one phrase.
+Convergence of an SCF is read from the numbers in OUTCAR (`vasp_scf.py`), never from one phrase.
 
 Energies are TOTEN (the free energy), which the forces belong to, never the one extrapolated to sigma = 0.
 """

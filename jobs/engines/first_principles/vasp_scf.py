@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 REACHED = b"aborting loop because EDIFF is reached"
 NOT_REACHED = b"EDIFF was not reached"
-# Somebody ended the SCF through a file STOPCAR.
+# The user ended the SCF by a file STOPCAR.
 STOPPED = b"hard stop encountered"
 CHANGE = b"total energy-change (2. order) :"
 ITERATION = b"- Iteration"

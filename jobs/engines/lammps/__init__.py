@@ -1,1 +1,1 @@
-"""LAMMPS: input, runs, time of a step, and the kernel that runs a network's MD."""
+"""LAMMPS: input, runs, time of a step, and the kernel that runs an NNP's MD."""

@@ -1,7 +1,7 @@
-"""Which kernel runs a network's MD: the compiled one of this suite (`native`), or DeePMD-kit (`deepmd`).
+"""Which kernel runs an NNP's MD: the compiled one of this suite (`native`), or DeePMD-kit (`deepmd`).
 
-Both compute the same potential (the stage `kernel` compares them). So which one ran is a fact of a product,
-like the processor it ran on, and no part of what the product is.
+Both compute the same potential (the stage `kernel` compares them). So the manifest records which one ran,
+like the processor, and the identity does not have it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jobs.engines.lammps.potential import Potential
 NATIVE, DEEPMD = "native", "deepmd"
 KERNELS = (NATIVE, DEEPMD)
 MODEL_FILE = "model.pb"
-# What it costs to do without, measured side by side (docs/fast-md.md).
+# How much slower MD is without it, measured side by side (docs/notes/fast-md-measured.md).
 SLOWER = "about 20 times"
 
 
@@ -32,7 +32,7 @@ class Choice:
 
     @property
     def warning(self) -> str | None:
-        """A line for people, where MD is slower than it need be."""
+        """A line for people, where MD is slower than it could be."""
         if self.reason is None:
             return None
         return f"MD of {self.potential.name} runs on DeePMD-kit, {SLOWER} slower: {self.reason}"
