@@ -152,7 +152,9 @@ def rdf_96_216(check: Check, evidence: Evidence) -> Estimate:
             }
             return gains["Si-Si"] - max(gains["Si-O"], gains["O-O"])
 
-        return estimate(lambda s: advantage(dict(s)), joined, lenders=("96", "216")).through(signed_root)
+        return estimate(lambda s: advantage(dict(s)), joined, scatter_donors=("96", "216")).through(
+            signed_root
+        )
     groups = samples[check["pair"]]
     square = squares[check["pair"]]
     if check.measure == "closer":

@@ -103,7 +103,7 @@ def difference(distance: Distance, first: Curves, second: Curves) -> Estimate:
     return estimate(
         lambda samples: distance(samples["first"], samples["second"]),
         {"first": first.groups, "second": second.groups},
-        lenders=("first", "second"),
+        scatter_donors=("first", "second"),
     )
 
 
@@ -123,7 +123,7 @@ def farther(square: Square, *, far: Groups, near: Groups, reference: Groups) -> 
     return estimate(
         lambda s: square(s["far"], s["reference"]) - square(s["near"], s["reference"]),
         {"far": far, "near": near, "reference": reference},
-        lenders=("far", "near"),
+        scatter_donors=("far", "near"),
     ).through(signed_root)
 
 
@@ -141,7 +141,7 @@ def beyond_a_third(
     def excess(s: Mapping[str, Groups]) -> float:
         return square(s["first"], s["second"]) - square(s["far"], s["second" if own else "reference"]) / 9
 
-    return estimate(excess, samples, lenders=("first", "second")).through(signed_root)
+    return estimate(excess, samples, scatter_donors=("first", "second")).through(signed_root)
 
 
 def by_draw(groups: Sequence[Array], runs: Sequence[Observation]) -> list[Array]:

@@ -99,13 +99,13 @@ def estimate(
     function: Callable[[Mapping[str, Groups]], float],
     samples: Mapping[str, Groups],
     *,
-    lenders: Collection[str] = (),
+    scatter_donors: Collection[str] = (),
     counted: bool = False,
 ) -> Estimate:
     """Value and interval of a function of one or several independent sets of samples.
 
     `function` gets the mapping it is given here, with units left out. Errors of different sets add;
-    degrees of freedom by Welch and Satterthwaite. `lenders` names the scatter donors: a set with fewer than
+    degrees of freedom by Welch and Satterthwaite. `scatter_donors` names the scatter donors: a set with fewer than
     `REPLICA_UNITS` groups takes the scatter of one group from the donor that has enough groups and scatters
     most. A donor must enter the function with as much weight as the other sets, or its scatter would be too
     small. With `counted` no scatter at all is an answer (no defect in any run), an exact number.
@@ -115,8 +115,8 @@ def estimate(
             was sampled and is the same whatever unit is left out: it does not resolve how far units differ.
     """
     value = float(function(samples))
-    small = [name for name, groups in samples.items() if lenders and len(groups) < REPLICA_UNITS]
-    if small and set(lenders) <= set(small):
+    small = [name for name, groups in samples.items() if scatter_donors and len(groups) < REPLICA_UNITS]
+    if small and set(scatter_donors) <= set(small):
         raise NotTested(f"no set has {REPLICA_UNITS} replicas: how far replicas lie apart is not known")
     known = {
         name: _jackknife(function, samples, name, [np.asarray(group) for group in groups])
@@ -125,10 +125,10 @@ def estimate(
     }
     # The donor's estimate is used once more: this adds variance, and no degrees of freedom.
     if small:
-        lender = max(set(lenders) & set(known), key=lambda name: len(samples[name]) * known[name][0])
-        variance, freedom = known[lender]
-        lent = sum(len(samples[lender]) * variance / len(samples[name]) for name in small)
-        known[lender] = variance + lent, freedom
+        donor = max(set(scatter_donors) & set(known), key=lambda name: len(samples[name]) * known[name][0])
+        variance, freedom = known[donor]
+        given = sum(len(samples[donor]) * variance / len(samples[name]) for name in small)
+        known[donor] = variance + given, freedom
     variances, freedoms = zip(*known.values(), strict=True)
     total = sum(variances)
     if total == 0:

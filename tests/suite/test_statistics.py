@@ -154,7 +154,7 @@ def test_what_two_distances_share_is_thinned_jointly():
     assert contrast.standard_error < 0.2 * single.standard_error
 
 
-def test_two_short_runs_borrow_what_is_frozen_in_a_run_from_four():
+def test_two_short_runs_take_the_scatter_between_runs_from_four():
     """Peaks that sit elsewhere in each run, by 0.03 A: the distance's interval covers the true one."""
     rng = np.random.default_rng(11)
     r = np.arange(0.01, 5.6, 0.02)
@@ -173,28 +173,34 @@ def test_two_short_runs_borrow_what_is_frozen_in_a_run_from_four():
     passed = {("four",): 0, (): 0}
     for _ in range(60):
         given = {"four": runs(4, 2.72), "two": runs(2, 2.66)}
-        for lenders in passed:
-            passed[lenders] += estimate(distance, given, lenders=lenders).ci_high < exact
+        for scatter_donors in passed:
+            passed[scatter_donors] += estimate(distance, given, scatter_donors=scatter_donors).ci_high < exact
     assert passed["four",] <= 6
     assert passed[()] > passed["four",]
 
 
-def test_what_is_borrowed_is_no_second_estimate_of_the_scatter():
+def test_a_donated_scatter_is_no_second_estimate_of_it():
     """Four runs against two: exactly a t interval with the three degrees of freedom of the four."""
     rng = np.random.default_rng(13)
     covered = 0
     for _ in range(2000):
         runs = {name: list(rng.normal(size=(count, 1))) for name, count in (("four", 4), ("two", 2))}
-        found = estimate(lambda s: float(mean_of(s["four"]) - mean_of(s["two"])), runs, lenders=["four"])
+        found = estimate(
+            lambda s: float(mean_of(s["four"]) - mean_of(s["two"])), runs, scatter_donors=["four"]
+        )
         covered += found.ci_low <= 0 <= found.ci_high
     assert found.n_eff == pytest.approx(4)
     assert covered / 2000 == pytest.approx(0.95, abs=0.015)
 
 
-def test_somebody_must_have_enough_runs_to_borrow_from():
+def test_a_scatter_donor_must_have_enough_runs():
     groups = [np.arange(8.0), np.arange(8.0)]
     with pytest.raises(NotTested, match="no set has 4 replicas"):
-        estimate(lambda s: float(mean_of(s["a"]) - mean_of(s["b"])), {"a": groups, "b": groups}, lenders="ab")
+        estimate(
+            lambda s: float(mean_of(s["a"]) - mean_of(s["b"])),
+            {"a": groups, "b": groups},
+            scatter_donors="ab",
+        )
 
 
 def test_a_set_that_hardly_counts_does_not_lend():
@@ -206,11 +212,11 @@ def test_a_set_that_hardly_counts_does_not_lend():
         return float(mean_of(s["a"]) - mean_of(s["b"]) - mean_of(s["far"]) / 3)
 
     with pytest.raises(NotTested, match="no set has 4 replicas"):
-        estimate(value, sets, lenders=("a", "b"))
+        estimate(value, sets, scatter_donors=("a", "b"))
     covered = 0
     for _ in range(500):
         sets = {name: list(rng.normal(size=(n, 1))) for name, n in (("a", 3), ("b", 4), ("far", 5))}
-        found = estimate(value, sets, lenders=("a", "b"))
+        found = estimate(value, sets, scatter_donors=("a", "b"))
         covered += found.ci_low <= 0 <= found.ci_high
     assert covered > 0.93 * 500
 
