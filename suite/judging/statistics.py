@@ -106,9 +106,9 @@ def estimate(
 
     `function` gets the mapping it is given here, with units left out. Errors of different sets add;
     degrees of freedom by Welch and Satterthwaite. A set with fewer than `REPLICA_UNITS` groups takes the
-    scatter of one group from the one of the `scatter_donors` that has enough groups and scatters most. A donor
-    must enter the function with as much weight as the other sets, or its scatter would be too small. With
-    `counted` no scatter at all is an answer (no defect in any run), an exact number.
+    scatter of one group from the one of the `scatter_donors` that has enough groups and scatters most. A
+    donor must enter the function with as much weight as the other sets, or its scatter would be too small.
+    With `counted` no scatter at all is an answer (no defect in any run), an exact number.
 
     Raises:
         NotTested: a set has a single unit, which gives no error bar; there is no scatter donor; the value
