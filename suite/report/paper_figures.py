@@ -38,6 +38,7 @@ OF_SIZE = {
 }
 AIMD_TRAINING = Series("aimd-training", "training", TRAINING_TEXT)
 DEEPMD_96 = Series("liquid-96-nvt", "deepmd-96", "DeePMD-96")
+HDNNP_96 = Series("liquid-96-hdnnp", "hdnnp-96", "HDNNP-96")
 BKS_96 = Series("liquid-96-bks", "bks", "BKS")
 NVE_96 = Series("liquid-96-nve", "deepmd-96-nve", "DeePMD-96, NVE", " (insets)")
 # Insets of Figs 1 and 2: both networks at one N and volume.
@@ -58,10 +59,10 @@ def _aimd(evidence: Evidence, size: int) -> tuple[Series, ...]:
 
 
 def _liquid(evidence: Evidence, size: int) -> tuple[Series, ...]:
-    """AIMD, BKS and the network of one size, all at that N: what the claims of that size compare."""
+    """AIMD, BKS and the networks of one size, all at that N: what the claims of that size compare."""
     bks = Series(f"liquid-{size}-bks", "bks", "BKS")
     network = Series(f"liquid-{size}-nvt", f"deepmd-{size}", f"DeePMD-{size}")
-    return (*_aimd(evidence, size), bks, network)
+    return (*_aimd(evidence, size), bks, network, *((HDNNP_96,) if size == 96 else ()))
 
 
 def _with_inset(
