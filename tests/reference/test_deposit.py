@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -314,6 +315,23 @@ def test_spliced_trajectory_is_refused(tmp_path):
     frames[2] = Frame(**{**frames[2].__dict__, "positions": frames[2].positions[::-1]})
     with pytest.raises(SuiteError, match=r"frame 3: found an atom .* expected one continuous trajectory"):
         deposit_file(write_extxyz(tmp_path / "f.xyz", frames), tmp_path / "root")
+
+
+def test_velocities_that_end_where_a_part_ends_are_refused(tmp_path):
+    """The first 500 frames of a run are one file, and are written before frame 501 is seen."""
+    (frame,) = real_frames(1)
+
+    def frames():
+        for step in range(set_writer.FRAMES_PER_PART + 1):
+            changes = {"info": {**frame.info, "step": str(step)}}
+            changes |= {"velocities": None} if step == set_writer.FRAMES_PER_PART else {}
+            yield replace(frame, **changes)
+
+    with pytest.raises(SuiteError, match=r"x: frame 501: found velocities in some frames of bks-4"):
+        deposit.deposit(
+            frames(), root=tmp_path / "root", name="t", source="x", unequilibrated_frames=1, **TRAJECTORY
+        )
+    assert nothing_left(tmp_path / "root")
 
 
 @pytest.mark.parametrize(
