@@ -14,11 +14,11 @@ from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256
 from jobs.base.trajectory import open_trajectory
 from jobs.campaign import build as campaigns
+from jobs.campaign import promote
 from jobs.campaign.build import build_campaign
 from jobs.campaign.promote import MAX_BYTES, deposit_trajectories
 from jobs.campaign.tier import TIERS
 from jobs.cli.overview import all_stages
-from jobs.reference import trajectories as thin
 from jobs.reference.trajectories import (
     PAIRED,
     QUANTA,
@@ -182,8 +182,8 @@ def test_a_deposit_is_whole_or_not_there(tier, tmp_path, monkeypatch):
     monkeypatch.setattr(Store, "is_done", lambda *_: True)
     monkeypatch.setattr(Store, "verify", lambda *_: None)
     monkeypatch.setattr(Store, "manifest", lambda *_: {"finished": "2026-11-26T00:00:00Z", "software": {}})
-    monkeypatch.setattr(thin, "open_trajectory", lambda path: path)
-    monkeypatch.setattr(thin, "write_thin", lambda path, _, **__: path.write_bytes(b"first"))
+    monkeypatch.setattr(promote, "open_trajectory", lambda path: path)
+    monkeypatch.setattr(promote, "write_thin", lambda path, _, **__: path.write_bytes(b"first"))
     deposit_trajectories(campaign, store, root=root)
     assert thin_trajectories("tiny", root=root)["liquid-96-bks #2"].stage == runs[1].name
     for write, message in (
@@ -193,15 +193,23 @@ def test_a_deposit_is_whole_or_not_there(tier, tmp_path, monkeypatch):
         ),
         (lambda path, _, **__: open_trajectory(tmp_path / "none"), "md.json: not found"),
     ):
-        monkeypatch.setattr(thin, "write_thin", write)
+        monkeypatch.setattr(promote, "write_thin", write)
         with pytest.raises(SuiteError, match=message):
             deposit_trajectories(campaign, store, root=root)
         assert [path.name for path in root.iterdir()] == ["tiny"]
         assert (root / "tiny" / "liquid-96-bks-1.npz").read_bytes() == b"first"
-    monkeypatch.setattr(thin, "write_thin", lambda path, _, **__: path.write_bytes(b"second"))
+    monkeypatch.setattr(promote, "write_thin", lambda path, _, **__: path.write_bytes(b"second"))
     deposit_trajectories(campaign, store, root=root)
     assert (root / "tiny" / "liquid-96-bks-1.npz").read_bytes() == b"second"
     assert [path.name for path in root.iterdir()] == ["tiny"]
+    # Killed before what was there was gone, or between the two renames: the next deposit is whole again.
+    for left in (["tiny", "tiny.old"], ["tiny.old"]):
+        shutil.copytree(root / "tiny", root / "tiny.old")
+        if "tiny" not in left:
+            shutil.rmtree(root / "tiny")
+        deposit_trajectories(campaign, store, root=root)
+        assert [path.name for path in root.iterdir()] == ["tiny"]
+        assert (root / "tiny" / "liquid-96-bks-1.npz").read_bytes() == b"second"
 
 
 @pytest.mark.parametrize("text", ["version https://git-lfs", "trajectories: {a: {file: x}}", "a: [", "- 1"])
