@@ -81,19 +81,19 @@ def _add_trajectories(judges: Judges, found: DepositedSet, place: dict[str, str]
 
 def _add_reweighted(judges: Judges, drawn: list[DepositedSet], own: list[DepositedSet]) -> None:
     """Reweighted single points of a sampler: a reference that does not depend on a start, one for each N."""
-    reasons = ["no single points of a fixed sampler are deposited (python -m jobs deposit --sampler)"]
+    unusable: dict[int, str] = {}  # by number of atoms, the last set that cannot be used and why
     for found in drawn:
         assert found.sampler is not None
         if not _is_of_the_level(found, own):
-            reasons.append(f"{found.name} is not of the level of theory of the tier's own AIMD")
+            unusable[found.n_atoms] = f"{found.name} is not of the level of theory of the tier's own AIMD"
             continue
         try:
             path, record = deposited_model(found.sampler["model"])
         except SuiteError as error:
-            reasons.append(str(error))
+            unusable[found.n_atoms] = str(error)
             continue
         if record["sha256"] != found.sampler["sha256"]:
-            reasons.append(
+            unusable[found.n_atoms] = (
                 f"{path}: no longer the sampler of {found.name}; keep a sampler under its own name"
             )
             continue
@@ -116,4 +116,8 @@ def _add_reweighted(judges: Judges, drawn: list[DepositedSet], own: list[Deposit
         judges.labels.setdefault(f"reference-{found.n_atoms}-reweighted", []).append(stage)
     for size in SIZES:
         if (label := f"reference-{size}-reweighted") not in judges.labels:
-            judges.unavailable[label] = reasons[-1]
+            judges.unavailable[label] = unusable.get(
+                size,
+                f"no single points of {size} atoms by a fixed sampler are deposited "
+                "(python -m jobs deposit --sampler)",
+            )
