@@ -101,6 +101,7 @@ class _Builder:
         self.campaign = campaign
         self.about = campaign.about
         self.user_potential = user_potential
+        self.rebuilt = campaign.start_from == "nothing"  # first-principles data are computed anew
         self.protocol = read_paper().protocol
         self.melts: dict[int, Stage] = {}
         self.runs = campaign.runs
@@ -113,6 +114,7 @@ class _Builder:
     def build(self) -> Campaign:
         for label, run in self.about["runs"].items():
             self._run(label, run)
+        self._add_potentials()
         self._parity()
         self._samplers()
         self._kernels()
@@ -132,10 +134,29 @@ class _Builder:
     # -- potentials -----------------------------------------------------------------------------
 
     def _potential(self, nnp: str) -> list[Stage]:
-        """A potential's stages, one per seed, planned when first asked for."""
+        """A potential's stages, one per seed; the same ones whenever they are asked for."""
         if nnp not in self.potentials:
             self.potentials[nnp] = self._plan_potential(nnp)
         return self.potentials[nnp]
+
+    def _add_potentials(self) -> None:
+        """Trainings, the first-principles runs that they learn from, and why there are none."""
+        for nnp in (*NNPS, *([HDNNP] if "hdnnp" in self.about else [])):
+            size = nnp.removeprefix("deepmd-")
+            if self.rebuilt and nnp in NNPS:
+                self.runs[f"aimd-{size}"] = list(self._dataset(nnp).inputs.values())
+            if self.user_potential is not None:
+                self.campaign.unavailable[f"train-{size}"] = self._judged_instead
+            elif given := self._given_potentials:
+                self.campaign.unavailable[f"train-{size}"] = given
+                _, record = deposited_model(nnp)
+                if record["dataset"] != self._dataset(HDNNP_DATA if nnp == HDNNP else nnp).name:
+                    self.campaign.unavailable[f"parity-{size}"] = (
+                        f"the deposited {DISPLAY_NAMES[nnp]} learned from another split of the frames: "
+                        "it may have trained on what is held out now"
+                    )
+            else:
+                self.campaign.labels[f"train-{size}"] = self._potential(nnp)
 
     @property
     def _judged_instead(self) -> str:
@@ -149,30 +170,17 @@ class _Builder:
         return f"the deposited potential was taken as given (--start-from {self.campaign.start_from})"
 
     def _plan_potential(self, nnp: str) -> list[Stage]:
-        label = f"train-{nnp.removeprefix('deepmd-')}"
         if self.user_potential is not None:
-            self.campaign.unavailable[label] = self._judged_instead
             return [imported_potential(self.user_potential, self.user_potential.stem)]
-        if given := self._given_potentials:
-            self.campaign.unavailable[label] = given
-            path, record = deposited_model(nnp)
-            if record["dataset"] != self._dataset(HDNNP_DATA if nnp == HDNNP else nnp).name:
-                self.campaign.unavailable[f"parity-{nnp.removeprefix('deepmd-')}"] = (
-                    f"the deposited {DISPLAY_NAMES[nnp]} learned from another split of the frames: "
-                    "it may have trained on what is held out now"
-                )
-            return [imported_potential(path, DISPLAY_NAMES[nnp])]
+        if self._given_potentials:
+            return [imported_potential(deposited_model(nnp)[0], DISPLAY_NAMES[nnp])]
         if nnp == HDNNP:
-            stages = [self._trained_hdnnp(seed) for seed in self.about["hdnnp"]["seeds"]]
-        else:
-            stages = [self._trained(nnp, seed) for seed in self.about["seeds"]]
-        self.campaign.labels[label] = stages
-        return stages
+            return [self._trained_hdnnp(seed) for seed in self.about["hdnnp"]["seeds"]]
+        return [self._trained(nnp, seed) for seed in self.about["seeds"]]
 
     def _dataset(self, nnp: str, *, share: float = 1.0, seed: int = 1) -> Stage:
         """The dataset of a potential, or one with a share of its training frames, drawn with `seed`."""
-        rebuilt = self.campaign.start_from == "nothing"
-        sets = [] if rebuilt else self._frames(nnp)
+        sets = [] if self.rebuilt else self._frames(nnp)
         parameters = {
             "sets": [
                 {
@@ -191,9 +199,7 @@ class _Builder:
         }
         if share < 1:
             parameters |= {"max_train_frames": share, "subset_seed": seed}
-        computed = self._aimd(nnp) if rebuilt else []
-        if rebuilt:
-            self.runs[f"aimd-{nnp.removeprefix('deepmd-')}"] = computed
+        computed = self._aimd(nnp) if self.rebuilt else []
         inputs = {f"aimd-{n}": stage for n, stage in enumerate(computed, start=1)}
         label = f"dataset for {DISPLAY_NAMES[nnp]}"
         if share < 1:
@@ -351,11 +357,10 @@ class _Builder:
         ]
 
     def _deviations(self, *, judging: list[tuple[str, ...]]) -> Iterator[str]:
-        rebuilt = self.campaign.start_from == "nothing"
         return deviations(
             self.campaign,
             self.protocol,
-            frames={} if rebuilt else {nnp: self._frames(nnp) for nnp in NNPS},
+            frames={} if self.rebuilt else {nnp: self._frames(nnp) for nnp in NNPS},
             datasets={nnp: self._dataset(nnp).name for nnp in NNPS},
             judging=judging,
             given=self.given or {},
@@ -401,7 +406,7 @@ class _Builder:
             if self.given is not None:
                 self.campaign.unavailable[label] = "trajectories are given, no MD runs"
                 continue
-            self.campaign.labels[label] = [
+            compared = [
                 Stage(
                     "kernel",
                     f"native kernel of {stage.label} beside DeePMD-kit",
@@ -413,8 +418,9 @@ class _Builder:
                 for stage in self._potential(nnp)
                 if stage.parameters.get("family", "deepmd") == "deepmd"
             ]
-            if not self.campaign.labels[label]:
-                del self.campaign.labels[label]
+            if compared:
+                self.campaign.labels[label] = compared
+            else:
                 self.campaign.unavailable[label] = "the potential is no deep potential"
 
     def _learning_curve(self) -> None:

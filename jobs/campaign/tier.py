@@ -51,7 +51,7 @@ _KELVINS = list_of(POSITIVE, "temperatures in K", least=1)
 _SEGMENT = Value(
     "", lambda v: isinstance(v, list) and len(v) == 2 and POSITIVE.allows(v[0]) and COUNT.allows(v[1])
 )
-_FRACTION = Value("a number from 0 to below 1", lambda v: v == 0 or (POSITIVE.allows(v) and v < 1))
+_FRACTION = Value("a number from 0 to below 1", lambda v: type(v) in (int, float) and 0 <= v < 1)
 _SHARE = Value("", lambda v: POSITIVE.allows(v) and v <= 1)
 
 _FRAMES: Table = {"*": COUNT}  # of a deposited set, every n-th frame

@@ -6,9 +6,10 @@ import pytest
 import yaml
 
 from jobs.base.errors import SuiteError
-from jobs.campaign.build import build_campaign
+from jobs.campaign.build import _Builder, build_campaign
 from jobs.campaign.pairs import PAIRED_LABELS
-from jobs.campaign.tier import NNPS, TIERS
+from jobs.campaign.plan import Campaign
+from jobs.campaign.tier import NNPS, TIERS, read_tier
 from jobs.reference.paper import read_paper
 from jobs.reference.potentials import deposited_model
 from jobs.reference.sets import list_sets, read_set
@@ -31,6 +32,19 @@ def stated(section):
 
 def behind(campaign, label, kind):
     return [stage for stage in in_order(campaign.labels[label]) if stage.kind == kind]
+
+
+@pytest.mark.parametrize("start", ["nothing", "frames", "potentials"])
+def test_asking_for_a_potential_changes_no_campaign(start):
+    about = read_tier("paper")
+    campaign = Campaign("paper", start, about, "paper")
+    builder = _Builder(campaign, None)
+    for label in ("start-216", "sampler@5000", "sampler@4000", "sampler@3000"):
+        builder._run(label, about["runs"][label])
+    before = (dict(campaign.labels), dict(campaign.runs), dict(campaign.unavailable))
+    assert builder._potential("deepmd-216")
+    assert builder._dataset("deepmd-96").kind == "dataset"
+    assert (campaign.labels, campaign.runs, campaign.unavailable) == before
 
 
 def test_first_set_is_the_papers(paper):

@@ -88,6 +88,8 @@ def test_every_tier_that_comes_with_the_suite_can_be_read(path):
         ("runs/start-96/share_melts", "yes", "runs.start-96.share_melts: found 'yes', expected true or fal"),
         ("runs/vdos-2592/replicate", [3, 3], "runs.vdos-2592.replicate: found [3, 3], expected three"),
         ("runs/vdos-2592/observables/blocks", 0, "runs.vdos-2592.observables.blocks: found 0, expect"),
+        ("runs/vdos-96/observables/skip_fraction", False, "skip_fraction: found False, expected a nu"),
+        ("runs/vdos-96/observables/skip_fraction", 1, "skip_fraction: found 1, expected a number"),
         ("runs/fault-stretch/replicas", 2, "runs.fault-stretch: found replicas, expected only again,"),
         ("deposit", "nowhere", "found no such folder, expected a deposit"),
     ],
