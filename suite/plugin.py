@@ -15,6 +15,7 @@ import pytest
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_whole
+from jobs.base.paths import require_checkout
 from jobs.campaign.tier import STARTS
 from jobs.cli.options import count, default_tier
 
@@ -87,6 +88,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--rebuild-stale", action="store_true", help="make again what other software versions made"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse an installed copy of the suite: claims and what is given are in the checkout."""
+    try:
+        require_checkout()
+    except SuiteError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def _site(option: Any) -> Site | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.base.errors import ERROR_EXIT, SuiteError
+from jobs.base.paths import require_checkout
 from jobs.cli.options import add_campaign_options, add_store_option, count, default_tier
 
 if TYPE_CHECKING:
@@ -372,6 +373,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     arguments = _parser(only_make=words[:1] == ["make"]).parse_args(words)
     try:
+        require_checkout()
         match arguments.command:
             case "run":
                 return _run(arguments)
