@@ -13,6 +13,7 @@ from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.base.schema import ANYTHING, COUNT, FLAG, TEXT, WHOLE, Table, Value, check_keys, list_of, read_keys
+from jobs.running import untried
 from jobs.running.site import BATCH_TYPES, TEXT_OR_NUMBER, Request, Site
 
 # DP-GEN's three kinds of work, and ours.
@@ -26,8 +27,7 @@ _LOCAL = ("local", "localcontext", "lazylocal", "lazylocalcontext")
 # What dpdispatcher's back ends know of their own, by batch type.
 _BACKEND = {
     "Slurm": ("custom_gpu_line",),
-    "LSF": ("gpu_usage", "gpu_new_syntax", "gpu_exclusive", "custom_gpu_line"),
-    "SGE": ("pe_name",),
+    **untried.BACKEND,
 }
 _LINES = list_of(TEXT, "texts")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

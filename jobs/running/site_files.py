@@ -10,6 +10,7 @@ from typing import Any
 from jobs.base.errors import SuiteError
 from jobs.base.paths import ROOT
 from jobs.base.schema import COUNT, FLAG, POSITIVE, TEXT, WHOLE, Table, list_of, one_of, or_null, read_keys
+from jobs.running import untried
 from jobs.running.dpgen import read_machine_file
 from jobs.running.site import BATCH_TYPES, TEXT_OR_NUMBER, Request, Site
 
@@ -70,9 +71,8 @@ def read_site(name: str) -> Site:
     path = given if given.suffix in (".yml", ".yaml", ".json") else SITES / f"{name}.yml"
     if not path.is_file():
         raise SuiteError(f"site {name}: not found, expected one of {', '.join(known_sites())}, or a file")
-    if path.suffix == ".json":
-        return checked(read_machine_file(path))
-    return checked(_from_yaml(path))
+    site = checked(read_machine_file(path) if path.suffix == ".json" else _from_yaml(path))
+    return replace(site, notes=(*site.notes, *untried.notes(site.batch_type, site.host_mpi)))
 
 
 def _from_yaml(path: Path) -> Site:
