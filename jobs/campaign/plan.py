@@ -7,6 +7,7 @@ from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.store.stage import Stage
+from jobs.store.todo import in_order
 
 
 @dataclass
@@ -31,6 +32,10 @@ class Campaign:
     def potentials_given(self) -> bool:
         """Whether the deposited potentials are taken as they are: nothing is trained."""
         return self.start_from in ("potentials", "trajectories")
+
+    def all_stages(self) -> list[Stage]:
+        """Those behind labels and runs that no label observes, and all that they need; inputs first."""
+        return in_order(self.select([*self.labels, *self.runs]))
 
     def select(self, labels: list[str] | None = None) -> list[Stage]:
         """The stages of some products or runs, or of all products.

@@ -279,7 +279,7 @@ def test_what_judges_is_named_for_a_potential_of_ones_own(tmp_path):
 
 
 def test_gc_keeps_runs_that_nobody_observes(tmp_path, capsys):
-    from jobs.cli.overview import collect_garbage
+    from jobs.cli.housekeeping.gc import collect_garbage
     from jobs.store.store import Store
 
     started = build_campaign("reference").runs["nnp-3000"][0]
@@ -292,8 +292,8 @@ def test_gc_keeps_runs_that_nobody_observes(tmp_path, capsys):
 
 def test_gc_keeps_what_cost_measured_and_what_a_site_was_found_to_be(tmp_path, capsys):
     from jobs.base.machine import node_type
-    from jobs.cli.overview import collect_garbage
-    from jobs.cli.timing import measure
+    from jobs.cli.housekeeping.gc import collect_garbage
+    from jobs.cli.speed.cost import measure
     from jobs.cost.plan import Plan, cost_stage
     from jobs.cost.tune import potential_stage
     from jobs.store.store import Recipe, Store
@@ -319,14 +319,14 @@ def test_gc_keeps_what_cost_measured_and_what_a_site_was_found_to_be(tmp_path, c
 
 def test_gc_keeps_what_was_run_in_the_store_until_it_is_forgotten(tmp_path, capsys):
     """A tier file or a potential of one's own that nobody names to gc."""
-    from jobs.cli.overview import all_stages, collect_garbage
+    from jobs.cli.housekeeping.gc import collect_garbage
     from jobs.store.store import Store
 
     store, laptop = Store(tmp_path / "store"), build_campaign("laptop")
     (tmp_path / "own.lmp").write_text("pair_style zero 5.0\npair_coeff * *\n")
     own = build_campaign("smoke", potential=tmp_path / "own.lmp")
     product = store.path(own.labels["liquid-96-nvt"][0].name)
-    store.remember(own.results_name, (stage.name for stage in all_stages(own)))
+    store.remember(own.results_name, (stage.name for stage in own.all_stages()))
     product.mkdir()
 
     def collect(**options):

@@ -13,7 +13,7 @@ import pytest
 from jobs.base.errors import SuiteError
 from jobs.base.frames import Frame, read_extxyz
 from jobs.base.silica import MASSES_AMU, perpendicular_widths
-from jobs.cli import deposit as deposit_command
+from jobs.cli.data import deposit as deposit_command
 from jobs.reference import deposit, set_writer
 from jobs.reference.sets import (
     DEPOSIT,
@@ -524,7 +524,7 @@ def test_command_deposits_and_lists(tmp_path, capsys):
     words = "--kind trajectory --use judge --start nnp --engine CP2K --engine-version 1 --functional PBE"
     words += " --basis DZVP --licence CC0-1.0 --timestep-fs 2 --setting a=1 --setting b=2"
     texts = ("--thermostat", "none", "--provenance", "a test")
-    with pytest.raises(SuiteError, match="found no --unequilibrated, expected how many first frames"):
+    with pytest.raises(SuiteError, match="judges needs --unequilibrated: how many first frames"):
         run_command(path, "--name", "x", *words.split(), *texts, "--root", root)
     words += " --unequilibrated 0"
     assert run_command(path, "--name", "x", *words.split(), *texts, "--root", root) == 0
@@ -547,7 +547,7 @@ def test_command_deposits_and_lists(tmp_path, capsys):
         "sha256",
     ):
         assert key in row
-    with pytest.raises(SuiteError, match="found no --name, --kind"):
+    with pytest.raises(SuiteError, match="deposit FILE needs --name, --kind"):
         run_command(path, "--root", root)
     root = tmp_path / "another"
     others = [path, "--name", "y", *words.split(), *texts, "--root", root, "--never-held-out"]

@@ -18,7 +18,6 @@ from jobs.campaign import promote
 from jobs.campaign.build import build_campaign
 from jobs.campaign.promote import MAX_BYTES, deposit_trajectories
 from jobs.campaign.tier import TIERS
-from jobs.cli.overview import all_stages
 from jobs.reference.trajectories import (
     PAIRED,
     QUANTA,
@@ -226,7 +225,7 @@ def test_options_that_contradict_each_other_are_refused(tmp_path, capsys):
     assert command("run", "--start-from", "trajectories", "--potential", own, "--dry-run") == 2
     assert "expected --start-from potentials" in capsys.readouterr().err
     assert command("promote", "--trajectories", "--replace", "--store", tmp_path) == 2
-    assert "--trajectories: found --replace beside it" in capsys.readouterr().err
+    assert "--replace is of potentials; trajectories are replaced all together" in capsys.readouterr().err
     assert command("promote", "--trajectories", "--store", tmp_path) == 2
     assert "found a start from frames, expected --start-from potentials" in capsys.readouterr().err
 
@@ -238,7 +237,7 @@ def test_the_deposit_stands_in_for_all_that_the_laptop_tier_observes():
     timed_or_compared = {"cost", "kernel-96", "kernel-216"}
     not_deposited_yet = {"liquid-96-hdnnp", "stability-deepmd@5000", "stability-hdnnp@5000"}
     assert set(computed.labels) - set(campaign.labels) == timed_or_compared | not_deposited_yet
-    kinds = {stage.kind for stage in all_stages(campaign)}
+    kinds = {stage.kind for stage in campaign.all_stages()}
     assert kinds == {"observe", "observe_pairs", "parity", "reweight", "potential", "dataset"}
     assert not any("another DeePMD" in line for line in campaign.deviations)
     assert list(changed_trajectories()) == []
