@@ -85,6 +85,32 @@ def read_text(path: Path, *, expected: str) -> str:
         raise SuiteError(f"{path}: found no text (UTF-8), expected {expected}") from None
 
 
+def read_mapping(path: Path) -> Any:
+    """The content of a YAML file, or a JSON one by its suffix, none of whose keys stands twice.
+
+    Raises:
+        SuiteError: it is not readable.
+    """
+    import yaml
+
+    text = read_text(path, expected="JSON" if path.suffix == ".json" else "YAML")
+    try:
+        if path.suffix == ".json":
+            return json.loads(text, object_pairs_hook=_once)
+        return parse_yaml(text, unique=True)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise SuiteError(f"{path}: not readable ({' '.join(str(error).split())})") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object none of whose keys is there twice: the first would be forgotten."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"found {next(name for name in names if names.count(name) > 1)} twice")
+    return found
+
+
 def parse_yaml(text: str | bytes, *, unique: bool = False) -> Any:
     """The value of a YAML text; ten times faster than `yaml.safe_load` where libyaml is there.
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.campaign.observing import observe_parameters
+from jobs.campaign.tier import Tier
 from jobs.reference.potentials import deposited_model, imported_potential
 from jobs.reference.sets import (
     DEPOSIT,
     READ_REFERENCES,
     DepositedSet,
-    deposit_parameter,
     deposit_root,
     list_sets,
 )
@@ -31,20 +29,20 @@ class Judges:
     levels: set[tuple[str, ...]] = field(default_factory=set)
 
 
-def plan_judges(about: Mapping[str, Any]) -> Judges:
-    """The deposited references of a tier (its content).
+def plan_judges(about: Tier) -> Judges:
+    """The deposited references of a tier.
 
     AIMD in the user's own `deposit` replaces the project's of the same size and start. The project's other
     references of that size are used too only if their level of theory is the same: levels differ by more than
     starts do.
     """
     judges = Judges()
-    root = deposit_root(about)
+    root = deposit_root(about.place)
     own = [] if root == DEPOSIT else [found for found in list_sets(root=root) if found.kind == "trajectory"]
     given = {_label(found) for found in own}
     theirs = list_sets()
     for found in own:
-        _add_trajectories(judges, found, deposit_parameter(about))
+        _add_trajectories(judges, found, about.place)
     for found in theirs:
         if found.kind == "trajectory" and _label(found) not in given and _is_of_the_level(found, own):
             _add_trajectories(judges, found, {})
@@ -70,7 +68,7 @@ def _add_trajectories(judges: Judges, found: DepositedSet, place: dict[str, str]
     if found.use == "judge":
         judges.levels.add(found.level)
     for run in found.runs:
-        parameters = observe_parameters({})
+        parameters = observe_parameters()
         del parameters["skip_fraction"]
         parameters["skip_frames"] = run.unequilibrated_frames
         parameters["reference"] = {"set": found.name, "run": run.id, "sha256": found.sha256}
@@ -97,7 +95,7 @@ def _add_reweighted(judges: Judges, drawn: list[DepositedSet], own: list[Deposit
                 f"{path}: no longer the sampler of {found.name}; keep a sampler under its own name"
             )
             continue
-        observe = observe_parameters({})
+        observe = observe_parameters()
         parameters = {
             "reference": {"set": found.name, "sha256": found.sha256},
             **{

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from jobs.base.errors import SuiteError
+from jobs.campaign.tier import Tier
 from jobs.store.stage import Stage
 from jobs.store.todo import in_order
 
@@ -16,7 +16,7 @@ class Campaign:
 
     tier: str
     start_from: str
-    about: dict[str, Any]
+    about: Tier
     results_name: str
     """Folder of its results. Campaigns that judge different things have different folders."""
     labels: dict[str, list[Stage]] = field(default_factory=dict)

@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.base.schema import Value
 from jobs.running import untried
 
 BATCH_TYPES = ("Slurm", *untried.SCHEDULERS)
-TEXT_OR_NUMBER = Value("text or a number", lambda v: type(v) in (str, int, float))
 
 
 @dataclass(frozen=True)

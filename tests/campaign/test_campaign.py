@@ -9,7 +9,8 @@ from jobs.base.errors import SuiteError
 from jobs.campaign.build import _Builder, build_campaign
 from jobs.campaign.pairs import PAIRED_LABELS
 from jobs.campaign.plan import Campaign
-from jobs.campaign.tier import NNPS, TIERS, read_tier
+from jobs.campaign.sections import NNPS
+from jobs.campaign.tier import TIERS, read_tier
 from jobs.reference.paper import read_paper
 from jobs.reference.potentials import deposited_model
 from jobs.reference.sets import list_sets, read_set
@@ -40,7 +41,7 @@ def test_asking_for_a_potential_changes_no_campaign(start):
     campaign = Campaign("paper", start, about, "paper")
     builder = _Builder(campaign, None)
     for label in ("start-216", "sampler@5000", "sampler@4000", "sampler@3000"):
-        builder._run(label, about["runs"][label])
+        builder._run(label, about.runs[label])
     before = (dict(campaign.labels), dict(campaign.runs), dict(campaign.unavailable))
     assert builder._potential("deepmd-216")
     assert builder._dataset("deepmd-96").kind == "dataset"
@@ -253,7 +254,7 @@ def test_results_of_different_runs_have_different_folders(tmp_path):
 def test_another_level_of_theory_of_the_judges_is_a_deviation():
     judges = {s.level for s in list_sets() if s.use == "judge" and s.kind == "trajectory"}
     campaign = build_campaign("laptop")
-    learnt = {read_set(name).level for name in campaign.about["frames"]["deepmd-96"]}
+    learnt = {read_set(name).level for name in campaign.about.frames["deepmd-96"]}
     said = [line for line in campaign.deviations if line.startswith("AIMD that judges is by CP2K PBE")]
     assert len(said) == len(judges - learnt) > 0
 

@@ -372,7 +372,7 @@ def test_a_tier_measures_little_and_needs_no_knowledge_of_the_machine():
     (stage,) = about.labels["cost"]
     assert "machine_type" not in stage.parameters
     assert all(point["ranks"] is None for point in stage.parameters["points"])
-    plan = tier_plan(about.about["cost"], precision="float32")
+    plan = tier_plan(about.about.cost.model_dump(exclude_none=True), precision="float32")
     assert {point.n_atoms for point in plan.points if point.engine == "deepmd"} >= {96, 216, 2592}
     assert build_campaign("smoke").unavailable["cost"] == "the smoke tier measures no cost"
 
