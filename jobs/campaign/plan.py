@@ -34,7 +34,7 @@ class Campaign:
         return self.start_from in ("potentials", "trajectories")
 
     def all_stages(self) -> list[Stage]:
-        """Those behind labels and runs that no label observes, and all that they need; inputs first."""
+        """Those of all products and of runs that nobody observes, and all that they need; inputs first."""
         return in_order(self.select([*self.labels, *self.runs]))
 
     def select(self, labels: list[str] | None = None) -> list[Stage]:
@@ -48,9 +48,9 @@ class Campaign:
         known = self.runs | self.labels
         for label in labels:
             if reason := self.unavailable.get(label):
-                raise SuiteError(f"label {label}: {reason}")
+                raise SuiteError(f"product {label}: {reason}")
             if label not in known:
                 raise SuiteError(
-                    f"label {label}: not in tier {self.tier}, expected one of {', '.join(known)}"
+                    f"product {label}: not in tier {self.tier}, expected one of {', '.join(known)}"
                 )
         return [stage for label in labels for stage in known[label]]

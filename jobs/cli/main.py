@@ -111,17 +111,21 @@ def _wrapped(text: str) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; one line and exit code 2 for wrong input."""
+    """Run one command; one line and exit code 2 for wrong input.
+
+    Raises:
+        SystemExit: help was asked for, or there is no such command or option, as argparse does.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] in (["-h"], ["--help"]):
         print(manual())
-        return 0
+        raise SystemExit(0)
     name = words[0] if words else ""
     if name not in MODULES:
         said = f"found command {name!r}" if words else "found no command"
         known = f"expected one of {', '.join(MODULES)}; python -m jobs --help tells them apart"
         print(f"error: {said}, {known}", file=sys.stderr)
-        return ERROR_EXIT
+        raise SystemExit(ERROR_EXIT)
     arguments = parser_of(name).parse_args(words[1:])
     # What runs `make` shows its last line as the reason, and wants to see the fault of a code.
     made_by_machine = name == "make"

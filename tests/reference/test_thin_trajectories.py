@@ -163,7 +163,7 @@ def test_deposited_md_is_observed_in_place_of_new_md(tier, tmp_path, monkeypatch
     assert unavailable["liquid-96-nve"] == "no trajectory of liquid-96-nve #1 is deposited for tier tiny"
     # Nor is anything computed in its place.
     assert command("run", "--tier", tier, "--start-from", "trajectories", "--only", "liquid-96-nve") == 2
-    assert "label liquid-96-nve: no trajectory of" in capsys.readouterr().err
+    assert "product liquid-96-nve: no trajectory of" in capsys.readouterr().err
     (root / "tiny" / "liquid-96-bks-2.npz").write_bytes(b"PK")
     assert len(list(changed_trajectories(root=root))) == 1
     assert command("run", "--tier", tier, "--start-from", "trajectories", "--store", tmp_path / "b") == 2

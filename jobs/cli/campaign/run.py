@@ -17,12 +17,12 @@ from jobs.store.store import Store
 
 HELP = "make everything a tier needs that is not there yet"
 DESCRIPTION = """\
-Makes every product that stands behind a tier's labels, in core slots of this machine or, with --site, as
+Makes all products of a tier, in core slots of this machine or, with --site, as
 batch jobs of a cluster. Nothing that is there is made again. A stage that fails does not stop the others;
 killed, the same command goes on."""
 EXAMPLES = (
     ("run --tier smoke --dry-run", "every stage with its command, resources and estimated cost"),
-    ("run --only liquid-96-nvt --cores 2", "of the laptop tier only what this label needs"),
+    ("run --only liquid-96-nvt --cores 2", "of the laptop tier, one product and what it is made from"),
     ("run --site my-site.yml --tier paper", "submit the paper's campaign to a cluster, and return"),
 )
 
@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only",
         action="append",
-        metavar="LABEL",
-        help="only what this label needs (`graph` lists them); may be repeated",
+        metavar="PRODUCT",
+        help="only this product (`graph` lists them); may be repeated",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be made and what it costs; make nothing"

@@ -1,4 +1,4 @@
-"""`python -m jobs graph`: the labels of a tier and the stages behind each."""
+"""`python -m jobs graph`: the products of a tier and the stages behind each."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from jobs.cli.options import add_campaign_options, campaign_of
 from jobs.cli.overview import console, duration
 from jobs.store.todo import in_order
 
-HELP = "the labels of a tier, and the stages behind each"
+HELP = "the products that claims read, and the stages behind each"
 DESCRIPTION = """\
-Lists what claims may ask for by name: the labels of a tier with the stages behind each and an estimate, and
-why a label has none."""
+Lists the products of a tier by the names that claims read them by, with the stages behind each and an
+estimate; and why a product is not made."""
 EXAMPLES = (
-    ("graph --tier smoke", "a table of labels"),
+    ("graph --tier smoke", "a table of products"),
     ("graph --tier smoke --dot", "what is made of what, for Graphviz (`| dot -Tsvg > graph.svg`)"),
 )
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print the labels.
+    """Print the products.
 
     Raises:
         SuiteError: wrong input.
@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.dot:
         _print_dot(campaign)
     else:
-        _print_labels(campaign)
+        _print_products(campaign)
     return 0
 
 
@@ -48,12 +48,12 @@ def _print_dot(campaign: Campaign) -> None:
     print("}")
 
 
-def _print_labels(campaign: Campaign) -> None:
+def _print_products(campaign: Campaign) -> None:
     from rich.table import Table
 
     title = f"tier {campaign.tier}, from {campaign.start_from}"
-    table = Table("label", "stages", "first of them", "estimate", title=title, box=None)
-    # A run that is observed goes by its label's stages.
+    table = Table("product", "stages", "first of them", "estimate", title=title, box=None)
+    # Of a run that is observed, what observes it.
     for label, stages in (campaign.labels | campaign.runs | campaign.labels).items():
         cost = duration(sum(stage.core_seconds for stage in in_order(stages)))
         table.add_row(label, str(len(stages)), stages[0].name, f"{cost} of one core, inputs included")
