@@ -141,8 +141,8 @@ def into_a_deposit(name: str, frames: int, scratch: Path) -> None:
     folder = scratch / f"{name.replace(' ', '-')}-many"
     write(name, frames, folder)
     said = ["--engine", "CP2K", "--engine-version", "2023.1", "--functional", "PBE", "--basis", "DZVP"]
-    command = [sys.executable, "-m", "jobs", "import", str(folder / FORMATS[name][0]), "--deposit", "many"]
-    command += ["--use", "train", "--temperature", "3000", "--stretch", "10000", *said]
+    command = [sys.executable, "-m", "jobs", "import", str(folder / FORMATS[name][0]), "--name", "many"]
+    command += ["--use", "train", "--temperature-K", "3000", "--stretch", "10000", *said]
     began = time.perf_counter()
     subprocess.run([*command, "--root", str(scratch / f"deposit-{name.split()[0]}")], check=True, cwd=ROOT)
     seconds = time.perf_counter() - began

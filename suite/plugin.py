@@ -15,8 +15,9 @@ import pytest
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_whole
+from jobs.base.paths import require_checkout
 from jobs.campaign.tier import STARTS
-from jobs.cli.options import count, default_tier
+from jobs.cli.options import count, default_tier, needs
 
 if TYPE_CHECKING:
     from jobs.campaign.plan import Campaign
@@ -56,7 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="with --hpc: a site file, a name in jobs/running/sites, or DP-GEN's file (or: $SILICA_SITE)",
     )
-    group.addoption("--hpc-wait", action="store_true", help="with --hpc: stay until no job is left")
+    group.addoption("--wait", action="store_true", help="with --hpc: stay until no job is left")
     group.addoption(
         "--retry-failed",
         action="store_true",
@@ -89,24 +90,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse an installed copy of the suite: claims and what is given are in the checkout."""
+    try:
+        require_checkout()
+    except SuiteError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
 def _site(option: Any) -> Site | None:
     """The cluster that is meant, or None."""
     from jobs.running.site_files import known_sites, read_site
 
     if not option.hpc:
-        for partner in ("site", "hpc_wait", "retry_failed"):
-            if getattr(option, partner):
-                raise SuiteError(
-                    f"--{partner.replace('_', '-')}: found no --hpc, expected it beside this option"
-                )
+        needs(option, "hpc", "site", "wait", "retry_failed")
         return None
     if option.cores is not None:
-        raise SuiteError("--cores: found --hpc beside it, expected cores under kinds in the site file")
+        raise SuiteError("--cores says nothing with --hpc: give cores under kinds in the site file")
     name = option.site or os.environ.get("SILICA_SITE")
     if not name:
         raise SuiteError(
-            f"--hpc: found no --site, expected one of {', '.join(known_sites())}, "
-            "or a site file (docs/cluster.md)"
+            f"--hpc needs --site: one of {', '.join(known_sites())}, or a site file (docs/cluster.md)"
         )
     return read_site(name)
 
@@ -207,7 +211,7 @@ class ClaimSession:
             overview.dry_run(campaign, wanted, store, site=site)
             print_foreseen(campaign, checks)
             return None
-        store.remember(campaign.results_name, (stage.name for stage in overview.all_stages(campaign)))
+        store.remember(campaign.results_name, (stage.name for stage in campaign.all_stages()))
         print(f"\ntier {campaign.tier}, from {campaign.start_from}", file=sys.stderr)
         if site is None:
             outcome = local.run(wanted, store, cores=option.cores, rebuild_stale=option.rebuild_stale)
@@ -218,7 +222,7 @@ class ClaimSession:
                 wanted,
                 store,
                 site,
-                wait=option.hpc_wait,
+                wait=option.wait,
                 retry_failed=option.retry_failed,
                 rebuild_stale=option.rebuild_stale,
             )

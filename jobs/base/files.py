@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,34 @@ def write_whole(path: Path, text: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise SuiteError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def put_folder(made: Path, target: Path) -> None:
+    """Put a whole folder under its name, in place of what was there.
+
+    Two renames: whoever is killed between them, or before what was there is gone, is helped by
+    `restore_folder`.
+    """
+    restore_folder(target)
+    if target.exists():
+        os.replace(target, _replaced(target))
+    os.replace(made, target)
+    shutil.rmtree(_replaced(target), ignore_errors=True)
+
+
+def restore_folder(target: Path) -> None:
+    """Mend what a killed `put_folder` left: without a new folder the old one is back, else it goes."""
+    if not _replaced(target).is_dir():
+        return
+    if target.exists():
+        shutil.rmtree(_replaced(target))
+    else:
+        os.replace(_replaced(target), target)
+
+
+def _replaced(target: Path) -> Path:
+    """Where a folder waits while another takes its place."""
+    return target.with_name(f"{target.name}.old")
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:
@@ -54,6 +83,32 @@ def read_text(path: Path, *, expected: str) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise SuiteError(f"{path}: found no text (UTF-8), expected {expected}") from None
+
+
+def read_mapping(path: Path) -> Any:
+    """The content of a YAML file, or a JSON one by its suffix, none of whose keys stands twice.
+
+    Raises:
+        SuiteError: it is not readable.
+    """
+    import yaml
+
+    text = read_text(path, expected="JSON" if path.suffix == ".json" else "YAML")
+    try:
+        if path.suffix == ".json":
+            return json.loads(text, object_pairs_hook=_once)
+        return parse_yaml(text, unique=True)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise SuiteError(f"{path}: not readable ({' '.join(str(error).split())})") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object none of whose keys is there twice: the first would be forgotten."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"found {next(name for name in names if names.count(name) > 1)} twice")
+    return found
 
 
 def parse_yaml(text: str | bytes, *, unique: bool = False) -> Any:

@@ -17,4 +17,4 @@ def require_checkout() -> None:
         SuiteError: there is no `reference/` beside the package.
     """
     if not REFERENCE.is_dir():
-        raise SuiteError(f"{REFERENCE}: found no such folder; install from a checkout with pip install -e .")
+        raise SuiteError(f"{REFERENCE}: found no such folder, expected a checkout: pip install -e .")

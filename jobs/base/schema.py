@@ -1,129 +1,166 @@
-"""A file that a person edits: a table says which keys and values it may have; anything else is one line.
+"""Models of files that a person edits (tiers, sites): what is wrong in a file is one line that says where.
 
-In a table a key ending in `?` may be left out, and `*` stands for any name. Behind it is a `Value`, the table
-of a section, or several tables, one for each form that a section may have, known by its first key.
+A section of a file is a class with `Keys` as its base: its attributes are the keys, the text below each says
+what it means. A value's type is one of those below; it stays what the file says, an integer an integer and a
+text a text, since parameters of stages are hashed. Only what reads such files imports this module: stages,
+which run in images, do not.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    Strict,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from jobs.base.errors import SuiteError
-from jobs.base.files import parse_yaml, read_text
+from jobs.base.files import read_mapping
+
+# A mark of forms of a section in the places that errors name; no key of a file begins with it.
+FORM = "\0"
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class Value:
-    """What may stand behind a key: in words, and as a test."""
+class Expected:
+    """Of an annotated type: what is expected there, in words; it stands for every error inside."""
 
-    expected: str
-    allows: Callable[[Any], bool]
+    words: str
 
-
-Table: TypeAlias = "Mapping[str, Rule]"
-Rule: TypeAlias = "Value | Table | tuple[Table, ...]"
-
-# bool is an int to isinstance.
-COUNT = Value("a positive integer", lambda value: type(value) is int and value > 0)
-WHOLE = Value("an integer, 0 or more", lambda value: type(value) is int and value >= 0)
-# YAML reads 1e-3, without a point, as text.
-POSITIVE = Value(
-    "a positive number, as 2 or 1.0e-3",
-    lambda value: type(value) in (int, float) and math.isfinite(value) and value > 0,
-)
-FLAG = Value("true or false", lambda value: isinstance(value, bool))
-TEXT = Value("text", lambda value: isinstance(value, str))
-ANYTHING = Value("anything", lambda value: True)
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """See pydantic."""
+        return core_schema.custom_error_schema(
+            handler(source),
+            custom_error_type="expected",
+            custom_error_message="expected {words}",
+            custom_error_context={"words": self.words},
+        )
 
 
-def one_of(*known: str) -> Value:
-    """One of these words."""
-    return Value(f"one of {', '.join(known)}", lambda value: value in known)
+class OneOf:
+    """Of an annotated text: one of these words."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """See pydantic."""
+        return core_schema.custom_error_schema(
+            core_schema.literal_schema(list(self.words)),
+            custom_error_type="expected",
+            custom_error_message="expected {words}",
+            custom_error_context={"words": f"one of {', '.join(self.words)}"},
+        )
 
 
-def or_null(value: Value) -> Value:
-    """The same, or null."""
-    return Value(f"{value.expected}, or null", lambda found: found is None or value.allows(found))
+# Values. Strict: pydantic would take true for 1, "2" for 2 and 2 for 2.0.
+_Integer = Annotated[int, Strict()]
+_Number = _Integer | Annotated[float, Strict(), AllowInfNan(False)]
+_POSITIVE = "a positive number, as 2 or 1.0e-3"  # YAML reads 1e-3, without a point, as text
+Count = Annotated[_Integer, Field(gt=0), Expected("a positive integer")]
+Whole = Annotated[_Integer, Field(ge=0), Expected("an integer, 0 or more")]
+Number = Annotated[_Number, Expected("a number")]
+Positive = Annotated[_Number, Field(gt=0), Expected(_POSITIVE)]
+PositiveOrNull = Annotated[Positive | None, Expected(f"{_POSITIVE}, or null")]
+Flag = Annotated[bool, Strict(), Expected("true or false")]
+Text = Annotated[str, Strict(), Expected("text")]
+TextOrNull = Annotated[Text | None, Expected("text, or null")]
+TextOrNumber = Annotated[Text | _Integer | Annotated[float, Strict()], Expected("text or a number")]
+Texts = Annotated[tuple[Text, ...], Expected("a list of texts")]
+Counts = Annotated[list[Count], Field(min_length=1), Expected("a list of positive integers")]
 
 
-def list_of(value: Value, called: str, *, least: int = 0) -> Value:
-    """A list of such values; `called` is their name."""
-    return Value(
-        f"a list of {called}",
-        lambda found: isinstance(found, list) and len(found) >= least and all(map(value.allows, found)),
-    )
+def names(*, only: Sequence[str] = (), needed: Sequence[str] = ()) -> BeforeValidator:
+    """Of an annotated dict: which names it may have (any without `only`) and must have."""
+
+    def check(found: Any) -> Any:
+        _check_names(found, only=only, needed=needed)
+        return found
+
+    return BeforeValidator(check)
 
 
-def read_keys(path: Path, table: Table) -> dict[str, Any]:
+class Keys(BaseModel):
+    """A section of a file: only these keys, and all that have no default.
+
+    Of a section with several forms, the keys of a form's own class stand first.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_its_keys(cls, found: Any) -> Any:
+        own = sorted(cls.model_fields.items(), key=lambda item: item[0] not in cls.__annotations__)
+        fields = {field.alias or name: field for name, field in own}
+        closed = cls.model_config.get("extra") == "forbid"
+        needed = [name for name, field in fields.items() if field.is_required()]
+        _check_names(found, only=list(fields) if closed else (), needed=needed)
+        return found
+
+
+def _check_names(found: Any, *, only: Sequence[str], needed: Sequence[str]) -> None:
+    if not isinstance(found, dict):
+        raise _wrong(shown(found), "keys with values")
+    for name in found:
+        if not isinstance(name, str):
+            raise _wrong(f"{name!r} as a name", "text")
+        if only and name not in only:
+            raise _wrong(name, f"only {', '.join(only)}")
+    if missing := [name for name in needed if name not in found]:
+        raise _wrong(f"no {', '.join(missing)}", ", ".join(needed))
+
+
+def _wrong(found: str, expected: str) -> PydanticCustomError:
+    return PydanticCustomError("keys", "{said}", {"said": f"found {found}, expected {expected}"})
+
+
+def read_model(path: Path, model: type[ModelT]) -> ModelT:
     """The content of a YAML file, or a JSON one by its suffix.
 
     Raises:
-        SuiteError: not readable, or not as the table says.
+        SuiteError: not readable, or not as the model says.
     """
-    import yaml
-
-    text = read_text(path, expected="JSON" if path.suffix == ".json" else "YAML")
-    try:
-        content: dict[str, Any] = (
-            json.loads(text, object_pairs_hook=_once)
-            if path.suffix == ".json"
-            else parse_yaml(text, unique=True)
-        )
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise SuiteError(f"{path}: not readable ({' '.join(str(error).split())})") from None
-    check_keys(path, content, table)
-    return content
+    return checked(path, read_mapping(path), model)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object none of whose keys is there twice: the first would be forgotten."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"found {next(name for name in names if names.count(name) > 1)} twice")
-    return found
-
-
-def check_keys(path: Path, found: Any, rule: Rule, *, at: str = "") -> None:
-    """Refuse what is not as the table says; `at` is where in the file it stands, as `runs.liquid`.
+def checked(path: Path, found: Any, model: type[ModelT], *, at: str = "") -> ModelT:
+    """What was found in a file, as the model; `at` is where in the file it stands, as `runs.liquid`.
 
     Raises:
-        SuiteError: a key that is missing or unknown, or a value that is not what it should be.
+        SuiteError: it is not as the model says; the line names the first thing that is wrong.
     """
-
-    def wrong(what: str, expected: str) -> SuiteError:
-        return SuiteError(f"{path}: {at}{': ' if at else ''}found {what}, expected {expected}")
-
-    if isinstance(rule, Value):
-        if not rule.allows(found):
-            raise wrong(_shown(found), rule.expected)
-        return
-    if not isinstance(found, dict):
-        raise wrong(_shown(found), "keys with values")
-    if isinstance(rule, tuple):
-        forms = {next(iter(form)): form for form in rule}
-        first = next((key for key in forms if key in found), None)
-        if first is None:
-            raise wrong(f"none of {', '.join(forms)}", "one of them")
-        rule = forms[first]
-    rules = {key.removesuffix("?"): inner for key, inner in rule.items()}
-    for key in found:
-        if not isinstance(key, str):
-            raise wrong(f"{key!r} as a name", "text")
-        if key not in rules and "*" not in rules:
-            raise wrong(key, f"only {', '.join(rules)}")
-    needed = [key for key in rule if key != "*" and not key.endswith("?")]
-    if missing := [key for key in needed if key not in found]:
-        raise wrong(f"no {', '.join(missing)}", ", ".join(needed))
-    for key, value in found.items():
-        check_keys(path, value, rules[key if key in rules else "*"], at=f"{at}.{key}" if at else key)
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        raise SuiteError(f"{path}: {_line(error.errors(include_url=False)[0], at)}") from None
 
 
-def _shown(found: Any) -> str:
+def _line(error: ErrorDetails, at: str) -> str:
+    where = ".".join([*filter(None, [at]), *_places(error["loc"])])
+    words = error.get("ctx", {}).get("words", error["msg"])
+    said = error["msg"] if error["type"] == "keys" else f"found {shown(error['input'])}, expected {words}"
+    return f"{where}: {said}" if where else said
+
+
+def _places(location: Iterable[int | str]) -> list[str]:
+    return [str(place) for place in location if not str(place).startswith(FORM)]
+
+
+def shown(found: Any) -> str:
+    """A value of a file for a message."""
     text = "nothing" if found is None else repr(found)
     return text if len(text) <= 60 else f"{text[:57]}..."

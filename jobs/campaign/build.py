@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,18 +14,20 @@ from jobs.campaign.judges import Judges, plan_judges
 from jobs.campaign.observing import angle_cutoffs_angstrom, observe_parameters
 from jobs.campaign.pairs import PAIRED_LABELS, plan_pairs
 from jobs.campaign.plan import Campaign
-from jobs.campaign.tier import (
+from jobs.campaign.sections import (
     CLASSICAL,
-    DEFAULT_ENGINE,
-    DISPLAY_NAMES,
-    DUMP_EVERY,
     HDNNP,
     HDNNP_DATA,
     NNPS,
-    THERMO_EVERY,
-    read_tier,
-    wanted_kernel,
+    Again,
+    Hdnnp,
+    Moving,
+    Quenched,
+    Run,
+    Scheduled,
+    StepwiseAimd,
 )
+from jobs.campaign.tier import DISPLAY_NAMES, Tier, read_tier
 from jobs.cost.estimates import (
     CORE_SECONDS_PER_ATOM_STEP,
     CORE_SECONDS_PER_HDNNP_UPDATE,
@@ -37,7 +40,7 @@ from jobs.cost.estimates import (
 from jobs.engines.hdnnp.recipe import RECIPE
 from jobs.engines.lammps.program import DAMPING_FS
 from jobs.reference.potentials import deposited_model, imported_potential, potential_sha256
-from jobs.reference.sets import DepositedSet, deposit_parameter, find_set
+from jobs.reference.sets import DepositedSet, find_set
 from jobs.reference.trajectories import PAIRED, ThinTrajectory, thin_trajectories
 from jobs.store.stage import Stage
 
@@ -60,7 +63,7 @@ def build_campaign(
     about = own = read_tier(tier)
     if engine is not None:
         about = _with_engine(about, engine)
-    start = start_from or about["start_from"]
+    start = start_from or about.start_from
     if engine is not None and start != "nothing":
         raise SuiteError(
             f"--engine {engine}: found a start from {start}, expected --start-from nothing: only there is "
@@ -71,25 +74,24 @@ def build_campaign(
             f"--potential {potential}: found --start-from trajectories, which the deposited potentials made, "
             "expected --start-from potentials"
         )
-    name = [about["name"]]
-    if start != about["start_from"]:
+    name = [about.name]
+    if start != about.start_from:
         name.append(start)
-    if start == "nothing" and about is not own:
-        name.append(about["aimd"]["engine"])
+    if start == "nothing" and about is not own and engine is not None:
+        name.append(engine)
     if potential is not None:
         name += [potential.stem, potential_sha256(potential)[:6]]
-    return _Builder(Campaign(about["name"], start, about, "-".join(name)), potential).build()
+    return _Builder(Campaign(about.name, start, about, "-".join(name)), potential).build()
 
 
-def _with_engine(about: dict[str, Any], engine: str) -> dict[str, Any]:
+def _with_engine(about: Tier, engine: str) -> Tier:
     """A tier's content with another first-principles engine; unchanged if it is the tier's own."""
     from jobs.engines.first_principles.registry import load_engine, named_settings
 
     load_engine(engine)
-    aimd = about.get("aimd")
-    if aimd is None or engine == aimd.get("engine", DEFAULT_ENGINE):
+    if about.aimd is None or engine == about.aimd.engine:
         return about
-    return {**about, "aimd": {**aimd, "engine": engine, "settings": named_settings(engine, "default")}}
+    return about.with_engine(engine, named_settings(engine, "default"))
 
 
 class _Builder:
@@ -101,6 +103,7 @@ class _Builder:
         self.campaign = campaign
         self.about = campaign.about
         self.user_potential = user_potential
+        self.rebuilt = campaign.start_from == "nothing"  # first-principles data are computed anew
         self.protocol = read_paper().protocol
         self.melts: dict[int, Stage] = {}
         self.runs = campaign.runs
@@ -111,8 +114,9 @@ class _Builder:
             self.given = thin_trajectories(campaign.tier)
 
     def build(self) -> Campaign:
-        for label, run in self.about["runs"].items():
+        for label, run in self.about.runs.items():
             self._run(label, run)
+        self._add_potentials()
         self._parity()
         self._samplers()
         self._kernels()
@@ -132,10 +136,29 @@ class _Builder:
     # -- potentials -----------------------------------------------------------------------------
 
     def _potential(self, nnp: str) -> list[Stage]:
-        """A potential's stages, one per seed, planned when first asked for."""
+        """A potential's stages, one per seed; the same ones whenever they are asked for."""
         if nnp not in self.potentials:
             self.potentials[nnp] = self._plan_potential(nnp)
         return self.potentials[nnp]
+
+    def _add_potentials(self) -> None:
+        """Trainings, the first-principles runs that they learn from, and why there are none."""
+        for nnp in (*NNPS, *([HDNNP] if self.about.hdnnp else [])):
+            size = nnp.removeprefix("deepmd-")
+            if self.rebuilt and nnp in NNPS:
+                self.runs[f"aimd-{size}"] = list(self._dataset(nnp).inputs.values())
+            if self.user_potential is not None:
+                self.campaign.unavailable[f"train-{size}"] = self._judged_instead
+            elif given := self._given_potentials:
+                self.campaign.unavailable[f"train-{size}"] = given
+                _, record = deposited_model(nnp)
+                if record["dataset"] != self._dataset(HDNNP_DATA if nnp == HDNNP else nnp).name:
+                    self.campaign.unavailable[f"parity-{size}"] = (
+                        f"the deposited {DISPLAY_NAMES[nnp]} learned from another split of the frames: "
+                        "it may have trained on what is held out now"
+                    )
+            else:
+                self.campaign.labels[f"train-{size}"] = self._potential(nnp)
 
     @property
     def _judged_instead(self) -> str:
@@ -149,36 +172,29 @@ class _Builder:
         return f"the deposited potential was taken as given (--start-from {self.campaign.start_from})"
 
     def _plan_potential(self, nnp: str) -> list[Stage]:
-        label = f"train-{nnp.removeprefix('deepmd-')}"
         if self.user_potential is not None:
-            self.campaign.unavailable[label] = self._judged_instead
             return [imported_potential(self.user_potential, self.user_potential.stem)]
-        if given := self._given_potentials:
-            self.campaign.unavailable[label] = given
-            path, record = deposited_model(nnp)
-            if record["dataset"] != self._dataset(HDNNP_DATA if nnp == HDNNP else nnp).name:
-                self.campaign.unavailable[f"parity-{nnp.removeprefix('deepmd-')}"] = (
-                    f"the deposited {DISPLAY_NAMES[nnp]} learned from another split of the frames: "
-                    "it may have trained on what is held out now"
-                )
-            return [imported_potential(path, DISPLAY_NAMES[nnp])]
+        if self._given_potentials:
+            return [imported_potential(deposited_model(nnp)[0], DISPLAY_NAMES[nnp])]
         if nnp == HDNNP:
-            stages = [self._trained_hdnnp(seed) for seed in self.about["hdnnp"]["seeds"]]
-        else:
-            stages = [self._trained(nnp, seed) for seed in self.about["seeds"]]
-        self.campaign.labels[label] = stages
-        return stages
+            return [self._trained_hdnnp(seed) for seed in self._hdnnp.seeds]
+        return [self._trained(nnp, seed) for seed in self.about.seeds]
+
+    @property
+    def _hdnnp(self) -> Hdnnp:
+        """How the other kind of network is trained; a tier that has none of it is refused before."""
+        assert self.about.hdnnp is not None
+        return self.about.hdnnp
 
     def _dataset(self, nnp: str, *, share: float = 1.0, seed: int = 1) -> Stage:
         """The dataset of a potential, or one with a share of its training frames, drawn with `seed`."""
-        rebuilt = self.campaign.start_from == "nothing"
-        sets = [] if rebuilt else self._frames(nnp)
+        sets = [] if self.rebuilt else self._frames(nnp)
         parameters = {
             "sets": [
                 {
                     "name": found.name,
                     "sha256": found.sha256,
-                    "thin_frames": self.about["frames"][nnp][found.name],
+                    "thin_frames": self.about.frames[nnp][found.name],
                     "use_unequilibrated": False,
                 }
                 for found in sets
@@ -187,13 +203,11 @@ class _Builder:
             "sel": None,
             "cutoff_angstrom": self.protocol["II.B network"]["cutoff"].value,
             "max_train_frames": None,
-            **deposit_parameter(self.about),
+            **self.about.place,
         }
         if share < 1:
             parameters |= {"max_train_frames": share, "subset_seed": seed}
-        computed = self._aimd(nnp) if rebuilt else []
-        if rebuilt:
-            self.runs[f"aimd-{nnp.removeprefix('deepmd-')}"] = computed
+        computed = self._aimd(nnp) if self.rebuilt else []
         inputs = {f"aimd-{n}": stage for n, stage in enumerate(computed, start=1)}
         label = f"dataset for {DISPLAY_NAMES[nnp]}"
         if share < 1:
@@ -202,7 +216,7 @@ class _Builder:
 
     def _frames(self, nnp: str) -> list[DepositedSet]:
         """The sets that the tier trains a potential on, of the user's deposit or the project's."""
-        sets = [find_set(name, self.about) for name in self.about["frames"][nnp]]
+        sets = [find_set(name, self.about.place) for name in self.about.frames[nnp]]
         for found in sets:
             if found.use != "train":
                 raise SuiteError(
@@ -215,31 +229,30 @@ class _Builder:
         """First-principles runs that a potential learns from (Sec. II A), one stage per start."""
         from jobs.engines.first_principles.registry import load_engine
 
-        if "aimd" not in self.about:
+        aimd = self.about.aimd
+        if aimd is None:
             raise SuiteError(
                 f"tier {self.campaign.tier}: found no aimd section; --start-from nothing needs one"
             )
-        about = self.about["aimd"][nnp]
-        engine = self.about["aimd"].get("engine", DEFAULT_ENGINE)
+        about = aimd.of(nnp)
         common = {
-            "engine": engine,
-            "settings": self.about["aimd"]["settings"],
-            "timestep_fs": about["timestep_fs"],
+            "engine": aimd.engine,
+            "settings": aimd.settings,
+            "timestep_fs": about.timestep_fs,
             "ensemble": "nvt",
             # The paper's thermostat, where the engine has it.
-            "thermostat": "nose-hoover" if "nose-hoover" in load_engine(engine).THERMOSTATS else "csvr",
+            "thermostat": "nose-hoover" if "nose-hoover" in load_engine(aimd.engine).THERMOSTATS else "csvr",
             "damping_fs": DAMPING_FS,
-            "density_g_cm3": about["density_g_cm3"],
+            "density_g_cm3": about.density_g_cm3,
         }
-        cores = self.about["aimd"]["cores"]
-        if about["mode"] == "stepwise":
-            melt = self._melt(about["atoms"])
-            kelvins = about["temperatures_K"]
-            steps = (about["relaxation_steps"] + about["collection_steps"]) * len(kelvins)
+        if isinstance(about, StepwiseAimd):
+            melt = self._melt(about.atoms)
+            kelvins = about.temperatures_K
+            steps = (about.relaxation_steps + about.collection_steps) * len(kelvins)
             return [
                 Stage(
                     "aimd",
-                    f"AIMD of {about['atoms']} atoms, {kelvins[0]} to {kelvins[-1]} K, melt {index + 1}",
+                    f"AIMD of {about.atoms} atoms, {kelvins[0]} to {kelvins[-1]} K, melt {index + 1}",
                     {
                         **common,
                         "mode": "stepwise",
@@ -247,20 +260,20 @@ class _Builder:
                         "frames": [index],
                         "replica": index + 1,
                         "temperatures_K": kelvins,
-                        "relaxation_steps": about["relaxation_steps"],
-                        "collection_steps": about["collection_steps"],
+                        "relaxation_steps": about.relaxation_steps,
+                        "collection_steps": about.collection_steps,
                     },
                     seed=1,
                     inputs={"start": melt},
-                    cores=cores,
-                    core_seconds=steps * aimd_core_seconds(about["atoms"]),
+                    cores=aimd.cores,
+                    core_seconds=steps * aimd_core_seconds(about.atoms),
                 )
-                for index in range(self.about["melt"]["configurations"])
+                for index in range(self.about.melt.configurations)
             ]
         stages = []
-        for number, (label, kelvin) in enumerate(about["starts"].items()):
+        for number, (label, kelvin) in enumerate(about.starts.items()):
             sampler = self.runs[label][0]
-            starts = list(range(1, about["configurations"] + 1))
+            starts = list(range(1, about.configurations + 1))
             parameters = {
                 **common,
                 "mode": "short",
@@ -268,9 +281,9 @@ class _Builder:
                 "frames": starts,
                 "replica": 1000 * (number + 1),
                 "temperature_K": kelvin,
-                "steps": about["steps"],
+                "steps": about.steps,
             }
-            cost = len(starts) * about["steps"] * aimd_core_seconds(sampler.parameters["n_atoms"])
+            cost = len(starts) * about.steps * aimd_core_seconds(sampler.parameters["n_atoms"])
             name = f"AIMD of {sampler.parameters['n_atoms']} atoms from {label}, {len(starts)} starts"
             stages.append(
                 Stage(
@@ -279,7 +292,7 @@ class _Builder:
                     parameters,
                     seed=1,
                     inputs={"start": sampler},
-                    cores=cores,
+                    cores=aimd.cores,
                     core_seconds=cost,
                 )
             )
@@ -287,7 +300,7 @@ class _Builder:
 
     def _trained(self, nnp: str, seed: int, *, share: float = 1.0, **settings: Any) -> Stage:
         """One training; `settings` depart from the tier's own, `share` is that of the frames."""
-        training = self.about["training"] | settings
+        training = self.about.training.model_dump() | settings
         stated = self.protocol[f"II.B loss of {DISPLAY_NAMES[nnp]}"]
         loss = {
             f"{end}_pref_{letter}": stated[f"{quantity}_{end}"].value
@@ -297,9 +310,6 @@ class _Builder:
         parameters = {
             "name": DISPLAY_NAMES[nnp],
             "loss": loss,
-            "axis_neuron": 4,
-            "type_one_side": False,
-            "batch_size": 1,
             **training,
         }
         cost = (
@@ -316,14 +326,14 @@ class _Builder:
 
     def _trained_hdnnp(self, seed: int) -> Stage:
         """One training of an HDNNP, on the dataset of DeePMD-96."""
-        updates = self.about["hdnnp"]["updates"]
+        updates = self._hdnnp.updates
         return self._kalman(DISPLAY_NAMES[HDNNP], self._dataset(HDNNP_DATA), seed, updates)
 
     def _kalman(self, name: str, dataset: Stage, seed: int, updates: int, **more: Any) -> Stage:
         parameters = {
             "name": name,
             "updates": updates,
-            "checkpoint_every": self.about["hdnnp"]["checkpoint_every"],
+            "checkpoint_every": self._hdnnp.checkpoint_every,
             **RECIPE,
             **more,
         }
@@ -338,24 +348,23 @@ class _Builder:
 
     def _samplers(self) -> None:
         """HDNNPs that draw configurations: they train on every frame, and nothing is held out."""
-        updates = self.about.get("hdnnp", {}).get("sampler_updates")
-        if updates is None:
+        about = self.about.hdnnp
+        if about is None or about.sampler_updates is None:
             return
         if reason := self._given_potentials:
             self.campaign.unavailable[SAMPLERS] = reason
             return
         dataset = self._dataset("deepmd-216")
         self.campaign.labels[SAMPLERS] = [
-            self._kalman("HDNNP-sampler", dataset, seed, updates, all_frames=True)
-            for seed in self.about["hdnnp"]["seeds"]
+            self._kalman("HDNNP-sampler", dataset, seed, about.sampler_updates, all_frames=True)
+            for seed in about.seeds
         ]
 
     def _deviations(self, *, judging: list[tuple[str, ...]]) -> Iterator[str]:
-        rebuilt = self.campaign.start_from == "nothing"
         return deviations(
             self.campaign,
             self.protocol,
-            frames={} if rebuilt else {nnp: self._frames(nnp) for nnp in NNPS},
+            frames={} if self.rebuilt else {nnp: self._frames(nnp) for nnp in NNPS},
             datasets={nnp: self._dataset(nnp).name for nnp in NNPS},
             judging=judging,
             given=self.given or {},
@@ -364,7 +373,7 @@ class _Builder:
         )
 
     def _parity(self) -> None:
-        if "hdnnp" in self.about and self.user_potential is None:
+        if self.about.hdnnp and self.user_potential is None:
             self._parity_of(HDNNP, self._dataset(HDNNP_DATA))
         dataset = {nnp: self._dataset(nnp) for nnp in NNPS}
         for nnp in NNPS:
@@ -401,7 +410,7 @@ class _Builder:
             if self.given is not None:
                 self.campaign.unavailable[label] = "trajectories are given, no MD runs"
                 continue
-            self.campaign.labels[label] = [
+            compared = [
                 Stage(
                     "kernel",
                     f"native kernel of {stage.label} beside DeePMD-kit",
@@ -413,8 +422,9 @@ class _Builder:
                 for stage in self._potential(nnp)
                 if stage.parameters.get("family", "deepmd") == "deepmd"
             ]
-            if not self.campaign.labels[label]:
-                del self.campaign.labels[label]
+            if compared:
+                self.campaign.labels[label] = compared
+            else:
                 self.campaign.unavailable[label] = "the potential is no deep potential"
 
     def _learning_curve(self) -> None:
@@ -425,7 +435,7 @@ class _Builder:
         to the same end.
         """
         labels = ("learning-curve", "learning-curve-settings")
-        about = self.about.get("learning_curve")
+        about = self.about.learning_curve
         reason = None
         if about is None:
             reason = (
@@ -438,24 +448,24 @@ class _Builder:
         if about is None or reason is not None:
             self.campaign.unavailable |= dict.fromkeys(labels, str(reason))
             return
-        own = self.about["training"]
+        own = self.about.training
         shorter = [
-            {"steps": n, "decay_steps": max(1, round(own["decay_steps"] * n / own["steps"]))}
-            for n in sorted(about["steps"])
-            if n != own["steps"]
+            {"steps": n, "decay_steps": max(1, round(own.decay_steps * n / own.steps))}
+            for n in sorted(about.steps)
+            if n != own.steps
         ]
         # Precisions are compared at the shortest length, where float64 is affordable.
         shortest = shorter[0] if shorter else {}
-        others = shorter + [{"precision": p} | shortest for p in about["precisions"] if p != own["precision"]]
+        others = shorter + [{"precision": p} | shortest for p in about.precisions if p != own.precision]
         points: dict[str, list[tuple[float, dict[str, Any]]]] = {
-            "learning-curve": [(float(share), {}) for share in about["shares"]],
+            "learning-curve": [(float(share), {}) for share in about.shares],
             "learning-curve-settings": [(1.0, settings) for settings in ({}, *others)],
         }
         for label, of_label in points.items():
             self.campaign.labels[label] = [
                 self._held_out_errors(self._trained("deepmd-96", seed, share=share, **settings))
                 for share, settings in of_label
-                for seed in about["seeds"]
+                for seed in about.seeds
             ]
 
     def _held_out_errors(self, trained: Stage) -> Stage:
@@ -471,51 +481,56 @@ class _Builder:
 
     def _melt(self, atoms: int) -> Stage:
         if atoms not in self.melts:
-            melt = self.about["melt"]
-            parameters = {"n_atoms": atoms, "temperature_K": 5000.0, "timestep_fs": 1.0, **melt}
-            steps = melt["duration_ps"] * 1000 * 2
+            melt = self.about.melt
+            parameters = {"n_atoms": atoms, **melt.model_dump()}
+            steps = melt.duration_ps * 1000 * 2
             cost = 5 + atoms * steps * CORE_SECONDS_PER_ATOM_STEP["tersoff"]
             label = f"melt of {atoms} atoms"
             self.melts[atoms] = Stage("melt", label, parameters, seed=1, core_seconds=cost)
         return self.melts[atoms]
 
-    def _run(self, label: str, run: Mapping[str, Any]) -> None:
-        if run.get("potential") == HDNNP and self.user_potential is not None:
-            self.campaign.unavailable[label] = self._judged_instead
-            return
-        if run.get("start") == "melt" and "atoms" not in run:
-            raise SuiteError(
-                f"tier {self.campaign.tier}: run {label}: found no atoms, expected their number for a start "
-                "from the melt"
-            )
-        source = run.get("again") or run["start"]
-        if source != "melt" and source not in self.runs:
-            raise SuiteError(
-                f"tier {self.campaign.tier}: run {label} starts from {source}, expected melt or a run above"
-            )
-        if "again" in run:
-            stages = self.runs[run["again"]]
+    def _run(self, label: str, run: Run) -> None:
+        if isinstance(run, Again):
+            if run.again not in self.runs:
+                raise self._wrong_start(label, run.again)
+            stages, observe = self.runs[run.again], True
         else:
-            starts = self.about["melt"]["configurations"] if source == "melt" else len(self.runs[source])
-            shared = source == "melt" and run.get("share_melts", False)
-            if run["replicas"] > starts and not shared:
-                raise SuiteError(
-                    f"tier {self.campaign.tier}: run {label} has {run['replicas']} replicas, "
-                    f"expected at most the {starts} of {source}: two from one start would not be independent"
-                    + (
-                        "; with share_melts: true they share a melt, with other velocities"
-                        if source == "melt"
-                        else ""
-                    )
-                )
-            stages = [self._replica(label, run, replica) for replica in range(run["replicas"])]
+            if run.potential == HDNNP and self.user_potential is not None:
+                self.campaign.unavailable[label] = self._judged_instead
+                return
+            self._check_starts(label, run)
+            stages = [self._replica(label, run, replica) for replica in range(run.replicas)]
+            observe = run.observe
         self.runs[label] = stages
-        if not run.get("observe", True):
+        if not observe:
             return
         if self.given is not None and (reason := self._not_given(stages, self.given)):
             self.campaign.unavailable[label] = reason
             return
         self.campaign.labels[label] = [self._observed(label, stage, run) for stage in stages]
+
+    def _wrong_start(self, label: str, start: str) -> SuiteError:
+        return SuiteError(
+            f"tier {self.campaign.tier}: run {label} starts from {start}, expected melt or a run above"
+        )
+
+    def _check_starts(self, label: str, run: Moving) -> None:
+        """Refuse a run without a start for each replica."""
+        melts = run.start == "melt"
+        if melts and run.atoms is None:
+            raise SuiteError(
+                f"tier {self.campaign.tier}: run {label}: found no atoms, expected their number for a start "
+                "from the melt"
+            )
+        if not melts and run.start not in self.runs:
+            raise self._wrong_start(label, run.start)
+        starts = self.about.melt.configurations if melts else len(self.runs[run.start])
+        if run.replicas > starts and not (melts and run.share_melts):
+            shared = "; with share_melts: true they share a melt, with other velocities" if melts else ""
+            raise SuiteError(
+                f"tier {self.campaign.tier}: run {label} has {run.replicas} replicas, expected at most the "
+                f"{starts} of {run.start}: two from one start would not be independent{shared}"
+            )
 
     def _not_given(self, stages: Sequence[Stage], given: Mapping[str, ThinTrajectory]) -> str | None:
         """Why runs cannot be observed, where trajectories are given."""
@@ -526,51 +541,49 @@ class _Builder:
                 return f"the deposited trajectories are of another protocol: {other}"
         return None
 
-    def _replica(self, label: str, run: Mapping[str, Any], replica: int) -> Stage:
-        name = run["potential"]
-        if run["start"] == "melt":
-            start, atoms = self._melt(run["atoms"]), run["atoms"]
+    def _replica(self, label: str, run: Moving, replica: int) -> Stage:
+        name, configuration = run.potential, 0
+        if run.atoms is not None and run.start == "melt":
+            start, atoms = self._melt(run.atoms), run.atoms
+            configuration = replica % self.about.melt.configurations
         else:
-            start = self.runs[run["start"]][replica % len(self.runs[run["start"]])]
+            start = self.runs[run.start][replica % len(self.runs[run.start])]
             atoms = start.parameters["n_atoms"]
-        replicate = run.get("replicate", [1, 1, 1])
-        atoms *= replicate[0] * replicate[1] * replicate[2]
+        atoms *= math.prod(run.replicate)
         inputs = {"start": start}
         parameters: dict[str, Any] = {
             "n_atoms": atoms,
-            "configuration": replica % self.about["melt"]["configurations"] if run["start"] == "melt" else 0,
-            "density_g_cm3": run.get("density_g_cm3", self.about["density_g_cm3"]),
+            "configuration": configuration,
+            "density_g_cm3": run.density_g_cm3 or self.about.density_g_cm3,
             "damping_fs": DAMPING_FS,
-            "replicate": replicate,
-            "ranks": run.get("ranks", 1),
-            "dump_every": run.get("dump_every", DUMP_EVERY),
-            "thermo_every": run.get("thermo_every", THERMO_EVERY),
-            "checkpoint_every": run.get("checkpoint_every", 500),
+            "replicate": run.replicate,
+            "ranks": run.ranks,
+            "dump_every": run.dump_every,
+            "thermo_every": run.thermo_every,
+            "checkpoint_every": run.checkpoint_every,
         }
         if name in CLASSICAL:
             parameters["potential"] = name
         else:
             options = self._potential(name)
             inputs["potential"] = options[replica % len(options)]
-        if "quench" in run:
-            kind = "quench"
-            parameters |= {**run["quench"], "coordination_cutoff_angstrom": angle_cutoffs_angstrom()["Si-O"]}
-            quench = run["quench"]
-            steps = (quench["from_K"] - quench["to_K"]) / quench["rate_K_per_s"] / 1e-15 + quench[
-                "anneal_steps"
-            ]
+        steps: float
+        if isinstance(run, Quenched):
+            kind, quench = "quench", run.quench
+            cutoff = angle_cutoffs_angstrom()["Si-O"]
+            parameters |= {**quench.model_dump(), "coordination_cutoff_angstrom": cutoff}
+            steps = (quench.from_K - quench.to_K) / quench.rate_K_per_s / 1e-15 + quench.anneal_steps
         else:
+            assert isinstance(run, Scheduled)
             kind = "md"
             parameters |= {
-                "timestep_fs": run["timestep_fs"],
-                "ensemble": run.get("ensemble", "nvt"),
-                "thermostat": run.get("thermostat", "nose-hoover"),
-                "schedule": [
-                    {"temperature_K": float(kelvin), "steps": steps} for kelvin, steps in run["schedule"]
-                ],
+                "timestep_fs": run.timestep_fs,
+                "ensemble": run.ensemble,
+                "thermostat": run.thermostat,
+                "schedule": [{"temperature_K": float(kelvin), "steps": n} for kelvin, n in run.schedule],
             }
-            steps = sum(count for _, count in run["schedule"])
-        kernel = wanted_kernel(self.about) if name in NNPS else None
+            steps = sum(n for _, n in run.schedule)
+        kernel = self.about.kernel if name in NNPS else None
         if name not in NNPS:
             cost = atoms * steps * CORE_SECONDS_PER_ATOM_STEP[name]
         else:
@@ -588,13 +601,13 @@ class _Builder:
 
     # -- observations ---------------------------------------------------------------------------
 
-    def _observed(self, label: str, stage: Stage, run: Mapping[str, Any]) -> Stage:
+    def _observed(self, label: str, stage: Stage, run: Run) -> Stage:
         frames = production_steps(stage) / stage.parameters["dump_every"]
         cost = 3 + 2e-5 * frames * stage.parameters["n_atoms"]
         observed = Stage(
             "observe",
-            f"observe {label} ({stage.label})" if "again" in run else f"observe {stage.label}",
-            observe_parameters(run.get("observables", {})),
+            f"observe {label} ({stage.label})" if isinstance(run, Again) else f"observe {stage.label}",
+            observe_parameters(run.observables),
             inputs={"trajectory": stage},
             core_seconds=cost,
         )
@@ -602,7 +615,7 @@ class _Builder:
 
     def _paired(self, judges: Judges) -> None:
         """MD from frames of the AIMD references, and that AIMD from the same frames on."""
-        if not self.about.get("paired"):
+        if not self.about.paired:
             reason = f"the {self.campaign.tier} tier starts no MD from frames of AIMD"
             self.campaign.unavailable |= dict.fromkeys(PAIRED_LABELS, reason)
             return
@@ -627,7 +640,8 @@ class _Builder:
 
     def _cost(self) -> None:
         """The tier's small cost measurement, alone on the machine; absolute times mean nothing otherwise."""
-        if "cost" not in self.about:
+        about = self.about.cost
+        if about is None:
             self.campaign.unavailable["cost"] = f"the {self.campaign.tier} tier measures no cost"
             return
         if self.given is not None:
@@ -636,7 +650,7 @@ class _Builder:
         from jobs.base.machine import available_cores
         from jobs.cost.plan import cost_stage, tier_plan
 
-        plan = tier_plan(self.about["cost"], precision=self.about["training"]["precision"])
+        plan = tier_plan(about.model_dump(exclude_none=True), precision=self.about.training.precision)
         potential = self._potential("deepmd-96")[0]
         label = f"cost of {potential.parameters['name']} and classical MD"
         self.campaign.labels["cost"] = [

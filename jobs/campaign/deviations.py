@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.campaign.tier import DEFAULT_ENGINE, DISPLAY_NAMES, NNPS
+from jobs.campaign.sections import NNPS
+from jobs.campaign.tier import DISPLAY_NAMES
 from jobs.cost.estimates import production_steps
 from jobs.reference.paper import Stated
 from jobs.reference.potentials import deposited_model
@@ -137,15 +138,15 @@ def _of_training(campaign: Campaign, frames: Frames) -> Iterator[str]:
                 f"DeePMD-216 learns from {by_size[216]} frames of 216 atoms, in place of 30 000, "
                 f"and {lent} of other sizes"
             )
-    elif (engine := campaign.about["aimd"].get("engine", DEFAULT_ENGINE)) != "vasp":
-        made_by = OTHER_ENGINES.get(engine, engine)
+    elif (aimd := campaign.about.aimd) is not None and aimd.engine != "vasp":
+        made_by = OTHER_ENGINES.get(aimd.engine, aimd.engine)
         yield f"first-principles data by {made_by} in place of VASP (PAW, 500 eV)"
-    training = campaign.about["training"]
-    if training["precision"] != "float64":
-        yield f"networks in {training['precision']}"
-    if training["steps"] < PAPER_TRAINING_STEPS:
-        yield f"{training['steps']} training steps in place of {PAPER_TRAINING_STEPS}"
-    yield f"{len(campaign.about['seeds'])} training seed(s); the paper does not say"
+    training = campaign.about.training
+    if training.precision != "float64":
+        yield f"networks in {training.precision}"
+    if training.steps < PAPER_TRAINING_STEPS:
+        yield f"{training.steps} training steps in place of {PAPER_TRAINING_STEPS}"
+    yield f"{len(campaign.about.seeds)} training seed(s); the paper does not say"
 
 
 def _of_levels(
@@ -174,7 +175,7 @@ def _programs(sets: Sequence[DepositedSet]) -> str:
 
 def short_training(campaign: Campaign) -> str:
     """How many training steps its NNPs have in place of the paper's, or nothing if no fewer."""
-    steps = campaign.about["training"]["steps"]
+    steps = campaign.about.training.steps
     if campaign.potentials_given:
         steps = min(deposited_model(nnp)[1]["steps"] for nnp in NNPS)
     return f"{steps} steps in place of {PAPER_TRAINING_STEPS}" if steps < PAPER_TRAINING_STEPS else ""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.campaign.observing import observe_parameters
+from jobs.campaign.tier import Tier
 from jobs.reference.potentials import deposited_model, imported_potential
 from jobs.reference.sets import (
     DEPOSIT,
     READ_REFERENCES,
     DepositedSet,
-    deposit_parameter,
     deposit_root,
     list_sets,
 )
@@ -31,20 +29,20 @@ class Judges:
     levels: set[tuple[str, ...]] = field(default_factory=set)
 
 
-def plan_judges(about: Mapping[str, Any]) -> Judges:
-    """The deposited references of a tier (its content).
+def plan_judges(about: Tier) -> Judges:
+    """The deposited references of a tier.
 
     AIMD in the user's own `deposit` replaces the project's of the same size and start. The project's other
     references of that size are used too only if their level of theory is the same: levels differ by more than
     starts do.
     """
     judges = Judges()
-    root = deposit_root(about)
+    root = deposit_root(about.place)
     own = [] if root == DEPOSIT else [found for found in list_sets(root=root) if found.kind == "trajectory"]
     given = {_label(found) for found in own}
     theirs = list_sets()
     for found in own:
-        _add_trajectories(judges, found, deposit_parameter(about))
+        _add_trajectories(judges, found, about.place)
     for found in theirs:
         if found.kind == "trajectory" and _label(found) not in given and _is_of_the_level(found, own):
             _add_trajectories(judges, found, {})
@@ -70,7 +68,7 @@ def _add_trajectories(judges: Judges, found: DepositedSet, place: dict[str, str]
     if found.use == "judge":
         judges.levels.add(found.level)
     for run in found.runs:
-        parameters = observe_parameters({})
+        parameters = observe_parameters()
         del parameters["skip_fraction"]
         parameters["skip_frames"] = run.unequilibrated_frames
         parameters["reference"] = {"set": found.name, "run": run.id, "sha256": found.sha256}
@@ -81,23 +79,23 @@ def _add_trajectories(judges: Judges, found: DepositedSet, place: dict[str, str]
 
 def _add_reweighted(judges: Judges, drawn: list[DepositedSet], own: list[DepositedSet]) -> None:
     """Reweighted single points of a sampler: a reference that does not depend on a start, one for each N."""
-    reasons = ["no single points of a fixed sampler are deposited (python -m jobs deposit --sampler)"]
+    unusable: dict[int, str] = {}  # by number of atoms, the last set that cannot be used and why
     for found in drawn:
         assert found.sampler is not None
         if not _is_of_the_level(found, own):
-            reasons.append(f"{found.name} is not of the level of theory of the tier's own AIMD")
+            unusable[found.n_atoms] = f"{found.name} is not of the level of theory of the tier's own AIMD"
             continue
         try:
             path, record = deposited_model(found.sampler["model"])
         except SuiteError as error:
-            reasons.append(str(error))
+            unusable[found.n_atoms] = str(error)
             continue
         if record["sha256"] != found.sampler["sha256"]:
-            reasons.append(
+            unusable[found.n_atoms] = (
                 f"{path}: no longer the sampler of {found.name}; keep a sampler under its own name"
             )
             continue
-        observe = observe_parameters({})
+        observe = observe_parameters()
         parameters = {
             "reference": {"set": found.name, "sha256": found.sha256},
             **{
@@ -116,4 +114,8 @@ def _add_reweighted(judges: Judges, drawn: list[DepositedSet], own: list[Deposit
         judges.labels.setdefault(f"reference-{found.n_atoms}-reweighted", []).append(stage)
     for size in SIZES:
         if (label := f"reference-{size}-reweighted") not in judges.labels:
-            judges.unavailable[label] = reasons[-1]
+            judges.unavailable[label] = unusable.get(
+                size,
+                f"no single points of {size} atoms by a fixed sampler are deposited "
+                "(python -m jobs deposit --sampler)",
+            )

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from jobs.base.files import parse_yaml
 from jobs.base.paths import REFERENCE
+from jobs.campaign.sections import Observables
 
 ANGLE_CUTOFFS = REFERENCE / "angle_cutoffs.yml"
 
 
-def observe_parameters(observables: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters, of which a tier may give some (`observables` of a run)."""
+def observe_parameters(observables: Observables | None = None) -> dict[str, Any]:
+    """All parameters: of a run of a tier, or of what no run says otherwise."""
     return {
-        "skip_fraction": 0.0,
-        "blocks": 8,
-        "dynamics_max_fs": 1000.0,
-        "structure_factor": False,
-        "stretch": 1.0,
         "rdf_bin_angstrom": 0.02,
         "angle_bin_degree": 1.0,
         "angle_cutoffs_angstrom": angle_cutoffs_angstrom(),
-        **observables,
+        **(observables or Observables()).model_dump(),
     }
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from jobs.campaign.judges import SIZES, Judges
 from jobs.campaign.observing import angle_cutoffs_angstrom, observe_parameters
-from jobs.campaign.tier import DISPLAY_NAMES, NNPS, wanted_kernel
+from jobs.campaign.sections import NNPS
+from jobs.campaign.tier import DISPLAY_NAMES, Tier
 from jobs.cost.estimates import network_md_core_seconds
 from jobs.reference.potentials import deposited_model, imported_potential
-from jobs.reference.sets import READ_REFERENCES, deposit_parameter, find_set, has_velocities
+from jobs.reference.sets import READ_REFERENCES, find_set, has_velocities
 from jobs.reference.trajectories import ThinTrajectory
 from jobs.store.stage import Stage
 
@@ -51,9 +52,7 @@ class Pairs:
         return replace(self.observed, parameters={**self.observed.parameters, **files}, inputs={})
 
 
-def plan_pairs(
-    about: Mapping[str, Any], judges: Judges, potential: Callable[[str], Sequence[Stage]]
-) -> dict[str, Pairs]:
+def plan_pairs(about: Tier, judges: Judges, potential: Callable[[str], Sequence[Stage]]) -> dict[str, Pairs]:
     """The sides by product, each with its runs in the order of the AIMD runs that they start from.
 
     A run starts after the AIMD's unequilibrated frames. During those the bonds of the potential that made the
@@ -71,7 +70,7 @@ def plan_pairs(
         ]
         if not frames:
             continue
-        place = deposit_parameter(about)
+        place = about.place
         aimd = f"paired-{size}-aimd"
         references = [
             {"reference": frame["reference"], "skip_frames": frame["first_frame"]} for frame in frames
@@ -84,7 +83,7 @@ def plan_pairs(
         ) -> None:
             label = f"paired-{size}-{who}"
             runs = tuple(
-                _run(start, label, number, mover, potential, kernel=wanted_kernel(about))
+                _run(start, label, number, mover, potential, kernel=about.kernel)
                 for number, start in enumerate(starts, start=1)
             )
             found[label] = Pairs(runs, _observe(label, {}, runs))
@@ -104,9 +103,9 @@ def plan_pairs(
     return found
 
 
-def _parameters(about: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any] | None:
+def _parameters(about: Tier, reference: Mapping[str, Any]) -> dict[str, Any] | None:
     """Parameters of the MD side of a run; None where the AIMD is too short, thinned or without velocities."""
-    deposited = find_set(reference["set"], about)
+    deposited = find_set(reference["set"], about.place)
     run = deposited.run(reference["run"])
     first = run.unequilibrated_frames
     steps = run.frames - 1 - first
@@ -123,7 +122,7 @@ def _parameters(about: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[
         "temperature_K": run.temperatures_K[0],
         "thermostatted": deposited.facts["thermostat"] != "none",
         "damping_fs": float(csvr[1]) if csvr else None,
-        **deposit_parameter(about),
+        **about.place,
     }
 
 
@@ -162,7 +161,7 @@ def _observe(label: str, changes: Mapping[str, Any], runs: Sequence[Stage]) -> S
     return Stage(
         "observe_pairs",
         f"observe {label}",
-        {**observe_parameters({}), "blocks": BLOCKS, **changes},
+        {**observe_parameters(), "blocks": BLOCKS, **changes},
         inputs={f"run-{number:03d}": run for number, run in enumerate(runs, start=1)},
         core_seconds=1 + 0.3 * max(len(runs), len(changes.get("references", []))),
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from jobs.base.errors import SuiteError
+from jobs.campaign.tier import Tier
 from jobs.store.stage import Stage
+from jobs.store.todo import in_order
 
 
 @dataclass
@@ -15,7 +16,7 @@ class Campaign:
 
     tier: str
     start_from: str
-    about: dict[str, Any]
+    about: Tier
     results_name: str
     """Folder of its results. Campaigns that judge different things have different folders."""
     labels: dict[str, list[Stage]] = field(default_factory=dict)
@@ -32,6 +33,10 @@ class Campaign:
         """Whether the deposited potentials are taken as they are: nothing is trained."""
         return self.start_from in ("potentials", "trajectories")
 
+    def all_stages(self) -> list[Stage]:
+        """Those of all products and of runs that nobody observes, and all that they need; inputs first."""
+        return in_order(self.select([*self.labels, *self.runs]))
+
     def select(self, labels: list[str] | None = None) -> list[Stage]:
         """The stages of some products or runs, or of all products.
 
@@ -43,9 +48,9 @@ class Campaign:
         known = self.runs | self.labels
         for label in labels:
             if reason := self.unavailable.get(label):
-                raise SuiteError(f"label {label}: {reason}")
+                raise SuiteError(f"product {label}: {reason}")
             if label not in known:
                 raise SuiteError(
-                    f"label {label}: not in tier {self.tier}, expected one of {', '.join(known)}"
+                    f"product {label}: not in tier {self.tier}, expected one of {', '.join(known)}"
                 )
         return [stage for label in labels for stage in known[label]]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from jobs.base.errors import SuiteError
-from jobs.base.files import file_sha256
+from jobs.base.files import file_sha256, put_folder, restore_folder
 from jobs.base.trajectory import open_trajectory
 from jobs.campaign.plan import Campaign
 from jobs.reference.trajectories import (
@@ -57,7 +56,8 @@ def deposit_trajectories(
             )
     store.verify(run.name for run, _ in runs.values())
     name = PAIRED if paired else campaign.tier
-    target, part, old = (root / f"{name}{ending}" for ending in ("", ".part", ".old"))
+    target, part = root / name, root / f"{name}.part"
+    restore_folder(target)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
@@ -65,10 +65,7 @@ def deposit_trajectories(
     except BaseException:
         shutil.rmtree(part)
         raise
-    if target.exists():
-        os.replace(target, old)
-    os.replace(part, target)
-    shutil.rmtree(old, ignore_errors=True)
+    put_folder(part, target)
     return target
 
 

@@ -1,178 +1,106 @@
-"""A tier: how much of everything, as a file of plain numbers that a person copies and edits."""
+"""A tier: how much of everything, as a file of plain numbers that a person copies and edits.
+
+`Tier` is the whole file, `jobs.campaign.sections` has its sections; below each key stands what it means.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from jobs.base.errors import SuiteError
 from jobs.base.schema import (
-    ANYTHING,
-    COUNT,
-    FLAG,
-    POSITIVE,
-    TEXT,
-    Table,
-    Value,
-    list_of,
-    one_of,
-    or_null,
-    read_keys,
+    Flag,
+    Keys,
+    OneOf,
+    Positive,
+    Text,
+    names,
+    read_model,
 )
-from jobs.cost.points import NNP
-from jobs.cost.record import AIMD
-from jobs.engines.deepmd.precision import PRECISIONS
-from jobs.engines.first_principles.registry import ENGINES, load_engine
-from jobs.engines.lammps.kernel import KERNELS
-from jobs.stages.md import THERMOSTATS, check_schedule
+from jobs.campaign.sections import (
+    HDNNP,
+    NNPS,
+    Again,
+    Aimd,
+    Cost,
+    Dynamics,
+    Hdnnp,
+    LearningCurve,
+    Melt,
+    Moving,
+    Name,
+    Quenched,
+    Run,
+    Scheduled,
+    Seeds,
+    ShortAimd,
+    Thinning,
+    Training,
+)
+from jobs.engines.first_principles.registry import load_engine
+from jobs.stages.md import check_schedule
 from jobs.stages.quench import check_quench
 
 TIERS = Path(__file__).parent / "tiers"
 STARTS = ("trajectories", "potentials", "frames", "nothing")
-NNPS = ("deepmd-96", "deepmd-216")
-# The other kind of network (Sec. II B), n2p2's, on the frames of the first.
-HDNNP, HDNNP_DATA = "hdnnp-96", "deepmd-96"
 DISPLAY_NAMES = {"deepmd-96": "DeePMD-96", "deepmd-216": "DeePMD-216", HDNNP: "HDNNP-96"}
-CLASSICAL = ("bks", "tersoff")
-DEFAULT_ENGINE = "cp2k"
-DUMP_EVERY = THERMO_EVERY = 10  # steps, of a run that does not say
-
-_NAME = Value("a name for a folder", lambda v: isinstance(v, str) and bool(re.fullmatch(r"\w[\w.-]*", v)))
-# Two networks of one seed are one network, and no second measurement.
-_SEEDS = Value(
-    "a list of different positive integers",
-    lambda v: isinstance(v, list) and all(map(COUNT.allows, v)) and 0 < len(v) == len(set(v)),
-)
-_ATOMS = Value("a multiple of 3 (SiO2)", lambda v: COUNT.allows(v) and v % 3 == 0)
-_SIZES = list_of(Value("", lambda v: COUNT.allows(v) and v % 24 == 0), "multiples of 24", least=1)
-_KELVINS = list_of(POSITIVE, "temperatures in K", least=1)
-_SEGMENT = Value(
-    "", lambda v: isinstance(v, list) and len(v) == 2 and POSITIVE.allows(v[0]) and COUNT.allows(v[1])
-)
-_FRACTION = Value("a number from 0 to below 1", lambda v: v == 0 or (POSITIVE.allows(v) and v < 1))
-_SHARE = Value("", lambda v: POSITIVE.allows(v) and v <= 1)
-
-_FRAMES: Table = {"*": COUNT}  # of a deposited set, every n-th frame
-_OBSERVABLES: Table = {
-    "skip_fraction?": _FRACTION,
-    "blocks?": COUNT,
-    "dynamics_max_fs?": or_null(POSITIVE),
-    "structure_factor?": FLAG,
-    "stretch?": POSITIVE,
-}
-_RUN: Table = {
-    "potential": one_of(*CLASSICAL, *NNPS, HDNNP),
-    "start": TEXT,
-    "replicas": COUNT,
-    "atoms?": _ATOMS,
-    "share_melts?": FLAG,  # replicas beyond melt.configurations start from the first ones again
-    "replicate?": Value("three positive integers", lambda v: list_of(COUNT, "").allows(v) and len(v) == 3),
-    "density_g_cm3?": POSITIVE,
-    "ranks?": COUNT,
-    "dump_every?": COUNT,
-    "thermo_every?": COUNT,
-    "checkpoint_every?": COUNT,
-    "observe?": FLAG,
-    "observables?": _OBSERVABLES,
-}
-_QUENCH: Table = {
-    "rate_K_per_s": POSITIVE,
-    "from_K": POSITIVE,
-    "to_K": POSITIVE,
-    "switch_K": POSITIVE,
-    "timestep_above_fs": POSITIVE,
-    "timestep_below_fs": POSITIVE,
-    "anneal_steps": COUNT,
-}
-_RUNS: tuple[Table, ...] = (
-    {"again": TEXT, "observables?": _OBSERVABLES},
-    {"quench": _QUENCH, **_RUN},
-    {
-        "schedule": list_of(_SEGMENT, "[K, steps]", least=1),
-        "timestep_fs": POSITIVE,
-        "ensemble?": one_of("nvt", "nve"),
-        "thermostat?": one_of(*THERMOSTATS),
-        **_RUN,
-    },
-)
-_AIMD: tuple[Table, ...] = (
-    {
-        "temperatures_K": _KELVINS,
-        "mode": one_of("stepwise"),
-        "atoms": _ATOMS,
-        "relaxation_steps": COUNT,
-        "collection_steps": COUNT,
-        "timestep_fs": POSITIVE,
-        "density_g_cm3": or_null(POSITIVE),
-    },
-    {
-        "starts": {"*": POSITIVE},  # runs and their temperatures in K
-        "mode": one_of("short"),
-        "configurations": COUNT,
-        "steps": COUNT,
-        "timestep_fs": POSITIVE,
-        "density_g_cm3": or_null(POSITIVE),
-    },
-)
-_TIER: Table = {
-    "name": _NAME,
-    "start_from": one_of(*STARTS),
-    "density_g_cm3": POSITIVE,
-    "seeds": _SEEDS,
-    "deposit?": TEXT,
-    "frames": dict.fromkeys(NNPS, _FRAMES),
-    "training": {
-        "precision": one_of(*PRECISIONS),
-        "steps": COUNT,
-        "start_lr": POSITIVE,
-        "stop_lr": POSITIVE,
-        "decay_steps": COUNT,
-        "checkpoint_every": COUNT,
-        "batch_size?": COUNT,
-        "axis_neuron?": COUNT,
-        "type_one_side?": FLAG,
-    },
-    "hdnnp?": {
-        "seeds": _SEEDS,
-        "updates": COUNT,
-        "checkpoint_every": COUNT,
-        # Of further networks, one for each seed: from every frame of deepmd-216, held-out ones too.
-        "sampler_updates?": COUNT,
-    },
-    "learning_curve?": {
-        "seeds": _SEEDS,
-        "shares": list_of(_SHARE, "numbers above 0, up to 1", least=1),
-        "precisions": list_of(one_of(*PRECISIONS), f"some of {', '.join(PRECISIONS)}", least=1),
-        "steps": list_of(COUNT, "positive integers", least=1),
-    },
-    "md?": {"kernel": one_of(*KERNELS)},  # demanded; without it the fastest that can run
-    "melt": {
-        "duration_ps": POSITIVE,
-        "configurations": COUNT,
-        "temperature_K?": POSITIVE,
-        "timestep_fs?": POSITIVE,
-    },
-    "aimd?": {
-        "engine?": one_of(*ENGINES),
-        "settings": {"*": ANYTHING},
-        "cores": COUNT,
-        **dict.fromkeys(NNPS, _AIMD),
-    },
-    "cost?": {
-        "launches": COUNT,
-        "sizes": {f"{engine}?": _SIZES for engine in (NNP, *CLASSICAL)},
-        "plain?": _SIZES,
-        "aimd?": {f"{engine}?": {"sizes": _SIZES, "steps": COUNT} for engine in AIMD},
-    },
-    "paired?": FLAG,  # MD from a frame of each AIMD run that judges
-    "runs": {"*": _RUNS},
-}
 
 
-def read_tier(tier: str) -> dict[str, Any]:
-    """A tier file's content, by name or by path; `deposit` as an absolute path.
+class Tier(Keys):
+    """How much of everything."""
+
+    name: Name
+    """Of its results' folder."""
+    start_from: Annotated[str, OneOf(*STARTS)]
+    """What is taken as given, where the command line does not say it."""
+    density_g_cm3: Positive
+    """Of all runs that do not say another."""
+    seeds: Seeds
+    """One training of each DeePMD potential each."""
+    deposit: Text | None = None
+    """A deposit of one's own, relative to this file; as an absolute path once it is read."""
+    frames: Annotated[dict[str, Thinning], names(only=NNPS, needed=NNPS)]
+    """Deposited sets that each potential learns from: of each every n-th frame."""
+    training: Training
+    """Of DeePMD networks."""
+    hdnnp: Hdnnp | None = None
+    """Of networks of the other kind."""
+    learning_curve: LearningCurve | None = None
+    """What more frames, steps or precision would bring."""
+    md: Dynamics | None = None
+    """What runs the MD of networks."""
+    melt: Melt
+    """What runs start from."""
+    aimd: Aimd | None = None
+    """What --start-from nothing computes."""
+    cost: Cost | None = None
+    """What MD costs."""
+    paired: Flag = False
+    """MD from a frame of each AIMD run that judges."""
+    runs: Annotated[dict[str, Run], names()]
+    """By name; a run starts from the melt or from a run above it. Claims read labels of these names."""
+
+    @property
+    def kernel(self) -> str | None:
+        """The kernel that is demanded for MD of DeePMD networks, or None."""
+        return None if self.md is None else self.md.kernel
+
+    @property
+    def place(self) -> dict[str, str]:
+        """The parameter that tells a stage of a deposit of one's own."""
+        return {} if self.deposit is None else {"deposit": self.deposit}
+
+    def with_engine(self, engine: str, settings: dict[str, Any]) -> Tier:
+        """The tier with another first-principles engine; itself where it computes none."""
+        if self.aimd is None:
+            return self
+        aimd = self.aimd.model_copy(update={"engine": engine, "settings": settings})
+        return self.model_copy(update={"aimd": aimd})
+
+
+def read_tier(tier: str) -> Tier:
+    """A tier by name, or from the path of a file.
 
     Raises:
         SuiteError: no such tier, or something in it that no tier has.
@@ -181,57 +109,49 @@ def read_tier(tier: str) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(found.stem for found in TIERS.glob("*.yml")))
         raise SuiteError(f"tier {tier}: not found, expected one of {known}, or the path of a tier file")
-    content = read_keys(path, _TIER)
-    for label, run in content["runs"].items():
+    content = read_model(path, Tier)
+    for label, run in content.runs.items():
+        if isinstance(run, Again):
+            continue
         _check_run(f"{path}: runs.{label}", run)
-        if run.get("potential") == HDNNP and "hdnnp" not in content:
+        if run.potential == HDNNP and content.hdnnp is None:
             raise SuiteError(f"{path}: runs.{label}: found {HDNNP}, expected a section hdnnp that trains it")
-    if "aimd" in content:
-        _check_aimd(path, content)
-    if "deposit" in content:
-        content["deposit"] = str((path.parent / content["deposit"]).resolve())
-        if not Path(content["deposit"]).is_dir():
-            raise SuiteError(
-                f"{path}: deposit {content['deposit']}: found no such folder, expected a deposit"
-            )
+    if content.aimd is not None:
+        _check_aimd(path, content, content.aimd)
+    if content.deposit is not None:
+        deposit = (path.parent / content.deposit).resolve()
+        if not deposit.is_dir():
+            raise SuiteError(f"{path}: deposit {deposit}: found no such folder, expected a deposit")
+        content = content.model_copy(update={"deposit": str(deposit)})
     return content
 
 
-def wanted_kernel(about: Mapping[str, Any]) -> str | None:
-    """The kernel that a tier demands for MD of DeePMD networks, or None."""
-    kernel: str | None = about.get("md", {}).get("kernel")
-    return kernel
-
-
-def _check_run(where: str, run: dict[str, Any]) -> None:
+def _check_run(where: str, run: Moving) -> None:
     """As its stage would find it, but before what the run starts from is made."""
-    written = {
-        "dump_every": run.get("dump_every", DUMP_EVERY),
-        "thermo_every": run.get("thermo_every", THERMO_EVERY),
-    }
+    written = {"dump_every": run.dump_every, "thermo_every": run.thermo_every}
     try:
-        if "schedule" in run:
-            steps = [steps for _, steps in run["schedule"]]
-            check_schedule(steps, ensemble=run.get("ensemble", "nvt"), **written)
-        elif "quench" in run:
+        if isinstance(run, Scheduled):
+            check_schedule([steps for _, steps in run.schedule], ensemble=run.ensemble, **written)
+        elif isinstance(run, Quenched):
             where += ".quench"
-            check_quench(run["quench"] | written)
+            check_quench(run.quench.model_dump() | written)
     except SuiteError as error:
         raise SuiteError(f"{where}.{error}") from None
 
 
-def _check_aimd(path: Path, content: dict[str, Any]) -> None:
+def _check_aimd(path: Path, content: Tier, aimd: Aimd) -> None:
     """Settings must be the engine's; starts come from runs that do not need what is computed from them."""
-    aimd, runs = content["aimd"], content["runs"]
     try:
-        load_engine(aimd.get("engine", DEFAULT_ENGINE)).read_settings(aimd["settings"])
+        load_engine(aimd.engine).read_settings(aimd.settings)
     except SuiteError as error:
         raise SuiteError(f"{path}: aimd.settings: {error}") from None
-    labels = list(runs)
+    labels = list(content.runs)
+    moved_by = [None if isinstance(run, Again) else run.potential for run in content.runs.values()]
     for nnp in NNPS:
-        first = next((n for n, run in enumerate(runs.values()) if run.get("potential") == nnp), len(runs))
-        for label in aimd[nnp].get("starts", ()):
-            if label not in labels[:first]:
+        about = aimd.of(nnp)
+        above = labels[: moved_by.index(nnp)] if nnp in moved_by else labels
+        for label in about.starts if isinstance(about, ShortAimd) else ():
+            if label not in above:
                 raise SuiteError(
                     f"{path}: aimd.{nnp}.starts: found {label}, expected runs above the first of {nnp}"
                 )

@@ -1,10 +1,22 @@
-"""Types of options: what argparse says of a number that makes no sense."""
+"""Options that several commands have, each with one name, and what they mean."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.base.errors import SuiteError
+
+if TYPE_CHECKING:
+    from jobs.campaign.plan import Campaign
+    from jobs.running.site import Site
+
+DEFAULT_TIER = "laptop"
+
+
+# Types: what argparse says of a number that makes no sense ------------------------------------------
 
 
 def count(text: str) -> int:
@@ -32,7 +44,25 @@ def positive(text: str) -> float:
     return value
 
 
-DEFAULT_TIER = "laptop"
+def option(name: str) -> str:
+    """An option as a person types it, from its name in `argparse.Namespace`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def needs(arguments: argparse.Namespace, partner: str, *names: str) -> None:
+    """Refuse options that say nothing without their partner.
+
+    Raises:
+        SuiteError: "--wait needs --site".
+    """
+    if getattr(arguments, partner):
+        return
+    for name in names:
+        if getattr(arguments, name):
+            raise SuiteError(f"{option(name)} needs {option(partner)}")
+
+
+# A campaign -----------------------------------------------------------------------------------------
 
 
 def add_campaign_options(
@@ -41,46 +71,44 @@ def add_campaign_options(
     """The options that say which campaign is meant, and where its products are; `site` where jobs are."""
     from jobs.campaign.tier import STARTS
 
-    parser.add_argument(
+    group = parser.add_argument_group("which campaign")
+    group.add_argument(
         "--tier",
-        default=None,
-        help=f"how much: smoke, laptop (default), overnight, paper{' (default with --site)' * site}, "
-        "reference (what is deposited), or a tier file",
+        help=f"how much of everything: smoke, laptop (default), overnight, paper"
+        f"{' (default with --site)' * site}, reference (what is deposited), or a tier file of yours",
     )
-    if site:
-        parser.add_argument(
-            "--site",
-            default=None,
-            metavar="NAME",
-            help="batch jobs of this cluster: a site file, a name in jobs/running/sites, or DP-GEN's file",
-        )
-    else:
-        parser.set_defaults(site=None)
-    parser.add_argument(
+    group.add_argument(
         "--start-from",
         choices=STARTS,
-        default=None,
-        help="what is taken as given: deposited trajectories (a minute), potentials, or frames, or nothing; "
-        "default: what the tier says",
+        help="what is taken as given: deposited trajectories (a minute), potentials or frames, or nothing "
+        "(default: what the tier says)",
     )
     if potential:
-        parser.add_argument(
+        group.add_argument(
             "--potential",
             type=Path,
-            default=None,
             metavar="PATH",
-            help="judge this LAMMPS-ready potential (a DeePMD .pb, a folder of n2p2's files, or a file with "
-            "pair_style and pair_coeff) in place of both DeePMD potentials",
+            help="judge this potential in place of both DeePMD potentials: a DeePMD .pb, a folder of n2p2's "
+            "files, or a file with pair_style and pair_coeff",
         )
     else:
         parser.set_defaults(potential=None)
-    parser.add_argument(
+    group.add_argument(
         "--engine",
-        default=None,
+        metavar="NAME",
         help="what computes first-principles data with --start-from nothing: cp2k, espresso or vasp "
         "(default: what the tier says)",
     )
-    add_store_option(parser)
+    if site:
+        group.add_argument(
+            "--site",
+            metavar="NAME",
+            help="the cluster whose batch jobs are meant: a site file, a name in jobs/running/sites, or "
+            "DP-GEN's machine file",
+        )
+    else:
+        parser.set_defaults(site=None)
+    add_store_option(group)
 
 
 def default_tier(*, batch: bool) -> str:
@@ -88,7 +116,39 @@ def default_tier(*, batch: bool) -> str:
     return "paper" if batch else DEFAULT_TIER
 
 
-def add_store_option(parser: argparse.ArgumentParser) -> None:
+def campaign_of(arguments: argparse.Namespace) -> Campaign:
+    """The campaign that is meant, planned.
+
+    Raises:
+        SuiteError: no such tier, or nothing to start from.
+    """
+    from jobs.campaign.build import build_campaign
+
+    return build_campaign(
+        arguments.tier or default_tier(batch=arguments.site is not None),
+        start_from=arguments.start_from,
+        potential=arguments.potential,
+        engine=arguments.engine,
+    )
+
+
+def site_of(arguments: argparse.Namespace) -> Site | None:
+    """The cluster that is meant, or None.
+
+    Raises:
+        SuiteError: no such site, or its file is wrong.
+    """
+    if arguments.site is None:
+        return None
+    from jobs.running.site_files import read_site
+
+    return read_site(arguments.site)
+
+
+# What else several commands have --------------------------------------------------------------------
+
+
+def add_store_option(parser: argparse._ActionsContainer) -> None:
     """Where products are kept."""
     parser.add_argument(
         "--store",
@@ -97,3 +157,43 @@ def add_store_option(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where products are kept (default: ./store)",
     )
+
+
+def add_cores_option(parser: argparse._ActionsContainer) -> None:
+    """How many cores may be used."""
+    parser.add_argument(
+        "--cores", type=count, metavar="N", help="cores to use (default: all that this process may use)"
+    )
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """What is timed, and on what of this machine."""
+    group = parser.add_argument_group("what is timed, and where")
+    group.add_argument(
+        "--potential", type=Path, metavar="PATH", help="a DeePMD .pb (default: the deposited DeePMD-96)"
+    )
+    add_cores_option(group)
+    group.add_argument(
+        "--gpus", type=whole, default=0, metavar="N", help="GPUs that the network may use (default: 0)"
+    )
+    add_store_option(group)
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """What computes from first principles, how, and on what of this machine."""
+    from jobs.engines.first_principles.registry import ENGINES
+
+    group = parser.add_argument_group("what computes")
+    group.add_argument("--engine", choices=ENGINES, default="cp2k", help="default: cp2k")
+    group.add_argument(
+        "--settings",
+        default="default",
+        metavar="NAME",
+        help="a name in settings.yml beside the engines (default, for labels; tight; CP2K also has md, for "
+        "trajectories, and tzvp), or a .yml file of yours",
+    )
+    add_cores_option(group)
+    group.add_argument(
+        "--dry-run", action="store_true", help="say what would be computed and what it costs; compute nothing"
+    )
+    add_store_option(group)

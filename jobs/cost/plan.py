@@ -187,7 +187,7 @@ def full_plan(
         else:
             sizes_of.setdefault(one[0], []).append(one[1])
     if not plan.points and not sizes_of:
-        raise SuiteError(f"--budget: found {budget_minutes:g} minutes, expected more: nothing fits")
+        raise SuiteError(f"--minutes: found {budget_minutes:g} minutes, expected more: nothing fits")
     plan.aimd = {engine: _aimd(engine, found, AIMD_STEPS) for engine, found in sizes_of.items()}
     if not gpus:
         plan.not_measured.append({"what": "every GPU", "why": "none was asked for (--gpus)"})

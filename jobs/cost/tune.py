@@ -136,14 +136,16 @@ Measure = Callable[[Setting], float]
 
 @dataclass
 class Search:
-    """Measurements so far: us/step/atom by setting, and whether the time ran out."""
+    """Measurements so far: us/step/atom by setting, who ran in the last comparison, whether time ran out."""
 
     samples: dict[Setting, list[float]] = field(default_factory=dict)
+    finals: Sequence[Setting] = ()
     complete: bool = True
 
-    def best(self, among: Sequence[Setting] | None = None) -> Setting:
-        """The lowest median."""
-        return min(among or self.samples, key=lambda setting: statistics.median(self.samples[setting]))
+    def best(self, among: Sequence[Setting] = ()) -> Setting:
+        """The lowest median: of these settings, else of the last comparison, else of all."""
+        candidates = among or self.finals or self.samples
+        return min(candidates, key=lambda setting: statistics.median(self.samples[setting]))
 
     def add(self, measure: Measure, settings: Sequence[Setting], launches: int) -> None:
         """Bring every setting to so many launches, in turns."""
@@ -177,8 +179,9 @@ def search(
         found.add(measure, settings, launches)
         current = found.best(settings)
     finalists = sorted(found.samples, key=lambda one: statistics.median(found.samples[one]))[:FINALISTS]
-    last = list(dict.fromkeys([*finalists, start, plain]))
-    found.add(measure, last, 2 * launches if time_left() else launches)
+    # The few launches along an axis chose who runs here; who does not run here cannot win by a lucky few.
+    found.finals = list(dict.fromkeys([*finalists, start, plain]))
+    found.add(measure, found.finals, 2 * launches if time_left() else launches)
     return found
 
 

@@ -316,8 +316,8 @@ def check_cut(*, use: str, kind: str, unequilibrated_frames: int | None) -> None
     """A trajectory with use `judge` must say where its equilibrium begins."""
     if (use, kind, unequilibrated_frames) == ("judge", "trajectory", None):
         raise SuiteError(
-            "deposit: found no --unequilibrated, expected how many first frames of each trajectory still "
-            "remember the start (0 if none)"
+            "a trajectory that judges needs --unequilibrated: how many first frames of it still remember the "
+            "start (0 if none)"
         )
 
 

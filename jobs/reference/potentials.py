@@ -20,14 +20,21 @@ from jobs.store.store import Store
 
 MODELS = REFERENCE / "models"
 MODEL, INPUT, RECORD = "model.pb", "input.json", "model.yml"
+# Folders of what is being deposited: first incomplete, then whole and only to be moved to its places.
+_PART, _READY = ".part", ".ready"
 
 
 def deposited_model(name: str, *, root: Path = MODELS) -> tuple[Path, dict[str, Any]]:
     """The deposited model of a potential, its checksum compared with its record, and that record.
 
     Raises:
-        SuiteError: none was deposited, or the file was changed.
+        SuiteError: none was deposited, the file was changed, or a deposit was killed half-way.
     """
+    if (root / _READY).is_dir():
+        raise SuiteError(
+            f"{root / _READY}: found potentials on their way to their places, expected none: a deposit was "
+            "killed, and the same command (python -m jobs promote ...) finishes it"
+        )
     folder = root / name
     path = folder if is_n2p2_folder(folder) else folder / MODEL
     if not path.exists():
@@ -67,11 +74,14 @@ def deposit_models(
 ) -> list[Path]:
     """Put trained potentials under `reference/models/`, in place of what was there: all of them, or none.
 
+    They are made ready beside the models and then moved. Whoever is killed before that has changed nothing;
+    killed while they are moved, no model is read until the next call has moved the rest.
     What was trained for more steps is only replaced with `replace`.
 
     Raises:
         SuiteError: a training is not done or was changed, or what is there was trained for more steps.
     """
+    _move_ready(root)
     for name, stage in trained.items():
         if not store.is_done(stage.name):
             raise SuiteError(f"{store.path(stage.name)}: not found; run the tier that trains {name} first")
@@ -86,26 +96,38 @@ def deposit_models(
                 f"{root / name}: found a model of {there['steps']} training steps, expected none of more "
                 f"than the {steps} of tier {tier}; --replace puts them in its place"
             )
-    targets = [_prepare(stage, store, tier=tier, target=root / name) for name, stage in trained.items()]
-    for target in targets:
-        for file in sorted(target.glob("*.tmp")):
-            os.replace(file, file.with_suffix(""))
-    return targets
+    shutil.rmtree(root / _PART, ignore_errors=True)
+    for name, stage in trained.items():
+        _prepare(stage, store, tier=tier, folder=root / _PART / name)
+    os.replace(root / _PART, root / _READY)
+    _move_ready(root)
+    return [root / name for name in trained]
 
 
-def _prepare(stage: Stage, store: Store, *, tier: str, target: Path) -> Path:
-    """The files of a potential under temporary names in its folder."""
+def _move_ready(root: Path) -> None:
+    """Move what is ready to its places; called again, what an earlier call did not come to."""
+    if not (root / _READY).is_dir():
+        return
+    for file in sorted((root / _READY).glob("*/*")):
+        target = root / file.parent.name
+        target.mkdir(exist_ok=True)
+        os.replace(file, target / file.name)
+    shutil.rmtree(root / _READY)
+
+
+def _prepare(stage: Stage, store: Store, *, tier: str, folder: Path) -> None:
+    """Put the files of a potential into a folder."""
     import yaml
 
     product, manifest = store.path(stage.name), store.manifest(stage.name)
     training: dict[str, Any] = json.loads((product / "train.json").read_text())
-    target.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     if is_n2p2_folder(product / FOLDER):
         potential, files = product / FOLDER, potential_files(product / FOLDER)
     else:
         potential, files = product / MODEL, [product / MODEL, product / INPUT]
     for file in files:
-        shutil.copyfile(file, target / f"{file.name}.tmp")
+        shutil.copyfile(file, folder / file.name)
     record = {
         "name": training["name"],
         "sha256": potential_sha256(potential),
@@ -121,8 +143,7 @@ def _prepare(stage: Stage, store: Store, *, tier: str, target: Path) -> Path:
         "software": manifest["software"],
         "finished": manifest["finished"],
     }
-    (target / f"{RECORD}.tmp").write_text(yaml.safe_dump(record, sort_keys=False))
-    return target
+    (folder / RECORD).write_text(yaml.safe_dump(record, sort_keys=False))
 
 
 def imported_potential(path: Path, name: str) -> Stage:

@@ -69,6 +69,7 @@ class _GrowingRun:
     energies_eV: list[float] = field(default_factory=list)
     coordinations: list[float] = field(default_factory=list)
     gaps_eV: list[float] = field(default_factory=list)
+    has_velocities: bool | None = None  # None before the first frame
     last_step: int | None = None
     last_positions: NDArray[np.float64] | None = None
 
@@ -148,7 +149,9 @@ class SetWriter:
             velocities=None if frame.velocities is None else frame.velocities[order],
             temperature_K=frame.temperature_K,
         )
-        if run.part_frames and (run.part_frames[0].velocities is None) != (kept.velocities is None):
+        if run.has_velocities is None:
+            run.has_velocities = kept.velocities is not None
+        if run.has_velocities != (kept.velocities is not None):
             raise SuiteError(
                 f"{where}: found velocities in some frames of {run_id} only, expected all or none"
             )

@@ -218,11 +218,6 @@ def deposit_root(parameters: Mapping[str, Any]) -> Path:
     return Path(parameters["deposit"]) if "deposit" in parameters else DEPOSIT
 
 
-def deposit_parameter(about: Mapping[str, Any]) -> dict[str, str]:
-    """A tier's own deposit, as the parameter of the stages that read it; in no identity."""
-    return {"deposit": about["deposit"]} if "deposit" in about else {}
-
-
 def list_sets(*, root: Path = DEPOSIT) -> list[DepositedSet]:
     """Every deposited set by name; reads `set.yml` files only."""
     return [read_set(path.parent.name, root=root) for path in sorted(root.glob("[!.]*/set.yml"))]

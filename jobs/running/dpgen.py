@@ -9,11 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from jobs.base.errors import SuiteError
-from jobs.base.schema import ANYTHING, COUNT, FLAG, TEXT, WHOLE, Table, Value, check_keys, list_of, read_keys
-from jobs.running.site import BATCH_TYPES, TEXT_OR_NUMBER, Request, Site
+from jobs.base.schema import (
+    Count,
+    Expected,
+    Flag,
+    Keys,
+    Text,
+    TextOrNumber,
+    Texts,
+    Whole,
+    checked,
+    names,
+    read_model,
+)
+from jobs.running import untried
+from jobs.running.site import BATCH_TYPES, Request, Site
 
 # DP-GEN's three kinds of work, and ours.
 _PARTS = {
@@ -26,45 +41,79 @@ _LOCAL = ("local", "localcontext", "lazylocal", "lazylocalcontext")
 # What dpdispatcher's back ends know of their own, by batch type.
 _BACKEND = {
     "Slurm": ("custom_gpu_line",),
-    "LSF": ("gpu_usage", "gpu_new_syntax", "gpu_exclusive", "custom_gpu_line"),
-    "SGE": ("pe_name",),
+    **untried.BACKEND,
 }
-_LINES = list_of(TEXT, "texts")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_ENVS = Value(
-    "variables with texts, numbers or lists of them",
-    lambda v: (
-        isinstance(v, dict)
-        and all(isinstance(name, str) and _NAME.fullmatch(name) is not None for name in v)
-        and all(TEXT_OR_NUMBER.allows(one) for value in v.values() for one in _each(value))
-    ),
-)
-_KEPT = {
-    "queue_name": TEXT,
-    "cpu_per_node": COUNT,
-    "gpu_per_node": WHOLE,
-    "custom_flags": _LINES,
-    "module_unload_list": _LINES,
-    "module_list": _LINES,
-    "module_purge": FLAG,
-    "source_list": _LINES,
-    "prepend_script": _LINES,
-    "append_script": _LINES,
-    "envs": _ENVS,
-}
-_ENTRY: Table = {
-    "machine": {
-        "batch_type": Value(f"one of {', '.join(BATCH_TYPES)}", lambda v: str(v).lower() in _BATCH_TYPES),
-        "context_type?": TEXT,
-        "*": ANYTHING,
-    },
-    "resources": {
-        **{f"{key}?": value for key, value in _KEPT.items()},
-        "kwargs?": {"*": ANYTHING},
-        "*": ANYTHING,
-    },
-    "*": ANYTHING,
-}
+BatchType = Annotated[
+    str,
+    BeforeValidator(lambda found: _BATCH_TYPES.get(str(found).lower())),
+    Expected(f"one of {', '.join(BATCH_TYPES)}"),
+]
+
+
+def _variables(found: Any) -> Any:
+    if not (isinstance(found, dict) and all(isinstance(n, str) and _NAME.fullmatch(n) for n in found)):
+        raise ValueError("a name that no variable has")
+    return found
+
+
+Variables = Annotated[
+    dict[str, TextOrNumber | list[TextOrNumber]],
+    BeforeValidator(_variables),
+    Expected("variables with texts, numbers or lists of them"),
+]
+
+
+class _Open(Keys):
+    """A section of which only these keys are kept; others are named."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def others(self) -> Mapping[str, Any]:
+        """What the section has besides."""
+        return self.model_extra or {}
+
+
+class Machine(_Open):
+    """dpdispatcher's `machine`."""
+
+    batch_type: BatchType
+    """The scheduler; upper and lower case are one."""
+    context_type: Text = "local"
+    """Where jobs are submitted from."""
+
+
+class Resources(_Open):
+    """dpdispatcher's `resources`."""
+
+    batch_type: Any = None
+    """The machine's, if anything."""
+    queue_name: Text = ""
+    cpu_per_node: Count = 1
+    gpu_per_node: Whole = 0
+    custom_flags: Texts = ()
+    module_unload_list: Texts = ()
+    module_list: Texts = ()
+    module_purge: Flag = False
+    source_list: Texts = ()
+    prepend_script: Texts = ()
+    append_script: Texts = ()
+    envs: Variables = Field(default={})
+    """A list exports its values one after the other."""
+    kwargs: Annotated[dict[str, Any], names()] = Field(default={})
+    """Of dpdispatcher's back end."""
+    strategy: Any = None
+    """Of dpdispatcher's groups of tasks."""
+
+
+class Entry(_Open):
+    """A part of DP-GEN's file."""
+
+    machine: Machine
+    resources: Resources
+
+
 # Before version 0.9, in 2021: `train_machine` and the like, or parts with `batch` and `numb_node`.
 _OLD = re.compile(
     r"(train|model_devi|fp)_(machine|resources)|deepmd_path|python_path|numb_node|task_per_node"
@@ -77,22 +126,21 @@ def read_machine_file(path: Path) -> Site:
     Raises:
         SuiteError: another machine's, an old one, several batch systems, or what is not understood.
     """
-    content = read_keys(path, {"*": ANYTHING})
+    content = read_model(path, _Open).others
     _refuse_old(path, content)
     parts = {"model_devi": content} if "machine" in content else content
     kinds: dict[str, Request] = {}
     systems: dict[str, str] = {}
     notes: list[str] = []
-    for part, names in _PARTS.items():
+    for part, kinds_of_it in _PARTS.items():
         given: Any = parts.get(part)
         if given is None:
             continue
-        entry = given[0] if isinstance(given, list) and given else given
         at = "" if parts is not content else part
-        check_keys(path, entry, _ENTRY, at=at)
-        systems[part] = _BATCH_TYPES[entry["machine"]["batch_type"].lower()]
-        kinds |= dict.fromkeys(names, _request(path, entry, part, systems[part]))
-        lost = [*_not_kept(entry, systems[part])]
+        entry = checked(path, given[0] if isinstance(given, list) and given else given, Entry, at=at)
+        systems[part] = entry.machine.batch_type
+        kinds |= dict.fromkeys(kinds_of_it, _request(path, entry, part))
+        lost = [*_not_kept(entry)]
         if isinstance(given, list) and len(given) > 1:
             lost.append(f"{len(given) - 1} more of its machines")
         if lost:
@@ -144,31 +192,31 @@ def _each(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _request(path: Path, entry: Mapping[str, Any], part: str, system: str) -> Request:
-    machine, resources = entry["machine"], entry["resources"]
-    context = machine.get("context_type", "local")
-    if context.lower() not in _LOCAL:
+def _request(path: Path, entry: Entry, part: str) -> Request:
+    machine, resources = entry.machine, entry.resources
+    if machine.context_type.lower() not in _LOCAL:
         raise SuiteError(
-            f"{path}: {part}: found context_type {context}, "
+            f"{path}: {part}: found context_type {machine.context_type}, "
             "expected a local one: run on the cluster's login node"
         )
-    if str(resources.get("batch_type", system)).lower() != system.lower():
+    said = machine.batch_type if resources.batch_type is None else str(resources.batch_type)
+    if said.lower() != machine.batch_type.lower():
         raise SuiteError(
-            f"{path}: {part}: found batch_type {resources['batch_type']} in resources, expected {system} as "
+            f"{path}: {part}: found batch_type {said} in resources, expected {machine.batch_type} as "
             "in machine"
         )
-    kwargs, known = resources.get("kwargs", {}), _BACKEND.get(system, ())
-    exports, environment = _environment(resources.get("envs", {}))
+    known = _BACKEND.get(machine.batch_type, ())
+    exports, environment = _environment(resources.envs)
     return Request(
-        queue=resources.get("queue_name", ""),
-        cores=resources.get("cpu_per_node", 1),
-        gpus=resources.get("gpu_per_node", 0),
+        queue=resources.queue_name,
+        cores=resources.cpu_per_node,
+        gpus=resources.gpu_per_node,
         walltime_h=None,
-        flags=tuple(resources.get("custom_flags", ())),
+        flags=tuple(resources.custom_flags),
         setup=_setup(resources, exports),
         environment=environment,
-        teardown=tuple(resources.get("append_script", ())),
-        backend={key: value for key, value in kwargs.items() if key in known},
+        teardown=tuple(resources.append_script),
+        backend={key: value for key, value in resources.kwargs.items() if key in known},
     )
 
 
@@ -190,33 +238,24 @@ def _environment(envs: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
     return lines, plain
 
 
-def _setup(resources: Mapping[str, Any], exports: list[str]) -> tuple[str, ...]:
+def _setup(resources: Resources, exports: list[str]) -> tuple[str, ...]:
     """Shell lines before the work, in dpdispatcher's order."""
-    lines = ["module purge"] if resources.get("module_purge") else []
-    lines += [f"module unload {name}" for name in resources.get("module_unload_list", ())]
-    lines += [f"module load {name}" for name in resources.get("module_list", ())]
-    lines += [f"source {name}" for name in resources.get("source_list", ()) if name.strip()]
-    return (*lines, *exports, *resources.get("prepend_script", ()))
+    lines = ["module purge"] if resources.module_purge else []
+    lines += [f"module unload {name}" for name in resources.module_unload_list]
+    lines += [f"module load {name}" for name in resources.module_list]
+    lines += [f"source {name}" for name in resources.source_list if name.strip()]
+    return (*lines, *exports, *resources.prepend_script)
 
 
-def _not_kept(entry: Mapping[str, Any], system: str) -> Iterator[str]:
+def _not_kept(entry: Entry) -> Iterator[str]:
     """What an entry says that no job here will have, with its value; what says nothing is left out."""
+    known = _BACKEND.get(entry.machine.batch_type, ())
     sections = {
-        "": {key: value for key, value in entry.items() if key not in ("machine", "resources")},
-        "machine.": {
-            key: value for key, value in entry["machine"].items() if key not in ("batch_type", "context_type")
-        },
-        "resources.": {
-            key: value
-            for key, value in entry["resources"].items()
-            if key not in (*_KEPT, "batch_type", "kwargs", "strategy")
-        },
-        "resources.strategy.": entry["resources"].get("strategy") or {},
-        "resources.kwargs.": {
-            key: value
-            for key, value in entry["resources"].get("kwargs", {}).items()
-            if key not in _BACKEND.get(system, ())
-        },
+        "": entry.others,
+        "machine.": entry.machine.others,
+        "resources.": entry.resources.others,
+        "resources.strategy.": entry.resources.strategy or {},
+        "resources.kwargs.": {k: v for k, v in entry.resources.kwargs.items() if k not in known},
     }
     usual = {"number_node": 1, "para_deg": 1, "group_size": 1}
     for section, found in sections.items():

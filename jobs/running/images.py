@@ -6,7 +6,6 @@ nothing else is taken from an index; `<name>.json` beside it records what it was
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -27,18 +26,7 @@ from jobs.engines import apptainer
 from jobs.engines.process import run_program
 
 CONTAINERS = ROOT / "containers"
-IMAGES = Path("images")
 WHEELS = "wheels"
-ACTIONS = {
-    "build": "make NAME.sif and NAME.json (what it was made from) from containers/NAME.def",
-    "test": "run ten real steps in each",
-    "list": "what is there",
-    "check": "compare each image with its record and with today's definitions",
-    "lock": "choose the wheels of containers/locks anew",
-    "sign": "with a key of the site",
-    "verify": "look at the signature",
-}
-
 # Which of the project's extras each image holds besides the suite's own dependencies.
 EXTRAS = {"lammps-mpi": ("cpu",), "cp2k": (), "deepmd-cuda": ("gpu",)}
 # Judging and submitting happen outside.
@@ -48,71 +36,6 @@ PYTHON = (3, 11)
 _GLIBC_MINOR = 36
 _OLDER_PLATFORMS = "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+) --hash=sha256:([0-9a-f]{64})")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `python -m jobs images`."""
-    parser.description = "Apptainer images of the engines. See docs/containers.md."
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for action, does in ACTIONS.items():
-        one = actions.add_parser(action, help=does, description=does)
-        one.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(EXTRAS)} (default: all)")
-        one.add_argument("--dir", type=Path, default=IMAGES, help="where images are kept (default: ./images)")
-        if action == "build":
-            one.add_argument(
-                "--mirror",
-                metavar="URL",
-                help="the Debian mirror (default: that of this machine's apt sources); it is not recorded",
-            )
-        if action == "test":
-            one.add_argument("--nv", action="store_true", help="with this machine's GPU driver")
-        if action in ("sign", "verify"):
-            one.add_argument(
-                "--key",
-                type=Path,
-                metavar="PEM",
-                help="a private or public key file (default: Apptainer's keyring)",
-            )
-        if action == "list":
-            one.add_argument("--json", action="store_true", help="for programs")
-
-
-def main(arguments: argparse.Namespace) -> int:
-    """Run one action on the named images; 0, or 1 if `check` found something.
-
-    Raises:
-        SuiteError: unknown name, missing image, failed build, test or signature.
-    """
-    for name in arguments.names:
-        if name not in EXTRAS:
-            raise SuiteError(f"image {name}: unknown, expected one of {', '.join(EXTRAS)}")
-    names: list[str] = arguments.names or list(EXTRAS)
-    folder: Path = arguments.dir
-    match arguments.action:
-        case "build":
-            mirror = arguments.mirror or mirror_of_this_machine()
-            for name in names:
-                build(name, folder, mirror=mirror)
-        case "test":
-            for name in names:
-                test(name, folder, gpu=arguments.nv)
-        case "list":
-            _print_list(names, folder, as_json=arguments.json)
-        case "check":
-            problems = [line for name in names for line in check(name, folder)]
-            print("\n".join(problems) or f"{', '.join(names)}: as recorded, and of today's definitions")
-            return 1 if problems else 0
-        case "lock":
-            for name in names:
-                lock(name)
-        case "sign":
-            for name in names:
-                sign(name, folder, key=arguments.key)
-        case _:
-            for name in names:
-                apptainer.verify(folder / f"{name}.sif", key=arguments.key)
-                print(f"{name}: signature good")
-    return 0
 
 
 # Locks --------------------------------------------------------------------------------------------
@@ -418,22 +341,6 @@ def describe(name: str, folder: Path) -> dict[str, Any] | None:
         "built": record["built"],
         "signed": apptainer.is_signed(image),
     }
-
-
-def _print_list(names: Sequence[str], folder: Path, *, as_json: bool) -> None:
-    found = {name: describe(name, folder) for name in names}
-    if as_json:
-        print(json.dumps([entry for entry in found.values() if entry is not None], indent=1))
-        return
-    for name, entry in found.items():
-        if entry is None:
-            print(f"{name:<12} not built")
-            continue
-        versions = ", ".join(f"{engine} {version}" for engine, version in entry["versions"].items())
-        print(
-            f"{name:<12} {entry['bytes'] / 1e6:6.0f} MB  {entry['digest'][:12]}  {entry['built']}  "
-            f"{'SIGNED' if entry['signed'] else 'not signed'}  {entry['path']}  ({versions})"
-        )
 
 
 def sign(name: str, folder: Path, *, key: Path | None) -> None:

@@ -86,14 +86,15 @@ class Display:
         self.say(f"     running: {'; '.join(words)} - about {minutes:.0f} min left")
 
 
-def _start(stage: Stage, store: Store) -> _Slot:
-    store.write_recipe(Recipe.of(stage))
+def _start(stage: Stage, store: Store, cores: int) -> _Slot:
+    recipe = Recipe.of(stage, cores=min(stage.cores, cores))
+    store.write_recipe(recipe)
     # Outside the store: on a full disk the reason must still get through.
     said = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has ended
     process = subprocess.Popen(
         [sys.executable, "-m", "jobs", "make", stage.name, "--store", str(store.root)],
         cwd=ROOT,
-        env=thread_environment(stage.cores),
+        env=thread_environment(recipe.cores),
         stdin=subprocess.DEVNULL,
         stdout=said,
         stderr=subprocess.STDOUT,
@@ -171,7 +172,7 @@ def run(
                 if ready and (taken + stage.cores <= cores or not slots):
                     waiting.remove(stage)
                     try:
-                        slots.append(_start(stage, store))
+                        slots.append(_start(stage, store, cores))
                         display.say(f"started  {stage.label}")
                     except (OSError, SuiteError) as error:
                         reason = f"{stage.label}: {error}"

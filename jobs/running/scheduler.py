@@ -8,7 +8,6 @@ supervise: a stage is done when its product is there, and only then.
 
 from __future__ import annotations
 
-import logging
 import math
 import shlex
 import subprocess
@@ -23,6 +22,7 @@ from jobs.base.machine import IMAGE_VARIABLE
 from jobs.base.paths import ROOT
 from jobs.engines.lammps.program import MPI_LAUNCH
 from jobs.engines.process import THREAD_VARIABLES
+from jobs.running import dispatcher, untried
 from jobs.running.site import Request, Site
 from jobs.store.stage import Stage
 from jobs.store.store import Recipe, Store
@@ -31,29 +31,15 @@ COMMAND_TIMEOUT_S = 60
 PROBE_WALLTIME_H = 0.25
 EXIT_CODE = "exit-code"
 OUTPUT, ERRORS = "job.out", "job.err"
-_HOST_MPI = "/hostmpi"
 
-# Lines that dpdispatcher leaves to its users. A scheduler without a dependency line gets a stage only
-# when all that it needs is there.
-_WALLTIME = {
-    "Slurm": "#SBATCH --time={hms}",
-    "PBS": "#PBS -l walltime={hms}",
-    "Torque": "#PBS -l walltime={hms}",
-    "LSF": "#BSUB -W {minutes}",
-    "SGE": "#$ -l h_rt={hms}",
-}
-_MEMORY = {
-    "Slurm": "#SBATCH --mem={mb}M",
-    "PBS": "#PBS -l mem={mb}mb",
-    "Torque": "#PBS -l mem={mb}mb",
-    "LSF": "#BSUB -M {mb}MB",
-    "SGE": "#$ -l h_vmem={mb}M",
-}
+# Lines of a script that dpdispatcher leaves to its users.
+_WALLTIME = {"Slurm": "#SBATCH --time={hms}", **untried.WALLTIME}
+_MEMORY = {"Slurm": "#SBATCH --mem={mb}M", **untried.MEMORY}
 _DEPENDENCY = {
     "Slurm": "#SBATCH --dependency={conditions}\n#SBATCH --kill-on-invalid-dep=yes",
-    "PBS": "#PBS -W depend={conditions}",
-    "Torque": "#PBS -W depend={conditions}",
+    **untried.DEPENDENCY,
 }
+_CANCEL = {"Slurm": "scancel", **untried.CANCEL}
 
 
 @dataclass(frozen=True)
@@ -123,30 +109,9 @@ def queued(site: Site, store: Store, submitted: Mapping[str, Sequence[str]]) -> 
         return found
     for name, ids in submitted.items():
         for job_id in ids:
-            if standing := _other_state(site, job_id):
+            if standing := untried.state(site.batch_type, job_id):
                 found.setdefault(name, []).append(Job(job_id, standing, "", job_root(store, name)))
     return found
-
-
-def _other_state(site: Site, job_id: str) -> str | None:
-    """PENDING or RUNNING of a job of a scheduler other than Slurm, None when it has ended.
-
-    Raises:
-        SuiteError: the scheduler does not answer.
-    """
-    dpdispatcher = _dpdispatcher()
-    machine = dpdispatcher.Machine.load_from_dict(_machine(site, Path.cwd()))
-    task = dpdispatcher.Task(command="true", task_work_path=".")
-    resources = dpdispatcher.Resources(1, 1, 0, "", 1)
-    submission = dpdispatcher.Submission(".", machine=machine, resources=resources, task_list=[task])
-    submission.generate_jobs()
-    job = submission.belonging_jobs[0]
-    job.job_id = job_id
-    try:
-        status = machine.check_status(job).name
-    except (RuntimeError, OSError) as error:
-        raise SuiteError(f"{site.batch_type}: {' '.join(str(error).split())}") from None
-    return {"waiting": "PENDING", "running": "RUNNING", "completing": "RUNNING"}.get(status)
 
 
 def last_word(site: Site, job_id: str) -> str:
@@ -166,9 +131,8 @@ def cancel(site: Site, job_ids: Sequence[str]) -> None:
     Raises:
         SuiteError: the scheduler does not answer.
     """
-    command = {"Slurm": "scancel", "LSF": "bkill"}.get(site.batch_type, "qdel")
     if job_ids:
-        _call(command, *job_ids)
+        _call(_CANCEL[site.batch_type], *job_ids)
 
 
 # Jobs ---------------------------------------------------------------------------------------------
@@ -252,7 +216,7 @@ def write_job(
 
     `after_success` and `after_any` are ids of jobs that must have succeeded, or ended, before it starts.
     """
-    dpdispatcher = _dpdispatcher()
+    dpdispatcher = dispatcher.load()
     request = site.request(kind_of(stage))
     if stage.kind == "probe" and request.walltime_h is not None:
         request = replace(request, walltime_h=min(request.walltime_h, PROBE_WALLTIME_H))
@@ -276,7 +240,7 @@ def write_job(
     task = dpdispatcher.Task(
         command=command, task_work_path=".", outlog=OUTPUT, errlog=ERRORS, task_name=stage.name
     )
-    machine = dpdispatcher.Machine.load_from_dict(_machine(site, directory))
+    machine = dpdispatcher.Machine.load_from_dict(dispatcher.machine(site.batch_type, directory))
     submission = dpdispatcher.Submission(".", machine=machine, resources=resources, task_list=[task])
     submission.generate_jobs()
     return submission
@@ -303,26 +267,6 @@ def submit(site: Site, submission: Any) -> str:
     if not job_id:
         raise SuiteError(f"{site.batch_type}: the queue takes no more jobs; lower max_jobs in {site.path}")
     return job_id
-
-
-def _dpdispatcher() -> Any:
-    # It would write a log file into the current folder and to stdout, from its import on.
-    logging.getLogger("dpdispatcher").disabled = True
-    try:
-        import dpdispatcher
-    except ModuleNotFoundError:
-        raise SuiteError("dpdispatcher: not installed; pip install -e '.[hpc]'") from None
-    return dpdispatcher
-
-
-def _machine(site: Site, directory: Path) -> dict[str, Any]:
-    return {
-        "batch_type": site.batch_type,
-        "context_type": "LazyLocalContext",
-        "local_root": str(directory),
-        "remote_root": str(directory),
-        "retry_count": 0,
-    }
 
 
 def _flags(site: Site, request: Request, after_success: Sequence[str], after_any: Sequence[str]) -> list[str]:
@@ -393,8 +337,9 @@ def _in_image(
     binds += [(folder, folder, False) for folder in given if not folder.is_relative_to(ROOT)]
     names = dict(environment)
     if site.host_mpi is not None:
-        binds.append((site.host_mpi, Path(_HOST_MPI), False))
-        names["LD_LIBRARY_PATH"] = _HOST_MPI
+        bind, variables = untried.with_host_mpi(site.host_mpi)
+        binds.append(bind)
+        names |= variables
     return exec_prefix(
         image,
         binds=binds,

@@ -10,12 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.base.schema import (
-    Value,
-)
+from jobs.running import untried
 
-BATCH_TYPES = ("Slurm", "PBS", "Torque", "LSF", "SGE")
-TEXT_OR_NUMBER = Value("text or a number", lambda v: type(v) in (str, int, float))
+BATCH_TYPES = ("Slurm", *untried.SCHEDULERS)
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Site:
         gpu_may_be_absent: go on without the GPU that was asked for; for test machines.
         max_jobs: most jobs in the queue at once.
         kinds: request by kind of stage; `default` holds for the others.
-        notes: what its file says that is not kept, a line for each part.
+        notes: what is said to whoever uses it, a line each: what of its file is not kept, what was never run.
     """
 
     name: str

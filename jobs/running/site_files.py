@@ -1,56 +1,104 @@
-"""Site files: those that come with the suite, one of your own, or a DP-GEN machine file, as a `Site`."""
+"""Site files: those that come with the suite, one of your own, or a DP-GEN machine file, as a `Site`.
+
+`SiteKeys` and the classes before it are the file's sections; each key is explained below its attribute.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from jobs.base.errors import SuiteError
 from jobs.base.paths import ROOT
-from jobs.base.schema import COUNT, FLAG, POSITIVE, TEXT, WHOLE, Table, list_of, one_of, or_null, read_keys
+from jobs.base.schema import (
+    Count,
+    Flag,
+    Keys,
+    OneOf,
+    PositiveOrNull,
+    Text,
+    TextOrNull,
+    TextOrNumber,
+    Texts,
+    Whole,
+    names,
+    read_model,
+)
+from jobs.running import untried
 from jobs.running.dpgen import read_machine_file
-from jobs.running.site import BATCH_TYPES, TEXT_OR_NUMBER, Request, Site
-
-LAUNCHERS = ("mpirun", "srun")
-
+from jobs.running.site import BATCH_TYPES, Request, Site
 
 _KINDS = sorted(path.stem for path in (ROOT / "jobs" / "stages").glob("[!_]*.py"))
 
 
-_LINES = list_of(TEXT, "texts")
+class RequestKeys(Keys):
+    """What a job of one kind of stage asks for; what it does not say, `default` says."""
+
+    image: TextOrNull = None
+    """Name of a file of the images' folder; null: the engines of this environment, or of loaded modules."""
+    queue: Text = ""
+    """The scheduler's queue or partition."""
+    cores: Count = 1
+    """Of one node, at least; a stage that asks for more gets them."""
+    gpus: Whole = 0
+    """Of one node."""
+    memory_gb: PositiveOrNull = None
+    """Of one node; null: what the scheduler gives."""
+    walltime_h: PositiveOrNull = 24.0
+    """Longest time of a job; a longer stage becomes a chain of jobs. Null: what `flags` say."""
+    flags: Texts = ()
+    """Whole lines of the scheduler (#SBATCH --account=...)."""
+    setup: Texts = ()
+    """Shell lines before the work (module load apptainer)."""
+    environment: Annotated[dict[str, TextOrNumber], names()] = Field(default={})
+    """Variables of the job."""
+
+    def said(self) -> dict[str, Any]:
+        """What the file says, as `Request` has it."""
+        values = self.model_dump(exclude_unset=True)
+        if "environment" in values:
+            values["environment"] = {name: str(value) for name, value in values["environment"].items()}
+        return values
 
 
-_REQUEST: Table = {
-    "image?": or_null(TEXT),
-    "queue?": TEXT,
-    "cores?": COUNT,
-    "gpus?": WHOLE,
-    "memory_gb?": or_null(POSITIVE),
-    "walltime_h?": or_null(POSITIVE),
-    "flags?": _LINES,
-    "setup?": _LINES,
-    "environment?": {"*": TEXT_OR_NUMBER},
-}
+class Mpi(Keys):
+    """How ranks are started."""
+
+    launcher: Annotated[str, OneOf("mpirun", "srun")] = "mpirun"
+    """srun: the scheduler starts each rank in the image; mpirun: all inside one image, on one node."""
+    options: Texts = ()
+    """Of the launcher, as --mpi=pmi2."""
+    share_namespaces: Flag = False
+    """Whether the ranks of a node share one user namespace (apptainer exec --sharens)."""
+    host_libraries: TextOrNull = None
+    """Folder of the site's own MPICH-ABI libraries, to use inside the image."""
 
 
-_SITE: Table = {
-    "name": TEXT,
-    "batch_type": one_of(*BATCH_TYPES),
-    "cores_per_node?": COUNT,
-    "images?": or_null(TEXT),
-    "binds?": _LINES,
-    "mpi?": {
-        "launcher?": one_of(*LAUNCHERS),
-        "options?": _LINES,
-        "share_namespaces?": FLAG,
-        "host_libraries?": or_null(TEXT),
-    },
-    "gpu_may_be_absent?": FLAG,
-    "max_jobs?": COUNT,
-    "kinds": {"default": _REQUEST, **{f"{kind}?": _REQUEST for kind in _KINDS}},
-}
+class SiteKeys(Keys):
+    """What a cluster is like."""
+
+    name: Text
+    """Says where a product was probed; any word."""
+    batch_type: Annotated[str, OneOf(*BATCH_TYPES)]
+    """The scheduler, in dpdispatcher's words."""
+    cores_per_node: Count = 1
+    """Most cores that one job gets on one node."""
+    images: TextOrNull = None
+    """Folder of the .sif files, relative to where the suite is run."""
+    binds: Texts = ()
+    """Folders that jobs see besides the repository and the store."""
+    mpi: Mpi = Mpi()
+    """How ranks are started."""
+    gpu_may_be_absent: Flag = False
+    """Go on without the GPU that was asked for; for test machines."""
+    max_jobs: Count = 1000
+    """Most jobs in the queue."""
+    kinds: Annotated[dict[str, RequestKeys], names(only=("default", *_KINDS), needed=("default",))]
+    """What jobs ask for, by kind of stage; `default` holds for the others."""
+
 
 SITES = Path(__file__).parent / "sites"
 
@@ -70,29 +118,27 @@ def read_site(name: str) -> Site:
     path = given if given.suffix in (".yml", ".yaml", ".json") else SITES / f"{name}.yml"
     if not path.is_file():
         raise SuiteError(f"site {name}: not found, expected one of {', '.join(known_sites())}, or a file")
-    if path.suffix == ".json":
-        return checked(read_machine_file(path))
-    return checked(_from_yaml(path))
+    site = _fitting(read_machine_file(path) if path.suffix == ".json" else _from_yaml(path))
+    return replace(site, notes=(*site.notes, *untried.notes(site.batch_type, site.host_mpi)))
 
 
 def _from_yaml(path: Path) -> Site:
-    content = read_keys(path, _SITE)
-    mpi, kinds = content.get("mpi", {}), content["kinds"]
-    default = _request(kinds["default"], Request())
+    content = read_model(path, SiteKeys)
+    default = Request(**content.kinds["default"].said())
     return Site(
-        name=content["name"],
+        name=content.name,
         path=path,
-        batch_type=content["batch_type"],
-        cores_per_node=content.get("cores_per_node", 1),
-        images=_folder(content.get("images")),
-        binds=tuple(Path(folder).expanduser().resolve() for folder in content.get("binds", ())),
-        launcher=mpi.get("launcher", "mpirun"),
-        launcher_options=tuple(mpi.get("options", ())),
-        share_namespaces=mpi.get("share_namespaces", False),
-        host_mpi=_folder(mpi.get("host_libraries")),
-        gpu_may_be_absent=content.get("gpu_may_be_absent", False),
-        max_jobs=content.get("max_jobs", 1000),
-        kinds={kind: _request(entry, default) for kind, entry in kinds.items()},
+        batch_type=content.batch_type,
+        cores_per_node=content.cores_per_node,
+        images=_folder(content.images),
+        binds=tuple(Path(folder).expanduser().resolve() for folder in content.binds),
+        launcher=content.mpi.launcher,
+        launcher_options=tuple(content.mpi.options),
+        share_namespaces=content.mpi.share_namespaces,
+        host_mpi=_folder(content.mpi.host_libraries),
+        gpu_may_be_absent=content.gpu_may_be_absent,
+        max_jobs=content.max_jobs,
+        kinds={kind: replace(default, **entry.said()) for kind, entry in content.kinds.items()},
     )
 
 
@@ -101,14 +147,7 @@ def _folder(value: str | None) -> Path | None:
     return None if value is None else Path(value).expanduser().resolve()
 
 
-def _request(entry: Mapping[str, Any], default: Request) -> Request:
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
-    if "environment" in values:
-        values["environment"] = {key: str(value) for key, value in values["environment"].items()}
-    return replace(default, **values)
-
-
-def checked(site: Site) -> Site:
+def _fitting(site: Site) -> Site:
     """A site whose parts fit together.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,18 +23,15 @@ from suite.report.plotting import (
     new_canvas,
 )
 
-if TYPE_CHECKING:
-    pass
-
 COST_CURVES: Mapping[tuple[str, str], tuple[str, str]] = {
     # (engine, setting) -> (method, legend)
     ("cp2k", "aimd"): ("aimd", "AIMD (CP2K)"),
-    ("espresso", "aimd"): ("aimd-bks", "AIMD (Quantum ESPRESSO)"),
+    ("espresso", "aimd"): ("aimd-espresso", "AIMD (Quantum ESPRESSO)"),
     ("deepmd", "plain"): ("deepmd-96", "DeePMD, plain default"),
     ("deepmd", "tuned"): ("deepmd-96-nve", "DeePMD, tuned"),
     ("deepmd", "tuned" + NATIVE_CURVE): ("deepmd-96-large", "DeePMD, native kernel"),
     ("bks", "tuned"): ("bks", "BKS"),
-    ("tersoff", "tuned"): ("experiment", "Tersoff"),
+    ("tersoff", "tuned"): ("tersoff", "Tersoff"),
 }
 
 

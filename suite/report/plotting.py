@@ -68,6 +68,7 @@ INKS: Mapping[str, Ink] = {
     "bks": Ink("#d55e00", "#ff9447"),
     "hdnnp-96": Ink("#7a5bbf", "#b9a3f0"),
     "experiment": Ink("#b3487f", "#e79bc2"),
+    "tersoff": Ink("#7a7300", "#d3c93f"),
     "training": Ink("#7d7466", "#b9ae9c"),
 }
 METHODS: Mapping[str, Method] = {
@@ -80,6 +81,8 @@ METHODS: Mapping[str, Method] = {
     "deepmd-96-nve": Method("deepmd-96", (1.2, 1.2), 2.0),
     "deepmd-96-large": Method("deepmd-96", width_points=1.9),
     "experiment": Method("experiment"),
+    "tersoff": Method("tersoff", (2, 1.2)),
+    "aimd-espresso": Method("aimd", (2.5, 1.2), 1.8),
     "training": Method("training", (1, 1.4)),
 }
 

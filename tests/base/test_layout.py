@@ -1,5 +1,6 @@
 """Who may import whom: import-linter's contracts in pyproject.toml hold and catch a planted edge."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,24 @@ def test_a_planted_edge_is_caught(file, line, contract, tmp_path):
     done = lint_imports(tmp_path)
     assert done.returncode == 1
     assert f"{contract} BROKEN" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [(["-m", "jobs", "graph"], 2), (["-m", "pytest", "suite/", "--tier", "smoke", "--dry-run"], 4)],
+)
+def test_an_installed_copy_without_reference_data_says_so(command, code, tmp_path):
+    for folder in ("jobs", "suite"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "conftest.py", tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == code
+    line = f"{tmp_path}/reference: found no such folder, expected a checkout: pip install -e ."
+    assert line in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_rooms_of_jobs():

@@ -6,9 +6,11 @@ import pytest
 import yaml
 
 from jobs.base.errors import SuiteError
-from jobs.campaign.build import build_campaign
+from jobs.campaign.build import _Builder, build_campaign
 from jobs.campaign.pairs import PAIRED_LABELS
-from jobs.campaign.tier import NNPS, TIERS
+from jobs.campaign.plan import Campaign
+from jobs.campaign.sections import NNPS
+from jobs.campaign.tier import TIERS, read_tier
 from jobs.reference.paper import read_paper
 from jobs.reference.potentials import deposited_model
 from jobs.reference.sets import list_sets, read_set
@@ -31,6 +33,19 @@ def stated(section):
 
 def behind(campaign, label, kind):
     return [stage for stage in in_order(campaign.labels[label]) if stage.kind == kind]
+
+
+@pytest.mark.parametrize("start", ["nothing", "frames", "potentials"])
+def test_asking_for_a_potential_changes_no_campaign(start):
+    about = read_tier("paper")
+    campaign = Campaign("paper", start, about, "paper")
+    builder = _Builder(campaign, None)
+    for label in ("start-216", "sampler@5000", "sampler@4000", "sampler@3000"):
+        builder._run(label, about.runs[label])
+    before = (dict(campaign.labels), dict(campaign.runs), dict(campaign.unavailable))
+    assert builder._potential("deepmd-216")
+    assert builder._dataset("deepmd-96").kind == "dataset"
+    assert (campaign.labels, campaign.runs, campaign.unavailable) == before
 
 
 def test_first_set_is_the_papers(paper):
@@ -239,7 +254,7 @@ def test_results_of_different_runs_have_different_folders(tmp_path):
 def test_another_level_of_theory_of_the_judges_is_a_deviation():
     judges = {s.level for s in list_sets() if s.use == "judge" and s.kind == "trajectory"}
     campaign = build_campaign("laptop")
-    learnt = {read_set(name).level for name in campaign.about["frames"]["deepmd-96"]}
+    learnt = {read_set(name).level for name in campaign.about.frames["deepmd-96"]}
     said = [line for line in campaign.deviations if line.startswith("AIMD that judges is by CP2K PBE")]
     assert len(said) == len(judges - learnt) > 0
 
@@ -265,7 +280,7 @@ def test_what_judges_is_named_for_a_potential_of_ones_own(tmp_path):
 
 
 def test_gc_keeps_runs_that_nobody_observes(tmp_path, capsys):
-    from jobs.cli.overview import collect_garbage
+    from jobs.cli.housekeeping.gc import collect_garbage
     from jobs.store.store import Store
 
     started = build_campaign("reference").runs["nnp-3000"][0]
@@ -278,8 +293,8 @@ def test_gc_keeps_runs_that_nobody_observes(tmp_path, capsys):
 
 def test_gc_keeps_what_cost_measured_and_what_a_site_was_found_to_be(tmp_path, capsys):
     from jobs.base.machine import node_type
-    from jobs.cli.overview import collect_garbage
-    from jobs.cli.timing import measure
+    from jobs.cli.housekeeping.gc import collect_garbage
+    from jobs.cli.speed.cost import measure
     from jobs.cost.plan import Plan, cost_stage
     from jobs.cost.tune import potential_stage
     from jobs.store.store import Recipe, Store
@@ -305,14 +320,14 @@ def test_gc_keeps_what_cost_measured_and_what_a_site_was_found_to_be(tmp_path, c
 
 def test_gc_keeps_what_was_run_in_the_store_until_it_is_forgotten(tmp_path, capsys):
     """A tier file or a potential of one's own that nobody names to gc."""
-    from jobs.cli.overview import all_stages, collect_garbage
+    from jobs.cli.housekeeping.gc import collect_garbage
     from jobs.store.store import Store
 
     store, laptop = Store(tmp_path / "store"), build_campaign("laptop")
     (tmp_path / "own.lmp").write_text("pair_style zero 5.0\npair_coeff * *\n")
     own = build_campaign("smoke", potential=tmp_path / "own.lmp")
     product = store.path(own.labels["liquid-96-nvt"][0].name)
-    store.remember(own.results_name, (stage.name for stage in all_stages(own)))
+    store.remember(own.results_name, (stage.name for stage in own.all_stages()))
     product.mkdir()
 
     def collect(**options):

@@ -6,10 +6,19 @@ import pytest
 import yaml
 
 from jobs.base.errors import SuiteError
+from jobs.base.schema import Keys
+from jobs.campaign import sections
 from jobs.campaign.build import build_campaign
-from jobs.campaign.tier import TIERS, read_tier
+from jobs.campaign.tier import TIERS, Tier, read_tier
+from jobs.running import site_files
 
 GONE = object()
+
+
+def sections_of(module):
+    """The sections of a file that a module describes."""
+    found = [one for one in vars(module).values() if isinstance(one, type) and issubclass(one, Keys)]
+    return [one for one in found if one.__module__ == module.__name__]
 
 
 def refused(path: Path) -> str:
@@ -42,7 +51,7 @@ TINY = Path(__file__).parents[1] / "helpers" / "tiny.yml"
 
 @pytest.mark.parametrize("path", [*sorted(TIERS.glob("*.yml")), TINY])
 def test_every_tier_that_comes_with_the_suite_can_be_read(path):
-    assert read_tier(str(path))["name"] == path.stem
+    assert read_tier(str(path)).name == path.stem
 
 
 @pytest.mark.parametrize(
@@ -88,6 +97,8 @@ def test_every_tier_that_comes_with_the_suite_can_be_read(path):
         ("runs/start-96/share_melts", "yes", "runs.start-96.share_melts: found 'yes', expected true or fal"),
         ("runs/vdos-2592/replicate", [3, 3], "runs.vdos-2592.replicate: found [3, 3], expected three"),
         ("runs/vdos-2592/observables/blocks", 0, "runs.vdos-2592.observables.blocks: found 0, expect"),
+        ("runs/vdos-96/observables/skip_fraction", False, "skip_fraction: found False, expected a nu"),
+        ("runs/vdos-96/observables/skip_fraction", 1, "skip_fraction: found 1, expected a number"),
         ("runs/fault-stretch/replicas", 2, "runs.fault-stretch: found replicas, expected only again,"),
         ("deposit", "nowhere", "found no such folder, expected a deposit"),
     ],
@@ -115,6 +126,28 @@ def test_a_mistake_in_a_tier_is_one_line(tmp_path, place, value, expected):
 )  # fmt: skip
 def test_a_mistake_in_a_tier_from_first_principles_is_one_line(tmp_path, place, value, expected):
     assert expected in refused(edited(tmp_path, "paper", place, value))
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "own.yml"
+    path.write_text((TIERS / "smoke.yml").read_text() + "name: other\n")
+    assert "found name twice" in refused(path)
+
+
+def test_numbers_stay_what_the_file_says(tmp_path):
+    """They are hashed: 2 and 2.0 are two names of a stage."""
+    for value in (2, 2.0):
+        content = read_tier(str(edited(tmp_path, "smoke", "density_g_cm3", value)))
+        assert type(content.density_g_cm3) is type(value)
+        assert type(content.training.steps) is int
+    content = read_tier(str(edited(tmp_path, "laptop", "runs/vdos-96/observables/skip_fraction", 0)))
+    assert type(content.runs["vdos-96"].observables.model_dump()["skip_fraction"]) is int
+
+
+@pytest.mark.parametrize("model", [Tier, *sections_of(sections), *sections_of(site_files)])
+def test_every_key_is_explained(model):
+    assert model.__doc__
+    assert [name for name, field in model.model_fields.items() if not field.description] == []
 
 
 @pytest.mark.parametrize(

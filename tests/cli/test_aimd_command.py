@@ -15,9 +15,9 @@ import yaml
 
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.frames import read_extxyz
-from jobs.cli import aimd
+from jobs.cli.first_principles import aimd
+from jobs.cli.first_principles.recheck import Drawn, compare, draw
 from jobs.cli.main import main
-from jobs.cli.recheck import Drawn, compare, draw
 from jobs.engines.first_principles import cp2k
 from jobs.reference.sets import read_run, read_set
 from jobs.reference.stage_products import longest_stretch, read_products
@@ -175,16 +175,16 @@ class TestPlan:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (["--steps", "5"], "found --steps with --mode labels"),
-            (["--seed", "2"], "found --seed with --mode labels"),
-            (["--mode", "short"], "found no --steps with --mode short, expected how many"),
+            (["--steps", "5"], "--steps needs --mode short or stepwise"),
+            (["--seed", "2"], "--seed needs --mode short or stepwise"),
+            (["--mode", "short"], "--mode short needs --steps"),
             (["--mode", "short", "--steps", "5", "--temperature-K", "3000"], "found two starts of replica 1"),
-            (["--mode", "stepwise", "--steps", "5"], "found no --temperature-K"),
+            (["--mode", "stepwise", "--steps", "5"], "--mode stepwise needs --temperature-K"),
             (["--settings", "best"], "found 'best', expected default, md, tight, tzvp or a .yml file's path"),
             (["--settings", "none.yml"], "none.yml: found no such file"),
             (
                 ["--mode", "short", "--steps", "5", "--ensemble", "nve", "--thermostat", "csvr"],
-                "found --thermostat with --ensemble nve",
+                "--thermostat needs --ensemble nvt",
             ),
         ],
     )
@@ -323,7 +323,7 @@ class TestDepositFromStage:
         store, root = Store(tmp_path / "store"), tmp_path / "deposit"
         options = ("--from-stage", product(store, trajectory(1, [0, 1, 2])), "--name", "s", "--use", "judge")
         assert deposit(root, *options) == 2
-        assert "found no --unequilibrated, expected how many first frames" in capsys.readouterr().err
+        assert "judges needs --unequilibrated: how many first frames" in capsys.readouterr().err
         assert deposit(root, *options, "--unequilibrated", "1") == 0
 
     def test_what_does_not_belong_together_is_refused(self, tmp_path):
@@ -346,7 +346,7 @@ class TestDepositFromStage:
         made = product(Store(tmp_path / "store"), trajectory(1, [0, 1]))
         options = ("--from-stage", made, "--name", "s", "--use", "judge", "--engine", "VASP")
         assert deposit(tmp_path, *options) == 2
-        assert "found --engine with --from-stage" in capsys.readouterr().err
+        assert "--engine says nothing with --from-stage" in capsys.readouterr().err
 
 
 class TestRecheck:
@@ -450,7 +450,7 @@ def test_from_starts_to_a_rechecked_set(tmp_path):
         2,
         "--store",
         store,
-        "--out",
+        "--output",
         out,
         "--cores",
         1,

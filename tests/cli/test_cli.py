@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_whole
-from jobs.cli.main import main
+from jobs.cli.main import COMMANDS, FIRST_STEPS, MODULES, command, main, parser_of
 from jobs.store.stage import Stage
 from jobs.store.store import Recipe, Store
 from jobs.store.workspace import Workspace
@@ -34,7 +35,7 @@ def jobs_command(*arguments):
             "tier lunch: not found, expected one of laptop, overnight, paper, reference, smoke",
         ),
         (["run", "--potential", "none.pb", "--dry-run"], "none.pb: not found, expected a TensorFlow .pb"),
-        (["run", "--only", "liquid-7", "--dry-run"], "label liquid-7: not in tier laptop"),
+        (["run", "--only", "liquid-7", "--dry-run"], "product liquid-7: not in tier laptop"),
         (["run", "--engine", "abinit", "--dry-run"], "found engine 'abinit', expected one of cp2k, espresso"),
         (
             ["run", "--tier", "paper", "--start-from", "trajectories", "--dry-run"],
@@ -42,14 +43,14 @@ def jobs_command(*arguments):
         ),
         (["make", "train-0", "--store", "nowhere"], "no such stage was planned"),
         (["compare", "README.md", "README.md"], "README.md: not a claims.json"),
-        (["cancel"], "cancel: found no --site"),
+        (["cancel"], "cancel needs --site"),
         (["check", "--store", "nowhere"], "nowhere: found no such folder, expected a store"),
         (["deposit", "--verify", "--root", "nowhere"], "nowhere: found no such folder, expected a deposit"),
         (
             ["run", "--engine", "vasp", "--dry-run"],
             "--engine vasp: found a start from frames, expected --start-from nothing",
         ),
-        (["run", "--retry-failed"], "--retry-failed: found no --site, expected it beside this option"),
+        (["run", "--retry-failed"], "--retry-failed needs --site"),
         (
             ["gc", "--forget", "never-run", "--store", "nowhere"],
             "--forget: found never-run, expected one of none",
@@ -57,7 +58,7 @@ def jobs_command(*arguments):
         (["run", "--site", "nowhere"], "site nowhere: not found, expected one of"),
         (
             ["run", "--site", "example-cpu", "--cores", "2"],
-            "--cores: found --site beside it, expected cores under kinds in",
+            "--cores says nothing with --site: give cores under kinds in",
         ),
     ],
 )
@@ -116,7 +117,7 @@ def test_cores_are_a_positive_integer(command, cores, capsys):
         (["aimd", "x.xyz", "--relaxation-steps", "-3"], "found -3, expected an integer, 0 or more"),
         (["aimd", "x.xyz", "--per-stage", "0"], "--per-stage: found 0, expected a positive integer"),
         (["deposit", "--unequilibrated", "-5"], "found -5, expected an integer, 0 or more"),
-        (["cost", "--budget", "nan"], "argument --budget: found nan, expected a positive number"),
+        (["cost", "--minutes", "nan"], "argument --minutes: found nan, expected a positive number"),
         (["starts", "--heat-to", "hot"], "argument --heat-to: found hot, expected a positive number"),
     ],
 )
@@ -181,12 +182,85 @@ def test_dry_run_names_every_stage_with_command_and_cost(tier):
     assert not (ROOT / "nowhere").exists()
 
 
-def test_every_command_explains_itself():
-    commands = ["run", "graph", "status", "check", "gc", "aimd", "recheck", "deposit", "promote", "compare"]
-    for command in [*commands, "images", "import", "cancel", "cost", "tune", "make"]:
-        result = jobs_command(command, "--help")
-        assert result.returncode == 0
-        assert "usage: python -m jobs" in result.stdout
+def test_the_manual_names_every_command_in_its_group(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 105
+    for title, group in COMMANDS.items():
+        part = said[said.index(f"{title}:") :].split("\n\n")[0].splitlines()[1:]
+        assert [line.split()[0] for line in part] == list(group)
+        assert all(line.split(maxsplit=1)[1] == command(line.split()[0]).HELP for line in part)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_command_explains_itself(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: python -m jobs {name}")
+    assert "examples:\n  python -m jobs " in said
+    module = command(name)
+    assert module.EXAMPLES
+    for words, _ in module.EXAMPLES:
+        first, *rest = shlex.split(words)
+        assert first == name
+        parser_of(name).parse_args(rest)  # it would exit
+
+
+def test_first_steps_are_commands():
+    for words, _ in FIRST_STEPS:
+        name, *rest = words.split()
+        parser_of(name).parse_args(rest)
+
+
+@pytest.mark.parametrize("words", [[], ["lunch"]])
+def test_no_command_is_one_line_that_names_them(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    said = capsys.readouterr().err
+    assert "expected one of run, status, " in said
+    assert said.count("\n") == 1
+
+
+def test_options_of_one_name_mean_one_thing():
+    """The same destination and the same kind of value wherever an option occurs."""
+    known = {}
+    for name in MODULES:
+        for action in parser_of(name)._actions:
+            for word in action.option_strings:
+                kind = (action.dest, type(action).__name__, action.nargs == "+")
+                known.setdefault(word, {}).setdefault(kind, []).append(name)
+    # The stepwise runs of `aimd` have several.
+    several = {"--temperature-K"}
+    assert {word for word, kinds in known.items() if len(kinds) > 1} == several
+    assert {"--minutes", "--output", "--name", "--wait"} <= set(known)
+    assert not {"--budget", "--out", "--plan", "--temperature"} & set(known)
+
+
+def test_make_imports_no_other_command():
+    """A campaign starts dozens of it."""
+    code = (
+        "import sys; from jobs.cli.main import main; main(['make', 'melt-0', '--store', 'nowhere']); "
+        "print(*sorted(name for name in sys.modules if name.startswith(('jobs.', 'pydantic.'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    loaded = done.stdout.split()
+    assert not [name for name in loaded if name.startswith("pydantic")]
+    assert [name for name in loaded if name.startswith("jobs.cli.")] == [
+        "jobs.cli.campaign", "jobs.cli.campaign.make", "jobs.cli.main", "jobs.cli.options",
+    ]  # fmt: skip
+    assert not [name for name in loaded if name.startswith(("jobs.campaign", "jobs.cost", "jobs.reference"))]
+
+
+def test_stages_read_no_tier_and_no_site():
+    """They start quickly, and what reads those files takes a tenth of a second to import."""
+    stages = sorted(path.stem for path in (ROOT / "jobs" / "stages").glob("[!_]*.py"))
+    code = (
+        f"import sys, {', '.join(f'jobs.stages.{name}' for name in stages)}; print('pydantic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "False\n"
 
 
 def test_compare_reports_what_moved(tmp_path):

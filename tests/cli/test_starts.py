@@ -10,8 +10,8 @@ import yaml
 
 from jobs.base.trajectory import ArrayTrajectory, open_trajectory
 from jobs.campaign.build import build_campaign
+from jobs.cli.first_principles.starts import first_contact, state
 from jobs.cli.main import main
-from jobs.cli.starts import first_contact, state
 from jobs.engines.first_principles.types import kinetic_temperatures_K
 from jobs.store.store import Store
 
@@ -108,18 +108,18 @@ def test_last_states_of_a_run_become_starts_that_aimd_plans(tier, tmp_path, caps
     assert command("aimd", output, "--dry-run", "--store", store) == 0
     assert "labels of 2 starts (replicas 41, 42)" in capsys.readouterr().out
     there = SimpleNamespace(name="of-before", runs=[SimpleNamespace(melt="tersoff-42")])
-    monkeypatch.setattr("jobs.cli.starts.list_sets", lambda: [there])
+    monkeypatch.setattr("jobs.cli.first_principles.starts.list_sets", lambda: [there])
     assert starts(tier, store, later) == 0
     assert "note: of-before has melts of these numbers already (1: tersoff-42" in capsys.readouterr().out
     # Two atoms too close: that state is left out, the others keep their numbers.
     runs = [open_trajectory(Store(store).path(stage.name)) for stage in build_campaign(str(tier)).runs["hot"]]
     closest = [state(run, run.n_frames - 1).closest_pair_angstrom() for run in runs]
-    monkeypatch.setattr("jobs.cli.starts.FUSED_ANGSTROM", float(np.mean(closest)))
+    monkeypatch.setattr("jobs.cli.first_principles.starts.FUSED_ANGSTROM", float(np.mean(closest)))
     fewer = tmp_path / "fewer.xyz"
     assert starts(tier, store, fewer) == 0
     assert f"left out replica {41 + int(np.argmin(closest))}: found atoms" in capsys.readouterr().out
     assert read(fewer).info["replica"] == 41 + int(np.argmax(closest))
-    monkeypatch.setattr("jobs.cli.starts.FUSED_ANGSTROM", 5.0)
+    monkeypatch.setattr("jobs.cli.first_principles.starts.FUSED_ANGSTROM", 5.0)
     assert starts(tier, store, fewer) == 2
     assert "hot: found no state to start from in 2 replicas" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ import pytest
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.machine import machine, machine_type
 from jobs.base.silica import Configuration, read_data, write_data
-from jobs.cli.timing import measure
+from jobs.cli.speed.cost import measure
 from jobs.cost.bench import Bench, near_cubic
 from jobs.cost.plan import (
     DEFAULT_ENGINES,
@@ -353,12 +353,12 @@ def test_espresso_is_measured_only_on_request():
     [
         (["--engines", "lj"], "--engines: found lj, expected some of deepmd, bks, tersoff, cp2k, espresso"),
         (["--sizes", "100"], "--sizes: found 100, expected multiples of 24"),
-        (["--budget", "0.1"], "--budget: found 0.1 minutes, expected more"),
+        (["--minutes", "0.1"], "--minutes: found 0.1 minutes, expected more"),
         (["--deposit", "--results", "nowhere"], "nowhere/cost.json: not found, expected a cost record"),
     ],
 )
 def test_wrong_input_is_one_line(options, expected):
-    command = [sys.executable, "-m", "jobs", "cost", "--plan", *options]
+    command = [sys.executable, "-m", "jobs", "cost", "--dry-run", *options]
     found = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert found.returncode == 2
     assert expected in found.stderr
@@ -372,7 +372,7 @@ def test_a_tier_measures_little_and_needs_no_knowledge_of_the_machine():
     (stage,) = about.labels["cost"]
     assert "machine_type" not in stage.parameters
     assert all(point["ranks"] is None for point in stage.parameters["points"])
-    plan = tier_plan(about.about["cost"], precision="float32")
+    plan = tier_plan(about.about.cost.model_dump(exclude_none=True), precision="float32")
     assert {point.n_atoms for point in plan.points if point.engine == "deepmd"} >= {96, 216, 2592}
     assert build_campaign("smoke").unavailable["cost"] == "the smoke tier measures no cost"
 

@@ -70,6 +70,22 @@ def test_without_time_the_default_is_compared_with_the_plain_one_and_no_more():
     assert set(found.samples) == {suite_default(CORES), plain_default(CORES)}
 
 
+def test_only_a_setting_of_the_last_comparison_wins():
+    """The three best of few launches get slower when they run again; the fourth did not run again."""
+    settings = every_setting(CORES)[:4]
+    start, (*others, fourth) = settings[0], settings[1:]
+    launched = dict.fromkeys(settings, 0)
+
+    def measure(setting):
+        launched[setting] += 1
+        return 4.0 if setting == fourth else 3.0 if launched[setting] <= 3 else 9.0
+
+    to = [lambda setting, other=other: other for other in (*others, fourth)]
+    found = search(measure, start=start, plain=start, alternatives=[to], time_left=lambda: True)
+    assert [len(found.samples[setting]) for setting in settings] == [6, 6, 6, 3]
+    assert found.best() in (start, *others)
+
+
 def test_what_is_swept():
     settings = every_setting(CORES)
     assert len(set(settings)) == len(settings) == len(MODELS) * len(layouts(CORES)) * len(SKINS_ANGSTROM)

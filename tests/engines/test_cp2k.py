@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import time
@@ -231,6 +232,21 @@ class TestRefusals:
     )
     def test_wrong_settings(self, changes):
         with pytest.raises(SuiteError, match=r"^CP2K settings: found .* expected"):
+            settings(**changes)
+
+    @pytest.mark.parametrize(
+        ("changes", "expected"),
+        [
+            ({"max_scf": 15.5}, "found max_scf 15.5, expected a positive integer"),
+            ({"max_scf": True}, "found max_scf True, expected a positive integer"),
+            ({"outer_max_scf": 0}, "found outer_max_scf 0, expected a positive integer"),
+            ({"cutoff_Ry": True}, "found cutoff_Ry True, expected a positive number"),
+            ({"cutoff_Ry": math.inf}, "found cutoff_Ry inf, expected a positive number"),
+            ({"eps_scf": math.nan}, "found eps_scf nan, expected a positive number"),
+        ],
+    )
+    def test_numbers_are_numbers_and_steps_are_whole(self, changes, expected):
+        with pytest.raises(SuiteError, match=f"^CP2K settings: {expected}$"):
             settings(**changes)
 
     def test_wrong_thermostat(self):

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from jobs.base.errors import SuiteError
 from jobs.base.frames import Frame, read_extxyz
 from jobs.base.silica import MASSES_AMU, perpendicular_widths
-from jobs.cli import deposit as deposit_command
+from jobs.cli.data import deposit as deposit_command
 from jobs.reference import deposit, set_writer
 from jobs.reference.sets import (
     DEPOSIT,
@@ -316,6 +317,23 @@ def test_spliced_trajectory_is_refused(tmp_path):
         deposit_file(write_extxyz(tmp_path / "f.xyz", frames), tmp_path / "root")
 
 
+def test_velocities_that_end_where_a_part_ends_are_refused(tmp_path):
+    """The first 500 frames of a run are one file, and are written before frame 501 is seen."""
+    (frame,) = real_frames(1)
+
+    def frames():
+        for step in range(set_writer.FRAMES_PER_PART + 1):
+            changes = {"info": {**frame.info, "step": str(step)}}
+            changes |= {"velocities": None} if step == set_writer.FRAMES_PER_PART else {}
+            yield replace(frame, **changes)
+
+    with pytest.raises(SuiteError, match=r"x: frame 501: found velocities in some frames of bks-4"):
+        deposit.deposit(
+            frames(), root=tmp_path / "root", name="t", source="x", unequilibrated_frames=1, **TRAJECTORY
+        )
+    assert nothing_left(tmp_path / "root")
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
@@ -506,7 +524,7 @@ def test_command_deposits_and_lists(tmp_path, capsys):
     words = "--kind trajectory --use judge --start nnp --engine CP2K --engine-version 1 --functional PBE"
     words += " --basis DZVP --licence CC0-1.0 --timestep-fs 2 --setting a=1 --setting b=2"
     texts = ("--thermostat", "none", "--provenance", "a test")
-    with pytest.raises(SuiteError, match="found no --unequilibrated, expected how many first frames"):
+    with pytest.raises(SuiteError, match="judges needs --unequilibrated: how many first frames"):
         run_command(path, "--name", "x", *words.split(), *texts, "--root", root)
     words += " --unequilibrated 0"
     assert run_command(path, "--name", "x", *words.split(), *texts, "--root", root) == 0
@@ -529,7 +547,7 @@ def test_command_deposits_and_lists(tmp_path, capsys):
         "sha256",
     ):
         assert key in row
-    with pytest.raises(SuiteError, match="found no --name, --kind"):
+    with pytest.raises(SuiteError, match="deposit FILE needs --name, --kind"):
         run_command(path, "--root", root)
     root = tmp_path / "another"
     others = [path, "--name", "y", *words.split(), *texts, "--root", root, "--never-held-out"]

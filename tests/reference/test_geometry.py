@@ -127,16 +127,16 @@ class TestCells:
         np.testing.assert_allclose(batch.positions, run.positions, atol=1e-8)
         assert any("turned round" in remark for remark in source.remarks)
         options = (
-            "--deposit",
+            "--name",
             "mine",
             "--use",
             "train",
             "--root",
             tmp_path / "imported",
-            "--temperature",
+            "--temperature-K",
             3000,
         )
-        assert said(capsys, tmp_path / "a.xyz", *options, *LEVEL, "--temperature", 3000)[0] == 0
+        assert said(capsys, tmp_path / "a.xyz", *options, *LEVEL, "--temperature-K", 3000)[0] == 0
         made = read_set("mine", root=tmp_path / "imported")
         np.testing.assert_allclose(read_run(made, made.runs[0].id).cells, run.cells, atol=1e-8)
 
@@ -168,16 +168,16 @@ class TestCells:
             atoms.set_cell(cell)
         ase.io.write(tmp_path / "a.xyz", frames)
         options = (
-            "--deposit",
+            "--name",
             "mine",
             "--use",
             "train",
             "--root",
             tmp_path / "imported",
-            "--temperature",
+            "--temperature-K",
             3000,
         )
-        code, _, err = said(capsys, tmp_path / "a.xyz", *options, *LEVEL, "--temperature", 3000)
+        code, _, err = said(capsys, tmp_path / "a.xyz", *options, *LEVEL, "--temperature-K", 3000)
         assert code == 2
         assert f"found a cell tilted by {abs(tilt):g} A" in err
 
@@ -326,7 +326,7 @@ class TestSteps:
         (tmp_path / "vasprun.xml").write_text(text + "</modeling>\n")
         assert set(read(tmp_path / "vasprun.xml")[1].steps.tolist()) == {-1}
         judge = ("--use", "judge", "--start", "nnp", "--unequilibrated", "0", "--root", tmp_path / "imported")
-        code, _, err = said(capsys, tmp_path / "vasprun.xml", "--deposit", "ref", *judge)
+        code, _, err = said(capsys, tmp_path / "vasprun.xml", "--name", "ref", *judge)
         assert (code, len(err.splitlines())) == (2, 1)
 
     @pytest.mark.parametrize("form", ["npy", "hdf5"])

@@ -24,9 +24,9 @@ from jobs.base.errors import SuiteError
 from jobs.base.frames import VELOCITIES, Frame
 from jobs.base.units import BOHR_ANGSTROM, HARTREE_EV
 from jobs.campaign.build import build_campaign
-from jobs.cli import import_data as importing
 from jobs.cli import main as cli
 from jobs.engines.first_principles import cp2k
+from jobs.reference import importing
 from jobs.reference.formats import Batch, Source
 from jobs.reference.formats.sources import open_sources
 from jobs.reference.sets import QUANTA, pack, read_run, read_set, verify_set
@@ -772,7 +772,7 @@ def outcars(tmp_path):
 
 def test_imported_deposited_and_read_back(outcars, tmp_path, capsys):
     root = tmp_path / "imported"
-    options = ("--deposit", "mine", "--use", "train", "--root", root)
+    options = ("--name", "mine", "--use", "train", "--root", root)
     code, out, _ = said(capsys, *outcars, *options)
     assert code == 0
     assert f"deposited {3 * FRAMES} frames of 96 atoms, 3 melts, to train" in out
@@ -821,13 +821,13 @@ def test_identity_is_of_the_content_and_not_of_the_path(outcars, tmp_path, capsy
     sums = []
     for number, paths in enumerate((outcars, [other / p.parent.name / p.name for p in outcars])):
         root = tmp_path / f"root-{number}"
-        said(capsys, *paths, "--deposit", "mine", "--use", "train", "--root", root)
+        said(capsys, *paths, "--name", "mine", "--use", "train", "--root", root)
         sums.append(read_set("mine", root=root).sha256)
     assert sums[0] == sums[1]
 
 
 def test_a_tier_trains_on_it(outcars, tmp_path, capsys):
-    said(capsys, *outcars, "--deposit", "mine", "--use", "train", "--root", tmp_path / "imported")
+    said(capsys, *outcars, "--name", "mine", "--use", "train", "--root", tmp_path / "imported")
     from jobs.campaign.tier import TIERS
 
     text = (TIERS / "smoke.yml").read_text()
@@ -866,7 +866,7 @@ def test_a_tilted_cell_is_refused_before_anything_is_trained(tmp_path, capsys):
     cells[:, 1, 0] += 0.3
     write_outcar(tmp_path / "OUTCAR", replace(run, cells=cells))
     code, _, err = said(
-        capsys, tmp_path / "OUTCAR", "--deposit", "mine", "--use", "train", "--root", tmp_path / "imported"
+        capsys, tmp_path / "OUTCAR", "--name", "mine", "--use", "train", "--root", tmp_path / "imported"
     )
     assert code == 2
     assert "OUTCAR: found a cell tilted by 0.3 A, expected orthorhombic ones" in err
@@ -874,16 +874,16 @@ def test_a_tilted_cell_is_refused_before_anything_is_trained(tmp_path, capsys):
 
 def test_import_says_what_a_set_judges_as(outcars, tmp_path, capsys):
     judge = ("--use", "judge", "--root", tmp_path / "imported", "--unequilibrated", "0")
-    _, out, _ = said(capsys, outcars[0], "--deposit", "one", *judge, "--start", "tersoff")
+    _, out, _ = said(capsys, outcars[0], "--name", "one", *judge, "--start", "tersoff")
     assert "it judges as reference-96-tersoff, which no claim reads: they read reference-96-nnp, " in out
-    _, out, _ = said(capsys, outcars[1], "--deposit", "two", *judge, "--start", "nnp")
+    _, out, _ = said(capsys, outcars[1], "--name", "two", *judge, "--start", "nnp")
     assert out.splitlines()[-1] == "it judges as reference-96-nnp"
 
 
 def test_trajectories_that_judge(outcars, tmp_path, capsys):
     root = tmp_path / "imported"
     judge = ("--use", "judge", "--root", root, "--unequilibrated", "1")
-    code, out, _ = said(capsys, *outcars[1:], "--deposit", "ref", *judge, "--start", "nnp")
+    code, out, _ = said(capsys, *outcars[1:], "--name", "ref", *judge, "--start", "nnp")
     assert code == 0
     assert "to judge" in out
     found = read_set("ref", root=root)
@@ -912,7 +912,7 @@ def test_trajectories_that_judge(outcars, tmp_path, capsys):
     assert "reference-96-bks" not in labels
     assert "reference-96-bks" in build_campaign("smoke").labels
     # Training data are never a reference.
-    code, _, err = said(capsys, outcars[1], "--deposit", "more", "--use", "train", "--root", root)
+    code, _, err = said(capsys, outcars[1], "--name", "more", "--use", "train", "--root", root)
     assert code == 2
     assert "found data of the same files to judge, expected them not to train as well" in err
     assert not (root / "more").exists()
@@ -920,8 +920,8 @@ def test_trajectories_that_judge(outcars, tmp_path, capsys):
 
 def test_a_run_is_known_again_however_it_is_given(outcars, tmp_path, capsys):
     root = tmp_path / "imported"
-    said(capsys, *outcars[:2], "--deposit", "tr", "--use", "train", "--one-melt", "--root", root)
-    judge = ("--deposit", "j", "--use", "judge", "--start", "nnp", "--unequilibrated", "1", "--root", root)
+    said(capsys, *outcars[:2], "--name", "tr", "--use", "train", "--one-melt", "--root", root)
+    judge = ("--name", "j", "--use", "judge", "--start", "nnp", "--unequilibrated", "1", "--root", root)
     packed = tmp_path / "packed" / "OUTCAR.gz"
     packed.parent.mkdir()
     packed.write_bytes(gzip.compress(outcars[1].read_bytes()))
@@ -934,14 +934,14 @@ def test_a_run_is_known_again_however_it_is_given(outcars, tmp_path, capsys):
 
 def test_pieces_of_one_run_are_no_replicas(outcars, tmp_path, capsys):
     judge = ("--use", "judge", "--start", "bks", "--unequilibrated", "1", "--root", tmp_path / "imported")
-    code, _, err = said(capsys, outcars[0], "--deposit", "ref", *judge, "--stretch", "3")
+    code, _, err = said(capsys, outcars[0], "--name", "ref", *judge, "--stretch", "3")
     assert code == 2
-    assert "found --stretch with --use judge" in err
+    assert "--stretch is for --use train only" in err
 
 
 def test_single_points_that_judge_are_read_by_no_claim(outcars, tmp_path, capsys):
     options = ("--use", "judge", "--kind", "singlepoints", "--start", "nnp", "--root", tmp_path / "imported")
-    code, out, _ = said(capsys, outcars[0], "--deposit", "points", *options)
+    code, out, _ = said(capsys, outcars[0], "--name", "points", *options)
     assert code == 0
     assert "no claim reads it: single points judge only with their sampler" in out
 
@@ -949,10 +949,10 @@ def test_single_points_that_judge_are_read_by_no_claim(outcars, tmp_path, capsys
 def test_a_gap_in_a_trajectory_is_refused(tmp_path, capsys):
     write_outcar(tmp_path / "OUTCAR", vasp_run(unconverged=frozenset({4})))
     root = tmp_path / "imported"
-    options = ("--deposit", "ref", "--use", "judge", "--start", "nnp", "--root", root)
+    options = ("--name", "ref", "--use", "judge", "--start", "nnp", "--root", root)
     code, _, err = said(capsys, tmp_path / "OUTCAR", *options)
     assert code == 2
-    assert "found no --unequilibrated, expected how many first frames" in err
+    assert "judges needs --unequilibrated: how many first frames" in err
     code, _, err = said(capsys, tmp_path / "OUTCAR", *options, "--unequilibrated", 0)
     assert code == 2
     assert "found step 5 after 3, expected evenly spaced" in err
@@ -967,7 +967,7 @@ def test_a_trajectory_that_is_too_hot_does_not_judge(tmp_path, capsys):
     hot[: steps // 2] = 3000.0
     write_outcar(tmp_path / "OUTCAR", replace(run, kinetic_K=hot))
     root = tmp_path / "imported"
-    options = ("--deposit", "ref", "--use", "judge", "--start", "nnp", "--root", root, "--unequilibrated")
+    options = ("--name", "ref", "--use", "judge", "--start", "nnp", "--root", root, "--unequilibrated")
     code, _, err = said(capsys, tmp_path / "OUTCAR", *options, steps // 2)
     assert code == 2
     assert "OUTCAR: found 3400 K on average, expected 3000 K within 10% of a run that judges" in err
@@ -983,23 +983,21 @@ def test_a_trajectory_that_is_too_hot_does_not_judge(tmp_path, capsys):
 def test_stretches_melts_and_every(outcars, tmp_path, capsys):
     root = tmp_path / "imported"
     base = ("--use", "train", "--root", root)
-    said(capsys, *outcars, "--deposit", "one", "--one-melt", *base)
+    said(capsys, *outcars, "--name", "one", "--one-melt", *base)
     assert len({run.melt for run in read_set("one", root=root).runs}) == 1
-    _, out, _ = said(capsys, outcars[0], "--deposit", "two", "--every", "2", "--stretch", "2", *base)
+    _, out, _ = said(capsys, outcars[0], "--name", "two", "--every", "2", "--stretch", "2", *base)
     found = read_set("two", root=root)
     assert [run.frames for run in found.runs] == [2, 1]
     assert "deposited 3 frames of 96 atoms, 2 melts" in out
-    said(capsys, outcars[1], "--deposit", "two", "--every", "2", "--stretch", "2", "--append", *base)
+    said(capsys, outcars[1], "--name", "two", "--every", "2", "--stretch", "2", "--append", *base)
     assert read_set("two", root=root).frames == 6
-    _, out, _ = said(capsys, outcars[2], "--deposit", "three", *base)
+    _, out, _ = said(capsys, outcars[2], "--name", "three", *base)
     assert "training needs at least 2 melts" in out
 
 
 def test_beyond_the_projects_own_limit(outcars, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("jobs.reference.deposit.MAX_DEPOSIT_BYTES", 1000)
-    code, *_ = said(
-        capsys, outcars[0], "--deposit", "mine", "--use", "train", "--root", tmp_path / "imported"
-    )
+    code, *_ = said(capsys, outcars[0], "--name", "mine", "--use", "train", "--root", tmp_path / "imported")
     assert code == 0
 
 
@@ -1017,14 +1015,17 @@ def test_report_as_json(outcars, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--deposit", "x"), "found no --use, expected --use train or --use judge"),
-        (("--deposit", "x", "--use", "judge"), "found no --start, expected what the trajectories"),
-        (("--deposit", "a b", "--use", "train"), "--name: found 'a b', expected letters"),
+        (("--name", "x"), "--name needs --use train or --use judge"),
+        (("--name", "x", "--use", "judge"), "--use judge needs --start: what the trajectories"),
+        (("--name", "a b", "--use", "train"), "--name: found 'a b', expected letters"),
         (
             ("--stretch", "20"),
-            "found --stretch without --deposit, expected --deposit NAME: without it nothing",
+            "--stretch needs --name: without it nothing",
         ),
-        (("--deposit", "x", "--use", "train", "--json"), "found --json with --deposit, expected it without"),
+        (
+            ("--name", "x", "--use", "train", "--json"),
+            "--json is a report of what is there",
+        ),
     ],
 )
 def test_wrong_options(outcars, tmp_path, capsys, arguments, message):
@@ -1037,22 +1038,22 @@ def test_wrong_options(outcars, tmp_path, capsys, arguments, message):
 def test_what_the_files_do_not_say_is_asked_for(tmp_path, capsys):
     deepmd(vasp_run()).to("deepmd/npy", str(tmp_path / "data"), comp_prec=np.float64)
     root = tmp_path / "imported"
-    base = (tmp_path / "data", "--deposit", "mine", "--use", "train", "--root", root)
+    base = (tmp_path / "data", "--name", "mine", "--use", "train", "--root", root)
     _, _, err = said(capsys, *base)
     assert "do not say the level of theory, expected --engine, --engine-version, --functional, --basis" in err
     level = ("--engine", "VASP", "--engine-version", "5.4.4", "--functional", "PBE", "--basis", "PAW")
     _, _, err = said(capsys, *base, *level)
-    assert "found no temperature of the run, expected it by --temperature K" in err
+    assert "found no temperature of the run, expected --temperature-K" in err
     judge = (*base[:-4], "--use", "judge", "--start", "nnp", "--unequilibrated", "0", "--root", root, *level)
-    _, _, err = said(capsys, *judge, "--temperature", "3000")
+    _, _, err = said(capsys, *judge, "--temperature-K", "3000")
     assert "found nothing for the trajectory's timestep_fs, expected --timestep-fs" in err
-    code, *_ = said(capsys, *base, *level, "--temperature", "3000", "--stretch", "3")
+    code, *_ = said(capsys, *base, *level, "--temperature-K", "3000", "--stretch", "3")
     assert code == 0
 
 
 def test_one_level_of_theory(outcars, tmp_path, capsys):
     write_outcar(tmp_path / "OUTCAR", vasp_run(version="6.3.0"))
-    options = ("--deposit", "mine", "--use", "train", "--root", tmp_path / "imported")
+    options = ("--name", "mine", "--use", "train", "--root", tmp_path / "imported")
     _, _, err = said(capsys, outcars[0], tmp_path / "OUTCAR", *options)
     assert "found engine version 5.4.4 and 6.3.0, expected one level of theory in a set" in err
 
@@ -1070,7 +1071,7 @@ def test_what_moves_energies_is_of_the_level_of_theory(outcars, tmp_path, capsys
     path = tmp_path / "OUTCAR"
     text = outcars[1].read_text().replace(old, new)
     path.write_text(text)
-    options = ("--deposit", "mine", "--use", "train", "--root", tmp_path / "imported")
+    options = ("--name", "mine", "--use", "train", "--root", tmp_path / "imported")
     code, _, err = said(capsys, outcars[0], path, *options)
     assert code == 2
     assert found in err
@@ -1129,7 +1130,7 @@ def test_other_elements_are_looked_at_but_not_deposited(tmp_path, capsys):
     assert code == 0
     assert "1 Ge" in out
     level = ("--engine", "VASP", "--engine-version", "5", "--functional", "PBE", "--basis", "PAW")
-    options = ("--deposit", "mine", "--use", "train", "--root", tmp_path / "imported", "--temperature", "1")
+    options = ("--name", "mine", "--use", "train", "--root", tmp_path / "imported", "--temperature-K", "1")
     code, _, err = said(capsys, tmp_path / "all.extxyz", *options, *level)
     assert code == 2
     assert "found species Ge, expected only Si and O" in err
@@ -1195,5 +1196,5 @@ def test_help_teaches(capsys):
     with pytest.raises(SystemExit):
         cli.main(["import", "--help"])
     text = capsys.readouterr().out
-    for word in ("OUTCAR", "vasprun.xml", "pw.x", "DeePMD", "--deposit", "--stretch", "examples:"):
+    for word in ("OUTCAR", "vasprun.xml", "pw.x", "DeePMD", "--name", "--stretch", "examples:"):
         assert word in text

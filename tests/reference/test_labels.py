@@ -217,7 +217,7 @@ def large(index: int) -> str:
     return frame_text(index, energies={"energy": 0.0}, forces={"forces": 0.0})
 
 
-BASE = ("--use", "train", "--temperature", "3000", *LEVEL)
+BASE = ("--use", "train", "--temperature-K", "3000", *LEVEL)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_an_isolated_atom_is_left_out_wherever_it_stands(tmp_path, capsys, first
     for frames in ((first, large(0), large(1)), (large(0), first, large(1))):
         path = write(tmp_path / "a.xyz", *frames)
         root = tmp_path / f"root-{frames.index(first)}"
-        code, out, _ = said(capsys, path, "--deposit", "mine", "--root", root, *BASE)
+        code, out, _ = said(capsys, path, "--name", "mine", "--root", root, *BASE)
         assert code == 0
         assert reason in out
         assert "deposited 2 frames of 96 atoms" in out
@@ -242,7 +242,7 @@ def test_an_isolated_atom_is_left_out_wherever_it_stands(tmp_path, capsys, first
 def test_other_sizes_are_counted_and_left_out(tmp_path, capsys):
     path = write(tmp_path / "a.xyz", large(0), small(1), large(2), small(3), large(4))
     root = tmp_path / "imported"
-    code, out, _ = said(capsys, path, "--deposit", "mine", "--root", root, *BASE)
+    code, out, _ = said(capsys, path, "--name", "mine", "--root", root, *BASE)
     assert code == 0
     assert "deposited 3 frames of 96 atoms" in out
     assert "left out: 2 of 24 Si" in out
@@ -255,15 +255,15 @@ def test_other_sizes_are_counted_and_left_out(tmp_path, capsys):
 def test_a_size_can_be_chosen_and_a_set_keeps_its_own(tmp_path, capsys):
     path = write(tmp_path / "a.xyz", large(0), small(1), isolated("O", "", forces=True), small(3))
     root = tmp_path / "imported"
-    code, out, _ = said(capsys, path, "--deposit", "mine", "--atoms", "24", "--root", root, *BASE)
+    code, out, _ = said(capsys, path, "--name", "mine", "--atoms", "24", "--root", root, *BASE)
     assert code == 0
     assert "deposited 2 frames of 24 atoms" in out
     assert "left out: 1 of 32 Si 64 O, 1 isolated atoms" in out
     more = write(tmp_path / "b.xyz", large(2), small(4))
-    code, out, _ = said(capsys, more, "--deposit", "mine", "--append", "--root", root, *BASE)
+    code, out, _ = said(capsys, more, "--name", "mine", "--append", "--root", root, *BASE)
     assert code == 0
     assert read_set("mine", root=root).frames == 3
-    code, _, err = said(capsys, path, "--deposit", "none", "--atoms", "7", "--root", root, *BASE)
+    code, _, err = said(capsys, path, "--name", "none", "--atoms", "7", "--root", root, *BASE)
     assert (code, len(err.splitlines())) == (2, 1)
     assert "found no frame" in err
 

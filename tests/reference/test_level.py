@@ -265,14 +265,14 @@ def test_unlike_levels_are_not_of_one_set(tmp_path, capsys, forces, head):
     plain = outcar(tmp_path / "plain")
     other = outcar(tmp_path / "other", forces=forces, head=head)
     options = ("--use", "train", "--root", tmp_path / "imported")
-    code, _, err = said(capsys, plain, other, "--deposit", "both", *options)
+    code, _, err = said(capsys, plain, other, "--name", "both", *options)
     assert (code, len(err.splitlines())) == (2, 1)
     assert "expected one level of theory in a set" in err
     # Nor do they come together one after the other.
-    code, out, _ = said(capsys, plain, "--deposit", "one", *options)
+    code, out, _ = said(capsys, plain, "--name", "one", *options)
     assert code == 0
     assert "its level of theory: VASP 5.4.4: PBE; PAW, 500 eV; potcar PAW_PBE Si, PAW_PBE O\n" in out
-    code, _, err = said(capsys, other, "--deposit", "one", "--append", *options)
+    code, _, err = said(capsys, other, "--name", "one", "--append", *options)
     assert (code, len(err.splitlines())) == (2, 1)
 
 
@@ -284,7 +284,7 @@ def test_unlike_levels_are_not_of_one_dataset(tmp_path, capsys):
         ("spin", outcar(tmp_path / "b", head=spin)),
         ("disp", outcar(tmp_path / "c", forces=" IVDW = 11\n")),
     ):
-        assert said(capsys, path, "--deposit", name, *options)[0] == 0
+        assert said(capsys, path, "--name", name, *options)[0] == 0
     sets = {found.name: found for found in list_sets(root=tmp_path / "imported")}
     for other in ("spin", "disp"):
         with pytest.raises(SuiteError, match="expected one level of theory: total energies must share"):

@@ -14,11 +14,10 @@ from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256
 from jobs.base.trajectory import open_trajectory
 from jobs.campaign import build as campaigns
+from jobs.campaign import promote
 from jobs.campaign.build import build_campaign
 from jobs.campaign.promote import MAX_BYTES, deposit_trajectories
 from jobs.campaign.tier import TIERS
-from jobs.cli.overview import all_stages
-from jobs.reference import trajectories as thin
 from jobs.reference.trajectories import (
     PAIRED,
     QUANTA,
@@ -164,7 +163,7 @@ def test_deposited_md_is_observed_in_place_of_new_md(tier, tmp_path, monkeypatch
     assert unavailable["liquid-96-nve"] == "no trajectory of liquid-96-nve #1 is deposited for tier tiny"
     # Nor is anything computed in its place.
     assert command("run", "--tier", tier, "--start-from", "trajectories", "--only", "liquid-96-nve") == 2
-    assert "label liquid-96-nve: no trajectory of" in capsys.readouterr().err
+    assert "product liquid-96-nve: no trajectory of" in capsys.readouterr().err
     (root / "tiny" / "liquid-96-bks-2.npz").write_bytes(b"PK")
     assert len(list(changed_trajectories(root=root))) == 1
     assert command("run", "--tier", tier, "--start-from", "trajectories", "--store", tmp_path / "b") == 2
@@ -182,8 +181,8 @@ def test_a_deposit_is_whole_or_not_there(tier, tmp_path, monkeypatch):
     monkeypatch.setattr(Store, "is_done", lambda *_: True)
     monkeypatch.setattr(Store, "verify", lambda *_: None)
     monkeypatch.setattr(Store, "manifest", lambda *_: {"finished": "2026-11-26T00:00:00Z", "software": {}})
-    monkeypatch.setattr(thin, "open_trajectory", lambda path: path)
-    monkeypatch.setattr(thin, "write_thin", lambda path, _, **__: path.write_bytes(b"first"))
+    monkeypatch.setattr(promote, "open_trajectory", lambda path: path)
+    monkeypatch.setattr(promote, "write_thin", lambda path, _, **__: path.write_bytes(b"first"))
     deposit_trajectories(campaign, store, root=root)
     assert thin_trajectories("tiny", root=root)["liquid-96-bks #2"].stage == runs[1].name
     for write, message in (
@@ -193,15 +192,23 @@ def test_a_deposit_is_whole_or_not_there(tier, tmp_path, monkeypatch):
         ),
         (lambda path, _, **__: open_trajectory(tmp_path / "none"), "md.json: not found"),
     ):
-        monkeypatch.setattr(thin, "write_thin", write)
+        monkeypatch.setattr(promote, "write_thin", write)
         with pytest.raises(SuiteError, match=message):
             deposit_trajectories(campaign, store, root=root)
         assert [path.name for path in root.iterdir()] == ["tiny"]
         assert (root / "tiny" / "liquid-96-bks-1.npz").read_bytes() == b"first"
-    monkeypatch.setattr(thin, "write_thin", lambda path, _, **__: path.write_bytes(b"second"))
+    monkeypatch.setattr(promote, "write_thin", lambda path, _, **__: path.write_bytes(b"second"))
     deposit_trajectories(campaign, store, root=root)
     assert (root / "tiny" / "liquid-96-bks-1.npz").read_bytes() == b"second"
     assert [path.name for path in root.iterdir()] == ["tiny"]
+    # Killed before what was there was gone, or between the two renames: the next deposit is whole again.
+    for left in (["tiny", "tiny.old"], ["tiny.old"]):
+        shutil.copytree(root / "tiny", root / "tiny.old")
+        if "tiny" not in left:
+            shutil.rmtree(root / "tiny")
+        deposit_trajectories(campaign, store, root=root)
+        assert [path.name for path in root.iterdir()] == ["tiny"]
+        assert (root / "tiny" / "liquid-96-bks-1.npz").read_bytes() == b"second"
 
 
 @pytest.mark.parametrize("text", ["version https://git-lfs", "trajectories: {a: {file: x}}", "a: [", "- 1"])
@@ -218,7 +225,7 @@ def test_options_that_contradict_each_other_are_refused(tmp_path, capsys):
     assert command("run", "--start-from", "trajectories", "--potential", own, "--dry-run") == 2
     assert "expected --start-from potentials" in capsys.readouterr().err
     assert command("promote", "--trajectories", "--replace", "--store", tmp_path) == 2
-    assert "--trajectories: found --replace beside it" in capsys.readouterr().err
+    assert "--replace is of potentials; trajectories are replaced all together" in capsys.readouterr().err
     assert command("promote", "--trajectories", "--store", tmp_path) == 2
     assert "found a start from frames, expected --start-from potentials" in capsys.readouterr().err
 
@@ -230,7 +237,7 @@ def test_the_deposit_stands_in_for_all_that_the_laptop_tier_observes():
     timed_or_compared = {"cost", "kernel-96", "kernel-216"}
     not_deposited_yet = {"liquid-96-hdnnp", "stability-deepmd@5000", "stability-hdnnp@5000"}
     assert set(computed.labels) - set(campaign.labels) == timed_or_compared | not_deposited_yet
-    kinds = {stage.kind for stage in all_stages(campaign)}
+    kinds = {stage.kind for stage in campaign.all_stages()}
     assert kinds == {"observe", "observe_pairs", "parity", "reweight", "potential", "dataset"}
     assert not any("another DeePMD" in line for line in campaign.deviations)
     assert list(changed_trajectories()) == []

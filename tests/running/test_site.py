@@ -19,6 +19,9 @@ from jobs.store.store import Recipe, Store
 from jobs.store.todo import in_order
 from jobs.store.workspace import Workspace
 
+needs_dpdispatcher = pytest.mark.skipif(
+    find_spec("dpdispatcher") is None, reason="needs dpdispatcher: pip install -e '.[hpc]'"
+)
 MINIMAL = {
     "name": "x",
     "batch_type": "Slurm",
@@ -94,7 +97,7 @@ def test_a_node_has_at_least_the_cores_that_its_site_asks_for(tmp_path: Path) ->
     assert scheduler.nodes_and_cores(site, Stage("md", "liquid", {"ranks": 4}, cores=4)) == (1, 8)
 
 
-@pytest.mark.skipif(find_spec("dpdispatcher") is None, reason="needs dpdispatcher: pip install -e '.[hpc]'")
+@needs_dpdispatcher
 def test_a_dry_run_says_what_each_job_waits_for(tmp_path: Path, capsys) -> None:
     campaign = build_campaign("paper")
     site, store = read_site("example-gpu"), Store(tmp_path / "store")
@@ -102,6 +105,47 @@ def test_a_dry_run_says_what_each_job_waits_for(tmp_path: Path, capsys) -> None:
     trainings = re.findall("^# .* train .*", capsys.readouterr().out, re.MULTILINE)
     assert len(trainings) == 5
     assert all(line.endswith("after dataset for DeePMD-96") for line in trainings)
+
+
+HEADERS = {
+    "Slurm": ["#SBATCH --time=1:30:00", "#SBATCH --mem=2000M", "#SBATCH --dependency=afterok:7:8,afterany:9"],
+    "PBS": ["#PBS -l walltime=1:30:00", "#PBS -l mem=2000mb", "#PBS -W depend=afterok:7:8,afterany:9"],
+    "Torque": ["#PBS -l walltime=1:30:00", "#PBS -l mem=2000mb", "#PBS -W depend=afterok:7:8,afterany:9"],
+    "LSF": ["#BSUB -W 90", "#BSUB -M 2000MB"],
+    "SGE": ["#$ -l h_rt=1:30:00", "#$ -l h_vmem=2000M"],
+}
+
+
+@needs_dpdispatcher
+@pytest.mark.parametrize("batch_type", HEADERS)
+def test_what_a_script_asks_of_each_scheduler(tmp_path: Path, batch_type: str) -> None:
+    """Text only: of these, Slurm alone was ever run."""
+    request = {"queue": "q", "walltime_h": 1.5, "memory_gb": 2, "flags": ["#MINE"]}
+    site = read_site(write(tmp_path, MINIMAL | {"batch_type": batch_type, "kinds": {"default": request}}))
+    store, stage = Store(tmp_path / "store"), Stage("melt", "m", {})
+    knows = scheduler.knows_dependencies(site)
+    assert knows == (batch_type in ("Slurm", "PBS", "Torque"))
+    after = {"after_success": ["7", "8"], "after_any": ["9"]} if knows else {}
+    submission = scheduler.write_job(site, store, stage, tmp_path / "job", image_digest=None, **after)
+    lines = scheduler.script_text(submission).splitlines()
+    assert [line for line in [*HEADERS[batch_type], "#MINE"] if line not in lines] == []
+    assert any(f"-m jobs make {stage.name} --store {store.root}" in line for line in lines)
+
+
+@pytest.mark.parametrize("batch_type", HEADERS)
+def test_what_was_never_run_says_so(tmp_path: Path, batch_type: str) -> None:
+    site = read_site(write(tmp_path, MINIMAL | {"batch_type": batch_type}))
+    said = f"note: {batch_type} was never run with this suite; "
+    said += "scripts are written and their text is tested"
+    assert site.notes == (() if batch_type == "Slurm" else (said,))
+    own = MINIMAL | {"images": "images", "mpi": {"host_libraries": str(tmp_path)}}
+    site = read_site(write(tmp_path, own | {"kinds": {"default": {"image": "x"}}}))
+    (said,) = site.notes
+    assert said.startswith("note: a host's own MPI (host_libraries) was never run")
+    stage, store = Stage("melt", "m", {}), Store(tmp_path / "store")
+    words = scheduler._stage_command(site, store, stage, tmp_path, image_digest="0")
+    assert any(f"src={tmp_path},dst=/hostmpi,ro" in word for word in words)
+    assert any(word.endswith("_LD_LIBRARY_PATH=/hostmpi") for word in words)
 
 
 @pytest.mark.parametrize("name", known_sites())

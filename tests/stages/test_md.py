@@ -97,6 +97,13 @@ def test_trajectory_is_the_motion(tmp_path: Path, start: Path) -> None:
 
 
 @pytest.mark.engine
+def test_no_more_ranks_than_cores(tmp_path: Path, start: Path) -> None:
+    schedule = [{"temperature_K": 1000, "steps": 20}, {"temperature_K": 1000, "steps": 20}]
+    facts, _ = run(tmp_path / "md", start, schedule=schedule, checkpoint_every=20, ranks=8)
+    assert (facts["ranks"], facts["threads"]) == (1, 1), "a workspace has one core"
+
+
+@pytest.mark.engine
 def test_killed_and_resumed(tmp_path: Path, start: Path) -> None:
     # BKS, so that charges and the k-space solver come back too.
     given = parameters(

@@ -1,6 +1,7 @@
 """Reweighting: exact where it must be, honest about overlap, and a reference in the claims' own format."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -354,3 +355,9 @@ def test_the_plan_has_the_stage_when_such_a_set_is_deposited(tmp_path, monkeypat
     model, record = deposited_model("deepmd-96")
     assert stage.inputs["potential"].parameters["sha256"] == record["sha256"] == file_sha256(model)
     assert "reference-96-reweighted" not in planned.unavailable
+    # Each size has a reason of its own, whatever became of the other's sets.
+    other = {**sets[-1].facts, "sampler": {"model": "deepmd-216", "sha256": "of another model"}}
+    sets[-1] = replace(sets[-1], facts=other)
+    unavailable = campaigns.build_campaign("smoke").unavailable
+    assert "no longer the sampler of drawn" in unavailable["reference-96-reweighted"]
+    assert "no single points of 216 atoms" in unavailable["reference-216-reweighted"]

@@ -226,6 +226,15 @@ def test_failure_is_one_line_blocks_what_needs_it_and_leaves_nothing_finished(tm
     assert began <= ended <= second[0] <= second[1]
 
 
+def test_a_stage_that_asks_for_more_cores_than_there_are_is_counted_with_those(tmp_path):
+    stage = replace(dataset_stage(train_share=0.5), cores=8)
+    store = Store(tmp_path)
+    assert local.run([stage], store, cores=2).made == [stage.name]
+    manifest = store.manifest(stage.name)
+    assert manifest["cores"] == 2
+    assert manifest["core_s"] == pytest.approx(2 * manifest["wall_s"], abs=0.02)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_full_disk_is_one_line_and_nothing_half_made(tmp_path):
     disk = tmp_path / "disk"
@@ -330,7 +339,7 @@ def test_commit_is_unknown_without_git(tmp_path, monkeypatch):
     assert suite_commit() == "unknown"
 
 
-def test_promote_puts_both_potentials_or_none(tmp_path, made):
+def test_promote_puts_both_potentials_or_none(tmp_path, made, monkeypatch):
     store = Store(tmp_path / "store")
     store.prepare()
     trained = {
@@ -356,10 +365,32 @@ def test_promote_puts_both_potentials_or_none(tmp_path, made):
     deposit_models(trained, store, tier="t", root=root)
     for name, stage in trained.items():
         assert deposited_model(name, root=root)[0].read_bytes() == stage.name.encode()
-    assert not list(root.rglob("*.tmp"))
+    assert sorted(path.name for path in root.iterdir()) == sorted(trained)
     path, record = deposited_model("deepmd-216", root=root)
     (path.parent / "model.yml").write_text(json.dumps(record | {"steps": 2}))
     with pytest.raises(SuiteError, match="found a model of 2 training steps, expected none of more"):
         deposit_models(trained, store, tier="t", root=root)
     deposit_models(trained, store, tier="t", replace=True, root=root)
     assert deposited_model("deepmd-216", root=root)[1]["steps"] == 1
+
+    # Killed while the files are moved: nothing is read of two trainings at once, and the next call ends it.
+    for name in trained:
+        (root / name / "model.pb").write_bytes(b"old")
+    replaced = []
+
+    def killed(source, target):
+        if len(replaced) == 3:  # the whole folder, then two of six files
+            raise KeyboardInterrupt
+        replaced.append(target)
+        os.rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("jobs.reference.potentials.os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            deposit_models(trained, store, tier="t", replace=True, root=root)
+    with pytest.raises(SuiteError, match=r"\.ready: found potentials on their way .*promote"):
+        deposited_model("deepmd-96", root=root)
+    deposit_models(trained, store, tier="t", root=root)
+    for name, stage in trained.items():
+        assert deposited_model(name, root=root)[0].read_bytes() == stage.name.encode()
+    assert sorted(path.name for path in root.iterdir()) == sorted(trained)

@@ -1,5 +1,6 @@
 """`.ci/bands-apart` on a small history: what it lets through, and what it refuses."""
 
+import runpy
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,12 @@ def history(tmp_path):
 
 def change(*claims, date=DAY):
     return {"date": date, "claims": list(claims), "change": "wider", "known": "nothing"}
+
+
+def test_every_place_of_results_that_is_watched_exists():
+    watched = runpy.run_path(str(SCRIPT))["RESULTS"]
+    assert watched
+    assert [place for place in watched if not (SCRIPT.parents[1] / place).exists()] == []
 
 
 def test_a_band_may_change_before_there_are_results(history):

@@ -37,7 +37,7 @@ def test_it_learns_from_what_deepmd_96_learns_from(tier: str) -> None:
     (dataset,) = {stage.inputs["dataset"].name for stage in campaign.labels["train-hdnnp-96"]}
     assert {dataset} == {stage.inputs["dataset"].name for stage in campaign.labels["train-96"]}
     seeds = [stage.seed for stage in campaign.labels["train-hdnnp-96"]]
-    assert seeds == read_tier(tier)["hdnnp"]["seeds"]
+    assert seeds == read_tier(tier).hdnnp.seeds
     for judged_by, trained in zip(
         campaign.labels["parity-hdnnp-96"], campaign.labels["train-hdnnp-96"], strict=True
     ):

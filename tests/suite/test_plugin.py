@@ -67,9 +67,9 @@ def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path):
             ["--tier", "paper", "--start-from", "trajectories"],
             "expected deposited trajectories of tier paper; start from potentials",
         ),
-        (["--site", "one-node"], "--site: found no --hpc, expected it beside this option"),
-        (["--hpc-wait"], "--hpc-wait: found no --hpc, expected it beside this option"),
-        (["--retry-failed"], "--retry-failed: found no --hpc, expected it beside this option"),
+        (["--site", "one-node"], "--site needs --hpc"),
+        (["--wait"], "--wait needs --hpc"),
+        (["--retry-failed"], "--retry-failed needs --hpc"),
     ],
 )
 def test_wrong_input_is_one_line(arguments, expected, tmp_path):

@@ -15,6 +15,7 @@ from jobs.base.errors import SuiteError
 from suite.judging.checks import load_claims
 from suite.judging.evidence import Evidence, Observation
 from suite.report.accuracy_figures import by_temperature, frame_errors, parity, root_mean, spread
+from suite.report.cost_figure import COST_CURVES
 from suite.report.findings import SUBJECTS, findings
 from suite.report.page import band_text, bar, headline, interval_text, number, write_report
 from suite.report.paper_figures import (
@@ -448,6 +449,13 @@ def test_methods_keep_one_colour_and_every_colour_is_one_ink() -> None:
     lights = [ink.light for ink in INKS.values()]
     assert len(set(lights)) == len(lights)
     assert all(method.colour in INKS for method in METHODS.values())
+
+
+def test_engines_have_their_own_colour_in_the_cost_figure() -> None:
+    own = {"cp2k": "aimd", "espresso": "aimd", "deepmd": "deepmd-96", "bks": "bks", "tersoff": "tersoff"}
+    for (engine, setting), (method, _) in COST_CURVES.items():
+        assert METHODS[method].colour == own[engine], (engine, setting)
+    assert len({method for method, _ in COST_CURVES.values()}) == len(COST_CURVES), "each curve by itself"
 
 
 def test_parity_errors_are_those_planted(full: Evidence) -> None:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.base.errors import SuiteError
-from jobs.base.files import parse_yaml
-from jobs.base.schema import ANYTHING, read_keys
+from jobs.base.files import parse_yaml, read_mapping
 from jobs.engines.first_principles import cp2k, espresso, vasp
 from jobs.engines.first_principles.types import Engine
 
@@ -39,7 +38,9 @@ def named_settings(engine: str, name: str) -> dict[str, Any]:
     if path.suffix in (".yml", ".yaml"):
         if not path.is_file():
             raise SuiteError(f"{path}: found no such file, expected settings of {engine}")
-        values = read_keys(path, {"*": ANYTHING})
+        values = read_mapping(path)
+        if not (isinstance(values, dict) and all(isinstance(name, str) for name in values)):
+            raise SuiteError(f"{path}: found no keys with values, expected settings of {engine}")
         try:
             load_engine(engine).read_settings(values)
         except SuiteError as error:

@@ -6,6 +6,7 @@ compute PBE at the Gamma point without spin. Units: eV, A, fs, K.
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -157,9 +158,11 @@ def read_fields(program: str, kind: type[SettingsT], values: Mapping[str, Any]) 
     if not set(names) - optional <= set(values) <= set(names):
         raise SuiteError(f"{program} settings: found {sorted(values)}, expected {sorted(names)}")
     for name, value in values.items():
-        number = names[name] in ("int", "float")
-        # YAML reads 1e-9, without a point, as text.
-        if number and not (isinstance(value, int | float) and value > 0):
+        # Not isinstance: true is an int to it. YAML reads 1e-9, without a point, as text.
+        if names[name] == "int" and not (type(value) is int and value > 0):
+            raise SuiteError(f"{program} settings: found {name} {value!r}, expected a positive integer")
+        number = type(value) in (int, float) and math.isfinite(value) and value > 0
+        if names[name] == "float" and not number:
             raise SuiteError(f"{program} settings: found {name} {value!r}, expected a positive number")
         if names[name] == "str" and not (isinstance(value, str) and value):
             raise SuiteError(f"{program} settings: found {name} {value!r}, expected text")

@@ -159,8 +159,8 @@ def run_dynamics(
 
     Velocities are fresh ones of `first_temperature_K`, or with None those that the start has.
 
-    `ranks` is how many to start where the job (`Workspace.ranks`) and what was tuned (`Workspace.tuning`)
-    do not say otherwise.
+    `ranks` is how many to start, at most one on each core, where the job (`Workspace.ranks`) and what was
+    tuned (`Workspace.tuning`) do not say otherwise.
 
     `relax_first` minimises the start's energy before: a state of another potential has pairs so close
     that this one throws atoms across the cell.
@@ -181,7 +181,7 @@ def run_dynamics(
         potential, workspace.inputs.get("potential"), wanted=workspace.wanted_kernel, scratch=folder
     )
     chunks = protocol.chunks()
-    ranks = workspace.ranks or ranks
+    ranks = workspace.ranks or min(ranks, workspace.cores)
     threads, skin_angstrom = max(1, workspace.cores // ranks), SKIN_ANGSTROM
     if workspace.tuning is not None:
         skin_angstrom = workspace.tuning.skin_angstrom

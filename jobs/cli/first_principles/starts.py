@@ -12,31 +12,37 @@ from jobs.base.files import write_whole
 from jobs.base.frames import VELOCITIES, format_extxyz
 from jobs.base.silica import FUSED_ANGSTROM
 from jobs.base.trajectory import Trajectory, open_trajectory
-from jobs.cli.options import count, positive, whole
+from jobs.cli.options import add_store_option, count, positive, whole
 from jobs.engines.first_principles.types import Start, kinetic_temperatures_K
 from jobs.observables.rdf import PAIRS
 from jobs.reference.sets import list_sets
 from jobs.store.store import Store
 
-DESCRIPTION = (
-    "Write the last state of each replica of a tier's MD run, with velocities, as starts for "
-    "`python -m jobs aimd`. Each start is a melt of its own and gets a number of its own, counted from "
-    "--first-replica; in a deposited set, starts of one number are one melt. States with fused atoms are "
-    "left out."
-)
-EPILOG = (
-    "Example: python -m jobs run --tier reference --only nnp-3000 && python -m jobs starts --run nnp-3000 "
-    "--first-replica 53001 --output starts.xyz && python -m jobs aimd starts.xyz. "
-    "See docs/first-principles.md"
+HELP = "write the last states of a tier's MD runs as starts for aimd"
+DESCRIPTION = """\
+Writes the last state of each replica of a tier's MD run, with velocities, as starts for `aimd`. Each start
+is a melt of its own and gets a number of its own, counted from --first-replica; in a deposited set, starts
+of one number are one melt. States with fused atoms are left out. See docs/first-principles.md."""
+EXAMPLES = (
+    (
+        "starts --run nnp-3000 --first-replica 53001 --output starts.xyz",
+        "of the reference tier, after `run --tier reference --only nnp-3000`",
+    ),
+    (
+        "starts --run edge-5000 --first-replica 54001 --first-contact Si-Si 2.1 --output edge.xyz",
+        "the first state in which two Si are closer than 2.1 A",
+    ),
 )
 DEFAULT_TIER = "reference"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m jobs starts`."""
-    from jobs.cli.options import add_store_option
-
-    parser.add_argument("--tier", default=DEFAULT_TIER, help="a tier or a tier file (default: reference)")
+    parser.add_argument(
+        "--tier",
+        default=DEFAULT_TIER,
+        help="the tier of the run, or a tier file of yours (default: reference)",
+    )
     parser.add_argument("--run", required=True, metavar="NAME", help="an MD run of the tier (under runs:)")
     parser.add_argument(
         "--potential",

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json, write_whole
 from jobs.base.frames import TYPE_MAP, Frame, format_extxyz, read_extxyz
-from jobs.cli.aimd import add_engine_options, print_plan
-from jobs.cli.options import positive
+from jobs.cli.first_principles.aimd import print_plan
+from jobs.cli.options import add_engine_options, count, positive
 from jobs.cost.estimates import label_core_seconds
 from jobs.engines.first_principles.registry import load_engine, named_settings
 from jobs.reference.sets import DEPOSIT, DepositedSet, iter_run, read_set
@@ -28,9 +28,13 @@ from jobs.store.store import Store
 # 0.44 or more (docs/first-principles.md).
 GAP_EV = 0.2
 
-DESCRIPTION = (
-    "Draw frames of a deposited set, spread over its temperatures, compute them again with other settings "
-    "(tight: grid and SCF; tzvp: basis set), and print and write how far forces and energies differ."
+HELP = "recompute frames of a deposited set with other settings"
+DESCRIPTION = """\
+Draws frames of a deposited set, spread over its temperatures, computes them again with other settings
+(tight: grid and SCF; tzvp: basis set), and prints and writes how far forces and energies differ."""
+EXAMPLES = (
+    ("recheck pbe-96-nnp-2.20 --frames 4", "four frames again, with tight settings"),
+    ("recheck pbe-96-nnp-2.20 --settings tzvp --dry-run", "what a larger basis would cost to see"),
 )
 
 
@@ -54,8 +58,10 @@ class Drawn:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m jobs recheck`."""
-    parser.add_argument("set", help="name of a deposited set (`python -m jobs deposit --list`)")
-    parser.add_argument("--frames", type=int, default=10, help="how many (default: 10)")
+    parser.add_argument(
+        "set", metavar="SET", help="name of a deposited set (`python -m jobs deposit --list`)"
+    )
+    parser.add_argument("--frames", type=count, default=10, metavar="N", help="how many (default: 10)")
     parser.add_argument(
         "--smallest-gap",
         type=positive,
@@ -67,13 +73,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine_options(parser)
     parser.set_defaults(settings="tight")
     parser.add_argument(
-        "--out", type=Path, default=None, help="JSON file (default: results/checks/SET-ENGINE-SETTINGS.json)"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="JSON file (default: results/checks/SET-ENGINE-SETTINGS.json)",
     )
     parser.add_argument("--root", type=Path, default=DEPOSIT, help=argparse.SUPPRESS)
 
 
-def draw(deposited: DepositedSet, count: int, *, smallest_gap_eV: float | None = None) -> list[Drawn]:
-    """`count` frames, evenly spaced in the list of all frames ordered by temperature, run and time.
+def draw(deposited: DepositedSet, number: int, *, smallest_gap_eV: float | None = None) -> list[Drawn]:
+    """`number` frames, evenly spaced in the list of all frames ordered by temperature, run and time.
 
     With `smallest_gap_eV` only of runs whose every frame has at least this gap.
 
@@ -86,14 +95,14 @@ def draw(deposited: DepositedSet, count: int, *, smallest_gap_eV: float | None =
             continue
         for part in iter_run(deposited, run.id):
             known += [(float(kelvin), run.id, part.first + n) for n, kelvin in enumerate(part.temperatures_K)]
-    if not 1 <= count <= len(known):
+    if not 1 <= number <= len(known):
         which = "" if smallest_gap_eV is None else f" with a gap of at least {smallest_gap_eV:g} eV"
         raise SuiteError(
-            f"--frames: found {count}, expected 1 to {len(known)}, the frames of {deposited.name}{which}"
+            f"--frames: found {number}, expected 1 to {len(known)}, the frames of {deposited.name}{which}"
         )
-    # The middles of `count` equal pieces of the list.
+    # The middles of `number` equal pieces of the list.
     known.sort()
-    chosen = [known[int((n + 0.5) * len(known) / count)] for n in range(count)]
+    chosen = [known[int((n + 0.5) * len(known) / number)] for n in range(number)]
     return [_take(deposited, run, frame) for _, run, frame in chosen]
 
 
@@ -256,7 +265,7 @@ def main(arguments: argparse.Namespace) -> int:
     }
     apart = "" if arguments.smallest_gap is None else f"-gap-{arguments.smallest_gap:g}"
     name = f"{deposited.name}-{arguments.engine}-{Path(arguments.settings).stem}{apart}.json"
-    path = arguments.out or Path("results") / "checks" / name
+    path = arguments.output or Path("results") / "checks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, result, indent=1)
     by_species = ", ".join(f"{name} {rms:.1f}" for name, rms in result["force_rms_meV_A_by_species"].items())

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from jobs.base.errors import SuiteError
-from jobs.base.files import read_text, write_whole
-from jobs.base.frames import comment_values
-from jobs.cli.options import count, positive, whole
+from jobs.base.files import write_whole
+from jobs.campaign.aimd_starts import GivenStart, read_starts
+from jobs.cli.options import add_engine_options, count, positive, whole
 from jobs.cost.estimates import aimd_core_seconds, beyond_aimd_estimate, label_core_seconds
-from jobs.engines.first_principles.registry import ENGINES, load_engine, named_settings
+from jobs.engines.first_principles.registry import load_engine, named_settings
 from jobs.engines.first_principles.types import THERMOSTATS
 from jobs.engines.lammps.program import DAMPING_FS
-from jobs.stages.aimd import start_of
 from jobs.store.stage import Stage
 from jobs.store.store import Store
 
@@ -37,28 +33,23 @@ RUN_OPTIONS: Mapping[str, Any] = {
     "seed": 1,
 }
 
-DESCRIPTION = (
-    "Compute PBE energies and forces (labels), short runs from each start, or stepwise runs through falling "
-    "temperatures. Work is cut into stages of --per-stage starts; each is kept when it is done, and the same "
-    "command goes on from where it was killed. Where products are, and how to deposit them, is printed last."
+HELP = "compute first-principles data from given starts"
+DESCRIPTION = """\
+Computes PBE energies and forces (labels), short runs from each start, or stepwise runs through falling
+temperatures. Work is cut into stages of --per-stage starts; each is kept when it is done, and the same
+command goes on from where it was killed. Where products are, and how to deposit them, is printed last. See
+docs/first-principles.md."""
+EXAMPLES = (
+    ("aimd starts.xyz --per-stage 5", "energies and forces of each start"),
+    (
+        "aimd starts.xyz --mode short --temperature-K 3000 --settings md --steps 160 --timestep-fs 2",
+        "320 fs at 3000 K from each",
+    ),
+    (
+        "aimd melts.xyz --mode stepwise --temperature-K 5000 4500 4000 --relaxation-steps 100 --steps 200",
+        "each melt cooled in three steps",
+    ),
 )
-EPILOG = (
-    "Examples: python -m jobs aimd starts.xyz --per-stage 5 | python -m jobs aimd starts.xyz --mode short "
-    "--temperature-K 3000 --settings md --steps 160 --timestep-fs 2 | python -m jobs aimd melts.xyz --mode "
-    "stepwise --temperature-K 5000 4500 4000 --relaxation-steps 100 --steps 200. "
-    "See docs/first-principles.md"
-)
-
-
-@dataclass(frozen=True)
-class _Given:
-    """One start of the file, as text, and what its comment line says."""
-
-    text: str
-    n_atoms: int
-    replica: int
-    temperature_K: float | None
-    source: str | None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,30 +85,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--density", type=positive, metavar="G_CM3", help="scale starts to it (default: leave them)"
     )
-    parser.add_argument("--source", choices=SOURCES, help="where the starts do not say it: what made them")
+    parser.add_argument(
+        "--start", choices=SOURCES, help="what the starts descend from, where source= does not say it"
+    )
     parser.add_argument("--seed", type=whole, help="of velocities and noise (default: 1)")
     parser.add_argument(
         "--per-stage", type=count, default=10, metavar="N", help="starts per stage (default: 10)"
     )
-
-
-def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Engine, settings, store, cores and dry run."""
-    from jobs.cli.options import add_store_option
-
-    parser.add_argument("--engine", choices=ENGINES, default="cp2k")
-    parser.add_argument(
-        "--settings",
-        default="default",
-        metavar="NAME",
-        help="a name in settings.yml beside the engines (default: `default`, for labels; tight; CP2K also "
-        "has md, for trajectories, and tzvp) or your own .yml file",
-    )
-    parser.add_argument(
-        "--cores", type=count, default=None, help="stages side by side, one core each (default: all cores)"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print the stages and their estimated cost")
-    add_store_option(parser)
 
 
 def plan(arguments: argparse.Namespace) -> list[Stage]:
@@ -127,7 +101,7 @@ def plan(arguments: argparse.Namespace) -> list[Stage]:
         SuiteError: a wrong option, or a start without what the mode needs.
     """
     options = _options(arguments)
-    given = list(_read_starts(arguments.starts))
+    given = list(read_starts(arguments.starts))
     engine = load_engine(arguments.engine)
     common: dict[str, Any] = {
         "mode": arguments.mode,
@@ -179,80 +153,24 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     said = {name: getattr(arguments, name) for name in RUN_OPTIONS}
     given = [f"--{name.replace('_', '-')}" for name, value in said.items() if value is not None]
     if arguments.mode == "labels" and given:
-        raise SuiteError(
-            f"aimd: found {given[0]} with --mode labels, expected it with short or stepwise only"
-        )
+        raise SuiteError(f"{given[0]} needs --mode short or stepwise")
     if arguments.mode == "short" and said["relaxation_steps"] is not None:
-        raise SuiteError("aimd: found --relaxation-steps with --mode short, expected it with stepwise only")
+        raise SuiteError("--relaxation-steps needs --mode stepwise")
     options = {name: RUN_OPTIONS[name] if value is None else value for name, value in said.items()}
     if arguments.mode != "labels" and options["steps"] is None:
-        raise SuiteError(f"aimd: found no --steps with --mode {arguments.mode}, expected how many")
+        raise SuiteError(f"--mode {arguments.mode} needs --steps")
     if arguments.mode == "stepwise" and options["temperature_K"] is None:
-        raise SuiteError(
-            "aimd: found no --temperature-K, expected the falling temperatures of a stepwise run"
-        )
+        raise SuiteError("--mode stepwise needs --temperature-K: the falling temperatures")
     if arguments.mode == "short" and len(options["temperature_K"] or [0]) != 1:
-        raise SuiteError("aimd: found several --temperature-K, expected one for short runs")
+        raise SuiteError("--mode short takes one --temperature-K")
     if options["ensemble"] == "nve" and said["thermostat"] is not None:
-        raise SuiteError("aimd: found --thermostat with --ensemble nve, expected it with nvt only")
+        raise SuiteError("--thermostat needs --ensemble nvt")
     return options
 
 
-def _read_starts(path: Path) -> Iterator[_Given]:
-    if not path.is_file():
-        raise SuiteError(f"{path}: found no such file, expected an extended XYZ file of starts")
-    lines = iter(read_text(path, expected="an extended XYZ file of starts").splitlines(keepends=True))
-    number = 0
-    # Files that were joined may have an empty line between them.
-    for number, line in enumerate(filter(str.strip, lines), start=1):
-        where = f"{path}: frame {number}"
-        if not line.strip().isdigit():
-            raise SuiteError(f"{where}: found {line.strip()[:40]!r}, expected the number of atoms")
-        n_atoms = int(line)
-        block = [line, *islice(lines, n_atoms + 1)]
-        if len(block) != n_atoms + 2:
-            raise SuiteError(f"{where}: found {len(block) - 2} atoms, expected {n_atoms}: truncated")
-        info = comment_values(block[1])
-        if "replica" not in info or not info["replica"].isdigit():
-            raise SuiteError(
-                f"{where}: found replica={info.get('replica')}, expected a number in its comment line"
-            )
-        try:
-            kelvin = float(info["temperature_K"]) if "temperature_K" in info else None
-        except ValueError:
-            raise SuiteError(
-                f"{where}: found temperature_K={info['temperature_K']}, expected a number"
-            ) from None
-        text = "".join(block)
-        text = text if text.endswith("\n") else text + "\n"
-        _check_start(text, where)
-        yield _Given(
-            text,
-            n_atoms,
-            int(info["replica"]),
-            kelvin,
-            info.get("source"),
-        )
-    if number == 0:
-        raise SuiteError(f"{path}: found no start, expected at least one")
-
-
-def _check_start(text: str, where: str) -> None:
-    """Refuse what the stage could not use, before anything runs: one bad start would take others with it."""
-    from ase.io import iread
-
-    try:
-        atoms = next(iread(io.StringIO(text), format="extxyz"))
-    except Exception as error:  # whatever ASE says of text that is none
-        raise SuiteError(
-            f"{where}: found no extended XYZ ({error}), expected species and positions"
-        ) from None
-    start_of(atoms, where, density=None)
-
-
 def _pieces(
-    arguments: argparse.Namespace, options: Mapping[str, Any], given: Sequence[_Given]
-) -> Iterator[tuple[list[_Given], dict[str, Any], int]]:
+    arguments: argparse.Namespace, options: Mapping[str, Any], given: Sequence[GivenStart]
+) -> Iterator[tuple[list[GivenStart], dict[str, Any], int]]:
     """The starts of each stage, the parameters of its own, and how many steps or labels are of each start."""
     path, per_stage = arguments.starts, arguments.per_stage
     if arguments.mode == "stepwise":
@@ -272,10 +190,10 @@ def _pieces(
                 f"{path}: found a start without temperature_K=, expected it in each comment line"
             )
         # The single points of one melt are one run of a deposited set, so they stay together.
-        melts: dict[int, list[_Given]] = {}
+        melts: dict[int, list[GivenStart]] = {}
         for start in given:
             melts.setdefault(start.replica, []).append(start)
-        piece: list[_Given] = []
+        piece: list[GivenStart] = []
         for starts in melts.values():
             if piece and len(piece) + len(starts) > per_stage:
                 yield piece, {}, 1
@@ -283,7 +201,7 @@ def _pieces(
             piece.extend(starts)
         yield piece, {}, 1
         return
-    by_temperature: dict[float, list[_Given]] = {}
+    by_temperature: dict[float, list[GivenStart]] = {}
     for start in given:
         kelvin = options["temperature_K"][0] if options["temperature_K"] else start.temperature_K
         if kelvin is None:
@@ -308,13 +226,13 @@ def _refuse_twice(path: Path, names: Sequence[tuple[float, ...]]) -> None:
             )
 
 
-def _source(piece: Sequence[_Given], arguments: argparse.Namespace) -> str:
-    sources = {start.source or arguments.source for start in piece}
+def _source(piece: Sequence[GivenStart], arguments: argparse.Namespace) -> str:
+    sources = {start.source or arguments.start for start in piece}
     found = ", ".join(sorted(map(str, sources)))
     if len(sources) != 1 or found not in SOURCES:
         raise SuiteError(
             f"{arguments.starts}: found source {found}, expected one of {', '.join(SOURCES)} for all starts "
-            "(source= in comment lines, or --source)"
+            "(source= in comment lines, or --start)"
         )
     return found
 

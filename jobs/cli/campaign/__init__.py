@@ -1,0 +1,1 @@
+"""Commands that run a tier: run, status, cancel, make."""

@@ -1,0 +1,1 @@
+"""Commands that compute from first principles: starts, aimd, recheck."""

@@ -1,0 +1,1 @@
+"""Commands that look and compare, and change nothing: graph, check, compare."""

@@ -1,0 +1,129 @@
+"""`python -m jobs compare`: two results or two stores side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from jobs.base.errors import SuiteError
+from jobs.base.files import read_text
+from jobs.store.store import Store
+
+HELP = "what moved between two results, or two stores, by more than its error"
+DESCRIPTION = """\
+Compares two claims.json, claim by claim, or what the same stages observed in two stores. Names what moved
+by more than 3 combined standard errors; ends with 1 if a PASS became a FAIL."""
+EXAMPLES = (
+    ("compare before/claims.json results/laptop/claims.json", "what a change did to the verdicts"),
+    ("compare store ../other/store", "the same stages on two machines"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m jobs compare`."""
+    parser.add_argument("first", type=Path, metavar="FIRST", help="a claims.json, or a store")
+    parser.add_argument("second", type=Path, metavar="SECOND", help="another of the same kind")
+    parser.add_argument(
+        "--agree",
+        action="store_true",
+        help="also end with 1 unless every value agrees and something was decided in both",
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Compare.
+
+    Raises:
+        SuiteError: not two claims.json, and not two stores with an observation in common.
+    """
+    return compare(arguments.first, arguments.second, agree=arguments.agree)
+
+
+def compare(first: Path, second: Path, *, agree: bool = False) -> int:
+    """Print what differs between two results (claims.json) or two stores; 1 if a PASS became a FAIL.
+
+    With `agree`, 1 also if a value is more than 3 combined standard errors apart, or nothing was decided in
+    both.
+
+    Raises:
+        SuiteError: not two claims.json, and not two stores with an observation in common.
+    """
+    if first.is_dir() and second.is_dir():
+        return _compare_stores(Store(first), Store(second))
+    sides = []
+    for path in (first, second):
+        try:
+            rows = json.loads(read_text(path, expected="a claims.json"))["claims"]
+            compared = ("verdict", "value", "standard_error")
+            sides.append({row["id"]: {key: row[key] for key in compared} for row in rows})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SuiteError(f"{path}: not a claims.json ({error!r})") from None
+    worse = moved = apart = decided = 0
+    for claim in sorted(sides[0] | sides[1]):
+        before, after = sides[0].get(claim), sides[1].get(claim)
+        if before is None or after is None:
+            print(f"{claim}: only in {second if before is None else first}")
+            continue
+        distance = _combined_errors(before, after)
+        if before["verdict"] != after["verdict"] or (distance is not None and distance > 3):
+            moved += 1
+            errors = "" if distance is None else f", {distance:.1f} combined standard errors apart"
+            change = " -> ".join(f"{row['verdict']} {row['value']}" for row in (before, after))
+            print(f"{claim}: {change}{errors}")
+        apart += distance is not None and distance > 3
+        decided += all(row["verdict"] in ("PASS", "FAIL") for row in (before, after))
+        worse += before["verdict"] == "PASS" and after["verdict"] == "FAIL"
+    print(
+        f"{moved} claims moved, {worse} from PASS to FAIL, {apart} by more than 3 combined standard errors; "
+        f"{decided} decided in both"
+    )
+    return 1 if worse or (agree and (apart or not decided)) else 0
+
+
+# Series over blocks that every observation has; of a distribution, its largest value.
+_COMPARED = ("temperature_K", "rdf_Si-O", "rdf_O-O", "rdf_Si-Si", "badf_O-Si-O", "badf_Si-O-Si")
+
+
+def _compare_stores(first: Store, second: Store) -> int:
+    """Compare what the same stages observed in two stores, block averages with their errors."""
+    import numpy as np
+
+    common = [name for name in first.finished() if name.startswith("observe-") and second.is_done(name)]
+    if not common:
+        raise SuiteError(
+            f"{second.root}: found no observation that {first.root} has too, expected at least one"
+        )
+    values = apart = 0
+    largest = 0.0
+    for name in common:
+        sides = [np.load(store.path(name) / "observables.npz") for store in (first, second)]
+        for key in _COMPARED:
+            blocks = [side[key].reshape(len(side[key]), -1).max(axis=1) for side in sides if key in side]
+            if len(blocks) < 2:
+                continue
+            values += 1
+            difference = abs(blocks[0].mean() - blocks[1].mean())
+            error = float(np.hypot(*(b.std(ddof=1) / np.sqrt(len(b)) for b in blocks)))
+            distance = difference / error if error > 0 else float(difference > 0) * np.inf
+            largest = max(largest, distance)
+            if distance > 3:
+                apart += 1
+                label = first.manifest(name)["label"]
+                print(
+                    f"{label}: {key} {blocks[0].mean():.5g} -> {blocks[1].mean():.5g}, {distance:.1f} errors"
+                )
+    print(
+        f"{values} values of {len(common)} observations: {apart} more than 3 combined standard errors apart, "
+        f"the farthest {largest:.2g}"
+    )
+    return 1 if apart else 0
+
+
+def _combined_errors(before: dict[str, Any], after: dict[str, Any]) -> float | None:
+    """Difference of two values in combined standard errors; None without both values and an error."""
+    if before["value"] is None or after["value"] is None:
+        return None
+    combined = float(sum((row["standard_error"] or 0.0) ** 2 for row in (before, after)) ** 0.5)
+    return abs(before["value"] - after["value"]) / combined if combined > 0 else None
