@@ -13,7 +13,7 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,31 +150,40 @@ def frames_of(
 
 
 def _level(sources: Sequence[Source], arguments: argparse.Namespace) -> dict[str, str]:
-    """Engine, version, functional and basis: the option, else what all sources say alike."""
+    """Engine, version, functional and basis: the option, else what all sources say alike.
+
+    Raises:
+        SuiteError: sources of unlike levels, with the names of two of them, or a level that nobody says.
+    """
     level: dict[str, str] = {}
     missing = []
     for name in ("engine", "engine_version", "functional", "basis"):
-        said = {getattr(source, name) for source in sources}
-        value = getattr(arguments, name) or (said.pop() if len(said) == 1 else None)
-        if value is None and len(said) > 1:
-            raise SuiteError(
-                f"import: found {name.replace('_', ' ')} {' and '.join(sorted(map(str, said)))}, "
-                f"expected one level of theory in a set (or --{name.replace('_', '-')} to overrule)"
-            )
+        option = f"--{name.replace('_', '-')}"
+        value = getattr(arguments, name)
         if value is None:
-            missing.append(f"--{name.replace('_', '-')}")
+            said = {source.path: getattr(source, name) for source in sources}
+            _refuse_unlike(said, name.replace("_", " "), f" (or {option} to overrule)")
+            value = said[sources[0].path]
+        if value is None:
+            missing.append(option)
         else:
             level[name] = value
-    settings = [source.level.settings for source in sources]
-    grids = {", ".join(f"{key} {value}" for key, value in found.items()) for found in settings}
-    if len(grids) > 1:
-        raise SuiteError(
-            f"import: found {' and '.join(sorted(grid or 'no settings' for grid in grids))}, expected one "
-            "level of theory in a set"
-        )
+    for name in sorted({name for source in sources for name in source.level.settings}):
+        _refuse_unlike({source.path: source.level.settings.get(name) for source in sources}, name)
     if missing:
         raise SuiteError(f"import: the files do not say the level of theory, expected {', '.join(missing)}")
     return level
+
+
+def _refuse_unlike(said: Mapping[Path, str | None], what: str, remedy: str = "") -> None:
+    """Refuse files that do not say one thing alike, in the name of the first two that differ."""
+    (first, one), *rest = said.items()
+    for path, other in rest:
+        if one != other:
+            raise SuiteError(
+                f"{path}: found {what} {other or 'not said'}, and {one or 'not said'} in {first}, expected "
+                f"one level of theory in a set{remedy}"
+            )
 
 
 def _one(sources: Sequence[Source], name: str, given: Any) -> Any:

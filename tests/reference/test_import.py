@@ -1054,15 +1054,16 @@ def test_one_level_of_theory(outcars, tmp_path, capsys):
     write_outcar(tmp_path / "OUTCAR", vasp_run(version="6.3.0"))
     options = ("--deposit", "mine", "--use", "train", "--root", tmp_path / "imported")
     _, _, err = said(capsys, outcars[0], tmp_path / "OUTCAR", *options)
-    assert "found engine version 5.4.4 and 6.3.0, expected one level of theory in a set" in err
+    assert f"OUTCAR: found engine version 6.3.0, and 5.4.4 in {outcars[0]}" in err
+    assert "expected one level of theory in a set (or --engine-version to overrule)" in err
 
 
 @pytest.mark.parametrize(
     ("old", "new", "found"),
     [
-        ("PAW_PBE Si 05Jan2001", "PAW_PBE Si_sv_GW 31Mar2010", "potcar PAW_PBE Si_sv_GW"),
-        (" INCAR:\n", " INCAR:\n   LHFCALC = .TRUE.\n", "functional PBE and PBE + exact exchange"),
-        (" INCAR:\n", " INCAR:\n   IVDW = 12\n", "functional PBE and PBE + D3(BJ)"),
+        ("PAW_PBE Si 05Jan2001", "PAW_PBE Si_sv_GW 31Mar2010", "potcar PAW_PBE Si_sv_GW 31Mar2010"),
+        (" INCAR:\n", " INCAR:\n   LHFCALC = .TRUE.\n", "functional PBE + exact exchange, and PBE in"),
+        (" INCAR:\n", " INCAR:\n   IVDW = 12\n", "functional PBE + D3(BJ), and PBE in"),
     ],
 )
 def test_what_moves_energies_is_of_the_level_of_theory(outcars, tmp_path, capsys, old, new, found):
@@ -1074,7 +1075,8 @@ def test_what_moves_energies_is_of_the_level_of_theory(outcars, tmp_path, capsys
     code, _, err = said(capsys, outcars[0], path, *options)
     assert code == 2
     assert found in err
-    assert "expected one level of theory in a set" in err
+    assert err.startswith(f"error: {path}: found ")
+    assert f" in {outcars[0]}, expected one level of theory in a set" in err
 
 
 @pytest.mark.parametrize("name", ["OUTCAR", "vasprun.xml"])

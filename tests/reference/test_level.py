@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,8 @@ def vasprun(directory: Path, tags: str, *, titles: str = "PAW_PBE") -> Path:
     return path
 
 
+# The atoms as a POSCAR has them whose POTCARs stand the other way round.
+SWAPPED = ("O",) * 64 + ("Si",) * 32
 HYBRID = "   LHFCALC =     T    Hartree Fock is set to\n"
 TREATMENT = "   LHFCALC =     F    Hartree Fock is set to\n"
 GGA = "   GGA     =    --    GGA type\n"
@@ -123,7 +127,7 @@ class TestVasp:
 
     def test_spin_and_hubbard_are_of_the_level(self, tmp_path):
         plain = opened(outcar(tmp_path / "plain")).level
-        assert plain.settings == {"potcar": "PAW_PBE Si, PAW_PBE O"}
+        assert plain.settings == {"potcar": "PAW_PBE Si 05Jan2001, PAW_PBE O 08Apr2002"}
         spin = {"ISPIN  =      1": "ISPIN  =      2"}
         assert opened(outcar(tmp_path / "spin", head=spin)).level.settings["spin"] == "polarised"
         coupled = {"   ISPIN  =": "   LNONCOLLINEAR =      T non\n   LSORBIT =      T    spin\n   ISPIN  ="}
@@ -144,10 +148,104 @@ class TestVasp:
         )
         assert opened(vasprun(tmp_path, tags)).level.plus_u == expected
 
-    def test_both_files_of_a_run_say_the_same(self, tmp_path):
-        write_outcar(tmp_path / "OUTCAR", vasp_run())
-        write_vasprun(tmp_path / "vasprun.xml", vasp_run())
+    @pytest.mark.parametrize("changes", [{}, {"charge": 1.0}, {"species": SWAPPED}])
+    def test_both_files_of_a_run_say_the_same(self, tmp_path, changes):
+        write_outcar(tmp_path / "OUTCAR", replace(vasp_run(), **changes))
+        write_vasprun(tmp_path / "vasprun.xml", replace(vasp_run(), **changes))
         assert opened(tmp_path / "OUTCAR").level == opened(tmp_path / "vasprun.xml").level
+
+    @pytest.mark.parametrize(("charge", "found"), [(0.0, None), (1.0, "+1"), (-2.0, "-2"), (0.5, "+0.5")])
+    def test_a_charge_is_what_electrons_lack(self, tmp_path, charge, found):
+        write_outcar(tmp_path / "OUTCAR", vasp_run(charge=charge))
+        write_vasprun(tmp_path / "vasprun.xml", vasp_run(charge=charge))
+        for name in ("OUTCAR", "vasprun.xml"):
+            assert opened(tmp_path / name).level.charge == found
+
+    def test_potcars_by_their_dates_in_whatever_order(self, tmp_path):
+        """Of another date they are another potential; of another order the same ones."""
+        plain = opened(outcar(tmp_path / "plain")).level
+        write_outcar(tmp_path / "OUTCAR", replace(vasp_run(), species=SWAPPED))
+        assert opened(tmp_path / "OUTCAR").level == plain
+        for date in ("15Nov2016", "04Jan2001_new"):
+            dated = opened(outcar(tmp_path / date, head={"Si 05Jan2001": f"Si {date}"})).level
+            assert dated.settings["potcar"] == f"PAW_PBE Si {date}, PAW_PBE O 08Apr2002"
+
+    def test_hubbard_goes_with_its_potcar(self, tmp_path):
+        levels = []
+        for species, rows in ((vasp_run().species, ("1 -1", "4.0 0.0")), (SWAPPED, ("-1 1", "0.0 4.0"))):
+            tags = (
+                '<i type="logical" name="LDAU"> T </i>'
+                f'<v type="int" name="LDAUL"> {rows[0]}</v><v name="LDAUU"> {rows[1]}</v>\n'
+            )
+            write_vasprun(tmp_path / "vasprun.xml", replace(vasp_run(), species=species))
+            text = (tmp_path / "vasprun.xml").read_text()
+            (tmp_path / "vasprun.xml").write_text(text.replace(" <parameters>\n", f" <parameters>\n{tags}"))
+            levels.append(opened(tmp_path / "vasprun.xml").level)
+        assert levels[0] == levels[1]
+        assert levels[0].plus_u == "LDAUL 1 -1, LDAUU 4 0"
+
+    @pytest.mark.parametrize(
+        ("lines", "dispersion"),
+        [
+            ("VDW_S6 = 1.0000\n VDW_S8 = 0.7220\n VDW_SR = 1.2170\n VDW_RADIUS = 50.2022 A\n", "D3"),
+            ("VDW_S8       =    0.5140\n VDW_SR       =    0.8720\n", "D3 with VDW_S8 0.514, VDW_SR 0.872"),
+            ("VDW_SR = 1.2180\n", "D3 with VDW_SR 1.218"),
+            ("VDW_RADIUS   =   10.0000 A\n VDW_CNRADIUS =   21.1671 A\n", "D3 with VDW_RADIUS 10"),
+        ],
+    )
+    def test_damping_that_is_not_the_functionals_own(self, tmp_path, lines, dispersion):
+        """An OUTCAR lists all of it; a vasprun.xml only what the user gave."""
+        path = outcar(tmp_path, forces=f" IVDW = 11\n {lines}")
+        assert opened(path).level.dispersion == dispersion
+
+    def test_damping_of_a_vasprun(self, tmp_path):
+        tags = '<i type="int" name="IVDW">12</i><i name="VDW_A1">0.5</i><i name="VDW_S8">0.7875</i>\n'
+        assert opened(vasprun(tmp_path, tags)).level.dispersion == "D3(BJ) with VDW_A1 0.5"
+        tags = '<i type="int" name="IVDW">1</i><v name="VDW_C6"> 9.23 0.70</v>\n'
+        assert opened(vasprun(tmp_path, tags)).level.dispersion == "D2 with VDW_C6 9.23 0.7"
+
+    @pytest.mark.parametrize(
+        ("tags", "functional"),
+        [
+            ({"METAGGA": "LIBXC", "LIBXC1": "MGGA_X_SCAN", "LIBXC2": "MGGA_C_SCAN"},
+             "libxc MGGA_X_SCAN MGGA_C_SCAN"),
+            ({"METAGGA": "LIBXC", "LIBXC1": "497", "LIBXC2": "498"}, "libxc 497 498"),
+            ({"METAGGA": "LIBXC", "LIBXC1": "497", "LIBXC1_P1": "0.5"}, "libxc 497 (LIBXC1_P1 0.5)"),
+            ({"GGA": "Li", "LIBXC1": "101", "LIBXC2": "130"}, "libxc 101 130"),
+            ({"METAGGA": "LIBXC"}, None),
+        ],
+    )  # fmt: skip
+    def test_functionals_of_libxc_by_their_names(self, tmp_path, tags, functional):
+        """LIBXC says nothing: which it is decides, and unsaid ones are not one."""
+        xml = "".join(f'<i type="string" name="{tag}">{value}</i>' for tag, value in tags.items())
+        assert opened(vasprun(tmp_path, f"{xml}\n")).functional == functional
+        incar = "".join(f"   {tag} = {value}\n" for tag, value in tags.items())
+        head = {" INCAR:\n": f" INCAR:\n{incar}"}
+        if "GGA" not in tags:
+            assert opened(outcar(tmp_path / "run", head=head)).functional == functional
+
+    @pytest.mark.parametrize(
+        ("tags", "settings"),
+        [
+            ("   LASPH  =      T    aspherical Exc in radial PAW\n", {"aspherical": "LASPH"}),
+            ("   LASPH  =      F    aspherical Exc in radial PAW\n", {}),
+            ("   LDIPOL =      T    correct potential\n   IDIPOL =      3    1-x, 2-y, 3-z\n",
+             {"surroundings": "LDIPOL, IDIPOL 3"}),
+            ("   EFIELD =  0.0500\n", {"surroundings": "EFIELD 0.05"}),
+            ("   LSOL = .TRUE.\n", {"surroundings": "LSOL"}),
+            ("   LDIPOL =      F\n   IDIPOL =      0\n   EFIELD =  0.000\n", {}),
+        ],
+    )  # fmt: skip
+    def test_what_else_moves_energies(self, tmp_path, tags, settings):
+        head = {" Exchange correlation treatment:\n": tags + " Exchange correlation treatment:\n"}
+        found = dict(opened(outcar(tmp_path / "run", head=head)).level.settings)
+        del found["potcar"]
+        assert found == settings
+        names = [row.split()[:3:2] for row in tags.splitlines()]
+        xml = "".join(f'<i name="{name}"> {value}</i>' for name, value in names)
+        found = dict(opened(vasprun(tmp_path, f"{xml}\n")).level.settings)
+        del found["potcar"]
+        assert found == settings
 
     def test_an_enthalpy_with_dispersion_is_refused(self, tmp_path):
         """SCF energies of a vasprun.xml lack the dispersion; those of steps have the pressure's work."""
@@ -267,13 +365,20 @@ def test_unlike_levels_are_not_of_one_set(tmp_path, capsys, forces, head):
     options = ("--use", "train", "--root", tmp_path / "imported")
     code, _, err = said(capsys, plain, other, "--deposit", "both", *options)
     assert (code, len(err.splitlines())) == (2, 1)
-    assert "expected one level of theory in a set" in err
+    assert err.startswith(f"error: {other}: found ")
+    assert f" in {plain}, expected one level of theory in a set" in err
     # Nor do they come together one after the other.
     code, out, _ = said(capsys, plain, "--deposit", "one", *options)
     assert code == 0
-    assert "its level of theory: VASP 5.4.4: PBE; PAW, 500 eV; potcar PAW_PBE Si, PAW_PBE O\n" in out
+    assert (
+        "its level of theory: VASP 5.4.4: PBE; PAW, 500 eV; potcar PAW_PBE Si 05Jan2001, PAW_PBE O 08Apr2002\n"
+        in out
+    )
     code, _, err = said(capsys, other, "--deposit", "one", "--append", *options)
     assert (code, len(err.splitlines())) == (2, 1)
+    assert re.search(
+        rf"one/set\.yml: found (functional|spin) .*, expected .* to append {other}$", err.strip()
+    )
 
 
 def test_unlike_levels_are_not_of_one_dataset(tmp_path, capsys):

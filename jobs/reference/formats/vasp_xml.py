@@ -29,7 +29,7 @@ from jobs.reference.formats import (
     collect,
     refuse_second_run,
 )
-from jobs.reference.formats.vasp_settings import Settings, is_true, level, number, whole
+from jobs.reference.formats.vasp_settings import Potcar, Settings, is_true, level, number, whole
 
 _BEGIN, _END = b"<calculation>", b"</calculation>"
 # A step of the force field; the structures before the first calculation have names.
@@ -102,16 +102,17 @@ def _tags(root: ElementTree.Element) -> dict[str, str]:
 
 def _settings(root: ElementTree.Element, tags: dict[str, str]) -> Settings:
     version = root.findtext("generator/i[@name='version']")
-    titles = [
-        " ".join((cell.text or "").split()[:2])
-        for cell in root.iterfind(".//array[@name='atomtypes']/set/rc/c[5]")
+    potcars = [
+        Potcar(" ".join(words[4].split()), number(words[3], float("nan")), whole(words[0], 0))
+        for row in root.iterfind(".//array[@name='atomtypes']/set/rc")
+        if len(words := [cell.text or "" for cell in row]) >= 5
     ]
     return Settings(
         version=version.strip() if version else None,
         level=level(
             tags.get,
-            potcar_exchange=_exchange_of(titles),
-            pseudopotentials=tuple(dict.fromkeys(titles)),
+            potcar_exchange=_exchange_of([potcar.title for potcar in potcars]),
+            potcars=potcars,
         ),
         nelm=whole(tags.get("NELM"), 0) or None,
         ediff_eV=number(tags.get("EDIFF"), 0.0) or None,
