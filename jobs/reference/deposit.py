@@ -237,15 +237,13 @@ def _before(final: Path, described: Mapping[str, Any], *, source: str, append: b
     verify_set(before)
     for key in {**described, "sampler": None, "held_out": None}:
         earlier, now = before.facts.get(key), described.get(key)
-        if earlier == now:
-            continue
-        if key == "settings":
-            key, earlier, now = _unlike(earlier, now)
-        raise SuiteError(f"{final}/set.yml: found {key} {earlier!r}, expected {now!r} to append {source}")
+        if earlier != now:
+            what, was, is_now = _unlike(earlier, now) if key == "settings" else (key, earlier, now)
+            raise SuiteError(f"{final}/set.yml: found {what} {was!r}, expected {is_now!r} to append {source}")
     return before
 
 
-def _unlike(earlier: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, str | None, str | None]:
+def _unlike(earlier: Any, now: Any) -> tuple[str, str | None, str | None]:
     """The first setting that is not the same in both, by name."""
     name = next(name for name in {**earlier, **now} if earlier.get(name) != now.get(name))
     return name, earlier.get(name), now.get(name)

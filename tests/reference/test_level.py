@@ -254,6 +254,12 @@ class TestVasp:
             open_sources([path])
 
 
+def in_a_box(text: str) -> str:
+    """A deck of pw.x with a cubic cell."""
+    rows = "CELL_PARAMETERS angstrom\n6 0 0\n0 6 0\n0 0 6\n"
+    return re.sub(r"CELL_PARAMETERS angstrom\n(.*\n){3}", rows, text)
+
+
 class TestPwx:
     """Every case is run: what 6.7 prints of it decides."""
 
@@ -297,6 +303,44 @@ class TestPwx:
         assert "UPF" in found.pop("pseudopotentials")
         assert found == settings
 
+    @pytest.mark.parametrize("density_Ry", [40, 60])
+    def test_the_cut_off_of_the_density(self, tmp_path, density_Ry):
+        """Four times as much goes without saying."""
+        path = run_pwx(tmp_path, deck("scf", system=f"ecutrho={density_Ry}"))
+        said = "plane waves, 10 Ry" + (", density 60 Ry" if density_Ry == 60 else "")
+        assert opened(path).basis == said
+
+    @pytest.mark.parametrize(
+        ("system", "sign"),
+        [
+            ("assume_isolated='mt'", "Assuming isolated system"),
+            ("assume_isolated='esm', esm_bc='bc1'", "Effective Screening Medium Method"),
+            ("assume_isolated='2D'", "running with the 2D cutoff"),
+        ],
+    )
+    def test_what_is_not_periodic_is_refused(self, tmp_path, system, sign):
+        path = run_pwx(tmp_path, in_a_box(deck("scf", system=system)))
+        with pytest.raises(SuiteError, match=rf"run\.out: found '{sign}' \(assume_isolated\), expected"):
+            open_sources([path])
+
+    @pytest.mark.parametrize(
+        ("control", "system", "surroundings"),
+        [
+            ("tefield=.true.", "edir=3, emaxpos=0.5, eopreg=0.1, eamp=0.01", "a field of 0.01 a.u."),
+            ("tefield=.true., dipfield=.true.", "edir=3, emaxpos=0.9, eopreg=0.05, eamp=0.0",
+             "a field, a correction of the dipole along 3"),
+            ("lelfield=.true., nberrycyc=1", "", "a Berry phase field of 0 0 0.001"),
+            ("", "", None),
+        ],
+    )  # fmt: skip
+    def test_fields_are_of_the_level(self, tmp_path, control, system, surroundings):
+        text = in_a_box(deck("scf", control=control, system=system, electrons="efield_cart(3)=0.001"))
+        if "lelfield" in control:
+            text = text.replace("K_POINTS gamma", "K_POINTS automatic\n1 1 1 1 1 1")
+        assert (
+            opened(run_pwx(tmp_path, text.replace("tstress=.true.,", ""))).level.surroundings == surroundings
+        )
+
     def test_one_letter_names_of_pwx_5(self, tmp_path):
         """5.x fills a short name with a blank before it."""
         path = run_pwx(tmp_path, deck("scf", system="ecutrho=60", **ULTRASOFT))
@@ -319,6 +363,24 @@ class TestCp2k:
             ({"xc": xc("PBE", pair="DFTD3")}, "PBE + D3", {}),
             ({"xc": xc("BLYP", pair="DFTD3(BJ)")}, "BLYP + D3(BJ)", {}),
             ({"xc": xc("PBE", pair="DFTD2")}, "PBE + D2", {}),
+            ({"xc": xc("PBE", pair="DFTD3", damped="REFERENCE_FUNCTIONAL BLYP")}, "PBE + D3 of BLYP", {}),
+            ({"xc": xc("PBE", pair="DFTD3(BJ)", damped="REFERENCE_FUNCTIONAL revPBE")},
+             "PBE + D3(BJ) of revPBE", {}),
+            ({"xc": xc("PBE", pair="DFTD3", damped="D3_SCALING 1.0 1.2170 0.7220")}, "PBE + D3", {}),
+            ({"xc": xc("PBE", pair="DFTD3", damped="D3_SCALING 1.0 1.0 0.5")},
+             "PBE + D3 damped by 1 1 0.5", {}),
+            ({"xc": xc("PBE", pair="DFTD3", damped="REFERENCE_FUNCTIONAL PBE\nR_CUTOFF 10")},
+             "PBE + D3 to 10 A", {}),
+            ({"xc": xc("PBE", pair="DFTD3", damped="REFERENCE_FUNCTIONAL PBE\nCALCULATE_C9_TERM T")},
+             "PBE + D3 with C9", {}),
+            ({"xc": xc("PBE", pair="DFTD3", damped="REFERENCE_FUNCTIONAL PBE\nCALCULATE_C9_TERM F")},
+             "PBE + D3", {}),
+            ({"xc": xc("&GGA_X_PBE", "&END\n&GGA_C_PBE")}, "PBE", {}),
+            ({"dft": "ROKS\nMULTIPLICITY 3", "preconditioner": "FULL_KINETIC\nROTATION T"}, "PBE",
+             {"spin": "restricted open shell"}),
+            ({"dft": "&PERIODIC_EFIELD\nINTENSITY 0.01\nPOLARISATION 0 0 1\n&END"}, "PBE",
+             {"surroundings": "PERIODIC_EFIELD 0 0 1 0.01"}),
+            ({"dft": "&SCCS\n&END"}, "PBE", {"surroundings": "SCCS"}),
             ({"xc": xc("PBE", non_local="RVV10")}, "PBE + RVV10 non-local", {}),
             ({"xc": xc("&PBE", "PARAMETRIZATION REVPBE")}, "revPBE", {}),
             ({"xc": xc("&PBE", "SCALE_X 0.75")}, "PBE scaled (x 0.75)", {}),
@@ -327,7 +389,7 @@ class TestCp2k:
             ({"dft": "CHARGE -2"}, "PBE", {"charge": "-2"}),
             ({"kind_of_o": "&DFT_PLUS_U\nL 1\nU_MINUS_J [eV] 3.0\n&END"}, "PBE", {"plus_U": "L 1, U 3 eV"}),
         ],
-    )
+    )  # fmt: skip
     def test_log_and_restart(self, tmp_path, changes, functional, settings):
         point = opened(run_single_point(tmp_path / "point", **changes))
         run = opened(run_md(tmp_path / "md", print_level="LOW", steps=1, **changes))
@@ -336,6 +398,32 @@ class TestCp2k:
             assert source.functional == functional
             assert source.level.settings == {"method": "GPW", "cutoff_Ry": "120", **settings}
         assert point.level == run.level
+
+    @pytest.mark.parametrize(
+        ("section", "functional"),
+        [
+            ("FUNCTIONAL XC_GGA_X_PBE XC_GGA_C_PBE", "PBE"),
+            ("FUNCTIONAL XC_GGA_X_PBE\nFUNCTIONAL XC_GGA_C_PBE", "PBE"),
+            ("FUNCTIONAL XC_GGA_X_RPBE XC_GGA_C_PBE", "GGA_C_PBE+GGA_X_RPBE"),
+            ("FUNCTIONAL XC_MGGA_X_SCAN XC_MGGA_C_SCAN\nSCALE 0.9 1.0", "SCAN scaled (MGGA_X_SCAN 0.9)"),
+        ],
+    )
+    def test_sections_of_libxc_as_up_to_cp2k_8(self, tmp_path, section, functional):
+        """This CP2K cannot write them any more: its own sections are put in their place."""
+        run = run_md(tmp_path / "run", print_level="LOW", steps=1, xc=xc("&GGA_X_PBE", "&END\n&GGA_C_PBE"))
+        restart = run / "liquid-1.restart"
+        text, own = restart.read_text(), r"(?s) +&GGA_X_PBE  T\n.*&END GGA_C_PBE\n"
+        assert re.search(own, text)
+        restart.write_text(re.sub(own, f"&LIBXC  T\n{section}\n&END LIBXC\n", text))
+        assert opened(run).functional == functional
+
+    def test_electrons_that_are_not_periodic_are_refused(self, tmp_path):
+        changes = {"dft": "&POISSON\nPERIODIC NONE\nPSOLVER MT\n&END"}
+        point = run_single_point(tmp_path / "point", **changes)
+        run = run_md(tmp_path / "md", print_level="LOW", steps=1, **changes)
+        for path in (point, run):
+            with pytest.raises(SuiteError, match="found a cell periodic in NONE, expected XYZ"):
+                open_sources([path])
 
     def test_exact_exchange(self, tmp_path):
         """A log has it after the first SCF began; this one is written, since such a run takes minutes."""
@@ -370,10 +458,8 @@ def test_unlike_levels_are_not_of_one_set(tmp_path, capsys, forces, head):
     # Nor do they come together one after the other.
     code, out, _ = said(capsys, plain, "--deposit", "one", *options)
     assert code == 0
-    assert (
-        "its level of theory: VASP 5.4.4: PBE; PAW, 500 eV; potcar PAW_PBE Si 05Jan2001, PAW_PBE O 08Apr2002\n"
-        in out
-    )
+    potcars = "PAW_PBE Si 05Jan2001, PAW_PBE O 08Apr2002"
+    assert f"its level of theory: VASP 5.4.4: PBE; PAW, 500 eV; potcar {potcars}\n" in out
     code, _, err = said(capsys, other, "--deposit", "one", "--append", *options)
     assert (code, len(err.splitlines())) == (2, 1)
     assert re.search(

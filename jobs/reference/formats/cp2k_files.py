@@ -35,7 +35,7 @@ from jobs.reference.formats import (
     atom_count,
     collect,
 )
-from jobs.reference.formats.cp2k_level import LevelOfLog, level_of_input
+from jobs.reference.formats.cp2k_level import LevelOfLog, has_three_bodies, level_of_input
 
 _T = TypeVar("_T")
 NOT_IN_LOG = "SCF not in the log"
@@ -72,6 +72,7 @@ class _Log:
     cell_moved: bool = False
     periodicity: str = "XYZ"
     project: str | None = None
+    input_file: str | None = None
     stress: bool = False
     ended: bool = False
     evaluations: int = 0
@@ -110,6 +111,10 @@ def energy_key(text: str) -> str:
 
 def _describe(source: Source, log: _Log, restart: str | None) -> None:
     source.engine, source.engine_version = "CP2K", log.version
+    deck = None if log.input_file is None else log.path.parent / Path(log.input_file).name
+    for text in (restart, deck.read_text(errors="replace") if deck and deck.is_file() else None):
+        if text is not None and log.level.dispersion is not None and has_three_bodies(text):
+            log.level.dispersion.three_bodies = True
     said = log.level.level()
     if restart is not None:
         also = level_of_input(restart)
@@ -141,7 +146,7 @@ def _read_log(path: Path) -> _Log:
                 log.energy_unit = _unit(line.decode(errors="replace"), _ENERGY_UNITS, path)
                 log.evaluations += 1
                 inner = outer = None
-            elif b"|" in line[:16] or (line.startswith(b"     ") and any(key in line for key in _OF_A_KIND)):
+            elif b"|" in line[:20] or (line.startswith(b"     ") and any(key in line for key in _OF_A_KIND)):
                 with suppress(ValueError, IndexError):  # cut off: not said
                     _read_setting(log, line.decode(errors="replace"))
             elif b"PROGRAM ENDED" in line:
@@ -170,6 +175,11 @@ def _read_setting(log: _Log, line: str) -> None:
     words = line.split()
     if line.startswith(" CP2K| version"):
         log.version = words[-1]
+    elif line.startswith(" CP2K| Input file name"):
+        log.input_file = words[-1]
+    elif line.startswith(" POISSON| Periodicity"):
+        # Of the cell, or of the electrons alone.
+        log.periodicity = log.periodicity if words[-1] == "XYZ" else words[-1]
     elif line.startswith(" GLOBAL| Project name"):
         log.project = words[-1]
     elif line.startswith(" GLOBAL| Run type"):
@@ -216,8 +226,10 @@ def _read_restart(log: _Log, path: Path) -> str:
             log.orthorhombic, log.rounded = True, False  # or not orthorhombic: all digits are there
     except ValueError:
         raise SuiteError(f"{path}: found a cell that is no numbers, expected CP2K's restart file") from None
-    if match := re.search(r"^\s*PERIODIC\s+(\w+)", cell, re.M):
-        log.periodicity = match.group(1)
+    poisson = text.partition("&POISSON")[2].partition("&END POISSON")[0]
+    for section in (cell, poisson):
+        if (match := re.search(r"^\s*PERIODIC\s+(\w+)", section, re.M)) and match.group(1) != "XYZ":
+            log.periodicity = match.group(1)
     if log.ensemble is None and (match := re.search(r"^\s*ENSEMBLE\s+(\S+)", text, re.M)):
         log.ensemble = match.group(1)
     _check_units(path, text)

@@ -42,6 +42,13 @@ _ENERGY = re.compile(rb"^(!!?)\s+total energy\s+=\s+(\S+) Ry", re.MULTILINE)
 _ACCURACY = b"estimated scf accuracy"
 _ACHIEVED = b"convergence has been achieved"
 _REFINE = b"EXX: now go back to refine exchange calculation"
+# Electrons that are periodic in fewer directions than three, whatever the cell.
+_NOT_PERIODIC = (
+    "Assuming isolated system",
+    "Effective Screening Medium Method",
+    "running with the 2D cutoff",
+    "Makov-Payne",
+)
 STOPPED = "SCF stopped before its end"
 # The threshold is printed with two digits.
 _PRINTED_THRESHOLD = 1.05
@@ -81,6 +88,9 @@ def open_source(path: Path) -> Source:
         return match.group(1).decode(errors="replace").strip() if match else None
 
     # Six decimals here, four where the lattice parameter has a name.
+    for sign in _NOT_PERIODIC:
+        if sign.encode() in first:
+            raise SuiteError(f"{path}: found {sign!r} (assume_isolated), expected a run that is periodic")
     alat = search(r"celldm\(1\)=\s*(\S+)")
     n_atoms = int(search(r"number of atoms/cell\s+=\s+(\d{1,8})") or 0)
     # With verbosity='high' the same sites come a second time, along the crystal's axes.
@@ -119,6 +129,7 @@ def _level(text: str, species: tuple[str, ...]) -> Level:
         return str(found[-1]).strip() if found else None
 
     cutoff_Ry = last(r"kinetic-energy cutoff\s+=\s+(\S+)")
+    density_Ry = last(r"charge density cutoff\s+=\s+(\S+)")
     files = re.findall(r"PseudoPot\. #\s*\d+ for\s+(\w+)\s+read from file:?\s+(\S+)", text)
     named = {re.sub(r"\d+$", "", name): Path(file).name for name, file in files}
     return Level(
@@ -127,10 +138,11 @@ def _level(text: str, species: tuple[str, ...]) -> Level:
             last(r"EXX-fraction\s+=\s*(\S+)"), last(r"EXX Screening parameter changed:\s*(\S+)")
         ),
         dispersion=next((name for sign, name in _ANNOUNCED.items() if sign in text), None),
-        basis=None if cutoff_Ry is None else f"plane waves, {float(cutoff_Ry):g} Ry",
+        basis=None if cutoff_Ry is None else _basis(float(cutoff_Ry), density_Ry),
         plus_u=_plus_u(text),
         spin=_spin(text),
         charge=_charge(text, species),
+        surroundings=_surroundings(text),
         pseudopotentials={"pseudopotentials": str(dict(sorted(named.items(), reverse=True)))}
         if named
         else {},
@@ -144,6 +156,30 @@ _ANNOUNCED = {
     "TS-vdW initialization": "TS",
     "MBD initialization": "MBD",
 }
+
+
+def _basis(cutoff_Ry: float, density_Ry: str | None) -> str:
+    """Cut-offs of the wave functions and, where it is not pw.x's own four times as much, of the density."""
+    text = f"plane waves, {cutoff_Ry:g} Ry"
+    if density_Ry is None or abs(float(density_Ry) - 4 * cutoff_Ry) < 1e-3:
+        return text
+    return f"{text}, density {float(density_Ry):g} Ry"
+
+
+def _surroundings(text: str) -> str | None:
+    """Fields that the electrons are in, as they introduce themselves before the first SCF."""
+    parts = []
+    if "Adding external electric field" in text:
+        size = re.search(r"E field amplitude \[Ha a\.u\.\]:\s*(\S+)", text)
+        direction = re.search(r"Computed dipole along edir\((\d)\)", text)
+        parts.append(f"a field of {float(size.group(1)):g} a.u." if size else "a field")
+        parts += [f"a correction of the dipole along {direction.group(1)}"] if direction else []
+    if "Using Berry phase electric field" in text:
+        size = re.search(r"cartesian system of reference\s*\n((?:\s*[-\d.]+\s*\n){3})", text)
+        vector = " ".join(f"{float(word):g}" for word in size.group(1).split()) if size else "unknown size"
+        parts.append(f"a Berry phase field of {vector}")
+    parts += ["a charged plate"] if "Adding charged plate" in text else []
+    return ", ".join(parts) or None
 
 
 def _functional(exchange: str | None) -> str | None:

@@ -13,8 +13,9 @@ class Level:
     `exchange_correlation` names the functional by all its parts, `exact_exchange` the share of a hybrid and
     how it is cut off, `dispersion` a correction or a functional for van der Waals forces. `basis` is the
     basis set or the plane waves' cut-off. `surroundings` are electric fields, corrections of dipoles and
-    solvents, `aspherical` is whether PAW spheres have all of the functional (VASP's LASPH). `grid` are an engine's numbers that move its energies by meV per
-    atom, and `pseudopotentials` their names, both under the names of the engines' `settings.yml`.
+    solvents, `aspherical` says that PAW spheres have all of the functional (VASP's LASPH). `grid` are an
+    engine's numbers that move its energies by meV per atom, and `pseudopotentials` their names, both under
+    the names of the engines' `settings.yml`.
     """
 
     exchange_correlation: str | None = None

@@ -47,7 +47,7 @@ _DAMPING_TAGS = (
 )  # fmt: skip
 _SWITCHES = ("LVDW_EWALD", "LVDWSCS", "LTSSURF", "VDW_ABC")
 _RADII_A = {
-    **dict.fromkeys(("D2", "TS", "MBD"), {"VDW_RADIUS": 50.0}),
+    **{name: {"VDW_RADIUS": 50.0} for name in ("D2", "TS", "MBD")},
     "D3": {"VDW_RADIUS": 50.2, "VDW_CNRADIUS": 21.167},
     "D3(BJ)": {"VDW_RADIUS": 50.2, "VDW_CNRADIUS": 21.167},
 }
