@@ -7,7 +7,7 @@ line that names the file, the frame, what was found and what was expected.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,13 +99,19 @@ def tilts_angstrom(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     return largest
 
 
-def turned(cells: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which vectors (F, 3) of orthorhombic cells (F, 3, 3) point against their axes; none of tilted ones.
+def straightened(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cells (F, 3, 3), those of orthorhombic lattices with their vectors along the axes and in their order.
 
-    Turned round they span the same lattice. As they are, DeePMD-kit takes them for another one.
+    Vectors against the axes, or in another order, span the same lattice. As they are, DeePMD-kit takes them
+    for another one. Without any such cell it is the same array.
     """
-    against: NDArray[np.bool_] = np.diagonal(cells, axis1=1, axis2=2) < 0
-    return against & (tilts_angstrom(cells) <= TILT_ANGSTROM)[:, None]
+    along = np.abs(cells) > TILT_ANGSTROM
+    single = ((along.sum(axis=1) == 1) & (along.sum(axis=2) == 1)).all(axis=1)
+    wrong = single & (np.diagonal(cells, axis1=1, axis2=2) <= TILT_ANGSTROM).any(axis=1)
+    if not wrong.any():
+        return cells
+    right = np.abs(cells).max(axis=1)[:, :, None] * np.eye(3)
+    return np.where(wrong[:, None, None], right, cells)
 
 
 def density_g_cm3(types: NDArray[np.int8], cell: NDArray[np.float64]) -> float:
@@ -185,9 +191,10 @@ def _read_frame(n_line: str, comment: str, rows: list[str], where: str) -> Frame
         raise SuiteError(
             f"{where}: found Lattice={info['Lattice']!r}, expected nine numbers that span a volume"
         )
-    if turned(lattice.reshape(1, 3, 3)).any():
+    if (straightened(lattice.reshape(1, 3, 3)).ravel() != lattice).any():
         raise SuiteError(
-            f"{where}: found Lattice={info['Lattice']!r}, expected vectors along the axes, not against them"
+            f"{where}: found Lattice={info['Lattice']!r}, expected vectors along the axes, not against "
+            "them or in another order"
         )
     if info.get("pbc", "T T T").split() not in (["T", "T", "T"], ["True", "True", "True"]):
         raise SuiteError(
@@ -221,8 +228,12 @@ def format_extxyz(
     return "\n".join(lines) + "\n"
 
 
-def read_extxyz(path: Path) -> Iterator[Frame]:
+def read_extxyz(
+    path: Path, *, check: Callable[[Mapping[str, str], str], None] = lambda info, where: None
+) -> Iterator[Frame]:
     """Frames of an extended XYZ file, one at a time.
+
+    `check` is given the assignments of each comment line, and a name of the frame, before it is read.
 
     Read are `Lattice`, `Properties` (species, pos, forces, velocities_A_per_fs), `energy` and
     `temperature_K`; every other assignment of the comment line comes back as text in `Frame.info`.
@@ -249,6 +260,7 @@ def read_extxyz(path: Path) -> Iterator[Frame]:
                     f"{where}: found {len(rows)} atoms before the end of the file, "
                     f"expected {int(line)}: truncated"
                 )
+            check(comment_values(comment), where)
             yield _read_frame(line, comment, rows, where)
         if number == 0:
             raise SuiteError(f"{path}: found no frame, expected at least one")

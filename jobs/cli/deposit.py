@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from jobs.base.errors import SuiteError
 from jobs.base.frames import read_extxyz
 from jobs.cli.options import positive, whole
 from jobs.reference.deposit import KINDS, STARTS, USES, check_cut, deposit, span
+from jobs.reference.formats.extxyz import refuse_other_labels
 from jobs.reference.sets import DEPOSIT, list_sets, summary, verify_set
 
 
@@ -131,7 +133,7 @@ def main(args: argparse.Namespace) -> int:
         settings[key] = value
     check_cut(use=args.use, kind=args.kind, unequilibrated_frames=args.unequilibrated)
     deposited = deposit(
-        read_extxyz(args.path),
+        read_extxyz(args.path, check=partial(refuse_other_labels, functional=args.functional)),
         source=str(args.path),
         settings=settings,
         thermostat=args.thermostat,

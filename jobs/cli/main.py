@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.base.errors import ERROR_EXIT, SuiteError
-from jobs.cli.options import count
+from jobs.cli.options import OneLineParser, count
 
 if TYPE_CHECKING:
     from jobs.campaign.build import Campaign
@@ -83,7 +83,7 @@ def add_store_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _parser(*, only_make: bool = False) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m jobs",
         description="What produces: the stages behind the claims. `pytest suite/` calls `run` for you.",
         epilog="Examples: python -m jobs run --tier smoke | python -m jobs run --tier paper --dry-run | "

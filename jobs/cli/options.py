@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import NoReturn
+
+from jobs.base.errors import ERROR_EXIT
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with the message, without the usage before it."""
+        self.exit(ERROR_EXIT, f"error: {self.prog}: {message} (--help lists the options)\n")
 
 
 def count(text: str) -> int:

@@ -653,7 +653,7 @@ class TestExtendedXyz:
     @pytest.mark.parametrize(
         ("old", "new", "message"),
         [
-            ("energy=", "e=", "frame 1: found only .* expected Lattice, Properties and energy"),
+            ("energy=", "x=", "frame 1: found only .* expected Lattice, Properties and energy"),
             ("forces:R:3", "magmoms:R:3", "found only species, pos, magmoms among its properties"),
             ("species:S:1", "species:S", "expected name:type:width triples"),
         ],
@@ -661,7 +661,7 @@ class TestExtendedXyz:
     def test_errors(self, tmp_path, old, new, message):
         path = tmp_path / "all.extxyz"
         ase.io.write(path, atoms_of(vasp_run())[:1])
-        path.write_text(path.read_text().replace("free_energy=", "x=").replace(old, new))
+        path.write_text(path.read_text().replace("free_energy=", "y=").replace(old, new))
         (source,) = open_sources([path])
         with pytest.raises(SuiteError, match=message):
             list(source.batches)
@@ -748,6 +748,9 @@ class TestDeepmd:
         (data / "type_map.raw").write_text("Si\n")
         with pytest.raises(SuiteError, match="found types up to 1, expected 1 names"):
             open_sources([data])
+        (data / "type_map.raw").write_text("Si\nSi\n")
+        with pytest.raises(SuiteError, match=r"found Si twice in type_map\.raw, expected a name for each"):
+            open_sources([data])
         (data / "type_map.raw").write_text("Si\nO\n")
         shutil.rmtree(data / "set.000")
         with pytest.raises(SuiteError, match=r"found no set\.\*, expected at least set\.000"):
@@ -755,6 +758,50 @@ class TestDeepmd:
         (tmp_path / "cut.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"0" * 50)
         with pytest.raises(SuiteError, match="found a cut or unreadable file"):
             open_sources([tmp_path / "cut.hdf5"])
+
+    @pytest.mark.parametrize("form", ["npy", "hdf5"])
+    @pytest.mark.parametrize(
+        ("name", "shape"),
+        [
+            ("force", (288, FRAMES)),
+            ("force", (FRAMES, 3, 96)),
+            ("force", (FRAMES * 96, 3)),
+            ("coord", (2 * FRAMES, 144)),
+            ("box", (9, FRAMES)),
+            ("energy", (FRAMES, 2)),
+        ],
+    )
+    def test_arrays_of_another_shape_are_refused(self, tmp_path, form, name, shape):
+        """Though they may hold as many numbers: they would be of other atoms."""
+        import h5py
+
+        data = tmp_path / ("data" if form == "npy" else "data.hdf5")
+        deepmd(vasp_run()).to(f"deepmd/{form}", str(data), comp_prec=np.float64)
+        if form == "npy":
+            file = data / f"set.000/{name}.npy"
+            np.save(file, np.resize(np.load(file), shape))
+        else:
+            with h5py.File(data, "a") as file:
+                array = np.resize(file[f"set.000/{name}.npy"][:], shape)
+                del file[f"set.000/{name}.npy"]
+                file[f"set.000/{name}.npy"] = array
+        with pytest.raises(
+            SuiteError, match=rf"found {name} of \({shape[0]}, .*expected \({FRAMES}, "
+        ) as caught:
+            open_sources([data])
+        assert "\n" not in str(caught.value)
+
+    def test_arrays_with_a_row_for_each_atom(self, tmp_path):
+        data = tmp_path / "data"
+        run = vasp_run()
+        deepmd(run).to("deepmd/npy", str(data), comp_prec=np.float64)
+        for name, shape in (("force", (FRAMES, 96, 3)), ("box", (FRAMES, 3, 3)), ("energy", (FRAMES, 1))):
+            file = data / f"set.000/{name}.npy"
+            np.save(file, np.load(file).reshape(shape))
+        _, batch = read(data)
+        np.testing.assert_array_equal(batch.forces, run.forces)
+        np.testing.assert_array_equal(batch.cells, run.cells)
+        np.testing.assert_array_equal(batch.energies_eV, run.energies)
 
 
 # Depositing ---------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from jobs.base.errors import SuiteError
-from jobs.base.frames import turned
-from jobs.reference.formats import Batch, Source
+from jobs.base.frames import straightened
+from jobs.reference.formats import LEFT_HANDED, Batch, Source
 from jobs.reference.formats.extxyz_labels import Choice
 
 FORMATS = "OUTCAR, vasprun.xml, NAME-pos-1.xyz or log of CP2K, pw.x output, extended XYZ, DeePMD npy or HDF5"
@@ -22,8 +22,9 @@ _IN_A_FOLDER = ("OUTCAR*", "vasprun.xml*", "*-pos-1.xyz*")
 def open_sources(paths: Sequence[Path], choice: Choice = Choice()) -> list[Source]:  # noqa: B008 - frozen
     """What lies at some paths: files, folders of a run, DeePMD systems or folders of them.
 
-    `choice` names the labels of extended XYZ where it has several. Cells with vectors against their axes are
-    turned round: they span the same lattice.
+    `choice` names the labels of extended XYZ where it has several. Vectors of orthorhombic cells against
+    their axes, or in another order, are turned round: they span the same lattice. Left-handed cells are
+    counted and left out.
 
     Raises:
         SuiteError: a path that is missing or of no known format, or data that are given twice.
@@ -46,13 +47,20 @@ def open_sources(paths: Sequence[Path], choice: Choice = Choice()) -> list[Sourc
 def _upright(source: Source, batches: Iterator[Batch]) -> Iterator[Batch]:
     said = False
     for batch in batches:
-        against = turned(batch.cells)
-        if against.any():
+        cells = straightened(batch.cells)
+        if cells is not batch.cells:
             if not said:
-                source.remarks.append("vectors of the cell that point against their axes are turned round")
+                source.remarks.append(
+                    "vectors of the cell against their axes, or in another order, are turned round"
+                )
             said = True
-            batch = replace(batch, cells=np.where(against[:, :, None], 0.0 - batch.cells, batch.cells))
-        yield batch
+            batch = replace(batch, cells=cells)
+        right_handed = np.linalg.det(cells) >= 0
+        if not right_handed.all():
+            source.refused[LEFT_HANDED] += int((~right_handed).sum())
+            batch = batch.select(right_handed)
+        if len(batch):
+            yield batch
 
 
 def _open(path: Path, choice: Choice) -> list[Source]:
