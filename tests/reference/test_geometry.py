@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -179,14 +180,22 @@ class TestCells:
         np.testing.assert_array_equal(batch.energies_eV, run.energies[[0, 2, 3, 5]])
         assert source.refused == Counter({"left-handed cell": 2})
 
+    def test_exchanged_rows_of_a_vasprun_are_left_out(self, tmp_path):
+        """VASP runs with no left-handed cell, and fractional coordinates would be of other axes."""
+        run = vasp_run()
+        cells = run.cells.copy()
+        cells[2] = cells[2][[1, 0, 2]]
+        write_vasprun(tmp_path / "vasprun.xml", replace(run, cells=cells))
+        source, batch = read(tmp_path / "vasprun.xml")
+        assert batch.steps.tolist() == [1, 2, 4, 5, 6]
+        assert source.refused == Counter({"left-handed cell": 1})
+
     def test_so_they_are_of_deepmd_and_vasp(self, tmp_path):
         run = vasp_run()
         system = deepmd(run)
         system.data["cells"] = -run.cells
         system.to("deepmd/npy", str(tmp_path / "data"), comp_prec=np.float64)
         np.testing.assert_array_equal(read(tmp_path / "data")[1].cells, run.cells)
-        from dataclasses import replace
-
         write_vasprun(tmp_path / "vasprun.xml", replace(run, cells=-run.cells))
         _, batch = read(tmp_path / "vasprun.xml")
         np.testing.assert_allclose(batch.cells, run.cells, atol=1e-8)

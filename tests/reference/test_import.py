@@ -686,6 +686,22 @@ def deepmd(run: VaspRun):
         )
 
 
+def test_forces_that_are_unlike_those_of_free_atoms_are_said(tmp_path, capsys):
+    """Of a part of a system, or with atoms held fixed: the report doubts them."""
+    for name, change in (("whole", lambda f: f), ("fixed", fixed), ("shifted", lambda f: f + 0.5)):
+        run = vasp_run()
+        deepmd(replace(run, forces=change(run.forces.copy()))).to("deepmd/npy", str(tmp_path / name))
+        code, out, _ = said(capsys, tmp_path / name)
+        assert code == 0
+        assert ("in 6 frames some atoms, but not all, have no force at all" in out) == (name == "fixed")
+        assert ("forces do not sum to zero" in out) == (name != "whole")
+
+
+def fixed(forces: np.ndarray) -> np.ndarray:
+    forces[:, 40:] = 0
+    return forces
+
+
 class TestDeepmd:
     @pytest.mark.parametrize("form", ["npy", "hdf5"])
     def test_as_dpdata_writes_it(self, tmp_path, form):
@@ -790,6 +806,24 @@ class TestDeepmd:
         ) as caught:
             open_sources([data])
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("kind", [np.float16, np.int64, np.int8])
+    @pytest.mark.parametrize("name", ["energy", "force", "box"])
+    def test_numbers_that_are_too_coarse_are_refused(self, tmp_path, name, kind):
+        data = tmp_path / "data"
+        deepmd(vasp_run()).to("deepmd/npy", str(data), comp_prec=np.float64)
+        file = data / f"set.000/{name}.npy"
+        np.save(file, np.load(file).astype(kind))
+        with pytest.raises(SuiteError, match=f"found {name} of {kind.__name__}, expected float64 or float32"):
+            open_sources([data])
+
+    def test_positions_in_the_place_of_forces(self, tmp_path):
+        data = tmp_path / "data"
+        deepmd(vasp_run()).to("deepmd/npy", str(data), comp_prec=np.float64)
+        shutil.copy(data / "set.000/coord.npy", data / "set.000/force.npy")
+        (source,) = open_sources([data])
+        with pytest.raises(SuiteError, match="data: found the positions in the place of forces"):
+            list(source.batches)
 
     def test_arrays_with_a_row_for_each_atom(self, tmp_path):
         data = tmp_path / "data"

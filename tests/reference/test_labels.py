@@ -220,6 +220,7 @@ class TestLevel:
             ("xc=pbe encut=500", "PBE; encut 500"),
             ("XC_functional=SCAN dispersion=D3 charge=0", "SCAN + D3; not said"),
             ('functional=r2scan basis="DZVP" total_charge=1', "r2SCAN; DZVP; charge 1"),
+            ("head=rpbe_head", "not said; not said; head rpbe_head"),
             ("", "not said; not said"),
         ],
     )
@@ -232,7 +233,7 @@ class TestLevel:
     @pytest.mark.parametrize(
         ("one", "other"),
         [("functional=PBE", "functional=SCAN"), ("xc=PBE", "xc=PBE vdw=D3"), ("functional=PBE", ""),
-         ("encut=500", "encut=600")],
+         ("encut=500", "encut=600"), ("head=pbe", "head=scan")],
     )  # fmt: skip
     def test_unlike_ones_are_refused(self, tmp_path, one, other):
         for first, second in ((one, other), (other, one)):

@@ -69,6 +69,8 @@ class TestVasp:
             ({}, "  LVDW  =   T\n", "PBE + D2"),
             ({}, " Edisp (eV)   -1.23456\n", "PBE + a dispersion correction without a name"),
             ({GGA: GGA.replace("--", "RP")}, " IVDW = 11\n", "RPBE + D3"),
+            ({" INCAR:\n": " INCAR:\n   LHFCALC = .TRUE. ; AEXX = 0.3; IVDW = 12\n"}, "",
+             "PBE + 30 % exact exchange + D3(BJ)"),
             (
                 {TREATMENT: HYBRID + "   AEXX    =    0.2500 exact\n   HFSCREEN=   0.2000\n"},
                 "",
@@ -416,6 +418,15 @@ class TestCp2k:
         assert re.search(own, text)
         restart.write_text(re.sub(own, f"&LIBXC  T\n{section}\n&END LIBXC\n", text))
         assert opened(run).functional == functional
+
+    def test_a_force_field_is_refused(self, tmp_path):
+        """METHOD stands in brackets behind each energy."""
+        path = run_single_point(tmp_path)
+        for method in ("FIST", "MIXED", "QMMM"):
+            text = path.read_text().replace("FORCE_EVAL ( QS )", f"FORCE_EVAL ( {method} )")
+            (tmp_path / f"{method}.out").write_text(text)
+            with pytest.raises(SuiteError, match=f"found energies of METHOD {method}, expected those of QS"):
+                open_sources([tmp_path / f"{method}.out"])
 
     def test_electrons_that_are_not_periodic_are_refused(self, tmp_path):
         changes = {"dft": "&POISSON\nPERIODIC NONE\nPSOLVER MT\n&END"}

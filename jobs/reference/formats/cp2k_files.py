@@ -76,6 +76,7 @@ class _Log:
     stress: bool = False
     ended: bool = False
     evaluations: int = 0
+    methods: set[str] = field(default_factory=set)
     energy_unit: str = "a.u."
     converged: dict[str, bool | None] = field(default_factory=dict)
 
@@ -125,6 +126,18 @@ def _describe(source: Source, log: _Log, restart: str | None) -> None:
         source.remarks.append("neither log nor restart file says METHOD and CUTOFF, which move its energies")
 
 
+def _refuse_other_methods(log: _Log) -> None:
+    """Refuse energies that are not those of electrons alone, as of a force field."""
+    if others := sorted(log.methods - {"QS"}):
+        raise SuiteError(f"{log.path}: found energies of METHOD {others[0]}, expected those of QS")
+
+
+def _method(line: bytes) -> str:
+    """METHOD of FORCE_EVAL, which an energy has in brackets; QS where it is cut off."""
+    found = re.search(rb"FORCE_EVAL \( *(\w+) *\)", line)
+    return found.group(1).decode() if found else "QS"
+
+
 # The log ------------------------------------------------------------------------------------------
 
 
@@ -143,6 +156,7 @@ def _read_log(path: Path) -> _Log:
                 # The outer loop has the last word.
                 with suppress(ValueError):  # cut off, or stars
                     log.converged[energy_key(line.split()[-1].decode())] = inner if outer is None else outer
+                log.methods.add(_method(line))
                 log.energy_unit = _unit(line.decode(errors="replace"), _ENERGY_UNITS, path)
                 log.evaluations += 1
                 inner = outer = None
@@ -285,6 +299,7 @@ def _trajectory(path: Path, project: str) -> Source:
     velocities, energies = _beside(path, project, "-vel-1.xyz"), _beside(path, project, "-1.ener")
     cells = _beside(path, project, "-1.cell")
     log = _read_log(log_path)
+    _refuse_other_methods(log)
     restart_path = path.parent / f"{project}-1.restart"
     restart = _read_restart(log, restart_path) if restart_path.is_file() else None
     for deck in path.parent.glob("*.inp"):
@@ -511,6 +526,7 @@ def _read_tables(path: Path) -> _Tables:
 
 def _single_point(path: Path) -> Source:
     log = _read_log(path)
+    _refuse_other_methods(log)
     tables = _read_tables(path)
     source = Source(path, "CP2K single point", files=[path])
     _describe(source, log, None)

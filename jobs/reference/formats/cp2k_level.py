@@ -45,6 +45,8 @@ _BJ_DAMPING: Mapping[str, tuple[float, ...]] = {
     "BP86": (0.3946, 3.2822, 4.8516),
     "TPSS": (0.4535, 1.9435, 4.4752),
 }
+# Methods of Quickstep that no functional describes.
+_WITHOUT_FUNCTIONAL = ("XTB", "DFTB", "AM1", "MNDO", "MNDOD", "PM3", "PM6", "PM6-FM", "PDG", "PNNL", "RM1")
 _CUTOFF_A = 20.0 * BOHR_ANGSTROM
 _PARAMETRISATIONS = {"REVPBE": "revPBE", "PBESOL": "PBEsol", "RPBE": "RPBE"}
 _NUMBER = r"([-+\d.Ee]+)"
@@ -245,6 +247,8 @@ def _level(
 ) -> Level:
     grid = {}
     name = functional(parts)
+    if method is not None and method.upper() in _WITHOUT_FUNCTIONAL:
+        name = method
     if method is not None and cutoff_Ry is not None:
         grid = {"method": method, "cutoff_Ry": f"{cutoff_Ry:g}"}
     unusual = sorted({name for name in potentials if not name.upper().startswith("GTH-PBE")})

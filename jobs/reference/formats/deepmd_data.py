@@ -209,6 +209,9 @@ def _source(
         frames = len(found["energy"])
         rows = {"coord": (n_atoms, 3), "force": (n_atoms, 3), "box": (3, 3), "energy": (1, 1)}
         for name, (n, m) in rows.items():
+            if found[name].dtype.kind != "f" or found[name].dtype.itemsize < 4:
+                kind = found[name].dtype
+                raise SuiteError(f"{where}: set {index}: found {name} of {kind}, expected float64 or float32")
             # As many numbers in another shape are those of other atoms or frames.
             shapes = [(frames, n * m), (frames, n, m), *([(frames,)] if name == "energy" else [])]
             if found[name].shape not in shapes:

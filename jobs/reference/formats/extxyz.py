@@ -154,8 +154,9 @@ def _layout(info: Mapping[str, str], where: str, choice: Choice) -> _Layout:
             f"{where}: found Properties={info['properties']}, expected name:type:width triples"
         ) from None
     if forms.get("species") != "S1" or forms.get("pos") != "R3":
+        found = ", ".join(f"{name} ({forms[name]})" for name in places)
         raise SuiteError(
-            f"{where}: found only {', '.join(places)} among its properties, expected species, pos and forces"
+            f"{where}: found only {found} among its properties, expected species (S1), pos (R3) and forces"
         )
     labels = choose(list(info), forms, choice=choice, where=where)
     return _Layout(

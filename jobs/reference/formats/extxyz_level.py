@@ -15,7 +15,9 @@ _DISPERSION = ("dispersion", "dispersion_correction", "vdw", "vdw_corr", "vdw_co
 _BASIS = ("basis", "basis_set", "encut", "ecutwfc", "cutoff_ev", "cutoff_ry")
 _HUBBARD = ("hubbard_u", "plus_u", "dft_u")
 _CHARGE = ("charge", "total_charge", "tot_charge")
-KEYS = frozenset((*_FUNCTIONAL, *_DISPERSION, *_BASIS, *_HUBBARD, *_CHARGE))
+# Frames of several levels of theory that one model learns from have it.
+_HEAD = ("head",)
+KEYS = frozenset((*_HEAD, *_FUNCTIONAL, *_DISPERSION, *_BASIS, *_HUBBARD, *_CHARGE))
 _NONE = {"none", "no", "f", "false", "0", "0.0", "off", "", "n/a"}
 # Names that are written in several ways.
 _USUAL = {name.lower(): name for name in ("PBE", "PBEsol", "revPBE", "RPBE", "SCAN", "r2SCAN", "BLYP", "LDA")}
@@ -33,12 +35,14 @@ def level_of(info: Mapping[str, str], where: str) -> Level:
         for key in _BASIS
         if key in info
     ]
+    head = _one(info, _HEAD, where)
     return Level(
         exchange_correlation=None if functional is None else _USUAL.get(functional.lower(), functional),
         dispersion=_one(info, _DISPERSION, where),
         basis=", ".join(basis) or None,
         plus_u=_one(info, _HUBBARD, where),
         charge=_one(info, _CHARGE, where),
+        grid={} if head is None else {"head": head},
     )
 
 

@@ -40,13 +40,15 @@ def open_sources(paths: Sequence[Path], choice: Choice = Choice()) -> list[Sourc
         given |= firsts
         sources += found
     for source in sources:
-        source.batches = _upright(source, source.batches)
+        source.batches = _checked(source, source.batches)
     return sources
 
 
-def _upright(source: Source, batches: Iterator[Batch]) -> Iterator[Batch]:
+def _checked(source: Source, batches: Iterator[Batch]) -> Iterator[Batch]:
     said = False
     for batch in batches:
+        if np.array_equal(batch.forces, batch.positions):
+            raise SuiteError(f"{source.path}: found the positions in the place of forces, expected forces")
         cells = straightened(batch.cells)
         if cells is not batch.cells:
             if not said:

@@ -83,11 +83,11 @@ def _settings(header: str, first_step: str) -> Settings:
             said = re.findall(rf"^\s*{name}\s*=[ \t]*([^;\n]*[^;\s])", first_step, re.MULTILINE)
             return said[-1].removesuffix(" A") if said else None
         if name in ("IVDW", "LVDW", "LVDWSCS", "LTSSURF", "Edisp (eV)"):
-            match = re.search(rf"^\s*{re.escape(name)}\s*=?\s*([^\s;]+)", first_step, re.MULTILINE)
+            match = re.search(rf"(?:^|;)\s*{re.escape(name)}\s*=?\s*([^\s;]+)", first_step, re.MULTILINE)
         elif name.startswith("LDAU") or name == "EFIELD_PEAD":
             match = re.search(rf"(?:^|\s){name}\s*=[ \t]*([^;\n]+)", header)
         else:
-            match = re.search(rf"^\s*{name}\s*=[ \t]*([^\s;]+)", header, re.MULTILINE | re.IGNORECASE)
+            match = re.search(rf"(?:^|;)\s*{name}\s*=[ \t]*([^\s;]+)", header, re.MULTILINE | re.IGNORECASE)
         return match.group(1) if match else None
 
     version = re.search(r"vasp\.(\S+)", header)

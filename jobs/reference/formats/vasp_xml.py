@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
+from jobs.base.frames import TILT_ANGSTROM, tilts_angstrom
 from jobs.base.streams import blocks, head
 from jobs.base.units import BOLTZMANN_EV_K
 from jobs.engines.first_principles import vasp_scf
 from jobs.reference.formats import (
     HALF,
+    LEFT_HANDED,
     UNREADABLE,
     WITHOUT_FORCES,
     Snapshot,
@@ -182,10 +184,14 @@ def _frames(
                 raise ValueError
             if not np.isfinite(fractional.sum() + cell.sum()):
                 raise ValueError
+            if np.linalg.det(cell) < 0 and tilts_angstrom(cell[None])[0] > TILT_ANGSTROM:
+                # VASP runs with none: rows were exchanged, which fractional coordinates rest on.
+                source.refused[LEFT_HANDED] += 1
+                continue
             kinetic = float(calculation.findtext("energy/i[@name='kinetic']") or "nan")
         except (ElementTree.ParseError, ValueError):
             # Where the end of a calculation is lost, several are in one piece.
-            lost = max(1, block.count(b'<varray name="forces"', begin))
+            lost = max(1, _calculations(block[begin:]))
             source.refused[UNREADABLE] += lost
             step += lost - 1
             continue
@@ -201,6 +207,12 @@ def _frames(
             stress=calculation.find("varray[@name='stress']") is not None,
             proven=converged is not None,
         )
+
+
+def _calculations(block: bytes) -> int:
+    """How many calculations are in a broken piece: one of three signs may be lost or doubled."""
+    signs = (_BEGIN, b'<varray name="forces"', b'<time name="totalsc">')
+    return sorted(block.count(sign) for sign in signs)[1]
 
 
 def _scf(calculation: ElementTree.Element, settings: Settings) -> tuple[int, bool | None]:
