@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from jobs.base.errors import SuiteError
@@ -71,7 +72,7 @@ def read_snippet(path: Path) -> Snippet:
         commands.append(tuple(words))
         _check_style(words, f"{path}:{number}")
         numbered |= words[0] == "pair_style" and any(_family(word) in _NUMBERED for word in words[1:])
-        _check_order(words, f"{path}:{number}", numbered=numbered)
+        _check_order(words, f"{path}:{number}", numbered=numbered, zbl=_is_zbl(words, commands))
     styles = [word for words in commands if words[0] == "pair_style" for word in words[1:]]
     if not styles:
         raise SuiteError(
@@ -135,7 +136,7 @@ def _family(style: str) -> str:
     return style.lower().split("/")[0]
 
 
-def _check_order(words: Sequence[str], where: str, *, numbered: bool) -> None:
+def _check_order(words: Sequence[str], where: str, *, numbered: bool, zbl: bool) -> None:
     """Refuse elements other than types 1 = Si, 2 = O, where a command or its files name them."""
     if words[0] == "pair_style":
         found = _numbered_pairs(words)
@@ -144,21 +145,29 @@ def _check_order(words: Sequence[str], where: str, *, numbered: bool) -> None:
     elif _takes_ranges(words):
         found = _elements(words[3:], numbered=numbered)
     else:
-        _check_pair(words, where)
+        _check_pair(words, where, zbl=zbl)
         return
     if found and found not in (["Si", "O"], ["Si", "NULL"], ["NULL", "O"]):
         raise SuiteError(f"{where}: found elements {' '.join(found)}, expected Si O: types are 1 = Si, 2 = O")
 
 
-def _check_pair(words: Sequence[str], where: str) -> None:
+def _check_pair(words: Sequence[str], where: str, *, zbl: bool) -> None:
     """Refuse other elements than those of one pair of types, whatever names them."""
     own = {_ELEMENTS[int(word) - 1] for word in words[1:3] if word in ("1", "2")}
     named = [element for word in words[3:] for element in _named_by(word)]
+    if zbl:  # its parameters are atomic numbers
+        named += [_NUMBERS[word] for word in words[3:] if word in _NUMBERS]
     if own and (strange := sorted(set(named) - own)):
         raise SuiteError(
             f"{where}: found {', '.join(strange)} for types {words[1]} and {words[2]}, expected "
             f"{' and '.join(sorted(own))}: types are 1 = Si, 2 = O"
         )
+
+
+def _is_zbl(words: Sequence[str], commands: Sequence[Sequence[str]]) -> bool:
+    """Whether a pair_coeff is of ZBL's style, by itself or named among a hybrid's."""
+    styles = [word for command in commands if command[0] == "pair_style" for word in command[1:]]
+    return styles[:1] == ["zbl"] or (len(words) > 3 and words[3] == "zbl")
 
 
 def _takes_ranges(words: Sequence[str]) -> bool:
@@ -168,7 +177,10 @@ def _takes_ranges(words: Sequence[str]) -> bool:
 
 def _named_by(word: str) -> list[str]:
     """Elements that a word is made of, as O, Si-O or O.eam; none where other words are in it."""
-    parts = [part for part in re.split(r"[._-]", Path(word.strip("\"'")).stem) if part]
+    plain = word.strip("\"'")
+    if re.fullmatch(r"(Si|O){2}", plain):  # a keyword in a table
+        return re.findall("Si|O", plain)
+    parts = [part for part in re.split(r"[._-]", Path(plain).stem) if part]
     found = [next((name for name in _ELEMENTS if part == name), None) for part in parts]
     return [element for element in found if element is not None] if None not in found else []
 
@@ -205,7 +217,16 @@ def _element(word: str, *, numbered: bool) -> str | None:
         return "NULL"
     if numbered and plain in _NUMBERS:
         return _NUMBERS[plain]
-    return next((name for name in _ELEMENTS if plain.lower() == name.lower()), None)
+    known = next((name for name in _ELEMENTS if plain.lower() == name.lower()), None)
+    return plain if known is None and plain in _symbols() else known
+
+
+@cache
+def _symbols() -> frozenset[str]:
+    """All chemical symbols."""
+    from ase.data import chemical_symbols
+
+    return frozenset(chemical_symbols)
 
 
 def _check_names(commands: Sequence[Sequence[str]], styles: Sequence[str], path: Path) -> None:
@@ -224,3 +245,20 @@ def _check_names(commands: Sequence[Sequence[str]], styles: Sequence[str], path:
                     f"{path}: found {' '.join(words)!r} of {style} without elements, expected Si O at its "
                     "end: they stand in the potential in an order of its own"
                 )
+    _check_empty(commands, styles, path)
+
+
+def _check_empty(commands: Sequence[Sequence[str]], styles: Sequence[str], path: Path) -> None:
+    """A style without any number for pairs has its elements in an order of its own, whatever it is called."""
+    for words in commands:
+        if words[0] != "pair_coeff" or not _takes_ranges(words):
+            continue
+        own = next((style for style in styles if style in words[3:]), styles[0])
+        rest = [word for word in words[3:] if word != own]
+        if _family(own) in ("zero", "none", "list") or _COULOMB.search(own.lower()):
+            continue
+        if not any(re.match(r"[-+.]?\d", word) for word in rest) and not _elements(words[3:], numbered=False):
+            raise SuiteError(
+                f"{path}: found {' '.join(words)!r} of {own} without elements, expected Si O at its end: "
+                "they stand in the potential in an order of its own"
+            )

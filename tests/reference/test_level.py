@@ -272,7 +272,10 @@ class TestPwx:
         [
             ("", "LDA"),
             ("vdw_corr='grimme-d2'", "LDA + D2"),
-            ("vdw_corr='grimme-d3', input_dft='pbe'", "PBE + D3 (its damping is not said)"),
+            ("vdw_corr='grimme-d3', input_dft='pbe'", "PBE + D3"),
+            ("vdw_corr='grimme-d3', dftd3_version=4, input_dft='pbe'", "PBE + D3(BJ)"),
+            ("vdw_corr='grimme-d3', dftd3_threebody=.false., input_dft='pbe'",
+             "PBE + D3 without three-body terms"),
             ("input_dft='pbe0'", "PBE0 + 25 % exact exchange"),
             (
                 "input_dft='hse', exx_fraction=0.3, screening_parameter=0.11",
@@ -280,9 +283,15 @@ class TestPwx:
             ),
             ("input_dft='pbesol'", "PBEsol"),
         ],
-    )
+    )  # fmt: skip
     def test_functional(self, tmp_path, system, functional):
-        assert opened(run_pwx(tmp_path, deck("scf", system=system))).functional == functional
+        path = run_pwx(tmp_path, deck("scf", system=system))
+        assert opened(path).functional == functional
+        # Which damping D3 has stands in the input only.
+        (tmp_path / "run.in").unlink()
+        alone = opened(path)
+        assert ("damping" in str(alone.functional)) == ("D3" in functional)
+        assert any("lay it beside this output" in remark for remark in alone.remarks) == ("D3" in functional)
 
     def test_xdm_introduces_itself_after_the_first_scf(self, tmp_path):
         text = deck("scf", system="vdw_corr='xdm', ecutrho=60", **HYDROGEN)

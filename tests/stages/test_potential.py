@@ -156,6 +156,8 @@ class TestSnippets:
             ("pair_style metatomic m.pt\npair_coeff * * 8 14\n", "O Si"),
             ("pair_style metatensor m.pt device cpu\npair_coeff * * O Si\n", "O Si"),
             ("pair_style metatomic m.pt\npair_coeff * * 14 14\n", "Si Si"),
+            ("pair_style e3gnn\npair_coeff * * m.pt Si O Ge\n", "Si O Ge"),
+            ("pair_style tersoff\npair_coeff * * SiC.tersoff Si C\n", "Si C"),
             ("pair_style deepmd m.pb\npair_coeff * * Si Si\n", "Si Si"),
             ("pair_style hdnnp 6.35 dir nnp emap \"1:O,2:Si\"\npair_coeff * *\n", "O Si"),
             ("pair_style nnp dir nnp emap \"2:Si, 1:O\" cflength 1.89\npair_coeff * * 6.35\n", "O Si"),
@@ -180,6 +182,9 @@ class TestSnippets:
             "pair_style deepmd m.pb\npair_coeff 1*2 1*2\n",
             "pair_style deepmd m.pb\npair_coeff 1* *2\n",
             "pair_style metatomic m.pt\npair_coeff * *\n",
+            "pair_style deepspin m.pb\npair_coeff * *\n",
+            "pair_style mlip mlip.ini\npair_coeff * *\n",
+            "pair_style unheard_of\npair_coeff * * m.pt\n",
             "pair_style hdnnp 6.35 dir nnp\npair_coeff * *\n",
         ],
     )
@@ -192,6 +197,9 @@ class TestSnippets:
         [
             ("pair_style eam\npair_coeff 1 1 O.eam\npair_coeff 2 2 Si.eam\n", "O for types 1 and 1"),
             ("pair_style table linear 9\npair_coeff 2 2 t.table Si-O\n", "Si for types 2 and 2"),
+            ("pair_style table linear 9\npair_coeff 1 1 t.table OO\n", "O for types 1 and 1"),
+            ("pair_style zbl 4 5\npair_coeff 1 1 8 8\npair_coeff 2 2 14 14\n", "O for types 1 and 1"),
+            ("pair_style hybrid/overlay zero 5 zbl 4 5\npair_coeff 2 2 zbl 14 14\n", "Si for types 2 and 2"),
         ],
     )
     def test_a_pair_of_types_that_names_others_is_refused(self, tmp_path, text, found):
@@ -206,6 +214,10 @@ class TestSnippets:
             'pair_style quip\npair_coeff * * gp.xml "Potential xml_label=GAP" 14 8\n',
             "pair_style aenet\npair_coeff * * Si.nn O.nn\n",
             "pair_style metatomic m.pt\npair_coeff * * 14 8\n",
+            "pair_style zbl 4 5\npair_coeff 1 1 14 14\npair_coeff 1 2 14 8\npair_coeff 2 2 8 8\n",
+            "pair_style zero 5\npair_coeff * *\n",
+            "pair_style buck 5\npair_coeff * * 0.0 1.0 0.0\n",
+            "pair_style table linear 9\npair_coeff 1 2 SiO.table SiO\npair_coeff 1 1 SiO.table SiSi\n",
             'pair_style nnp dir "nnp" emap "1:Si,2:O"\npair_coeff * * 6.35\n',
             "pair_style hdnnp 6.35 dir nnp\npair_coeff * * Si O\n",
             "pair_style deepmd m.pb\npair_coeff 1*2 1*2 Si O\n",

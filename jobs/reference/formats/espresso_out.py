@@ -52,11 +52,14 @@ _NOT_PERIODIC = (
 STOPPED = "SCF stopped before its end"
 # The threshold is printed with two digits.
 _PRINTED_THRESHOLD = 1.05
+# Which of them an output does not say.
+UNSAID_DAMPING = "its damping is not said"
+_D3_VERSIONS = {"2": "D2 (of DFT-D3)", "3": "D3", "4": "D3(BJ)", "5": "D3M", "6": "D3M(BJ)"}
 # How the energy's terms are called, by the correction that they are of.
 _DISPERSION_TERM = re.compile(rb"^\s+(\S*.*ispersion.*?)\s+=\s+\S+ Ry", re.MULTILINE)
 _DISPERSION = {
     "Dispersion Correction": "D2",
-    "DFT-D3 Dispersion": "D3 (its damping is not said)",
+    "DFT-D3 Dispersion": f"D3 ({UNSAID_DAMPING})",
     "Dispersion T-S Correction": "TS",
     "Dispersion XDM Correction": "XDM",
     "Dispersion MBD Correction": "MBD",
@@ -109,11 +112,30 @@ def open_source(path: Path) -> Source:
         raise SuiteError(f"{path}: found {error} before the first SCF, expected numbers") from None
     source = Source(path, "Quantum ESPRESSO pw.x", engine="Quantum ESPRESSO", files=[path])
     source.engine_version = search(r"Program PWSCF v\.(\S+)")
-    source.level = level
+    source.level = _with_damping(level, _input_beside(path, search(r"Reading input from (\S+)")))
+    if UNSAID_DAMPING in (source.level.dispersion or ""):
+        source.remarks.append("which damping D3 has is in the input file only: lay it beside this output")
     frames = _frames(parts, species, positions, cell, alat_A, threshold_Ry, source)
     # The dynamics introduce themselves after the first SCF: look at its frame before anything is said.
     source.batches = collect(((species, frame) for frame in chain(*_started(frames))), source)
     return source
+
+
+def _input_beside(path: Path, name: str | None) -> str | None:
+    """The input file that an output names, if it lies beside it."""
+    deck = None if name is None else path.parent / Path(name).name
+    return deck.read_text(errors="replace") if deck is not None and deck.is_file() else None
+
+
+def _with_damping(level: Level, deck: str | None) -> Level:
+    """A level whose D3 has the damping that its input file says, or pw.x's own."""
+    if deck is None or level.dispersion is None or UNSAID_DAMPING not in level.dispersion:
+        return level
+    code = re.sub(r"!.*", "", deck)
+    version = re.search(r"dftd3_version\s*=\s*(\d+)", code, re.IGNORECASE)
+    pairs_only = re.search(r"dftd3_threebody\s*=\s*\.?f", code, re.IGNORECASE)
+    name = _D3_VERSIONS.get(version.group(1) if version else "3", "D3 of another version")
+    return replace(level, dispersion=f"{name} without three-body terms" if pairs_only else name)
 
 
 def _started(frames: Iterator[Snapshot]) -> tuple[list[Snapshot], Iterator[Snapshot]]:
@@ -152,7 +174,7 @@ def _level(text: str, species: tuple[str, ...]) -> Level:
 # How a correction introduces itself before the first SCF; XDM and others do so among the energy's terms.
 _ANNOUNCED = {
     "(Grimme-D2) Correction": "D2",
-    "DFT-D3 Dispersion Correction": "D3 (its damping is not said)",
+    "DFT-D3 Dispersion Correction": f"D3 ({UNSAID_DAMPING})",
     "TS-vdW initialization": "TS",
     "MBD initialization": "MBD",
 }
