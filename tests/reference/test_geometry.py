@@ -487,6 +487,29 @@ class TestPwx:
         if calculation.startswith("vc"):
             assert np.abs(np.ptp(batch.cells[1:], axis=0)).max() > 1e-3
 
+    @pytest.mark.parametrize("calculation", ["scf", "relax", "md", "vc-relax", "vc-md"])
+    def test_unconverged_and_truncated(self, tmp_path, calculation):
+        text = deck(calculation, electrons="electron_maxstep=2, scf_must_converge=.false.")
+        path = run_pwx(tmp_path / "bad", text)
+        (source,) = open_sources([path])
+        taken = sum(len(batch) for batch in source.batches)
+        scfs = path.read_text().split("Self-consistent Calculation")[1:]
+        reached = [float(re.findall(r"scf accuracy +< +(\S+) Ry", scf)[-1]) <= 1e-8 for scf in scfs]
+        assert source.refused == Counter({"SCF not converged": reached.count(False)})
+        assert (taken, reached[0]) == (reached.count(True), False)
+        path = run_pwx(tmp_path / "good", deck(calculation))
+        _, whole = read(path)
+        content = path.read_text()
+        cut = content.rindex("Forces acting on atoms") + 120
+        path.write_text(content[:cut])
+        (source,) = open_sources([path])
+        batches = list(source.batches)
+        assert source.refused == Counter({"half written": 1})
+        assert sum(len(batch) for batch in batches) == len(whole) - 1
+        for batch in batches:
+            for name in ("energies_eV", "forces", "positions", "cells", "steps"):
+                np.testing.assert_array_equal(getattr(batch, name), getattr(whole, name)[:-1])
+
 
 class TestCp2kRunTypes:
     """Trajectories of CP2K as ASE reads their files, to the last digit; single points of frames agree."""
@@ -529,12 +552,20 @@ class TestCp2kRunTypes:
         bath = "&THERMOSTAT\nTYPE CSVR\n&END\n" + ("&BAROSTAT\n&END\n" if run_type == "NPT_I" else "")
         return run_md(directory, ensemble=run_type, bath=bath, stress=True, steps=2, **changes)
 
-    def test_unconverged_and_truncated(self, tmp_path):
-        run = self.made(tmp_path / "bad", "GEO_OPT", max_scf=8)
-        assert refused(run) == Counter({"SCF not converged": 3})
-        run = self.made(tmp_path / "good", "GEO_OPT")
+    @pytest.mark.parametrize("run_type", ["GEO_OPT", "CELL_OPT", "NVT", "NPT_I"])
+    def test_unconverged_and_truncated(self, tmp_path, run_type):
+        run = self.made(tmp_path / "bad", run_type, max_scf=8)
+        (source,) = open_sources([run])
+        taken = sum(len(batch) for batch in source.batches)
+        # An optimisation writes no frame of its start.
+        verdicts = re.findall(r"SCF run (NOT )?converged", (run / "run.out").read_text())[-3:]
+        assert source.refused == Counter({"SCF not converged": verdicts.count("NOT ")})
+        assert taken == verdicts.count("") < 3
+        run = self.made(tmp_path / "good", run_type)
+        _, whole = read(run)
         path = run / "liquid-frc-1.xyz"
         path.write_bytes(path.read_bytes()[:-40])
         source, batch = read(run)
-        assert batch.steps.tolist() == [1, 2]
         assert source.refused == Counter({"half written": 1})
+        for name in ("energies_eV", "forces", "positions", "cells", "steps"):
+            np.testing.assert_array_equal(getattr(batch, name), getattr(whole, name)[:-1])
