@@ -99,12 +99,21 @@ def tilts_angstrom(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     return largest
 
 
+def are_upright(cells: NDArray[np.float64]) -> bool:
+    """Whether all cells (F, 3, 3) are orthorhombic with their vectors along the axes."""
+    flat = cells.reshape(-1, 9)
+    tilts = flat[:, [1, 2, 3, 5, 6, 7]]
+    return bool(flat[:, ::4].min() > TILT_ANGSTROM and np.abs(tilts).max() <= TILT_ANGSTROM)
+
+
 def straightened(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     """Cells (F, 3, 3), those of orthorhombic lattices with their vectors along the axes and in their order.
 
     Vectors against the axes, or in another order, span the same lattice. As they are, DeePMD-kit takes them
     for another one. Without any such cell it is the same array.
     """
+    if are_upright(cells):
+        return cells
     along = np.abs(cells) > TILT_ANGSTROM
     single = ((along.sum(axis=1) == 1) & (along.sum(axis=2) == 1)).all(axis=1)
     wrong = single & (np.diagonal(cells, axis1=1, axis2=2) <= TILT_ANGSTROM).any(axis=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jobs.base.errors import SuiteError
-from jobs.base.frames import straightened
+from jobs.base.frames import are_upright, straightened
 from jobs.reference.formats import LEFT_HANDED, Batch, Source
 from jobs.reference.formats.extxyz_labels import Choice
 
@@ -47,7 +47,7 @@ def open_sources(paths: Sequence[Path], choice: Choice = Choice()) -> list[Sourc
 def _checked(source: Source, batches: Iterator[Batch]) -> Iterator[Batch]:
     said = False
     for batch in batches:
-        if np.array_equal(batch.forces, batch.positions):
+        if np.array_equal(batch.forces[0], batch.positions[0]):
             raise SuiteError(f"{source.path}: found the positions in the place of forces, expected forces")
         cells = straightened(batch.cells)
         if cells is not batch.cells:
@@ -57,8 +57,7 @@ def _checked(source: Source, batches: Iterator[Batch]) -> Iterator[Batch]:
                 )
             said = True
             batch = replace(batch, cells=cells)
-        right_handed = np.linalg.det(cells) >= 0
-        if not right_handed.all():
+        if not are_upright(cells) and not (right_handed := np.linalg.det(cells) >= 0).all():
             source.refused[LEFT_HANDED] += int((~right_handed).sum())
             batch = batch.select(right_handed)
         if len(batch):
@@ -66,7 +65,7 @@ def _checked(source: Source, batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def _open(path: Path, choice: Choice) -> list[Source]:
-    from jobs.reference.formats import cp2k_files, deepmd_data, espresso_out, extxyz, vasp_outcar, vasp_xml
+    from jobs.reference.formats import deepmd_data
 
     if not path.exists():
         raise SuiteError(f"{path}: found no such file, expected one of: {FORMATS}")
@@ -78,6 +77,8 @@ def _open(path: Path, choice: Choice) -> list[Source]:
         return [deepmd_data.open_source(path.parent)]
     if deepmd_data.recognises(path):
         return deepmd_data.open_hdf5(path)
+    from jobs.reference.formats import cp2k_files, espresso_out, extxyz, vasp_outcar, vasp_xml
+
     for reader in (vasp_outcar, vasp_xml, cp2k_files, espresso_out):
         if reader.recognises(path):
             return [reader.open_source(path)]
