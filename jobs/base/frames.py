@@ -22,11 +22,24 @@ TYPE_MAP = ("Si", "O")
 UNCONVERGED = "SCF not converged"
 NOT_KNOWN = "SCF convergence not known"
 # Keys by which codes and converters say in a frame's comment line whether the SCF converged.
-_CONVERGED = re.compile(r"(un|not|non)?converge(d|nce)?")
+_CONVERGED = re.compile(r"(un|not|non)?conv(erged?|ergence)?")
 _DENIED = {"un", "not", "non", "no", "failed", "fail"}
 # Convergence of something else than the SCF, or a number about it.
 _OF_OTHERS = {"geometry", "geo", "ionic", "ion", "opt", "relax", "force", "forces", "cell", "stress"}
-_NUMBERS = {"ev", "ry", "ha", "threshold", "criterion", "tolerance", "accuracy", "limit", "steps", "energy"}
+_NUMBERS = {
+    "ev",
+    "ry",
+    "ha",
+    "thr",
+    "tol",
+    "threshold",
+    "criterion",
+    "tolerance",
+    "accuracy",
+    "limit",
+    "steps",
+    "energy",
+}
 _FALSE = {
     "f",
     "false",

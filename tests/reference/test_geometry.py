@@ -60,7 +60,7 @@ def named_rows(names: Sequence[str], rows: np.ndarray) -> str:
 
 class TestNotPeriodic:
     @pytest.mark.parametrize(
-        "pbc", ["F F F", "T T F", "0 0 0", "False True True", "[F, F, F]", "F", "0.0 1.0 1.0"]
+        "pbc", ["F F F", "T T F", "0 0 0", "False True True", "[F, F, F]", "F", "0.0 1.0 1.0", "TTF"]
     )
     def test_extended_xyz(self, tmp_path, capsys, pbc):
         path = write_extxyz(tmp_path / "a.xyz", ('pbc="T T T"', f'pbc="{pbc}"'))

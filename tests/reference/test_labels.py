@@ -274,7 +274,7 @@ class TestConvergence:
          "not_converged=1", "electronic_converged=.FALSE.", "dft-converged=false", "converged_electronic=F",
          "scf_convergence=False", "electronic_convergence=F", "vasp_converged=False", "has_converged=False",
          "CP2K_scf_converged=F", "is_not_converged=T", "did_not_converge=True", "scf_failed=True",
-         "scf_status=unconverged", 'converged="not converged"'],
+         "scf_status=unconverged", "scf_conv=False", "conv=F", 'converged="not converged"'],
     )  # fmt: skip
     def test_what_says_that_it_failed(self, tmp_path, said_so):
         good = frame_text(energies={"energy": 0.0}, forces={"forces": 0.0})
@@ -305,6 +305,7 @@ class TestConvergence:
             "converged_ev": "0",
             "scf_convergence_threshold": "0",
             "scf_steps": "0",
+            "conv_thr": "0",
         }
         assert converged_keys(info) == {}
         assert unconverged_key(info) is None

@@ -83,6 +83,16 @@ class TestVasp:
                 "",
                 "B3 (VWN3) with AGGAX 0.72, ALDAC 0.19, AGGAC 0.81 + 20 % exact exchange",
             ),
+            (
+                {TREATMENT: HYBRID + "   AEXX    =    0.1000 exact\n   HFSCREEN=   1.2600\n   LTHOMAS = T\n"},
+                "",
+                "PBE + 10 % exact exchange screened at 1.26/A LTHOMAS",
+            ),
+            (
+                {" INCAR:\n": " INCAR:\n   METAGGA = R2SCAN\n   LUSE_VDW = .TRUE.\n   BPARAM = 11.95\n"},
+                "",
+                "R2SCAN + vdW-DF (BPARAM 11.95)",
+            ),
             ({TREATMENT: "   METAGGA=   SCAN\n" + TREATMENT}, " IVDW = 13\n", "SCAN + D4"),
             ({TREATMENT: "   METAGGA=   None\n" + TREATMENT}, " IVDW = 12\n", "PBE + D3(BJ)"),
             (
@@ -132,6 +142,9 @@ class TestVasp:
         assert plain.settings == {"potcar": "PAW_PBE Si 05Jan2001, PAW_PBE O 08Apr2002"}
         spin = {"ISPIN  =      1": "ISPIN  =      2"}
         assert opened(outcar(tmp_path / "spin", head=spin)).level.settings["spin"] == "polarised"
+        fixed = {"ISPIN  =      1": "NUPDOWN=  2.0000000 fix difference up-down\n   ISPIN  =      2"}
+        moment = opened(outcar(tmp_path / "moment", head=fixed)).level.settings["spin"]
+        assert moment == "polarised, NUPDOWN 2"
         coupled = {"   ISPIN  =": "   LNONCOLLINEAR =      T non\n   LSORBIT =      T    spin\n   ISPIN  ="}
         assert opened(outcar(tmp_path / "soc", head=coupled)).level.settings["spin"] == "spin-orbit"
         lines = (
@@ -248,6 +261,13 @@ class TestVasp:
         found = dict(opened(vasprun(tmp_path, f"{xml}\n")).level.settings)
         del found["potcar"]
         assert found == settings
+
+    def test_a_density_that_is_held_fixed_is_refused(self, tmp_path):
+        """Bands of another run's density: neither the energies nor the forces belong to the positions."""
+        head = {"   ISPIN  =": "   ICHARG =     11    charge: 1-file 2-atom 10-const\n   ISPIN  ="}
+        for path in (outcar(tmp_path / "run", head=head), vasprun(tmp_path, '<i name="ICHARG">11</i>\n')):
+            with pytest.raises(SuiteError, match="found ICHARG 11, the density held fixed, expected a self"):
+                open_sources([path])
 
     def test_an_enthalpy_with_dispersion_is_refused(self, tmp_path):
         """SCF energies of a vasprun.xml lack the dispersion; those of steps have the pressure's work."""

@@ -259,7 +259,7 @@ def _lacking(form: _Layout, info: Mapping[str, str], where: str) -> str:
         found, expected = f"{', '.join(info)} in the comment line", "Lattice, Properties and energy"
         return f"{where}: found only {found}, expected {expected} (or free_energy)"
     names = ", ".join(info["properties"].split(":")[0::3])
-    return f"{where}: found only {names} among its properties, expected species, pos and forces"
+    return f"{where}: found only {names} among its properties, expected species, pos and forces (R:3)"
 
 
 def _certainty(said: bool | None) -> int:
@@ -270,7 +270,8 @@ def _certainty(said: bool | None) -> int:
 def _is_periodic(info: Mapping[str, str]) -> bool:
     """Whether a frame is periodic in all directions; with a Lattice and no word on it, it is."""
     words = info.get("pbc", "T T T").lower().split()
-    words = words * 3 if len(words) == 1 else words
+    if len(words) == 1:  # of all three, or three in one word
+        words = list(words[0]) if re.fullmatch("[tf01]{3}", words[0]) else words * 3
     return "lattice" in info and len(words) == 3 and set(words) <= _PERIODIC
 
 

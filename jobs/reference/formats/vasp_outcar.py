@@ -113,6 +113,7 @@ def _settings(header: str, first_step: str) -> Settings:
         teend_K=number(ramp.group(2), float("nan")) if ramp else float("nan"),
         smass=number(tag("SMASS"), -3.0),
         mdalgo=whole(tag("MDALGO"), 0),
+        icharg=whole(tag("ICHARG"), 0),
     )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from jobs.base.errors import SuiteError
 from jobs.reference.formats import Source
 from jobs.reference.formats.level import Level
 
@@ -176,15 +177,20 @@ def _exact_exchange(tags: Tags) -> str | None:
         return None
     share = number(tags("AEXX"), math.nan)
     text = "exact exchange" if math.isnan(share) else f"{100 * share:g} % exact exchange"
-    screening = number(tags("HFSCREEN"), 0.0)
-    return f"{text} screened at {screening:g}/A" if screening else text
+    for tag, words in (("HFSCREEN", "screened at {:g}/A"), ("HFRCUT", "cut off at {:g} A")):
+        if value := number(tags(tag), 0.0):
+            text = f"{text} {words.format(value)}"
+    kinds = [tag for tag in ("LTHOMAS", "LMODELHF", "LRHFCALC") if is_true(tags(tag))]
+    return " ".join([text, *kinds])
 
 
 def _dispersion(tags: Tags, functional: str | None, order: Sequence[int]) -> str | None:
     parts = []
     if is_true(tags("LUSE_VDW")):
         numbers = [
-            f"{tag} {number(tags(tag), math.nan):g}" for tag in ("Zab_VDW", "PARAM1", "PARAM2") if tags(tag)
+            f"{tag} {number(tags(tag), math.nan):g}"
+            for tag in ("Zab_VDW", "PARAM1", "PARAM2", "BPARAM", "CPARAM")
+            if tags(tag)
         ]
         parts.append(f"vdW-DF ({', '.join(numbers)})" if numbers else "vdW-DF")
     kind = whole(tags("IVDW"), 1 if is_true(tags("LVDW")) else 0)
@@ -258,7 +264,10 @@ def _spin(tags: Tags) -> str | None:
         return "spin-orbit"
     if is_true(tags("LNONCOLLINEAR")):
         return "noncollinear"
-    return "polarised" if whole(tags("ISPIN"), 1) == 2 else None
+    if whole(tags("ISPIN"), 1) != 2:
+        return None
+    fixed = number(tags("NUPDOWN"), -1.0)
+    return "polarised" if fixed < 0 else f"polarised, NUPDOWN {fixed:g}"
 
 
 @dataclass(frozen=True)
@@ -277,6 +286,7 @@ class Settings:
     teend_K: float
     smass: float
     mdalgo: int
+    icharg: int
 
     @property
     def cell_moves(self) -> bool:
@@ -302,7 +312,16 @@ class Settings:
         return round(now / RAMP_STEP_K) * RAMP_STEP_K if math.isfinite(now) else float("nan")
 
     def describe(self, source: Source) -> None:
-        """Write what a report says into a source."""
+        """Write what a report says into a source.
+
+        Raises:
+            SuiteError: a run at a fixed density, whose energies and forces are not those of its positions.
+        """
+        if self.icharg >= 10:
+            raise SuiteError(
+                f"{source.path}: found ICHARG {self.icharg}, the density held fixed, expected a "
+                "self-consistent one"
+            )
         source.engine, source.engine_version, source.level = "VASP", self.version, self.level
         if self.ibrion == 0:
             source.timestep_fs = None if math.isnan(self.potim_fs) else self.potim_fs

@@ -126,6 +126,7 @@ def _settings(root: ElementTree.Element, tags: dict[str, str]) -> Settings:
         teend_K=number(tags.get("TEEND"), number(tags.get("TEBEG"), float("nan"))),
         smass=number(tags.get("SMASS"), -3.0),
         mdalgo=whole(tags.get("MDALGO"), 0),
+        icharg=whole(tags.get("ICHARG"), 0),
     )
 
 
