@@ -7,7 +7,7 @@ line that names the file, the frame, what was found and what was expected.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,24 @@ TYPE_MAP = ("Si", "O")
 UNCONVERGED = "SCF not converged"
 NOT_KNOWN = "SCF convergence not known"
 # Keys by which codes and converters say in a frame's comment line whether the SCF converged.
-_CONVERGED = re.compile(r"(un|not|non)?converge(d|nce)?")
+_CONVERGED = re.compile(r"(un|not|non)?conv(erged?|ergence)?")
 _DENIED = {"un", "not", "non", "no", "failed", "fail"}
 # Convergence of something else than the SCF, or a number about it.
 _OF_OTHERS = {"geometry", "geo", "ionic", "ion", "opt", "relax", "force", "forces", "cell", "stress"}
-_NUMBERS = {"ev", "ry", "ha", "threshold", "criterion", "tolerance", "accuracy", "limit", "steps", "energy"}
+_NUMBERS = {
+    "ev",
+    "ry",
+    "ha",
+    "thr",
+    "tol",
+    "threshold",
+    "criterion",
+    "tolerance",
+    "accuracy",
+    "limit",
+    "steps",
+    "energy",
+}
 _FALSE = {
     "f",
     "false",
@@ -100,13 +113,28 @@ def tilts_angstrom(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     return largest
 
 
-def turned(cells: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which vectors (F, 3) of orthorhombic cells (F, 3, 3) point against their axes; none of tilted ones.
+def are_upright(cells: NDArray[np.float64]) -> bool:
+    """Whether all cells (F, 3, 3) are orthorhombic with their vectors along the axes."""
+    flat = cells.reshape(-1, 9)
+    tilts = flat[:, [1, 2, 3, 5, 6, 7]]
+    return bool(flat[:, ::4].min() > TILT_ANGSTROM and np.abs(tilts).max() <= TILT_ANGSTROM)
 
-    Turned round they span the same lattice. As they are, DeePMD-kit takes them for another one.
+
+def straightened(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cells (F, 3, 3), those of orthorhombic lattices with their vectors along the axes and in their order.
+
+    Vectors against the axes, or in another order, span the same lattice. As they are, DeePMD-kit takes them
+    for another one. Without any such cell it is the same array.
     """
-    against: NDArray[np.bool_] = np.diagonal(cells, axis1=1, axis2=2) < 0
-    return against & (tilts_angstrom(cells) <= TILT_ANGSTROM)[:, None]
+    if are_upright(cells):
+        return cells
+    along = np.abs(cells) > TILT_ANGSTROM
+    single = ((along.sum(axis=1) == 1) & (along.sum(axis=2) == 1)).all(axis=1)
+    wrong = single & (np.diagonal(cells, axis1=1, axis2=2) <= TILT_ANGSTROM).any(axis=1)
+    if not wrong.any():
+        return cells
+    right = np.abs(cells).max(axis=1)[:, :, None] * np.eye(3)
+    return np.where(wrong[:, None, None], right, cells)
 
 
 def density_g_cm3(types: NDArray[np.int8], cell: NDArray[np.float64]) -> float:
@@ -186,9 +214,10 @@ def _read_frame(n_line: str, comment: str, rows: list[str], where: str) -> Frame
         raise SuiteError(
             f"{where}: found Lattice={info['Lattice']!r}, expected nine numbers that span a volume"
         )
-    if turned(lattice.reshape(1, 3, 3)).any():
+    if (straightened(lattice.reshape(1, 3, 3)).ravel() != lattice).any():
         raise SuiteError(
-            f"{where}: found Lattice={info['Lattice']!r}, expected vectors along the axes, not against them"
+            f"{where}: found Lattice={info['Lattice']!r}, expected vectors along the axes, not against "
+            "them or in another order"
         )
     if info.get("pbc", "T T T").split() not in (["T", "T", "T"], ["True", "True", "True"]):
         raise SuiteError(
@@ -222,8 +251,12 @@ def format_extxyz(
     return "\n".join(lines) + "\n"
 
 
-def read_extxyz(path: Path) -> Iterator[Frame]:
+def read_extxyz(
+    path: Path, *, check: Callable[[Mapping[str, str], str], None] = lambda info, where: None
+) -> Iterator[Frame]:
     """Frames of an extended XYZ file, one at a time.
+
+    `check` is given the assignments of each comment line, and a name of the frame, before it is read.
 
     Read are `Lattice`, `Properties` (species, pos, forces, velocities_A_per_fs), `energy` and
     `temperature_K`; every other assignment of the comment line comes back as text in `Frame.info`.
@@ -250,6 +283,7 @@ def read_extxyz(path: Path) -> Iterator[Frame]:
                     f"{where}: found {len(rows)} atoms before the end of the file, "
                     f"expected {int(line)}: truncated"
                 )
+            check(comment_values(comment), where)
             yield _read_frame(line, comment, rows, where)
         if number == 0:
             raise SuiteError(f"{path}: found no frame, expected at least one")

@@ -17,6 +17,7 @@ from typing import Any
 
 from jobs.base.errors import ERROR_EXIT, SuiteError
 from jobs.base.paths import require_checkout
+from jobs.cli.options import OneLineParser
 
 COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Run a tier": {
@@ -85,7 +86,7 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     """The parser of a command, whose help ends with its examples."""
     module = command(name)
     examples = [f"  python -m jobs {words}\n      {does}" for words, does in module.EXAMPLES]
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog=f"python -m jobs {name}",
         description="\n\n".join("\n".join(_wrapped(part)) for part in module.DESCRIPTION.split("\n\n")),
         epilog="\n".join(["examples:", *examples]),

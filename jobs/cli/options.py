@@ -5,15 +5,23 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from jobs.base.errors import SuiteError
+from jobs.base.errors import ERROR_EXIT, SuiteError
 
 if TYPE_CHECKING:
     from jobs.campaign.plan import Campaign
     from jobs.running.site import Site
 
 DEFAULT_TIER = "laptop"
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with the message, without the usage before it."""
+        self.exit(ERROR_EXIT, f"error: {self.prog}: {message} (--help lists the options)\n")
 
 
 # Types: what argparse says of a number that makes no sense ------------------------------------------

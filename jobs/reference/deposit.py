@@ -162,7 +162,7 @@ def deposit(
     _check_description(described, unequilibrated_frames=unequilibrated_frames)
     with _locked(root):
         final = root / name
-        before = _before(final, described, append=append)
+        before = _before(final, described, source=source, append=append)
         work = final if before else root / f".{name}.part"
         (work / "runs").mkdir(parents=True, exist_ok=True)
         (work / "decks").mkdir(exist_ok=True)
@@ -225,7 +225,7 @@ def _check_description(described: Mapping[str, Any], *, unequilibrated_frames: i
         raise SuiteError(f"--never-held-out: found use {use}, expected train")
 
 
-def _before(final: Path, described: Mapping[str, Any], *, append: bool) -> DepositedSet | None:
+def _before(final: Path, described: Mapping[str, Any], *, source: str, append: bool) -> DepositedSet | None:
     """The set that grows, whole and described alike; None where a new one begins."""
     if not append:
         if final.exists():
@@ -238,8 +238,15 @@ def _before(final: Path, described: Mapping[str, Any], *, append: bool) -> Depos
     for key in {**described, "sampler": None, "held_out": None}:
         earlier, now = before.facts.get(key), described.get(key)
         if earlier != now:
-            raise SuiteError(f"{final}/set.yml: found {key} {earlier!r}, expected {now!r} to append")
+            what, was, is_now = _unlike(earlier, now) if key == "settings" else (key, earlier, now)
+            raise SuiteError(f"{final}/set.yml: found {what} {was!r}, expected {is_now!r} to append {source}")
     return before
+
+
+def _unlike(earlier: Any, now: Any) -> tuple[str, str | None, str | None]:
+    """The first setting that is not the same in both, by name."""
+    name = next(name for name in {**earlier, **now} if earlier.get(name) != now.get(name))
+    return name, earlier.get(name), now.get(name)
 
 
 def _copy_decks(

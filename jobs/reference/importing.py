@@ -171,32 +171,36 @@ def level_of(sources: Sequence[Source], given: Mapping[str, str | None]) -> dict
     """Engine, version, functional and basis: as given, else as all sources say alike.
 
     Raises:
-        SuiteError: they say nothing, or different things.
+        SuiteError: sources of unlike levels, with the names of two of them, or a level that nobody says.
     """
     level: dict[str, str] = {}
     missing = []
     for name in LEVEL:
-        said = {getattr(source, name) for source in sources}
-        value = given.get(name) or (said.pop() if len(said) == 1 else None)
-        if value is None and len(said) > 1:
-            raise SuiteError(
-                f"import: found {name.replace('_', ' ')} {' and '.join(sorted(map(str, said)))}, "
-                f"expected one level of theory in a set (or {_option(name)} to overrule)"
-            )
+        value = given.get(name)
+        if value is None:
+            said = {source.path: getattr(source, name) for source in sources}
+            _refuse_unlike(said, name.replace("_", " "), f" (or {_option(name)} to overrule)")
+            value = said[sources[0].path]
         if value is None:
             missing.append(_option(name))
         else:
             level[name] = value
-    settings = [source.level.settings for source in sources]
-    grids = {", ".join(f"{key} {value}" for key, value in found.items()) for found in settings}
-    if len(grids) > 1:
-        raise SuiteError(
-            f"import: found {' and '.join(sorted(grid or 'no settings' for grid in grids))}, expected one "
-            "level of theory in a set"
-        )
+    for name in sorted({name for source in sources for name in source.level.settings}):
+        _refuse_unlike({source.path: source.level.settings.get(name) for source in sources}, name)
     if missing:
         raise SuiteError(f"import: the files do not say the level of theory, expected {', '.join(missing)}")
     return level
+
+
+def _refuse_unlike(said: Mapping[Path, str | None], what: str, remedy: str = "") -> None:
+    """Refuse files that do not say one thing alike, in the name of the first two that differ."""
+    (first, one), *rest = said.items()
+    for path, other in rest:
+        if one != other:
+            raise SuiteError(
+                f"{path}: found {what} {other or 'not said'}, and {one or 'not said'} in {first}, expected "
+                f"one level of theory in a set{remedy}"
+            )
 
 
 def said_alike(sources: Sequence[Source], name: str, given: Any) -> Any:

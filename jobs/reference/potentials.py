@@ -55,6 +55,11 @@ def potential_sha256(path: Path) -> str:
     if is_n2p2_folder(path):
         lines = [f"{file.name} {file_sha256(file)}\n" for file in potential_files(path)]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
+    if path.is_dir():
+        raise SuiteError(
+            f"{path}: found a folder without input.nn, expected one with n2p2's input.nn, scaling.data, "
+            "weights.008.data and weights.014.data, or a file"
+        )
     if not path.is_file():
         raise SuiteError(f"{path}: not found, expected {EXPECTED}")
     return file_sha256(path)
@@ -152,13 +157,14 @@ def imported_potential(path: Path, name: str) -> Stage:
     Raises:
         SuiteError: commands that are refused (see `jobs.reference.snippets`).
     """
+    digest = potential_sha256(path)
     family = "hdnnp" if is_n2p2_folder(path) else "deepmd" if path.suffix == ".pb" else "lammps"
     if family == "lammps":
         read_snippet(path)
     parameters = {
         "name": name,
         "file": str(path.resolve()),
-        "sha256": potential_sha256(path),
+        "sha256": digest,
         "family": family,
         "beside": files_named_in(path) if family == "lammps" else {},
     }

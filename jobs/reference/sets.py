@@ -38,7 +38,7 @@ FORMAT = 1
 READ_REFERENCES = tuple(f"reference-{size}-{start}" for size in (96, 216) for start in ("nnp", "bks"))
 # Settings of a set that belong to its level of theory.
 GRID = ("method", "cutoff_Ry")
-ELECTRONS = ("potcar", "pseudopotentials", "plus_U", "spin", "charge")
+ELECTRONS = ("potcar", "pseudopotentials", "plus_U", "spin", "charge", "surroundings", "aspherical")
 QUANTA = {"positions": 1e-5, "velocities": 1e-6, "forces": 1e-4}  # A, A/fs, eV/A
 
 

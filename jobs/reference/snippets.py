@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from jobs.base.errors import SuiteError
@@ -27,7 +28,11 @@ _NUMBERS = {"14": "Si", "8": "O"}  # some styles name elements so
 _NAMED = (
     "deepmd", "tersoff", "sw", "vashishta", "eam", "meam", "adp", "snap", "mliap", "pace", "quip", "bop",
     "edip", "extep", "nequip", "allegro", "mace", "flare", "pod", "uf3", "nep", "aenet", "polymorphic", "gw",
+    "hdnnp", "nnp", "metatomic", "metatensor", "chgnet", "m3gnet", "gap", "grace", "e3gnn", "symmetrix",
+    "kim", "ani", "torchmd", "sevennet", "dispersion", "rann",
 )  # fmt: skip
+# Styles whose pair_coeff names elements by their atomic numbers.
+_NUMBERED = ("quip", "metatomic", "metatensor", "gap")
 # Their charges change with the atoms, by a fix that such a file may not contain.
 _MOVING_CHARGES = ("comb", "reaxff", "reax", "smtbq", "streitz")
 _COULOMB = re.compile(r"(^|[/_])(coul|tip4p|born/coul|msm|ewald|pppm)")
@@ -50,6 +55,7 @@ def read_snippet(path: Path) -> Snippet:
     """
     commands: list[tuple[str, ...]] = []
     charges: tuple[float, float] | None = None
+    numbered = False
     for number, code, comment in _lines(path):
         if re.match(r"charges?\b", comment, re.IGNORECASE):
             found = _charges(comment, f"{path}:{number}")
@@ -65,7 +71,8 @@ def read_snippet(path: Path) -> Snippet:
             )
         commands.append(tuple(words))
         _check_style(words, f"{path}:{number}")
-        _check_order(words, f"{path}:{number}")
+        numbered |= words[0] == "pair_style" and any(_family(word) in _NUMBERED for word in words[1:])
+        _check_order(words, f"{path}:{number}", numbered=numbered, zbl=_is_zbl(words, commands))
     styles = [word for words in commands if words[0] == "pair_style" for word in words[1:]]
     if not styles:
         raise SuiteError(
@@ -124,25 +131,43 @@ def _check_style(words: Sequence[str], where: str) -> None:
             )
 
 
-def _check_order(words: Sequence[str], where: str) -> None:
-    """Refuse elements other than types 1 = Si, 2 = O, where a pair_coeff or its files name them."""
-    if words[0] != "pair_coeff":
+def _family(style: str) -> str:
+    """What a style is called before the names of its variants."""
+    return style.lower().split("/")[0]
+
+
+def _check_order(words: Sequence[str], where: str, *, numbered: bool, zbl: bool) -> None:
+    """Refuse elements other than types 1 = Si, 2 = O, where a command or its files name them."""
+    if words[0] == "pair_style":
+        found = _numbered_pairs(words)
+    elif words[0] != "pair_coeff":
         return
-    if _takes_ranges(words):
-        found = _elements(words[3:])
-        if found and found not in (["Si", "O"], ["Si", "NULL"], ["NULL", "O"]):
-            raise SuiteError(
-                f"{where}: found elements {' '.join(found)}, expected Si O: types are 1 = Si, 2 = O"
-            )
+    elif _takes_ranges(words):
+        found = _elements(words[3:], numbered=numbered)
+    else:
+        _check_pair(words, where, zbl=zbl)
         return
-    # One pair of types: whatever elements it names are these.
+    if found and found not in (["Si", "O"], ["Si", "NULL"], ["NULL", "O"]):
+        raise SuiteError(f"{where}: found elements {' '.join(found)}, expected Si O: types are 1 = Si, 2 = O")
+
+
+def _check_pair(words: Sequence[str], where: str, *, zbl: bool) -> None:
+    """Refuse other elements than those of one pair of types, whatever names them."""
     own = {_ELEMENTS[int(word) - 1] for word in words[1:3] if word in ("1", "2")}
     named = [element for word in words[3:] for element in _named_by(word)]
+    if zbl:  # its parameters are atomic numbers
+        named += [_NUMBERS[word] for word in words[3:] if word in _NUMBERS]
     if own and (strange := sorted(set(named) - own)):
         raise SuiteError(
             f"{where}: found {', '.join(strange)} for types {words[1]} and {words[2]}, expected "
             f"{' and '.join(sorted(own))}: types are 1 = Si, 2 = O"
         )
+
+
+def _is_zbl(words: Sequence[str], commands: Sequence[Sequence[str]]) -> bool:
+    """Whether a pair_coeff is of ZBL's style, by itself or named among a hybrid's."""
+    styles = [word for command in commands if command[0] == "pair_style" for word in command[1:]]
+    return styles[:1] == ["zbl"] or (len(words) > 3 and words[3] == "zbl")
 
 
 def _takes_ranges(words: Sequence[str]) -> bool:
@@ -152,51 +177,88 @@ def _takes_ranges(words: Sequence[str]) -> bool:
 
 def _named_by(word: str) -> list[str]:
     """Elements that a word is made of, as O, Si-O or O.eam; none where other words are in it."""
-    parts = [part for part in re.split(r"[._-]", Path(word.strip("\"'")).stem) if part]
+    plain = word.strip("\"'")
+    if re.fullmatch(r"(Si|O){2}", plain):  # a keyword in a table
+        return re.findall("Si|O", plain)
+    parts = [part for part in re.split(r"[._-]", Path(plain).stem) if part]
     found = [next((name for name in _ELEMENTS if part == name), None) for part in parts]
     return [element for element in found if element is not None] if None not in found else []
 
 
-def _elements(words: Sequence[str]) -> list[str]:
+def _numbered_pairs(words: Sequence[str]) -> list[str]:
+    """Elements of `1:Si,2:O`, as n2p2 maps types to them, in the order of the types."""
+    pairs = re.findall(r"\b(\d+):([A-Za-z]{1,2})\b", " ".join(words))
+    return [element.capitalize() for _, element in sorted(pairs)]
+
+
+def _elements(words: Sequence[str], *, numbered: bool) -> list[str]:
     """The elements that the last words of a pair_coeff name, or its files do, one for each type.
 
-    `Si O`, `14 8` behind a quoted text, `1:Si,2:O` and `Si.nn O.nn` all name them.
+    `Si O`, `14 8` where they are `numbered`, `1:Si,2:O` and `Si.nn O.nn` all name them.
     """
-    for word in words:
-        if pairs := re.findall(r"(\d+):([A-Z][a-z]?)\b", word):
-            return [element for _, element in sorted(pairs)]
+    if pairs := _numbered_pairs(words):
+        return pairs
     named: list[str] = []
     for word in reversed(words):
-        known = _element(word, quoted=any('"' in other for other in words))
+        known = _element(word, numbered=numbered)
         if known is None:
             break
         named.insert(0, known)
     if named:
         return named
-    files = [_element(re.split(r"[._-]", Path(word.strip("\"'")).name)[0], quoted=False) for word in words]
+    files = [_element(re.split(r"[._-]", Path(word.strip("\"'")).name)[0], numbered=False) for word in words]
     in_files = [element for element in files if element is not None]
     return in_files if len(in_files) > 1 else []
 
 
-def _element(word: str, *, quoted: bool) -> str | None:
+def _element(word: str, *, numbered: bool) -> str | None:
     plain = word.strip("\"'")
     if plain.upper() == "NULL":
         return "NULL"
-    if quoted and plain in _NUMBERS:
+    if numbered and plain in _NUMBERS:
         return _NUMBERS[plain]
-    return next((name for name in _ELEMENTS if plain.lower() == name.lower()), None)
+    known = next((name for name in _ELEMENTS if plain.lower() == name.lower()), None)
+    return plain if known is None and plain in _symbols() else known
+
+
+@cache
+def _symbols() -> frozenset[str]:
+    """All chemical symbols."""
+    from ase.data import chemical_symbols
+
+    return frozenset(chemical_symbols)
 
 
 def _check_names(commands: Sequence[Sequence[str]], styles: Sequence[str], path: Path) -> None:
     """A style that has its elements in an order of its own needs their names."""
-    named = {style for style in styles if style.lower().split("/")[0] in _NAMED}
+    named = {style for style in styles if _family(style) in _NAMED}
+    if _numbered_pairs(styles):
+        named = {style for style in named if _family(style) not in ("hdnnp", "nnp")}
+    numbered = any(_family(style) in _NUMBERED for style in styles)
     for style in sorted(named):
         # One pair of types at a time needs no names.
         coefficients = [words for words in commands if words[0] == "pair_coeff" and _takes_ranges(words)]
         own = [words for words in coefficients if style in words[3:]] if len(styles) > 1 else coefficients
         for words in own or coefficients:
-            if not _elements(words[3:]):
+            if not _elements(words[3:], numbered=numbered):
                 raise SuiteError(
                     f"{path}: found {' '.join(words)!r} of {style} without elements, expected Si O at its "
                     "end: they stand in the potential in an order of its own"
                 )
+    _check_empty(commands, styles, path)
+
+
+def _check_empty(commands: Sequence[Sequence[str]], styles: Sequence[str], path: Path) -> None:
+    """A style without any number for pairs has its elements in an order of its own, whatever it is called."""
+    for words in commands:
+        if words[0] != "pair_coeff" or not _takes_ranges(words):
+            continue
+        own = next((style for style in styles if style in words[3:]), styles[0])
+        rest = [word for word in words[3:] if word != own]
+        if _family(own) in ("zero", "none", "list") or _COULOMB.search(own.lower()):
+            continue
+        if not any(re.match(r"[-+.]?\d", word) for word in rest) and not _elements(words[3:], numbered=False):
+            raise SuiteError(
+                f"{path}: found {' '.join(words)!r} of {own} without elements, expected Si O at its end: "
+                "they stand in the potential in an order of its own"
+            )

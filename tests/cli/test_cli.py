@@ -263,6 +263,30 @@ def test_stages_read_no_tier_and_no_site():
     assert done.stdout == "False\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("import", "x", "--temperature", "-5"),
+            "--temperature: found -5, expected a positive number",
+        ),
+        (("import", "x", "--every", "0"), "argument --every: found 0, expected a positive integer"),
+        (("import", "x", "--use", "both"), "argument --use: invalid choice: 'both'"),
+        (("import",), "the following arguments are required: PATH"),
+        (("run", "--cores", "two"), "argument --cores: found two, expected a positive integer"),
+        (("sing",), "argument COMMAND: invalid choice: 'sing'"),
+        ((), "the following arguments are required: COMMAND"),
+    ],
+)
+def test_a_wrong_option_is_one_line(words, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(list(words))
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith("error: python -m jobs")
+    assert message in err
+
+
 def test_compare_reports_what_moved(tmp_path):
     claim = {"id": "a/b", "verdict": "PASS", "value": 1.0, "standard_error": 0.05}
     for name, change in [

@@ -8,8 +8,18 @@ from pathlib import Path
 from jobs.engines.first_principles import cp2k
 
 
-def xc(functional: str, inner: str = "", *, pair: str | None = None, non_local: str | None = None) -> str:
-    """An XC section: a shortcut, or a part (`&PBE`) with a keyword; a pair or a non-local dispersion."""
+def xc(
+    functional: str,
+    inner: str = "",
+    *,
+    pair: str | None = None,
+    damped: str | None = None,
+    non_local: str | None = None,
+) -> str:
+    """An XC section: a shortcut, or a part (`&PBE`) with a keyword; a pair or a non-local dispersion.
+
+    A pair dispersion is `damped` for the functional, or as is said.
+    """
     if functional.startswith("&"):
         text = f"&XC_FUNCTIONAL\n{functional}\n{inner}\n&END\n&END XC_FUNCTIONAL\n"
     else:
@@ -17,7 +27,7 @@ def xc(functional: str, inner: str = "", *, pair: str | None = None, non_local: 
     if pair is not None:
         text += (
             f"&VDW_POTENTIAL\nPOTENTIAL_TYPE PAIR_POTENTIAL\n&PAIR_POTENTIAL\nTYPE {pair}\n"
-            f"PARAMETER_FILE_NAME dftd3.dat\nREFERENCE_FUNCTIONAL {functional}\n"
+            f"PARAMETER_FILE_NAME dftd3.dat\n{damped or f'REFERENCE_FUNCTIONAL {functional}'}\n"
             "&END PAIR_POTENTIAL\n&END VDW_POTENTIAL\n"
         )
     if non_local is not None:
@@ -33,6 +43,7 @@ def deck(
     *,
     xc: str = xc("PBE"),
     dft: str = "",
+    preconditioner: str = "FULL_ALL",
     kind_of_o: str = "",
     motion: str = "",
     print_level: str = "MEDIUM",
@@ -71,7 +82,7 @@ EPS_SCF 1e-6
 MAX_SCF {max_scf}
 &OT
 MINIMIZER DIIS
-PRECONDITIONER FULL_ALL
+PRECONDITIONER {preconditioner}
 ENERGY_GAP 0.05
 &END OT
 &END SCF

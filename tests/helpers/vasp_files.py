@@ -14,6 +14,8 @@ import numpy as np
 
 RULE = "-" * 104
 TABLE = " " + "-" * 83
+TITLES = {"Si": "PAW_PBE Si 05Jan2001", "O": "PAW_PBE O 08Apr2002"}
+VALENCE = {"Si": 4.0, "O": 6.0}
 BOLTZMANN_EV_K = 8.617333262e-5
 KBAR_PER_EV_A3 = 1602.1766
 
@@ -45,6 +47,7 @@ class VaspRun:
     stress: bool = True
     ibrion: int = 0
     pstress_kbar: float = 0.0
+    charge: float = 0.0
     kinetic_K: np.ndarray = field(default_factory=lambda: np.array([]))
 
     @property
@@ -56,6 +59,9 @@ class VaspRun:
 
     def counts(self) -> dict[str, int]:
         return {name: list(self.species).count(name) for name in dict.fromkeys(self.species)}
+
+    def electrons(self) -> float:
+        return sum(VALENCE[name] * number for name, number in self.counts().items()) - self.charge
 
     def scf(self, step: int) -> int:
         return self.nelm if step in self.unconverged | self.late else self.scf_steps
@@ -81,7 +87,6 @@ def write_outcar(path: Path, run: VaspRun, *, ends: bool = True) -> None:
 
 def outcar_head(run: VaspRun) -> str:
     build = {"5": "24Jun15", "6": "20Jan22"}[run.version[0]]
-    titles = {"Si": "PAW_PBE Si 05Jan2001", "O": "PAW_PBE O 08Apr2002"}
     lines = [
         f" vasp.{run.version} {build} (build Apr 16 2019 15:17:11) gamma-only",
         "",
@@ -97,21 +102,21 @@ def outcar_head(run: VaspRun) -> str:
         " INCAR:",
     ]
     counts = run.counts()
-    lines += [f" POTCAR:    {titles[name]}" for name in counts]
-    for name, valence, mass in (("Si", 4.0, 28.085), ("O", 6.0, 16.0)):
-        if name in counts:
-            lines += [
-                f" POTCAR:    {titles[name]}",
-                f"   VRHFIN ={name}: s2p2",
-                "   LEXCH  = PE",
-                "   EATOM  =   103.0669 eV,    7.5752 Ry",
-                "",
-                f"   TITEL  = {titles[name]}",
-                "   LULTRA =        F    use ultrasoft PP ?",
-                f"   POMASS = {mass:8.3f}; ZVAL   = {valence:8.3f}    mass and valenz",
-                "   ENMAX  =  245.345; ENMIN  =  184.009 eV",
-                "",
-            ]
+    lines += [f" POTCAR:    {TITLES[name]}" for name in counts]
+    for name in counts:
+        mass, valence = {"Si": 28.085, "O": 16.0}[name], VALENCE[name]
+        lines += [
+            f" POTCAR:    {TITLES[name]}",
+            f"   VRHFIN ={name}: s2p2",
+            "   LEXCH  = PE",
+            "   EATOM  =   103.0669 eV,    7.5752 Ry",
+            "",
+            f"   TITEL  = {TITLES[name]}",
+            "   LULTRA =        F    use ultrasoft PP ?",
+            f"   POMASS = {mass:8.3f}; ZVAL   = {valence:8.3f}    mass and valenz",
+            "   ENMAX  =  245.345; ENMIN  =  184.009 eV",
+            "",
+        ]
     n = len(run.species)
     lines += [
         "",
@@ -151,6 +156,8 @@ def outcar_head(run: VaspRun) -> str:
         f"   TEBEG  = {run.tebeg_K:6.1f};   TEEND  ={run.teend_K:6.1f} temperature during run",
         f"   SMASS  = {run.smass:6.2f}    Nose mass-parameter (am)",
         f"   PSTRESS= {run.pstress_kbar:6.1f} pullay stress",
+        "",
+        f"   NELECT = {run.electrons():12.4f}    total number of electrons",
         "",
         " Exchange correlation treatment:",
         "   GGA     =    --    GGA type",
@@ -399,10 +406,9 @@ def vasprun_head(run: VaspRun) -> str:
     counts = run.counts()
     kinds = {name: index for index, name in enumerate(counts, start=1)}
     atoms = "".join(f"    <rc><c>{name:2s}</c><c>{kinds[name]:4d}</c></rc>\n" for name in run.species)
-    title = {"Si": "PAW_PBE Si 05Jan2001", "O": "PAW_PBE O 08Apr2002"}
     types = "".join(
-        f"    <rc><c>{count:4d}</c><c>{name:2s}</c><c>     28.08500000</c><c>      4.00000000</c>"
-        f"<c>  {title[name]:38s}</c></rc>\n"
+        f"    <rc><c>{count:4d}</c><c>{name:2s}</c><c>     28.08500000</c><c>{VALENCE[name]:16.8f}</c>"
+        f"<c>  {TITLES[name]:38s}</c></rc>\n"
         for name, count in counts.items()
     )
     return f"""<?xml version="1.0" encoding="ISO-8859-1"?>
@@ -434,6 +440,7 @@ def vasprun_head(run: VaspRun) -> str:
    <i type="string" name="PREC">normal</i>
    <i name="ENMAX">    500.00000000</i>
    <i name="EDIFF">      0.00010000</i>
+   <i name="NELECT">{run.electrons():16.8f}</i>
    <separator name="electronic convergence" >
     <i type="int" name="NELM">{run.nelm:6d}</i>
    </separator>

@@ -560,6 +560,31 @@ def test_command_deposits_and_lists(tmp_path, capsys):
         run_command(*others[:-1], "--append")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("energy=", "REF_energy=-1.0 energy=", "found energy labels ref_energy, energy, expected one"),
+        ("energy=", "dft_e=-1.0 energy=", "found energy labels dft_e, energy, expected one"),
+        ("energy=", "free_energy=-1.0 energy=", "found labels free_energy and forces, expected energy and"),
+        ("velocities_A_per_fs:R:3", "REF_forces:R:3", "found force labels ref_forces, forces, expected one"),
+        ("energy=", "energy-unit=hartree force-unit=hartree/bohr energy=", "found other units than eV and A"),
+        ("energy=", "xc=SCAN energy=", "found functional SCAN, expected PBE as --functional says"),
+        ('pbc="T T T"', 'PBC="F F F"', "found pbc='F F F', expected a cell that is periodic"),
+    ],
+)
+def test_command_refuses_what_import_does(tmp_path, old, new, message):
+    """Labels beside energy and forces, units, level of theory: never read in silence."""
+    path = write_extxyz(tmp_path / "f.xyz", real_frames(3))
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    words = "--name x --kind singlepoints --use train --start nnp --engine CP2K --engine-version 1 --basis b"
+    words += " --functional PBE --licence CC0-1.0 --provenance p"
+    with pytest.raises(SuiteError, match=rf"f\.xyz: frame 1: {message}") as caught:
+        run_command(path, *words.split(), "--root", tmp_path / "root")
+    assert "\n" not in str(caught.value)
+    assert nothing_left(tmp_path / "root")
+
+
 def test_reader_agrees_with_ase(tmp_path):
     io = pytest.importorskip("ase.io")
     path = write_extxyz(tmp_path / "f.xyz", real_frames(3))

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -58,7 +59,9 @@ def named_rows(names: Sequence[str], rows: np.ndarray) -> str:
 
 
 class TestNotPeriodic:
-    @pytest.mark.parametrize("pbc", ["F F F", "T T F", "0 0 0", "False True True", "[F, F, F]"])
+    @pytest.mark.parametrize(
+        "pbc", ["F F F", "T T F", "0 0 0", "False True True", "[F, F, F]", "F", "0.0 1.0 1.0", "TTF"]
+    )
     def test_extended_xyz(self, tmp_path, capsys, pbc):
         path = write_extxyz(tmp_path / "a.xyz", ('pbc="T T T"', f'pbc="{pbc}"'))
         assert refused(path) == Counter({NOT_PERIODIC: 2})
@@ -68,7 +71,18 @@ class TestNotPeriodic:
         assert "found no usable frame" in err
 
     @pytest.mark.parametrize(
-        "pbc", ["", ' PBC="T T T"', " pbc=[T,T,T]", ' pbc="1 1 1"', ' pbc="true True T"']
+        "pbc",
+        [
+            " pbc=T",
+            " pbc=True",
+            ' pbc="1.0 1.0 1.0"',
+            ' pbc=".TRUE. .TRUE. .TRUE."',
+            "",
+            ' PBC="T T T"',
+            " pbc=[T,T,T]",
+            ' pbc="1 1 1"',
+            ' pbc="true True T"',
+        ],
     )
     def test_periodic_ones_in_other_words(self, tmp_path, pbc):
         path = write_extxyz(tmp_path / "a.xyz", (' pbc="T T T"', pbc))
@@ -140,14 +154,48 @@ class TestCells:
         made = read_set("mine", root=tmp_path / "imported")
         np.testing.assert_allclose(read_run(made, made.runs[0].id).cells, run.cells, atol=1e-8)
 
+    @pytest.mark.parametrize("order", [(1, 0, 2), (0, 2, 1), (1, 2, 0)])
+    def test_vectors_in_another_order_are_put_right(self, tmp_path, order):
+        run = vasp_run()
+        cells = run.cells * np.array([1.0, 1.1, 1.2])[:, None]
+        system = deepmd(run)
+        system.data["cells"] = cells[:, list(order)]
+        system.to("deepmd/npy", str(tmp_path / "data"), comp_prec=np.float64)
+        source, batch = read(tmp_path / "data")
+        np.testing.assert_array_equal(batch.cells, cells)
+        np.testing.assert_array_equal(batch.positions, run.positions)
+        assert any("in another order, are turned round" in remark for remark in source.remarks)
+
+    def test_left_handed_cells_are_left_out(self, tmp_path):
+        """Tilted ones of exchanged rows, frame by frame."""
+        run = vasp_run()
+        cells = run.cells.copy()
+        cells[:, 1, 0] = 0.5
+        cells[[1, 4]] = cells[[1, 4]][:, [1, 0, 2]]
+        system = deepmd(run)
+        system.data["cells"] = cells
+        system.to("deepmd/npy", str(tmp_path / "data"), comp_prec=np.float64)
+        source, batch = read(tmp_path / "data")
+        assert batch.steps.tolist() == [0, 2, 3, 5]
+        np.testing.assert_array_equal(batch.energies_eV, run.energies[[0, 2, 3, 5]])
+        assert source.refused == Counter({"left-handed cell": 2})
+
+    def test_exchanged_rows_of_a_vasprun_are_left_out(self, tmp_path):
+        """VASP runs with no left-handed cell, and fractional coordinates would be of other axes."""
+        run = vasp_run()
+        cells = run.cells.copy()
+        cells[2] = cells[2][[1, 0, 2]]
+        write_vasprun(tmp_path / "vasprun.xml", replace(run, cells=cells))
+        source, batch = read(tmp_path / "vasprun.xml")
+        assert batch.steps.tolist() == [1, 2, 4, 5, 6]
+        assert source.refused == Counter({"left-handed cell": 1})
+
     def test_so_they_are_of_deepmd_and_vasp(self, tmp_path):
         run = vasp_run()
         system = deepmd(run)
         system.data["cells"] = -run.cells
         system.to("deepmd/npy", str(tmp_path / "data"), comp_prec=np.float64)
         np.testing.assert_array_equal(read(tmp_path / "data")[1].cells, run.cells)
-        from dataclasses import replace
-
         write_vasprun(tmp_path / "vasprun.xml", replace(run, cells=-run.cells))
         _, batch = read(tmp_path / "vasprun.xml")
         np.testing.assert_allclose(batch.cells, run.cells, atol=1e-8)
@@ -155,7 +203,7 @@ class TestCells:
 
     def test_the_deposits_own_files_refuse_them(self, tmp_path):
         path = write_extxyz(tmp_path / "a.xyz", ('Lattice="', 'temperature_K=3000 Lattice="-'), frames=1)
-        with pytest.raises(SuiteError, match="expected vectors along the axes, not against them"):
+        with pytest.raises(SuiteError, match="expected vectors along the axes, not against"):
             list(read_extxyz(path))
 
     @pytest.mark.parametrize("tilt", [0.3, -2.0])
@@ -271,9 +319,15 @@ class TestUnits:
             ("energy_unit=hartree force_unit=hartree/bohr", HARTREE_EV, HARTREE_EV / BOHR_ANGSTROM, 1.0),
             ("energy_units=Ry forces_units=Ry/bohr", HARTREE_EV / 2, HARTREE_EV / 2 / BOHR_ANGSTROM, 1.0),
             ('energy_unit="kcal/mol" forces_unit="kcal/mol/Angstrom"', 0.0433641, 0.0433641, 1.0),
-            ("energyUnit=eV forceUnit=eV/bohr posUnit=bohr", 1.0, 1 / BOHR_ANGSTROM, BOHR_ANGSTROM),
+            ("energyUnit=eV forceUnit=eV/bohr lengthUnit=bohr", 1.0, 1 / BOHR_ANGSTROM, BOHR_ANGSTROM),
             ("force_unit=hartree*bohr^-1 energy-unit=Ha", HARTREE_EV, HARTREE_EV / BOHR_ANGSTROM, 1.0),
             ("stress_unit=GPa virial-unit=hartree", 1.0, 1.0, 1.0),
+            ("temperature_unit=K forces_unit=eV/Å energy_unit=eV", 1.0, 1.0, 1.0),
+            ("forces_unit=eV/Angstrom pos_unit=Å cell_unit=angstrom", 1.0, 1.0, 1.0),
+            ('force_units="ev/ang" time_unit=fs velocity_unit=m/s', 1.0, 1.0, 1.0),
+            ('forces_unit="eV Å^-1" REF_energy_unit=eV', 1.0, 1.0, 1.0),
+            ("pos_unit=bohr cell_unit=bohr", 1.0, 1.0, BOHR_ANGSTROM),
+            ("energy_unit=a.u. force_unit=Ha/a0", HARTREE_EV, HARTREE_EV / BOHR_ANGSTROM, 1.0),
         ],
     )
     def test_known_ones_are_converted(self, tmp_path, words, energy, force, length):
@@ -291,6 +345,11 @@ class TestUnits:
             ("energy-unit=hartree", "found a unit of energy only, expected force-unit as well"),
             ("force_unit=hartree/bohr", "found a unit of force only, expected energy-unit as well"),
             ("units=real", "found units=real, expected units of eV and A"),
+            ("cell_unit=bohr", "found a unit of cell only, expected position-unit as well"),
+            ("pos_unit=bohr", "found a unit of position only, expected cell-unit as well"),
+            ("length_unit=bohr cell_unit=angstrom", "and another, expected one unit of cell"),
+            ("force_unit=eV*A", r"found force_unit=eV\*A, expected units of eV and A"),
+            ("energy_unit=eV/atom", "found energy_unit=eV/atom, expected units of eV and A"),
             ("energy_unit=eV energy-unit=Ry", "and another, expected one unit of energy"),
         ],
     )
@@ -428,6 +487,29 @@ class TestPwx:
         if calculation.startswith("vc"):
             assert np.abs(np.ptp(batch.cells[1:], axis=0)).max() > 1e-3
 
+    @pytest.mark.parametrize("calculation", ["scf", "relax", "md", "vc-relax", "vc-md"])
+    def test_unconverged_and_truncated(self, tmp_path, calculation):
+        text = deck(calculation, electrons="electron_maxstep=2, scf_must_converge=.false.")
+        path = run_pwx(tmp_path / "bad", text)
+        (source,) = open_sources([path])
+        taken = sum(len(batch) for batch in source.batches)
+        scfs = path.read_text().split("Self-consistent Calculation")[1:]
+        reached = [float(re.findall(r"scf accuracy +< +(\S+) Ry", scf)[-1]) <= 1e-8 for scf in scfs]
+        assert source.refused == Counter({"SCF not converged": reached.count(False)})
+        assert (taken, reached[0]) == (reached.count(True), False)
+        path = run_pwx(tmp_path / "good", deck(calculation))
+        _, whole = read(path)
+        content = path.read_text()
+        cut = content.rindex("Forces acting on atoms") + 120
+        path.write_text(content[:cut])
+        (source,) = open_sources([path])
+        batches = list(source.batches)
+        assert source.refused == Counter({"half written": 1})
+        assert sum(len(batch) for batch in batches) == len(whole) - 1
+        for batch in batches:
+            for name in ("energies_eV", "forces", "positions", "cells", "steps"):
+                np.testing.assert_array_equal(getattr(batch, name), getattr(whole, name)[:-1])
+
 
 class TestCp2kRunTypes:
     """Trajectories of CP2K as ASE reads their files, to the last digit; single points of frames agree."""
@@ -470,12 +552,20 @@ class TestCp2kRunTypes:
         bath = "&THERMOSTAT\nTYPE CSVR\n&END\n" + ("&BAROSTAT\n&END\n" if run_type == "NPT_I" else "")
         return run_md(directory, ensemble=run_type, bath=bath, stress=True, steps=2, **changes)
 
-    def test_unconverged_and_truncated(self, tmp_path):
-        run = self.made(tmp_path / "bad", "GEO_OPT", max_scf=8)
-        assert refused(run) == Counter({"SCF not converged": 3})
-        run = self.made(tmp_path / "good", "GEO_OPT")
+    @pytest.mark.parametrize("run_type", ["GEO_OPT", "CELL_OPT", "NVT", "NPT_I"])
+    def test_unconverged_and_truncated(self, tmp_path, run_type):
+        run = self.made(tmp_path / "bad", run_type, max_scf=8)
+        (source,) = open_sources([run])
+        taken = sum(len(batch) for batch in source.batches)
+        # An optimisation writes no frame of its start.
+        verdicts = re.findall(r"SCF run (NOT )?converged", (run / "run.out").read_text())[-3:]
+        assert source.refused == Counter({"SCF not converged": verdicts.count("NOT ")})
+        assert taken == verdicts.count("") < 3
+        run = self.made(tmp_path / "good", run_type)
+        _, whole = read(run)
         path = run / "liquid-frc-1.xyz"
         path.write_bytes(path.read_bytes()[:-40])
         source, batch = read(run)
-        assert batch.steps.tolist() == [1, 2]
         assert source.refused == Counter({"half written": 1})
+        for name in ("energies_eV", "forces", "positions", "cells", "steps"):
+            np.testing.assert_array_equal(getattr(batch, name), getattr(whole, name)[:-1])

@@ -653,7 +653,7 @@ class TestExtendedXyz:
     @pytest.mark.parametrize(
         ("old", "new", "message"),
         [
-            ("energy=", "e=", "frame 1: found only .* expected Lattice, Properties and energy"),
+            ("energy=", "x=", "frame 1: found only .* expected Lattice, Properties and energy"),
             ("forces:R:3", "magmoms:R:3", "found only species, pos, magmoms among its properties"),
             ("species:S:1", "species:S", "expected name:type:width triples"),
         ],
@@ -661,7 +661,7 @@ class TestExtendedXyz:
     def test_errors(self, tmp_path, old, new, message):
         path = tmp_path / "all.extxyz"
         ase.io.write(path, atoms_of(vasp_run())[:1])
-        path.write_text(path.read_text().replace("free_energy=", "x=").replace(old, new))
+        path.write_text(path.read_text().replace("free_energy=", "y=").replace(old, new))
         (source,) = open_sources([path])
         with pytest.raises(SuiteError, match=message):
             list(source.batches)
@@ -684,6 +684,22 @@ def deepmd(run: VaspRun):
                 "forces": run.forces,
             }
         )
+
+
+def test_forces_that_are_unlike_those_of_free_atoms_are_said(tmp_path, capsys):
+    """Of a part of a system, or with atoms held fixed: the report doubts them."""
+    for name, change in (("whole", lambda f: f), ("fixed", fixed), ("shifted", lambda f: f + 0.5)):
+        run = vasp_run()
+        deepmd(replace(run, forces=change(run.forces.copy()))).to("deepmd/npy", str(tmp_path / name))
+        code, out, _ = said(capsys, tmp_path / name)
+        assert code == 0
+        assert ("in 6 frames some atoms, but not all, have no force at all" in out) == (name == "fixed")
+        assert ("forces do not sum to zero" in out) == (name != "whole")
+
+
+def fixed(forces: np.ndarray) -> np.ndarray:
+    forces[:, 40:] = 0
+    return forces
 
 
 class TestDeepmd:
@@ -748,6 +764,9 @@ class TestDeepmd:
         (data / "type_map.raw").write_text("Si\n")
         with pytest.raises(SuiteError, match="found types up to 1, expected 1 names"):
             open_sources([data])
+        (data / "type_map.raw").write_text("Si\nSi\n")
+        with pytest.raises(SuiteError, match=r"found Si twice in type_map\.raw, expected a name for each"):
+            open_sources([data])
         (data / "type_map.raw").write_text("Si\nO\n")
         shutil.rmtree(data / "set.000")
         with pytest.raises(SuiteError, match=r"found no set\.\*, expected at least set\.000"):
@@ -755,6 +774,68 @@ class TestDeepmd:
         (tmp_path / "cut.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"0" * 50)
         with pytest.raises(SuiteError, match="found a cut or unreadable file"):
             open_sources([tmp_path / "cut.hdf5"])
+
+    @pytest.mark.parametrize("form", ["npy", "hdf5"])
+    @pytest.mark.parametrize(
+        ("name", "shape"),
+        [
+            ("force", (288, FRAMES)),
+            ("force", (FRAMES, 3, 96)),
+            ("force", (FRAMES * 96, 3)),
+            ("coord", (2 * FRAMES, 144)),
+            ("box", (9, FRAMES)),
+            ("energy", (FRAMES, 2)),
+        ],
+    )
+    def test_arrays_of_another_shape_are_refused(self, tmp_path, form, name, shape):
+        """Though they may hold as many numbers: they would be of other atoms."""
+        import h5py
+
+        data = tmp_path / ("data" if form == "npy" else "data.hdf5")
+        deepmd(vasp_run()).to(f"deepmd/{form}", str(data), comp_prec=np.float64)
+        if form == "npy":
+            file = data / f"set.000/{name}.npy"
+            np.save(file, np.resize(np.load(file), shape))
+        else:
+            with h5py.File(data, "a") as file:
+                array = np.resize(file[f"set.000/{name}.npy"][:], shape)
+                del file[f"set.000/{name}.npy"]
+                file[f"set.000/{name}.npy"] = array
+        with pytest.raises(
+            SuiteError, match=rf"found {name} of \({shape[0]}, .*expected \({FRAMES}, "
+        ) as caught:
+            open_sources([data])
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("kind", [np.float16, np.int64, np.int8])
+    @pytest.mark.parametrize("name", ["energy", "force", "box"])
+    def test_numbers_that_are_too_coarse_are_refused(self, tmp_path, name, kind):
+        data = tmp_path / "data"
+        deepmd(vasp_run()).to("deepmd/npy", str(data), comp_prec=np.float64)
+        file = data / f"set.000/{name}.npy"
+        np.save(file, np.load(file).astype(kind))
+        with pytest.raises(SuiteError, match=f"found {name} of {kind.__name__}, expected float64 or float32"):
+            open_sources([data])
+
+    def test_positions_in_the_place_of_forces(self, tmp_path):
+        data = tmp_path / "data"
+        deepmd(vasp_run()).to("deepmd/npy", str(data), comp_prec=np.float64)
+        shutil.copy(data / "set.000/coord.npy", data / "set.000/force.npy")
+        (source,) = open_sources([data])
+        with pytest.raises(SuiteError, match="data: found the positions in the place of forces"):
+            list(source.batches)
+
+    def test_arrays_with_a_row_for_each_atom(self, tmp_path):
+        data = tmp_path / "data"
+        run = vasp_run()
+        deepmd(run).to("deepmd/npy", str(data), comp_prec=np.float64)
+        for name, shape in (("force", (FRAMES, 96, 3)), ("box", (FRAMES, 3, 3)), ("energy", (FRAMES, 1))):
+            file = data / f"set.000/{name}.npy"
+            np.save(file, np.load(file).reshape(shape))
+        _, batch = read(data)
+        np.testing.assert_array_equal(batch.forces, run.forces)
+        np.testing.assert_array_equal(batch.cells, run.cells)
+        np.testing.assert_array_equal(batch.energies_eV, run.energies)
 
 
 # Depositing ---------------------------------------------------------------------------------------
@@ -1055,15 +1136,16 @@ def test_one_level_of_theory(outcars, tmp_path, capsys):
     write_outcar(tmp_path / "OUTCAR", vasp_run(version="6.3.0"))
     options = ("--name", "mine", "--use", "train", "--root", tmp_path / "imported")
     _, _, err = said(capsys, outcars[0], tmp_path / "OUTCAR", *options)
-    assert "found engine version 5.4.4 and 6.3.0, expected one level of theory in a set" in err
+    assert f"OUTCAR: found engine version 6.3.0, and 5.4.4 in {outcars[0]}" in err
+    assert "expected one level of theory in a set (or --engine-version to overrule)" in err
 
 
 @pytest.mark.parametrize(
     ("old", "new", "found"),
     [
-        ("PAW_PBE Si 05Jan2001", "PAW_PBE Si_sv_GW 31Mar2010", "potcar PAW_PBE Si_sv_GW"),
-        (" INCAR:\n", " INCAR:\n   LHFCALC = .TRUE.\n", "functional PBE and PBE + exact exchange"),
-        (" INCAR:\n", " INCAR:\n   IVDW = 12\n", "functional PBE and PBE + D3(BJ)"),
+        ("PAW_PBE Si 05Jan2001", "PAW_PBE Si_sv_GW 31Mar2010", "potcar PAW_PBE Si_sv_GW 31Mar2010"),
+        (" INCAR:\n", " INCAR:\n   LHFCALC = .TRUE.\n", "functional PBE + exact exchange, and PBE in"),
+        (" INCAR:\n", " INCAR:\n   IVDW = 12\n", "functional PBE + D3(BJ), and PBE in"),
     ],
 )
 def test_what_moves_energies_is_of_the_level_of_theory(outcars, tmp_path, capsys, old, new, found):
@@ -1075,7 +1157,8 @@ def test_what_moves_energies_is_of_the_level_of_theory(outcars, tmp_path, capsys
     code, _, err = said(capsys, outcars[0], path, *options)
     assert code == 2
     assert found in err
-    assert "expected one level of theory in a set" in err
+    assert err.startswith(f"error: {path}: found ")
+    assert f" in {outcars[0]}, expected one level of theory in a set" in err
 
 
 @pytest.mark.parametrize("name", ["OUTCAR", "vasprun.xml"])

@@ -99,6 +99,20 @@ class TestNames:
             ({"MACE_energy": 5.0}, {"MACE_forces": 0.3}, "energy labels mace_energy, expected one of a"),
             ({"REF_energy": 0.0}, {"forces": 0.3}, "found ref_energy with forces, expected both of one name"),
             ({"energy": 0.0}, {"dft_forces": 0.3}, "found energy with dft_forces, expected both of one name"),
+            ({"energy": 5.0, "REF_E": 0.0}, {"forces": 0.3, "REF_F": 0.0}, "energy labels energy, ref_e,"),
+            ({"energy": 0.0}, {"forces": 0.3, "dft_f": 0.0}, "force labels forces, dft_f,"),
+            ({"energy": 0.0, "dft_e": 1.0}, {"forces": 0.3}, "energy labels energy, dft_e,"),
+            ({"energy": 0.0, "energy_target": 1.0}, {"forces": 0.3}, "labels energy, energy_target,"),
+            ({"energy": 0.0}, {"forces": 0.3, "target_forces": 0.0}, "labels forces, target_forces,"),
+            ({"energy": 0.0, "TotEn": 1.0, "E0": 2.0}, {"forces": 0.3}, "energy labels energy, toten, e0,"),
+            ({"energy": 0.0, "toten": 1.0}, {"forces": 0.3}, "energy labels energy, toten,"),
+            ({"energy": 0.0}, {"forces": 0.3, "frc": 0.0}, "force labels forces, frc,"),
+            ({"REF_E": 0.0}, {"REF_F": 0.3}, "energy labels ref_e, expected one of a known name"),
+            (
+                {"energy_hartree": 0.0},
+                {"forces": 0.3},
+                "energy labels energy_hartree, expected one of",
+            ),
         ],
     )
     def test_several_or_unknown_ones_are_refused(self, tmp_path, capsys, energies, forces, message):
@@ -134,7 +148,55 @@ class TestNames:
         assert "expected Lattice, Properties and energy" in err
         code, _, err = said(capsys, path, "--force-key", "pos")
         assert code == 2
-        assert "found energy with pos, expected both of one name" in err
+        assert "found pos of type R3 chosen by --force-key, expected three numbers an atom that are no" in err
+
+    @pytest.mark.parametrize("prefix", ["REF_", "dft_"])
+    def test_short_names_can_be_chosen(self, tmp_path, prefix):
+        forces = {"forces": 0.3, f"{prefix}F": 0.0}
+        frame = frame_text(energies={"energy": 5.0, f"{prefix}E": 0.0}, forces=forces)
+        choice = Choice(f"{prefix}E", f"{prefix}F")
+        energies, found, _ = labels(write(tmp_path / "a.xyz", frame), choice)
+        np.testing.assert_allclose(energies, vasp_run().energies[:1], atol=1e-8)
+        np.testing.assert_allclose(found, vasp_run().forces[:1], atol=1e-8)
+
+    @pytest.mark.parametrize(
+        ("choice", "message"),
+        [
+            (Choice("step", "forces"), "found step chosen by --energy-key, expected the name of an energy"),
+            (Choice("energy", "pos"), "found pos of type R3 chosen by --force-key, expected three numbers"),
+            (Choice("energy", "gradient"), "found gradient of type R3 chosen by --force-key"),
+            (Choice("energy", "species"), "found species of type S1 chosen by --force-key"),
+            (Choice("E_hartree", "forces"), "found e_hartree in units of its own, expected eV and eV/A"),
+        ],
+    )
+    def test_a_choice_that_is_no_label(self, tmp_path, choice, message):
+        forces = {"forces": 0.0, "gradient": 0.1}
+        frame = frame_text(energies={"energy": 0.0}, forces=forces, comment="step=1 E_hartree=-3.0")
+        with pytest.raises(SuiteError, match=f"frame 1: {message}"):
+            labels(write(tmp_path / "a.xyz", frame), choice)
+
+    @pytest.mark.parametrize(
+        ("energy", "force"), [("REF_energy", "REF_forces"), ("free_energy", "forces"), ("energy", "force")]
+    )
+    def test_labels_of_another_name_further_on_are_refused(self, tmp_path, energy, force):
+        """They may be another quantity; nobody chose them."""
+        frames = (
+            frame_text(0, energies={"energy": 0.0}, forces={"forces": 0.0}),
+            frame_text(1, energies={energy: 0.0}, forces={force: 0.0}),
+        )
+        for first, second in ((0, 1), (1, 0)):
+            path = write(tmp_path / "a.xyz", frames[first], frames[second])
+            with pytest.raises(SuiteError, match=r"frame 2: found labels .* expected .* as in frame 1, or"):
+                labels(path)
+
+    def test_a_choice_holds_in_every_frame(self, tmp_path):
+        both = frame_text(0, energies={"energy": 5.0, "my_e": 0.0}, forces={"forces": 0.3, "my_f": 0.0})
+        without = frame_text(1, energies={"energy": 0.0}, forces={"forces": 0.0})
+        no_forces = frame_text(2, energies={"energy": 0.0, "my_e": 0.0}, forces={"forces": 0.0})
+        path = write(tmp_path / "a.xyz", both, without, no_forces)
+        energies, _, source = labels(path, Choice("my_e", "my_f"))
+        np.testing.assert_allclose(energies, vasp_run().energies[:1], atol=1e-8)
+        assert source.refused == Counter({"without energy": 1, "without forces": 1})
 
     def test_the_free_energy_is_a_set_of_its_own_only_in_name(self, tmp_path):
         """ASE writes both; the forces belong to the free one. A choice overrules it."""
@@ -145,6 +207,66 @@ class TestNames:
         np.testing.assert_allclose(chosen, vasp_run().energies[:1] + 0.01, atol=1e-8)
 
 
+class TestLevel:
+    """A comment may say it; it counts as that of a program's output does."""
+
+    def frame(self, index: int, comment: str) -> str:
+        return frame_text(index, energies={"energy": 0.0}, forces={"forces": 0.0}, comment=comment)
+
+    @pytest.mark.parametrize(
+        ("comment", "line"),
+        [
+            ("functional=PBE", "PBE; not said"),
+            ("xc=pbe encut=500", "PBE; encut 500"),
+            ("XC_functional=SCAN dispersion=D3 charge=0", "SCAN + D3; not said"),
+            ('functional=r2scan basis="DZVP" total_charge=1', "r2SCAN; DZVP; charge 1"),
+            ("head=rpbe_head", "not said; not said; head rpbe_head"),
+            ("", "not said; not said"),
+        ],
+    )
+    def test_it_is_read(self, tmp_path, comment, line):
+        path = write(tmp_path / "a.xyz", self.frame(0, comment), self.frame(1, comment))
+        energies, _, source = labels(path)
+        assert len(energies) == 2
+        assert source.level.line() == line
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [("functional=PBE", "functional=SCAN"), ("xc=PBE", "xc=PBE vdw=D3"), ("functional=PBE", ""),
+         ("encut=500", "encut=600"), ("head=pbe", "head=scan")],
+    )  # fmt: skip
+    def test_unlike_ones_are_refused(self, tmp_path, one, other):
+        for first, second in ((one, other), (other, one)):
+            path = write(tmp_path / "a.xyz", self.frame(0, first), self.frame(1, second))
+            with pytest.raises(SuiteError, match=r"frame [12]: found level .*, and .* in frame [12], exp"):
+                labels(path)
+
+    def test_two_words_in_one_frame(self, tmp_path):
+        path = write(tmp_path / "a.xyz", self.frame(0, "functional=PBE xc=SCAN"))
+        with pytest.raises(SuiteError, match="frame 1: found functional=PBE and xc=SCAN, expected one level"):
+            labels(path)
+
+    def test_files_of_unlike_levels_share_no_set(self, tmp_path, capsys):
+        paths = [
+            write(tmp_path / f"{name}.xyz", *(self.frame(k, f"functional={name}") for k in range(2)))
+            for name in ("PBE", "SCAN")
+        ]
+        rest = ("--use", "train", "--temperature", "3000", "--engine", "VASP", "--engine-version", "6")
+        options = ("--deposit", "mine", "--root", tmp_path / "imported", *rest, "--basis", "PAW")
+        code, _, err = said(capsys, *paths, *options)
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert err.startswith(
+            f"error: {paths[1]}: found functional SCAN, and PBE in {paths[0]}, expected one"
+        )
+        code, out, _ = said(capsys, paths[1], *options)
+        assert code == 0
+        assert "its level of theory: VASP 6: SCAN; PAW" in out
+
+    def test_an_isolated_atom_need_not_say_it(self, tmp_path):
+        path = write(tmp_path / "a.xyz", isolated("Si"), self.frame(0, "xc=PBE"))
+        assert labels(path)[2].functional == "PBE"
+
+
 class TestConvergence:
     @pytest.mark.parametrize(
         "said_so",
@@ -152,7 +274,7 @@ class TestConvergence:
          "not_converged=1", "electronic_converged=.FALSE.", "dft-converged=false", "converged_electronic=F",
          "scf_convergence=False", "electronic_convergence=F", "vasp_converged=False", "has_converged=False",
          "CP2K_scf_converged=F", "is_not_converged=T", "did_not_converge=True", "scf_failed=True",
-         "scf_status=unconverged", 'converged="not converged"'],
+         "scf_status=unconverged", "scf_conv=False", "conv=F", 'converged="not converged"'],
     )  # fmt: skip
     def test_what_says_that_it_failed(self, tmp_path, said_so):
         good = frame_text(energies={"energy": 0.0}, forces={"forces": 0.0})
@@ -183,6 +305,7 @@ class TestConvergence:
             "converged_ev": "0",
             "scf_convergence_threshold": "0",
             "scf_steps": "0",
+            "conv_thr": "0",
         }
         assert converged_keys(info) == {}
         assert unconverged_key(info) is None

@@ -117,6 +117,16 @@ def test_a_file_that_changed(tmp_path: Path) -> None:
         take(tmp_path / "product", tmp_path / "absent.pb")
 
 
+def test_a_folder_that_is_none_of_n2p2(tmp_path: Path) -> None:
+    (tmp_path / "scaling.data").touch()
+    expected = r"found a folder without input\.nn, expected one with n2p2's input\.nn, scaling\.data, weights"
+    with pytest.raises(SuiteError, match=expected) as caught:
+        imported_potential(tmp_path, "mine")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(SuiteError, match=r"absent: not found, expected a TensorFlow \.pb model"):
+        imported_potential(tmp_path / "absent", "mine")
+
+
 BUCKINGHAM = """pair_coeff 1 1 0.0 1.0 0.0
 pair_coeff 1 2 18003.7572 0.205205 133.5381
 pair_coeff 2 2 1388.7730 0.362319 175.0
@@ -144,6 +154,16 @@ class TestSnippets:
              "NULL Si"),
             ("pair_style aenet\npair_coeff * * O.nn Si.nn\n", "O Si"),
             ("pair_style quip\npair_coeff * * gp.xml \"Potential xml_label=GAP\" 8 14\n", "O Si"),
+            ("pair_style metatomic m.pt\npair_coeff * * 8 14\n", "O Si"),
+            ("pair_style metatensor m.pt device cpu\npair_coeff * * O Si\n", "O Si"),
+            ("pair_style metatomic m.pt\npair_coeff * * 14 14\n", "Si Si"),
+            ("pair_style e3gnn\npair_coeff * * m.pt Si O Ge\n", "Si O Ge"),
+            ("pair_style tersoff\npair_coeff * * SiC.tersoff Si C\n", "Si C"),
+            ("pair_style deepmd m.pb\npair_coeff * * Si Si\n", "Si Si"),
+            ("pair_style hdnnp 6.35 dir nnp emap \"1:O,2:Si\"\npair_coeff * *\n", "O Si"),
+            ("pair_style nnp dir nnp emap \"2:Si, 1:O\" cflength 1.89\npair_coeff * * 6.35\n", "O Si"),
+            ("pair_style nnp dir nnp emap \"1:Si,2:Si\"\npair_coeff * * 6.35\n", "Si Si"),
+            ("pair_style hdnnp 6.35 dir nnp\npair_coeff * * O Si\n", "O Si"),
             ("pair_style hdnnp 6.35 dir \"nnp\" emap \"1:O,2:Si\"\npair_coeff * * hdnnp 1:O,2:Si\n", "O Si"),
         ],
     )  # fmt: skip
@@ -162,6 +182,11 @@ class TestSnippets:
             "pair_style mliap model unified m.pt 0\npair_coeff * *\n",
             "pair_style deepmd m.pb\npair_coeff 1*2 1*2\n",
             "pair_style deepmd m.pb\npair_coeff 1* *2\n",
+            "pair_style metatomic m.pt\npair_coeff * *\n",
+            "pair_style deepspin m.pb\npair_coeff * *\n",
+            "pair_style mlip mlip.ini\npair_coeff * *\n",
+            "pair_style unheard_of\npair_coeff * * m.pt\n",
+            "pair_style hdnnp 6.35 dir nnp\npair_coeff * *\n",
         ],
     )
     def test_elements_that_are_not_named_stand_in_an_order_of_their_own(self, tmp_path, text):
@@ -173,6 +198,9 @@ class TestSnippets:
         [
             ("pair_style eam\npair_coeff 1 1 O.eam\npair_coeff 2 2 Si.eam\n", "O for types 1 and 1"),
             ("pair_style table linear 9\npair_coeff 2 2 t.table Si-O\n", "Si for types 2 and 2"),
+            ("pair_style table linear 9\npair_coeff 1 1 t.table OO\n", "O for types 1 and 1"),
+            ("pair_style zbl 4 5\npair_coeff 1 1 8 8\npair_coeff 2 2 14 14\n", "O for types 1 and 1"),
+            ("pair_style hybrid/overlay zero 5 zbl 4 5\npair_coeff 2 2 zbl 14 14\n", "Si for types 2 and 2"),
         ],
     )
     def test_a_pair_of_types_that_names_others_is_refused(self, tmp_path, text, found):
@@ -186,6 +214,13 @@ class TestSnippets:
             "pair_style hybrid/overlay gw sw\npair_coeff * * gw f Si NULL\npair_coeff * * sw g Si O\n",
             'pair_style quip\npair_coeff * * gp.xml "Potential xml_label=GAP" 14 8\n',
             "pair_style aenet\npair_coeff * * Si.nn O.nn\n",
+            "pair_style metatomic m.pt\npair_coeff * * 14 8\n",
+            "pair_style zbl 4 5\npair_coeff 1 1 14 14\npair_coeff 1 2 14 8\npair_coeff 2 2 8 8\n",
+            "pair_style zero 5\npair_coeff * *\n",
+            "pair_style buck 5\npair_coeff * * 0.0 1.0 0.0\n",
+            "pair_style table linear 9\npair_coeff 1 2 SiO.table SiO\npair_coeff 1 1 SiO.table SiSi\n",
+            'pair_style nnp dir "nnp" emap "1:Si,2:O"\npair_coeff * * 6.35\n',
+            "pair_style hdnnp 6.35 dir nnp\npair_coeff * * Si O\n",
             "pair_style deepmd m.pb\npair_coeff 1*2 1*2 Si O\n",
             "pair_style table linear 9\npair_coeff 1 1 Si-Si.table Si-Si\npair_coeff 1 2 Si-O.table Si-O\n"
             "pair_coeff 2 2 coul.table O\n",

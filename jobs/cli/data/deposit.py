@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from jobs.base.errors import SuiteError
 from jobs.base.frames import read_extxyz
 from jobs.cli.options import option, positive, whole
 from jobs.reference.deposit import KINDS, STARTS, USES, check_cut, deposit, span
+from jobs.reference.formats.extxyz import refuse_other_labels
 from jobs.reference.sets import DEPOSIT, list_sets, summary, verify_set
 
 HELP = "put first-principles frames under reference/, or list what is there"
@@ -157,7 +159,7 @@ def main(arguments: argparse.Namespace) -> int:
         settings[key] = value
     check_cut(use=arguments.use, kind=arguments.kind, unequilibrated_frames=arguments.unequilibrated)
     deposited = deposit(
-        read_extxyz(arguments.path),
+        read_extxyz(arguments.path, check=partial(refuse_other_labels, functional=arguments.functional)),
         source=str(arguments.path),
         settings=settings,
         thermostat=arguments.thermostat,

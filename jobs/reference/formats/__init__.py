@@ -27,6 +27,7 @@ HALF = "half written"
 UNREADABLE = "numbers that cannot be read or are not finite"
 WITHOUT_FORCES = "without forces"
 NOT_PERIODIC = "not periodic"
+LEFT_HANDED = "left-handed cell"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,21 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.energies_eV)
+
+    def select(self, chosen: NDArray[np.bool_]) -> Batch:
+        """The frames that a mask picks."""
+        return Batch(
+            species=self.species,
+            positions=self.positions[chosen],
+            cells=self.cells[chosen],
+            energies_eV=self.energies_eV[chosen],
+            forces=self.forces[chosen],
+            velocities=None if self.velocities is None else self.velocities[chosen],
+            steps=self.steps[chosen],
+            target_K=self.target_K[chosen],
+            kinetic_K=self.kinetic_K[chosen],
+            stress=self.stress[chosen],
+        )
 
 
 @dataclass

@@ -35,7 +35,7 @@ from jobs.reference.formats import (
     atom_count,
     collect,
 )
-from jobs.reference.formats.cp2k_level import LevelOfLog, level_of_input
+from jobs.reference.formats.cp2k_level import LevelOfLog, has_three_bodies, level_of_input
 
 _T = TypeVar("_T")
 NOT_IN_LOG = "SCF not in the log"
@@ -72,9 +72,11 @@ class _Log:
     cell_moved: bool = False
     periodicity: str = "XYZ"
     project: str | None = None
+    input_file: str | None = None
     stress: bool = False
     ended: bool = False
     evaluations: int = 0
+    methods: set[str] = field(default_factory=set)
     energy_unit: str = "a.u."
     converged: dict[str, bool | None] = field(default_factory=dict)
 
@@ -110,6 +112,10 @@ def energy_key(text: str) -> str:
 
 def _describe(source: Source, log: _Log, restart: str | None) -> None:
     source.engine, source.engine_version = "CP2K", log.version
+    deck = None if log.input_file is None else log.path.parent / Path(log.input_file).name
+    for text in (restart, deck.read_text(errors="replace") if deck and deck.is_file() else None):
+        if text is not None and log.level.dispersion is not None and has_three_bodies(text):
+            log.level.dispersion.three_bodies = True
     said = log.level.level()
     if restart is not None:
         also = level_of_input(restart)
@@ -118,6 +124,18 @@ def _describe(source: Source, log: _Log, restart: str | None) -> None:
     source.level = said
     if not said.grid:
         source.remarks.append("neither log nor restart file says METHOD and CUTOFF, which move its energies")
+
+
+def _refuse_other_methods(log: _Log) -> None:
+    """Refuse energies that are not those of electrons alone, as of a force field."""
+    if others := sorted(log.methods - {"QS"}):
+        raise SuiteError(f"{log.path}: found energies of METHOD {others[0]}, expected those of QS")
+
+
+def _method(line: bytes) -> str:
+    """METHOD of FORCE_EVAL, which an energy has in brackets; QS where it is cut off."""
+    found = re.search(rb"FORCE_EVAL \( *(\w+) *\)", line)
+    return found.group(1).decode() if found else "QS"
 
 
 # The log ------------------------------------------------------------------------------------------
@@ -138,10 +156,11 @@ def _read_log(path: Path) -> _Log:
                 # The outer loop has the last word.
                 with suppress(ValueError):  # cut off, or stars
                     log.converged[energy_key(line.split()[-1].decode())] = inner if outer is None else outer
+                log.methods.add(_method(line))
                 log.energy_unit = _unit(line.decode(errors="replace"), _ENERGY_UNITS, path)
                 log.evaluations += 1
                 inner = outer = None
-            elif b"|" in line[:16] or (line.startswith(b"     ") and any(key in line for key in _OF_A_KIND)):
+            elif b"|" in line[:20] or (line.startswith(b"     ") and any(key in line for key in _OF_A_KIND)):
                 with suppress(ValueError, IndexError):  # cut off: not said
                     _read_setting(log, line.decode(errors="replace"))
             elif b"PROGRAM ENDED" in line:
@@ -170,6 +189,11 @@ def _read_setting(log: _Log, line: str) -> None:
     words = line.split()
     if line.startswith(" CP2K| version"):
         log.version = words[-1]
+    elif line.startswith(" CP2K| Input file name"):
+        log.input_file = words[-1]
+    elif line.startswith(" POISSON| Periodicity"):
+        # Of the cell, or of the electrons alone.
+        log.periodicity = log.periodicity if words[-1] == "XYZ" else words[-1]
     elif line.startswith(" GLOBAL| Project name"):
         log.project = words[-1]
     elif line.startswith(" GLOBAL| Run type"):
@@ -216,8 +240,10 @@ def _read_restart(log: _Log, path: Path) -> str:
             log.orthorhombic, log.rounded = True, False  # or not orthorhombic: all digits are there
     except ValueError:
         raise SuiteError(f"{path}: found a cell that is no numbers, expected CP2K's restart file") from None
-    if match := re.search(r"^\s*PERIODIC\s+(\w+)", cell, re.M):
-        log.periodicity = match.group(1)
+    poisson = text.partition("&POISSON")[2].partition("&END POISSON")[0]
+    for section in (cell, poisson):
+        if (match := re.search(r"^\s*PERIODIC\s+(\w+)", section, re.M)) and match.group(1) != "XYZ":
+            log.periodicity = match.group(1)
     if log.ensemble is None and (match := re.search(r"^\s*ENSEMBLE\s+(\S+)", text, re.M)):
         log.ensemble = match.group(1)
     _check_units(path, text)
@@ -273,6 +299,7 @@ def _trajectory(path: Path, project: str) -> Source:
     velocities, energies = _beside(path, project, "-vel-1.xyz"), _beside(path, project, "-1.ener")
     cells = _beside(path, project, "-1.cell")
     log = _read_log(log_path)
+    _refuse_other_methods(log)
     restart_path = path.parent / f"{project}-1.restart"
     restart = _read_restart(log, restart_path) if restart_path.is_file() else None
     for deck in path.parent.glob("*.inp"):
@@ -499,6 +526,7 @@ def _read_tables(path: Path) -> _Tables:
 
 def _single_point(path: Path) -> Source:
     log = _read_log(path)
+    _refuse_other_methods(log)
     tables = _read_tables(path)
     source = Source(path, "CP2K single point", files=[path])
     _describe(source, log, None)

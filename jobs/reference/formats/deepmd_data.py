@@ -8,6 +8,7 @@ periodic: its frames are counted and left out.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tokenize import TokenError
@@ -186,6 +187,8 @@ def _not_periodic(path: Path, form: str, coordinates: list[Any]) -> Source:
 def _species(types: list[int], names: list[str] | None, where: str) -> tuple[str, ...]:
     if names is None:
         raise SuiteError(f"{where}: found no type_map.raw, expected one: the types have no names without it")
+    if doubled := sorted(name for name, number in Counter(names).items() if number > 1):
+        raise SuiteError(f"{where}: found {doubled[0]} twice in type_map.raw, expected a name for each type")
     if not types or max(types) >= len(names):
         raise SuiteError(f"{where}: found types up to {max(types, default=-1)}, expected {len(names)} names")
     return tuple(names[index] for index in types)
@@ -201,13 +204,19 @@ def _source(
 ) -> Source:
     if not arrays:
         raise SuiteError(f"{where}: found no set.*, expected at least set.000")
+    n_atoms = len(species)
     for index, found in enumerate(arrays):
         frames = len(found["energy"])
-        shapes = {"coord": 3 * len(species), "force": 3 * len(species), "box": 9}
-        for name, width in shapes.items():
-            if found[name].size != frames * width:
+        rows = {"coord": (n_atoms, 3), "force": (n_atoms, 3), "box": (3, 3), "energy": (1, 1)}
+        for name, (n, m) in rows.items():
+            if found[name].dtype.kind != "f" or found[name].dtype.itemsize < 4:
+                kind = found[name].dtype
+                raise SuiteError(f"{where}: set {index}: found {name} of {kind}, expected float64 or float32")
+            # As many numbers in another shape are those of other atoms or frames.
+            shapes = [(frames, n * m), (frames, n, m), *([(frames,)] if name == "energy" else [])]
+            if found[name].shape not in shapes:
                 raise SuiteError(
-                    f"{where}: set {index}: found {name} of {found[name].shape}, expected ({frames}, {width})"
+                    f"{where}: set {index}: found {name} of {found[name].shape}, expected ({frames}, {n * m})"
                 )
     source = Source(path, form, convergence_known=False, files=files)
     largest = max(float(np.abs(found["energy"][:1]).max(initial=0.0)) for found in arrays)

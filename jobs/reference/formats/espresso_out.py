@@ -42,14 +42,24 @@ _ENERGY = re.compile(rb"^(!!?)\s+total energy\s+=\s+(\S+) Ry", re.MULTILINE)
 _ACCURACY = b"estimated scf accuracy"
 _ACHIEVED = b"convergence has been achieved"
 _REFINE = b"EXX: now go back to refine exchange calculation"
+# Electrons that are periodic in fewer directions than three, whatever the cell.
+_NOT_PERIODIC = (
+    "Assuming isolated system",
+    "Effective Screening Medium Method",
+    "running with the 2D cutoff",
+    "Makov-Payne",
+)
 STOPPED = "SCF stopped before its end"
 # The threshold is printed with two digits.
 _PRINTED_THRESHOLD = 1.05
+# Which of them an output does not say.
+UNSAID_DAMPING = "its damping is not said"
+_D3_VERSIONS = {"2": "D2 (of DFT-D3)", "3": "D3", "4": "D3(BJ)", "5": "D3M", "6": "D3M(BJ)"}
 # How the energy's terms are called, by the correction that they are of.
 _DISPERSION_TERM = re.compile(rb"^\s+(\S*.*ispersion.*?)\s+=\s+\S+ Ry", re.MULTILINE)
 _DISPERSION = {
     "Dispersion Correction": "D2",
-    "DFT-D3 Dispersion": "D3 (its damping is not said)",
+    "DFT-D3 Dispersion": f"D3 ({UNSAID_DAMPING})",
     "Dispersion T-S Correction": "TS",
     "Dispersion XDM Correction": "XDM",
     "Dispersion MBD Correction": "MBD",
@@ -81,6 +91,9 @@ def open_source(path: Path) -> Source:
         return match.group(1).decode(errors="replace").strip() if match else None
 
     # Six decimals here, four where the lattice parameter has a name.
+    for sign in _NOT_PERIODIC:
+        if sign.encode() in first:
+            raise SuiteError(f"{path}: found {sign!r} (assume_isolated), expected a run that is periodic")
     alat = search(r"celldm\(1\)=\s*(\S+)")
     n_atoms = int(search(r"number of atoms/cell\s+=\s+(\d{1,8})") or 0)
     # With verbosity='high' the same sites come a second time, along the crystal's axes.
@@ -99,11 +112,30 @@ def open_source(path: Path) -> Source:
         raise SuiteError(f"{path}: found {error} before the first SCF, expected numbers") from None
     source = Source(path, "Quantum ESPRESSO pw.x", engine="Quantum ESPRESSO", files=[path])
     source.engine_version = search(r"Program PWSCF v\.(\S+)")
-    source.level = level
+    source.level = _with_damping(level, _input_beside(path, search(r"Reading input from (\S+)")))
+    if UNSAID_DAMPING in (source.level.dispersion or ""):
+        source.remarks.append("which damping D3 has is in the input file only: lay it beside this output")
     frames = _frames(parts, species, positions, cell, alat_A, threshold_Ry, source)
     # The dynamics introduce themselves after the first SCF: look at its frame before anything is said.
     source.batches = collect(((species, frame) for frame in chain(*_started(frames))), source)
     return source
+
+
+def _input_beside(path: Path, name: str | None) -> str | None:
+    """The input file that an output names, if it lies beside it."""
+    deck = None if name is None else path.parent / Path(name).name
+    return deck.read_text(errors="replace") if deck is not None and deck.is_file() else None
+
+
+def _with_damping(level: Level, deck: str | None) -> Level:
+    """A level whose D3 has the damping that its input file says, or pw.x's own."""
+    if deck is None or level.dispersion is None or UNSAID_DAMPING not in level.dispersion:
+        return level
+    code = re.sub(r"!.*", "", deck)
+    version = re.search(r"dftd3_version\s*=\s*(\d+)", code, re.IGNORECASE)
+    pairs_only = re.search(r"dftd3_threebody\s*=\s*\.?f", code, re.IGNORECASE)
+    name = _D3_VERSIONS.get(version.group(1) if version else "3", "D3 of another version")
+    return replace(level, dispersion=f"{name} without three-body terms" if pairs_only else name)
 
 
 def _started(frames: Iterator[Snapshot]) -> tuple[list[Snapshot], Iterator[Snapshot]]:
@@ -119,6 +151,7 @@ def _level(text: str, species: tuple[str, ...]) -> Level:
         return str(found[-1]).strip() if found else None
 
     cutoff_Ry = last(r"kinetic-energy cutoff\s+=\s+(\S+)")
+    density_Ry = last(r"charge density cutoff\s+=\s+(\S+)")
     files = re.findall(r"PseudoPot\. #\s*\d+ for\s+(\w+)\s+read from file:?\s+(\S+)", text)
     named = {re.sub(r"\d+$", "", name): Path(file).name for name, file in files}
     return Level(
@@ -127,10 +160,11 @@ def _level(text: str, species: tuple[str, ...]) -> Level:
             last(r"EXX-fraction\s+=\s*(\S+)"), last(r"EXX Screening parameter changed:\s*(\S+)")
         ),
         dispersion=next((name for sign, name in _ANNOUNCED.items() if sign in text), None),
-        basis=None if cutoff_Ry is None else f"plane waves, {float(cutoff_Ry):g} Ry",
+        basis=None if cutoff_Ry is None else _basis(float(cutoff_Ry), density_Ry),
         plus_u=_plus_u(text),
         spin=_spin(text),
         charge=_charge(text, species),
+        surroundings=_surroundings(text),
         pseudopotentials={"pseudopotentials": str(dict(sorted(named.items(), reverse=True)))}
         if named
         else {},
@@ -140,10 +174,34 @@ def _level(text: str, species: tuple[str, ...]) -> Level:
 # How a correction introduces itself before the first SCF; XDM and others do so among the energy's terms.
 _ANNOUNCED = {
     "(Grimme-D2) Correction": "D2",
-    "DFT-D3 Dispersion Correction": "D3 (its damping is not said)",
+    "DFT-D3 Dispersion Correction": f"D3 ({UNSAID_DAMPING})",
     "TS-vdW initialization": "TS",
     "MBD initialization": "MBD",
 }
+
+
+def _basis(cutoff_Ry: float, density_Ry: str | None) -> str:
+    """Cut-offs of the wave functions and, where it is not pw.x's own four times as much, of the density."""
+    text = f"plane waves, {cutoff_Ry:g} Ry"
+    if density_Ry is None or abs(float(density_Ry) - 4 * cutoff_Ry) < 1e-3:
+        return text
+    return f"{text}, density {float(density_Ry):g} Ry"
+
+
+def _surroundings(text: str) -> str | None:
+    """Fields that the electrons are in, as they introduce themselves before the first SCF."""
+    parts = []
+    if "Adding external electric field" in text:
+        size = re.search(r"E field amplitude \[Ha a\.u\.\]:\s*(\S+)", text)
+        direction = re.search(r"Computed dipole along edir\((\d)\)", text)
+        parts.append(f"a field of {float(size.group(1)):g} a.u." if size else "a field")
+        parts += [f"a correction of the dipole along {direction.group(1)}"] if direction else []
+    if "Using Berry phase electric field" in text:
+        size = re.search(r"cartesian system of reference\s*\n((?:\s*[-\d.]+\s*\n){3})", text)
+        vector = " ".join(f"{float(word):g}" for word in size.group(1).split()) if size else "unknown size"
+        parts.append(f"a Berry phase field of {vector}")
+    parts += ["a charged plate"] if "Adding charged plate" in text else []
+    return ", ".join(parts) or None
 
 
 def _functional(exchange: str | None) -> str | None:

@@ -1,14 +1,16 @@
 """Extended XYZ of whatever origin: `Lattice`, `Properties` with species, pos and forces, an energy.
 
 Keys are read in small or capital letters. Which of several energies and forces are the labels is decided in
-`extxyz_labels`, units in `extxyz_units`. Frames that are not periodic, such as isolated atoms, and frames
-without forces or energy are counted and left out. (The deposit's own files are read by
-`jobs.base.frames.read_extxyz`, which refuses what this one takes as it comes.)
+`extxyz_labels`, units in `extxyz_units`, what is said of the level of theory in `extxyz_level`. All frames of
+a file have the same labels and the same level, or it is refused. Frames that are not periodic, such as
+isolated atoms, and frames without forces or energy are counted and left out. (The deposit's own files are
+read by `jobs.base.frames.read_extxyz`, which refuses what this one takes as it comes.)
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -31,17 +33,23 @@ from jobs.reference.formats import (
     collect,
 )
 from jobs.reference.formats.extxyz_labels import Choice, choose
+from jobs.reference.formats.extxyz_level import KEYS, level_of
 from jobs.reference.formats.extxyz_units import Units, units_of
+from jobs.reference.formats.level import Level
 
 WITHOUT_ENERGY = "without energy"
 _ASSIGNMENT = re.compile(r"""([\w.-]+)\s*=\s*("[^"]*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S+)""")
+_HEAD_FRAMES = 20
 _WIDEST = 10_000  # columns of a property
-_PERIODIC = {"t", "true", "1", "yes"}
+_PERIODIC = {"t", "true", ".true.", "1", "1.0", "yes"}
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Which columns of a frame hold what, and which key its energy; None for what it has not."""
+    """Which columns of a frame hold what, and which key its energy; None for what it has not.
+
+    `energy` and `force` are the names of the labels.
+    """
 
     width: int
     species: int
@@ -50,6 +58,7 @@ class _Layout:
     forces: int | None
     velocities: int | None
     energy: str | None
+    force: str | None
     units: Units
 
 
@@ -62,16 +71,60 @@ def recognises(path: Path) -> bool:
 def open_source(path: Path, choice: Choice = Choice()) -> Source:  # noqa: B008 - frozen
     """Frames of an extended XYZ file; `choice` names its labels where it has several."""
     source = Source(path, "extended XYZ", files=[path], convergence_known=False)
-    source.batches = collect(_frames(path, source, choice), source)
+    said_in, source.level = _level_at_head(path)
+    source.batches = collect(_frames(path, source, choice, said_in), source)
     return source
 
 
-def _values(comment: str, where: str) -> dict[str, str]:
+def _level_at_head(path: Path) -> tuple[str, Level]:
+    """Which of the first frames says its level of theory, and what; `frame 1` and nothing if none does."""
+    with open_binary(path) as stream:
+        rest = lines(stream)
+        for number, line in enumerate(islice(filter(bytes.strip, rest), _HEAD_FRAMES), start=1):
+            n_atoms, where = atom_count(line), f"{path}: frame {number}"
+            info = _values(next(rest, b""), where)
+            if n_atoms is None:
+                break
+            if KEYS & info.keys() and _is_periodic(info):
+                return f"frame {number}", level_of(info, where)
+            deque(islice(rest, n_atoms), maxlen=0)
+    return "frame 1", Level()
+
+
+def refuse_other_labels(info: Mapping[str, str], where: str, *, functional: str) -> None:
+    """Hold a frame that is read by its `energy` and `forces` to what `import` asks of one.
+
+    Raises:
+        SuiteError: labels beside these, units other than eV and A, or another functional.
+    """
+    said = {key.lower(): value for key, value in info.items()}
+    if "properties" not in said:
+        return  # its reader has more to say of it
+    if not _is_periodic(said):
+        raise SuiteError(f"{where}: found pbc={said.get('pbc')!r}, expected a cell that is periodic")
+    form = _layout(said, where, Choice())
+    if (form.energy or "energy", form.force or "forces") != ("energy", "forces"):
+        raise SuiteError(
+            f"{where}: found labels {form.energy} and {form.force}, expected energy and forces only: "
+            "`python -m jobs import` has a choice of labels"
+        )
+    if form.units != Units():
+        raise SuiteError(f"{where}: found other units than eV and A, expected these: `import` converts them")
+    named = level_of(said, where).exchange_correlation
+    if named is not None and named.lower() != functional.lower():
+        raise SuiteError(f"{where}: found functional {named}, expected {functional} as --functional says")
+
+
+def _values(line: bytes, where: str) -> dict[str, str]:
     """Assignments of a comment line by their keys in small letters.
 
     Raises:
         SuiteError: one key with two values.
     """
+    try:
+        comment = line.decode()
+    except UnicodeDecodeError:
+        comment = line.decode("latin-1")
     found: dict[str, str] = {}
     for key, text in _ASSIGNMENT.findall(comment):
         value = text.strip("\"'{}[]").replace(",", " ") if text[0] in "\"'{[" else text
@@ -101,8 +154,9 @@ def _layout(info: Mapping[str, str], where: str, choice: Choice) -> _Layout:
             f"{where}: found Properties={info['properties']}, expected name:type:width triples"
         ) from None
     if forms.get("species") != "S1" or forms.get("pos") != "R3":
+        found = ", ".join(f"{name} ({forms[name]})" for name in places)
         raise SuiteError(
-            f"{where}: found only {', '.join(places)} among its properties, expected species, pos and forces"
+            f"{where}: found only {found} among its properties, expected species (S1), pos (R3) and forces"
         )
     labels = choose(list(info), forms, choice=choice, where=where)
     return _Layout(
@@ -113,14 +167,19 @@ def _layout(info: Mapping[str, str], where: str, choice: Choice) -> _Layout:
         None if labels.forces is None else places[labels.forces],
         places.get(VELOCITIES.lower()),
         labels.energy,
+        labels.forces,
         units_of(info, where),
     )
 
 
-def _frames(path: Path, source: Source, choice: Choice) -> Iterator[tuple[tuple[str, ...], Snapshot]]:
+def _frames(
+    path: Path, source: Source, choice: Choice, said_in: str
+) -> Iterator[tuple[tuple[str, ...], Snapshot]]:
+    """Frames; the level of theory is that of the frame `said_in`, labels are those of the first one taken."""
     layouts: dict[tuple[str, ...], _Layout] = {}
     names: tuple[str, ...] = ()
-    taken, lacking = 0, ""
+    taken, lacking = "", ""  # the first frame that is taken; what one lacks
+    labels: tuple[str, str] | None = None
     with open_binary(path) as stream:
         rest = lines(stream)
         # Files that were joined may have an empty line between them.
@@ -131,7 +190,7 @@ def _frames(path: Path, source: Source, choice: Choice) -> Iterator[tuple[tuple[
                 raise SuiteError(f"{where}: found {line[:40]!r}, expected the number of atoms")
             comment = next(rest, b"")
             rows = list(islice(rest, n_atoms))
-            info = _values(comment.decode("latin-1"), where)
+            info = _values(comment, where)
             if len(rows) != n_atoms or (not rows[-1].endswith(b"\n") and "properties" not in info):
                 source.refused[HALF] += 1
                 return
@@ -149,7 +208,7 @@ def _frames(path: Path, source: Source, choice: Choice) -> Iterator[tuple[tuple[
             if form_key not in layouts:
                 layouts[form_key] = _layout(info, where, choice)
             form = layouts[form_key]
-            if form.energy is None or form.forces is None:
+            if form.energy is None or form.forces is None or form.force is None:
                 source.refused[WITHOUT_ENERGY if form.energy is None else WITHOUT_FORCES] += 1
                 lacking = lacking or _lacking(form, info, where)
                 continue
@@ -177,7 +236,19 @@ def _frames(path: Path, source: Source, choice: Choice) -> Iterator[tuple[tuple[
             except ValueError:
                 source.refused[UNREADABLE] += 1
                 continue
-            taken += 1
+            if labels is None:
+                taken, labels = f"frame {number}", (form.energy, form.force)
+            if labels != (form.energy, form.force):
+                raise SuiteError(
+                    f"{where}: found labels {form.energy} and {form.force}, expected {' and '.join(labels)} "
+                    f"as in {taken}, or a choice by --energy-key and --force-key"
+                )
+            level = level_of(info, where) if KEYS & info.keys() else Level()
+            if level != source.level:
+                raise SuiteError(
+                    f"{where}: found level {level.line()}, and {source.level.line()} in {said_in}, expected "
+                    "one level of theory in a set"
+                )
             yield names, frame
     if lacking and not taken:
         raise SuiteError(lacking)
@@ -188,7 +259,7 @@ def _lacking(form: _Layout, info: Mapping[str, str], where: str) -> str:
         found, expected = f"{', '.join(info)} in the comment line", "Lattice, Properties and energy"
         return f"{where}: found only {found}, expected {expected} (or free_energy)"
     names = ", ".join(info["properties"].split(":")[0::3])
-    return f"{where}: found only {names} among its properties, expected species, pos and forces"
+    return f"{where}: found only {names} among its properties, expected species, pos and forces (R:3)"
 
 
 def _certainty(said: bool | None) -> int:
@@ -199,6 +270,8 @@ def _certainty(said: bool | None) -> int:
 def _is_periodic(info: Mapping[str, str]) -> bool:
     """Whether a frame is periodic in all directions; with a Lattice and no word on it, it is."""
     words = info.get("pbc", "T T T").lower().split()
+    if len(words) == 1:  # of all three, or three in one word
+        words = list(words[0]) if re.fullmatch("[tf01]{3}", words[0]) else words * 3
     return "lattice" in info and len(words) == 3 and set(words) <= _PERIODIC
 
 
@@ -212,8 +285,8 @@ def _snapshot(
     assert form.forces is not None
     step, units = info.get("step", ""), form.units
     return Snapshot(
-        positions=vectors(form.positions) * units.length,
-        cell=np.array(list(map(float, info["lattice"].split()))).reshape(3, 3) * units.length,
+        positions=vectors(form.positions) * units.position,
+        cell=np.array(list(map(float, info["lattice"].split()))).reshape(3, 3) * units.cell,
         energy_eV=float(info[form.energy]) * units.energy,
         forces=vectors(form.forces) * units.force,
         velocities=None if form.velocities is None else vectors(form.velocities),

@@ -12,8 +12,10 @@ class Level:
 
     `exchange_correlation` names the functional by all its parts, `exact_exchange` the share of a hybrid and
     how it is cut off, `dispersion` a correction or a functional for van der Waals forces. `basis` is the
-    basis set or the plane waves' cut-off. `grid` are an engine's numbers that move its energies by meV per
-    atom, and `pseudopotentials` their names, both under the names of the engines' `settings.yml`.
+    basis set or the plane waves' cut-off. `surroundings` are electric fields, corrections of dipoles and
+    solvents, `aspherical` says that PAW spheres have all of the functional (VASP's LASPH). `grid` are an
+    engine's numbers that move its energies by meV per atom, and `pseudopotentials` their names, both under
+    the names of the engines' `settings.yml`.
     """
 
     exchange_correlation: str | None = None
@@ -23,6 +25,8 @@ class Level:
     plus_u: str | None = None
     spin: str | None = None
     charge: str | None = None
+    surroundings: str | None = None
+    aspherical: str | None = None
     pseudopotentials: Mapping[str, str] = field(default_factory=dict)
     grid: Mapping[str, str] = field(default_factory=dict)
 
@@ -36,7 +40,13 @@ class Level:
     @property
     def settings(self) -> dict[str, str]:
         """What else moves energies, by name; what is not there (no +U, no spin) has no entry."""
-        rest = {"plus_U": self.plus_u, "spin": self.spin, "charge": self.charge}
+        rest = {
+            "plus_U": self.plus_u,
+            "spin": self.spin,
+            "charge": self.charge,
+            "surroundings": self.surroundings,
+            "aspherical": self.aspherical,
+        }
         said = {name: value for name, value in rest.items() if value is not None}
         return {**self.grid, **self.pseudopotentials, **said}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from jobs.base.errors import SuiteError
-from jobs.base.frames import turned
-from jobs.reference.formats import Batch, Source
+from jobs.base.frames import are_upright, straightened
+from jobs.reference.formats import LEFT_HANDED, Batch, Source
 from jobs.reference.formats.extxyz_labels import Choice
 
 FORMATS = "OUTCAR, vasprun.xml, NAME-pos-1.xyz or log of CP2K, pw.x output, extended XYZ, DeePMD npy or HDF5"
@@ -22,8 +22,9 @@ _IN_A_FOLDER = ("OUTCAR*", "vasprun.xml*", "*-pos-1.xyz*")
 def open_sources(paths: Sequence[Path], choice: Choice = Choice()) -> list[Source]:  # noqa: B008 - frozen
     """What lies at some paths: files, folders of a run, DeePMD systems or folders of them.
 
-    `choice` names the labels of extended XYZ where it has several. Cells with vectors against their axes are
-    turned round: they span the same lattice.
+    `choice` names the labels of extended XYZ where it has several. Vectors of orthorhombic cells against
+    their axes, or in another order, are turned round: they span the same lattice. Left-handed cells are
+    counted and left out.
 
     Raises:
         SuiteError: a path that is missing or of no known format, or data that are given twice.
@@ -39,24 +40,32 @@ def open_sources(paths: Sequence[Path], choice: Choice = Choice()) -> list[Sourc
         given |= firsts
         sources += found
     for source in sources:
-        source.batches = _upright(source, source.batches)
+        source.batches = _checked(source, source.batches)
     return sources
 
 
-def _upright(source: Source, batches: Iterator[Batch]) -> Iterator[Batch]:
+def _checked(source: Source, batches: Iterator[Batch]) -> Iterator[Batch]:
     said = False
     for batch in batches:
-        against = turned(batch.cells)
-        if against.any():
+        if np.array_equal(batch.forces[0], batch.positions[0]):
+            raise SuiteError(f"{source.path}: found the positions in the place of forces, expected forces")
+        cells = straightened(batch.cells)
+        if cells is not batch.cells:
             if not said:
-                source.remarks.append("vectors of the cell that point against their axes are turned round")
+                source.remarks.append(
+                    "vectors of the cell against their axes, or in another order, are turned round"
+                )
             said = True
-            batch = replace(batch, cells=np.where(against[:, :, None], 0.0 - batch.cells, batch.cells))
-        yield batch
+            batch = replace(batch, cells=cells)
+        if not are_upright(cells) and not (right_handed := np.linalg.det(cells) >= 0).all():
+            source.refused[LEFT_HANDED] += int((~right_handed).sum())
+            batch = batch.select(right_handed)
+        if len(batch):
+            yield batch
 
 
 def _open(path: Path, choice: Choice) -> list[Source]:
-    from jobs.reference.formats import cp2k_files, deepmd_data, espresso_out, extxyz, vasp_outcar, vasp_xml
+    from jobs.reference.formats import deepmd_data
 
     if not path.exists():
         raise SuiteError(f"{path}: found no such file, expected one of: {FORMATS}")
@@ -68,6 +77,8 @@ def _open(path: Path, choice: Choice) -> list[Source]:
         return [deepmd_data.open_source(path.parent)]
     if deepmd_data.recognises(path):
         return deepmd_data.open_hdf5(path)
+    from jobs.reference.formats import cp2k_files, espresso_out, extxyz, vasp_outcar, vasp_xml
+
     for reader in (vasp_outcar, vasp_xml, cp2k_files, espresso_out):
         if reader.recognises(path):
             return [reader.open_source(path)]

@@ -31,7 +31,7 @@ from jobs.reference.formats import (
     refuse_second_run,
     stem,
 )
-from jobs.reference.formats.vasp_settings import Settings, level, number, whole
+from jobs.reference.formats.vasp_settings import Potcar, Settings, level, number, whole
 
 _END = b"free  energy   TOTEN"
 _FORCES = b"TOTAL-FORCE (eV/Angst)"
@@ -78,12 +78,16 @@ def _settings(header: str, first_step: str) -> Settings:
             return next((value for value in reversed(said) if len(value) > 2), None)
         if name == "Edisp (eV)" and "w/o vdW" in first_step:
             return "T"  # forces are listed with and without it
-        if name in ("IVDW", "LVDW", "Edisp (eV)"):
-            match = re.search(rf"^\s*{re.escape(name)}\s*=?\s*([^\s;]+)", first_step, re.MULTILINE)
-        elif name.startswith("LDAU"):
+        if "VDW_" in name:
+            # What was used stands behind what was asked for.
+            said = re.findall(rf"^\s*{name}\s*=[ \t]*([^;\n]*[^;\s])", first_step, re.MULTILINE)
+            return said[-1].removesuffix(" A") if said else None
+        if name in ("IVDW", "LVDW", "LVDWSCS", "LTSSURF", "Edisp (eV)"):
+            match = re.search(rf"(?:^|;)\s*{re.escape(name)}\s*=?\s*([^\s;]+)", first_step, re.MULTILINE)
+        elif name.startswith("LDAU") or name == "EFIELD_PEAD":
             match = re.search(rf"(?:^|\s){name}\s*=[ \t]*([^;\n]+)", header)
         else:
-            match = re.search(rf"^\s*{name}\s*=[ \t]*([^\s;]+)", header, re.MULTILINE | re.IGNORECASE)
+            match = re.search(rf"(?:^|;)\s*{name}\s*=[ \t]*([^\s;]+)", header, re.MULTILINE | re.IGNORECASE)
         return match.group(1) if match else None
 
     version = re.search(r"vasp\.(\S+)", header)
@@ -97,7 +101,7 @@ def _settings(header: str, first_step: str) -> Settings:
             # ENMAX is the POTCARs' own here.
             lambda name: None if name == "ENMAX" else tag(name),
             potcar_exchange=exchange.group(1) if exchange else None,
-            pseudopotentials=tuple(dict.fromkeys(re.findall(r"TITEL\s*=\s*(\S+ \S+)", header))),
+            potcars=_potcars(header),
         ),
         nelm=nelm,
         ediff_eV=ediff_eV,
@@ -109,15 +113,30 @@ def _settings(header: str, first_step: str) -> Settings:
         teend_K=number(ramp.group(2), float("nan")) if ramp else float("nan"),
         smass=number(tag("SMASS"), -3.0),
         mdalgo=whole(tag("MDALGO"), 0),
+        icharg=whole(tag("ICHARG"), 0),
     )
 
 
+def _potcars(header: str) -> list[Potcar]:
+    """POTCARs by what each of them says of itself, with the number of their atoms (0 where that is lost)."""
+    titles = [" ".join(title.split()) for title in re.findall(r"TITEL\s*=\s*(.+)", header)]
+    valences = [float(value) for value in re.findall(r"ZVAL\s*=\s*(\d+\.?\d*)\s+mass and val", header)]
+    counts = _ions_per_type(header)
+    if not len(titles) == len(valences) == len(counts):
+        return [Potcar(title) for title in titles]
+    return [Potcar(*said) for said in zip(titles, valences, counts, strict=True)]
+
+
+def _ions_per_type(header: str) -> list[int]:
+    match = re.search(r"ions per type\s*=\s*([\d ]+)", header)
+    return [int(word) for word in match.group(1).split()] if match else []
+
+
 def _species(header: str, path: Path) -> tuple[str, ...]:
-    names = [title.split()[1].split("_")[0] for title in re.findall(r"TITEL\s*=\s*(.+)", header)]
-    counts = re.search(r"ions per type\s*=\s*([\d ]+)", header)
-    if counts is None or not names:
+    names = [potcar.element for potcar in _potcars(header)]
+    numbers_of = _ions_per_type(header)
+    if not numbers_of or not names:
         raise SuiteError(f"{path}: found no 'ions per type' and TITEL lines, expected the head of an OUTCAR")
-    numbers_of = [int(word) for word in counts.group(1).split()]
     if len(numbers_of) != len(names):
         raise SuiteError(
             f"{path}: found {len(numbers_of)} numbers of ions for {len(names)} POTCARs, expected as many; "

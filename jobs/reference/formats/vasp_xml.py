@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
+from jobs.base.frames import TILT_ANGSTROM, tilts_angstrom
 from jobs.base.streams import blocks, head
 from jobs.base.units import BOLTZMANN_EV_K
 from jobs.engines.first_principles import vasp_scf
 from jobs.reference.formats import (
     HALF,
+    LEFT_HANDED,
     UNREADABLE,
     WITHOUT_FORCES,
     Snapshot,
@@ -29,7 +31,7 @@ from jobs.reference.formats import (
     collect,
     refuse_second_run,
 )
-from jobs.reference.formats.vasp_settings import Settings, is_true, level, number, whole
+from jobs.reference.formats.vasp_settings import Potcar, Settings, is_true, level, number, whole
 
 _BEGIN, _END = b"<calculation>", b"</calculation>"
 # A step of the force field; the structures before the first calculation have names.
@@ -102,16 +104,17 @@ def _tags(root: ElementTree.Element) -> dict[str, str]:
 
 def _settings(root: ElementTree.Element, tags: dict[str, str]) -> Settings:
     version = root.findtext("generator/i[@name='version']")
-    titles = [
-        " ".join((cell.text or "").split()[:2])
-        for cell in root.iterfind(".//array[@name='atomtypes']/set/rc/c[5]")
+    potcars = [
+        Potcar(" ".join(words[4].split()), number(words[3], float("nan")), whole(words[0], 0))
+        for row in root.iterfind(".//array[@name='atomtypes']/set/rc")
+        if len(words := [cell.text or "" for cell in row]) >= 5
     ]
     return Settings(
         version=version.strip() if version else None,
         level=level(
             tags.get,
-            potcar_exchange=_exchange_of(titles),
-            pseudopotentials=tuple(dict.fromkeys(titles)),
+            potcar_exchange=_exchange_of([potcar.title for potcar in potcars]),
+            potcars=potcars,
         ),
         nelm=whole(tags.get("NELM"), 0) or None,
         ediff_eV=number(tags.get("EDIFF"), 0.0) or None,
@@ -123,6 +126,7 @@ def _settings(root: ElementTree.Element, tags: dict[str, str]) -> Settings:
         teend_K=number(tags.get("TEEND"), number(tags.get("TEBEG"), float("nan"))),
         smass=number(tags.get("SMASS"), -3.0),
         mdalgo=whole(tags.get("MDALGO"), 0),
+        icharg=whole(tags.get("ICHARG"), 0),
     )
 
 
@@ -181,10 +185,14 @@ def _frames(
                 raise ValueError
             if not np.isfinite(fractional.sum() + cell.sum()):
                 raise ValueError
+            if np.linalg.det(cell) < 0 and tilts_angstrom(cell[None])[0] > TILT_ANGSTROM:
+                # VASP runs with none: rows were exchanged, which fractional coordinates rest on.
+                source.refused[LEFT_HANDED] += 1
+                continue
             kinetic = float(calculation.findtext("energy/i[@name='kinetic']") or "nan")
         except (ElementTree.ParseError, ValueError):
             # Where the end of a calculation is lost, several are in one piece.
-            lost = max(1, block.count(b'<varray name="forces"', begin))
+            lost = max(1, _calculations(block[begin:]))
             source.refused[UNREADABLE] += lost
             step += lost - 1
             continue
@@ -200,6 +208,12 @@ def _frames(
             stress=calculation.find("varray[@name='stress']") is not None,
             proven=converged is not None,
         )
+
+
+def _calculations(block: bytes) -> int:
+    """How many calculations are in a broken piece: one of three signs may be lost or doubled."""
+    signs = (_BEGIN, b'<varray name="forces"', b'<time name="totalsc">')
+    return sorted(block.count(sign) for sign in signs)[1]
 
 
 def _scf(calculation: ElementTree.Element, settings: Settings) -> tuple[int, bool | None]:
