@@ -654,7 +654,14 @@ class _Builder:
         potential = self._potential("deepmd-96")[0]
         label = f"cost of {potential.parameters['name']} and classical MD"
         self.campaign.labels["cost"] = [
-            cost_stage(plan, potential, label=label, cores=available_cores(), machine_type=None)
+            cost_stage(
+                plan,
+                potential,
+                hdnnp=self._potential(HDNNP)[0] if plan.times_hdnnp else None,
+                label=label,
+                cores=available_cores(),
+                machine_type=None,
+            )
         ]
 
 

@@ -20,6 +20,7 @@ from jobs.base.schema import (
     Text,
     names,
 )
+from jobs.cost.points import HDNNP as COST_HDNNP
 from jobs.cost.points import NNP
 from jobs.cost.record import AIMD
 from jobs.engines.deepmd.precision import PRECISIONS
@@ -325,7 +326,7 @@ class Cost(Keys):
 
     launches: Count
     """Samples of each point."""
-    sizes: Annotated[dict[str, Sizes], names(only=(NNP, *CLASSICAL))]
+    sizes: Annotated[dict[str, Sizes], names(only=(NNP, COST_HDNNP, *CLASSICAL))]
     """Numbers of atoms by engine."""
     plain: Sizes | None = None
     """Of DeePMD as it comes: one process, float64, uncompressed."""

@@ -22,7 +22,7 @@ from jobs.base.silica import (
     write_data,
 )
 from jobs.base.units import FS_PER_PS
-from jobs.cost.points import CLASSICAL, NNP, Point
+from jobs.cost.points import CLASSICAL, HDNNP, NNP, Point
 from jobs.cost.record import AIMD
 from jobs.engines.deepmd import program as deepmd
 from jobs.engines.deepmd.precision import in_precision
@@ -71,6 +71,10 @@ class Bench:
         """The interaction of a point."""
         if point.engine in CLASSICAL:
             return builtin_potential(point.engine)
+        if point.engine == HDNNP:
+            if (trained := self.workspace.inputs.get(HDNNP)) is None:
+                raise SuiteError("cost: found no HDNNP, expected one as input for hdnnp")
+            return read_potential(trained)
         if self.product is None:
             raise SuiteError("cost: found no potential, expected one as input for deepmd")
         given = read_potential(self.product)
@@ -275,9 +279,9 @@ write_data {end}.tmp nocoeff
         layout = self.layout(point)
         by_deepmd = potential.family == "deepmd" and point.kernel != NATIVE
         return {
-            "engine": point.engine if potential.family in (NNP, *CLASSICAL) else potential.family,
+            "engine": point.engine if potential.family in (NNP, HDNNP, *CLASSICAL) else potential.family,
             "setting": point.setting,
-            "kernel": point.kernel if potential.family == "deepmd" else None,
+            "kernel": point.kernel if potential.family in (NNP, HDNNP) else None,
             "model": potential.name,
             "model_sha256": self._sha256(point) if potential.family == "deepmd" else None,
             "precision": point.precision,

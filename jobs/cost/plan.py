@@ -9,14 +9,14 @@ from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
-from jobs.cost.points import CLASSICAL, NNP, Point
+from jobs.cost.points import CLASSICAL, HDNNP, NNP, Point
 from jobs.cost.record import AIMD, is_native
 from jobs.engines.lammps.kernel import DEEPMD, NATIVE
 from jobs.store.stage import Stage
 
-ENGINES = (NNP, *CLASSICAL, *AIMD)
+ENGINES = (NNP, HDNNP, *CLASSICAL, *AIMD)
 # Measured unless others are named.
-DEFAULT_ENGINES = (NNP, *CLASSICAL, "cp2k")
+DEFAULT_ENGINES = (NNP, HDNNP, *CLASSICAL, "cp2k")
 PRECISION = "float32"
 SIZES = (96, 216, 648, 1296, 2592, 5832, 12288)
 PLAIN_SIZES = (96, 216, 2592)
@@ -29,8 +29,8 @@ TEMPERATURE_K, DENSITY_G_CM3, TIMESTEP_FS = 3000.0, 2.20, 1.0
 AIMD_SETTINGS = {"cp2k": "md"}
 AIMD_TIMESTEP_FS = 2.0
 # Rough seconds on two idle cores of a 2020s server: core-seconds per atom and step, start of a process.
-ATOM_STEP_S = {NNP: 1.3e-4, NATIVE: 5.0e-6, "plain": 5.0e-4, "bks": 1.0e-5, "tersoff": 2.0e-6}
-START_S = {NNP: 2.5, NATIVE: 0.5, "bks": 0.5, "tersoff": 0.4}
+ATOM_STEP_S = {NNP: 1.3e-4, NATIVE: 5.0e-6, HDNNP: 1.5e-5, "plain": 5.0e-4, "bks": 1.0e-5, "tersoff": 2.0e-6}
+START_S = {NNP: 2.5, NATIVE: 0.5, HDNNP: 0.5, "bks": 0.5, "tersoff": 0.4}
 WARM_UP_SHARE = 1.3
 LIQUIDS_S, MODELS_S = 30.0, 90.0
 
@@ -45,6 +45,11 @@ class Plan:
     budget_minutes: float | None = None
     not_measured: list[dict[str, str]] = field(default_factory=list)
 
+    @property
+    def times_hdnnp(self) -> bool:
+        """Whether HDNNP-96 is needed."""
+        return any(point.engine == HDNNP for point in self.points)
+
     def seconds(self, cores: int) -> float:
         """Rough wall time."""
         aimd = sum(
@@ -56,13 +61,13 @@ class Plan:
 
 def point_seconds(point: Point, launches: int, cores: int) -> float:
     """Rough wall time of all launches of a point."""
-    kind = NATIVE if point.kernel == NATIVE else "plain" if point.setting == "plain" else point.engine
+    ours = point.engine == NNP and point.kernel == NATIVE
+    kind = NATIVE if ours else "plain" if point.setting == "plain" else point.engine
     rate = ATOM_STEP_S[kind] / (point.ranks or cores)
     if point.gpus:
         rate = 3e-6 / point.gpus
     return launches * (
-        START_S[NATIVE if kind == NATIVE else point.engine]
-        + WARM_UP_SHARE * point.steps * point.n_atoms * rate
+        START_S[NATIVE if ours else point.engine] + WARM_UP_SHARE * point.steps * point.n_atoms * rate
     )
 
 
@@ -82,6 +87,8 @@ def tuned(engine: str, n_atoms: int, *, precision: str, gpus: int = 0, **options
     """A point with the suite's settings; `options` are other fields of it."""
     if engine == NNP:
         options |= {"precision": precision, "compressed": True, "gpus": gpus, "kernel": DEEPMD}
+    if engine == HDNNP:
+        options |= {"kernel": NATIVE}
     return Point(engine=engine, n_atoms=n_atoms, **{"setting": "tuned", **options})
 
 
@@ -149,7 +156,7 @@ def full_plan(
     for size in sizes:
         if size < 24 or size % 24:
             raise SuiteError(f"--sizes: found {size}, expected multiples of 24")
-    md = [engine for engine in (NNP, *CLASSICAL) if engine in engines]
+    md = [engine for engine in (NNP, HDNNP, *CLASSICAL) if engine in engines]
     aimd = [engine for engine in AIMD if engine in engines]
     curve = sorted(size for size in sizes if size <= 5832)
     wanted: list[Point | tuple[str, int]] = []
@@ -214,10 +221,19 @@ def _scaling(cores: int, gpus: int) -> list[Point]:
     return strong + weak + ours
 
 
-def cost_stage(plan: Plan, potential: Stage, *, label: str, cores: int, machine_type: str | None) -> Stage:
+def cost_stage(
+    plan: Plan,
+    potential: Stage,
+    *,
+    hdnnp: Stage | None = None,
+    label: str,
+    cores: int,
+    machine_type: str | None,
+) -> Stage:
     """The stage of a plan. It takes all cores, so that nothing runs beside it.
 
-    `cores` are this machine's; at a site it gets a node of that (`running/scheduler.py`), whatever they are.
+    `hdnnp` is HDNNP-96, where the plan times it. `cores` are this machine's; at a site it gets a node of that
+    (`running/scheduler.py`), whatever they are.
 
     With `machine_type` the kind of node is part of what is measured: in a store that several kinds share,
     each has its own. A tier leaves it out, so that a campaign can be planned on another node than it runs on.
@@ -234,11 +250,12 @@ def cost_stage(plan: Plan, potential: Stage, *, label: str, cores: int, machine_
     }
     if machine_type is not None:
         parameters["machine_type"] = machine_type
+    inputs = {"potential": potential} | ({} if hdnnp is None else {HDNNP: hdnnp})
     return Stage(
         "cost",
         label,
         parameters,
-        inputs={"potential": potential},
+        inputs=inputs,
         cores=cores,
         core_seconds=plan.seconds(cores) * cores,
     )

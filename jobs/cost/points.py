@@ -7,18 +7,10 @@ from dataclasses import dataclass
 from jobs.engines.lammps.kernel import NATIVE
 
 COST_FILE = "cost.json"
-
-
-NNP, CLASSICAL = "deepmd", ("bks", "tersoff")
-
-
+NNP, HDNNP, CLASSICAL = "deepmd", "hdnnp", ("bks", "tersoff")
 # Atoms times steps of one launch: a second or two on two cores of a 2020s server, ten steps at least.
-ATOM_STEPS = {NNP: 30_000, NATIVE: 600_000, "bks": 200_000, "tersoff": 1_000_000}
-
-
+ATOM_STEPS = {NNP: 30_000, NATIVE: 600_000, HDNNP: 200_000, "bks": 200_000, "tersoff": 1_000_000}
 GPU_SPEED = 30
-
-
 LEAST_STEPS = 10
 
 
@@ -30,6 +22,7 @@ class Point:
     default: one process with all cores as threads, float64, uncompressed, LAMMPS' own skin), `dumps` (tuned,
     writing a trajectory), `strong` and `weak` (scaling with ranks), `ranks` None takes what was tuned.
     `kernel` says what runs a network: `deepmd` or `native`, of which precision and compression say nothing.
+    HDNNP-96 runs on `native` only.
     """
 
     engine: str
@@ -58,7 +51,6 @@ class Point:
     @property
     def steps(self) -> int:
         """Timed steps of one launch."""
-        budget = ATOM_STEPS[NATIVE if self.kernel == NATIVE else self.engine] * (
-            GPU_SPEED if self.gpus else 1
-        )
+        kind = NATIVE if self.engine == NNP and self.kernel == NATIVE else self.engine
+        budget = ATOM_STEPS[kind] * (GPU_SPEED if self.gpus else 1)
         return max(LEAST_STEPS, budget // self.n_atoms)

@@ -13,7 +13,7 @@ from jobs.base.errors import EngineError, NotInstalled, SuiteError
 from jobs.base.files import write_json
 from jobs.base.machine import machine
 from jobs.cost.bench import Bench
-from jobs.cost.points import CLASSICAL, COST_FILE, NNP, Point
+from jobs.cost.points import CLASSICAL, COST_FILE, HDNNP, NNP, Point
 from jobs.cost.record import cost_record
 from jobs.store.workspace import Workspace
 
@@ -34,8 +34,10 @@ def run(workspace: Workspace) -> None:
     given = workspace.parameters
     points = [Point(**point) for point in given["points"]]
     for point in points:
-        if point.engine not in (NNP, *CLASSICAL):
-            raise SuiteError(f"cost: found engine {point.engine!r}, expected one of {NNP}, bks, tersoff")
+        if point.engine not in (NNP, HDNNP, *CLASSICAL):
+            raise SuiteError(
+                f"cost: found engine {point.engine!r}, expected one of {NNP}, {HDNNP}, bks, tersoff"
+            )
     bench = Bench(workspace)
     rounds, left_out = given["launches"], list(given["not_measured"])
     points = [found for point in points if (found := bench.as_it_can_be(point, left_out)) is not None]

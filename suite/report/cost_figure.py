@@ -30,6 +30,7 @@ COST_CURVES: Mapping[tuple[str, str], tuple[str, str]] = {
     ("deepmd", "plain"): ("deepmd-96", "DeePMD, plain default"),
     ("deepmd", "tuned"): ("deepmd-96-nve", "DeePMD, tuned"),
     ("deepmd", "tuned" + NATIVE_CURVE): ("deepmd-96-large", "DeePMD, native kernel"),
+    ("hdnnp", "tuned" + NATIVE_CURVE): ("hdnnp-96", "HDNNP-96, native kernel"),
     ("bks", "tuned"): ("bks", "BKS"),
     ("tersoff", "tuned"): ("tersoff", "Tersoff"),
 }

@@ -80,7 +80,7 @@ def test_every_tier_that_comes_with_the_suite_can_be_read(path):
         ("melt/configurations", 0, "melt.configurations: found 0, expected a positive integer"),
         ("cost", 3, "cost: found 3, expected keys with values"),
         ("cost/sizes/bks", [97], "cost.sizes.bks: found [97], expected a list of multiples of 24"),
-        ("cost/sizes/lj", [96], "cost.sizes: found lj, expected only deepmd, bks, tersoff"),
+        ("cost/sizes/lj", [96], "cost.sizes: found lj, expected only deepmd, hdnnp, bks, tersoff"),
         ("runs/vdos-2592", ["x" * 99], "runs.vdos-2592: found ['xxx"),
         ("runs/start-96/replicas", "four", "runs.start-96.replicas: found 'four', expected a positiv"),
         ("runs/start-96/timestep_fs", GONE, "runs.start-96: found no timestep_fs, expected schedule,"),

@@ -51,8 +51,8 @@ PARAMETERS = {
 @pytest.fixture
 def quick(monkeypatch):
     """Launches of a few steps."""
-    monkeypatch.setattr(cost, "ATOM_STEPS", {"deepmd": 960, "bks": 960, "tersoff": 4800})
-    monkeypatch.setattr(cost, "MELT_STEPS", 800)
+    monkeypatch.setattr("jobs.cost.points.ATOM_STEPS", {"deepmd": 960, "bks": 960, "tersoff": 4800})
+    monkeypatch.setattr("jobs.cost.bench.MELT_STEPS", 800)
 
 
 def measured(tmp_path, points, **changes):
@@ -206,7 +206,9 @@ def test_a_program_that_is_not_installed_was_not_measured(tmp_path, monkeypatch)
 
 
 def test_unknown_engine_and_odd_size_are_refused(tmp_path):
-    with pytest.raises(SuiteError, match="cost: found engine 'lj', expected one of deepmd, bks, tersoff"):
+    with pytest.raises(
+        SuiteError, match="cost: found engine 'lj', expected one of deepmd, hdnnp, bks, tersoff"
+    ):
         measured(tmp_path, [{"engine": "lj", "setting": "tuned", "n_atoms": 96}])
     with pytest.raises(SuiteError, match="cost: found 100 atoms, expected a multiple of 24"):
         Bench(Workspace(PARAMETERS, 0, {}, tmp_path / "work")).liquid("bks", 100)
@@ -351,7 +353,10 @@ def test_espresso_is_measured_only_on_request():
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--engines", "lj"], "--engines: found lj, expected some of deepmd, bks, tersoff, cp2k, espresso"),
+        (
+            ["--engines", "lj"],
+            "--engines: found lj, expected some of deepmd, hdnnp, bks, tersoff, cp2k, espresso",
+        ),
         (["--sizes", "100"], "--sizes: found 100, expected multiples of 24"),
         (["--minutes", "0.1"], "--minutes: found 0.1 minutes, expected more"),
         (["--deposit", "--results", "nowhere"], "nowhere/cost.json: not found, expected a cost record"),

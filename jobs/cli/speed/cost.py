@@ -14,6 +14,7 @@ from jobs.cost.plan import Plan, cost_stage
 from jobs.cost.points import COST_FILE
 from jobs.cost.record import DEPOSITED, read_cost
 from jobs.cost.tune import potential_stage
+from jobs.reference.potentials import deposited_model, imported_potential
 from jobs.running import local
 from jobs.store.store import Store
 
@@ -98,7 +99,14 @@ def measure(
         SuiteError: no potential, or the measurement failed.
     """
     kind_of_node = node_type()
-    stage = cost_stage(plan, potential_stage(potential), label="cost", cores=cores, machine_type=kind_of_node)
+    stage = cost_stage(
+        plan,
+        potential_stage(potential),
+        hdnnp=imported_potential(deposited_model("hdnnp-96")[0], "HDNNP-96") if plan.times_hdnnp else None,
+        label="cost",
+        cores=cores,
+        machine_type=kind_of_node,
+    )
     print(cost.describe(plan, cores), flush=True)
     store.remember(f"cost-{kind_of_node}", (needed.name for needed in stage.walk()))
     if again:
