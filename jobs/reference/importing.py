@@ -170,6 +170,8 @@ def frames_of(
 def level_of(sources: Sequence[Source], given: Mapping[str, str | None]) -> dict[str, str]:
     """Engine, version, functional and basis: as given, else as all sources say alike.
 
+    Sources that say otherwise than what is given have it among their remarks.
+
     Raises:
         SuiteError: sources of unlike levels, with the names of two of them, or a level that nobody says.
     """
@@ -181,6 +183,10 @@ def level_of(sources: Sequence[Source], given: Mapping[str, str | None]) -> dict
             said = {source.path: getattr(source, name) for source in sources}
             _refuse_unlike(said, name.replace("_", " "), f" (or {_option(name)} to overrule)")
             value = said[sources[0].path]
+        else:
+            for source in sources:
+                if (own := getattr(source, name)) not in (None, value):
+                    source.remarks.append(f"{_option(name)} {value} overrules {own}, which the file says")
         if value is None:
             missing.append(_option(name))
         else:
@@ -198,8 +204,8 @@ def _refuse_unlike(said: Mapping[Path, str | None], what: str, remedy: str = "")
     for path, other in rest:
         if one != other:
             raise SuiteError(
-                f"{path}: found {what} {other or 'not said'}, and {one or 'not said'} in {first}, expected "
-                f"one level of theory in a set{remedy}"
+                f"{path}: found {what} {other or 'none'}, and {one or 'none'} in {first}, expected one "
+                f"level of theory in a set{remedy}"
             )
 
 

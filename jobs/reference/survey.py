@@ -19,7 +19,9 @@ from jobs.reference.formats import Batch, Source
 
 _PROGRESS_EVERY_S = 5.0
 # On average over the atoms; a finite grid or a coarse SCF leave less.
-NET_FORCE_EV_A = 0.1
+NET_FORCE_EV_A = 0.2
+# Of frames of the same atoms: between a glass and its liquid at 6000 K there is 1 eV.
+SPREAD_EV_PER_ATOM = 2.0
 
 
 @dataclass
@@ -88,6 +90,12 @@ class Survey:
             doubts.append(
                 f"in {self.partly_without_force} frames some atoms, but not all, have no force at all: were "
                 "they held fixed?"
+            )
+        low, high = self.energy_eV_per_atom
+        if len(self.compositions) == 1 and high - low > SPREAD_EV_PER_ATOM:
+            doubts.append(
+                f"energies of the same atoms are {high - low:.1f} eV/atom apart: are they of one level of "
+                "theory and in one unit?"
             )
         return doubts
 

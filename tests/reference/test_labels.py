@@ -251,8 +251,8 @@ class TestLevel:
             write(tmp_path / f"{name}.xyz", *(self.frame(k, f"functional={name}") for k in range(2)))
             for name in ("PBE", "SCAN")
         ]
-        rest = ("--use", "train", "--temperature", "3000", "--engine", "VASP", "--engine-version", "6")
-        options = ("--deposit", "mine", "--root", tmp_path / "imported", *rest, "--basis", "PAW")
+        rest = ("--use", "train", "--temperature-K", "3000", "--engine", "VASP", "--engine-version", "6")
+        options = ("--name", "mine", "--root", tmp_path / "imported", *rest, "--basis", "PAW")
         code, _, err = said(capsys, *paths, *options)
         assert (code, len(err.splitlines())) == (2, 1)
         assert err.startswith(
@@ -261,10 +261,25 @@ class TestLevel:
         code, out, _ = said(capsys, paths[1], *options)
         assert code == 0
         assert "its level of theory: VASP 6: SCAN; PAW" in out
+        # An option overrules the file, and says so.
+        options = ("--name", "other", *options[2:], "--functional", "PBE")
+        code, out, _ = said(capsys, paths[1], *options)
+        assert code == 0
+        assert "note         --functional PBE overrules SCAN, which the file says" in out
 
     def test_an_isolated_atom_need_not_say_it(self, tmp_path):
         path = write(tmp_path / "a.xyz", isolated("Si"), self.frame(0, "xc=PBE"))
         assert labels(path)[2].functional == "PBE"
+
+
+@pytest.mark.parametrize(("off", "doubted"), [(0.5, False), (500.0, True)])
+def test_energies_that_are_far_apart_are_doubted(tmp_path, capsys, off, doubted):
+    """As of two levels of theory, or in two units, where no word is said of them."""
+    last = frame_text(2, energies={"energy": off}, forces={"forces": 0.0})
+    path = write(tmp_path / "a.xyz", large(0), large(1), last)
+    code, out, _ = said(capsys, path)
+    assert code == 0
+    assert ("energies of the same atoms are 5.2 eV/atom apart" in out) == doubted
 
 
 class TestConvergence:
@@ -360,6 +375,13 @@ def test_an_isolated_atom_is_left_out_wherever_it_stands(tmp_path, capsys, first
         assert code == 0
         assert reason in out
         assert "deposited 2 frames of 96 atoms" in out
+
+
+def test_an_atom_that_rests_at_the_origin_is_no_mistake(tmp_path):
+    """Its force is its position."""
+    frame = isolated("Si", "", forces=True).replace("7.5 7.5 7.5", "0.0 0.0 0.0")
+    energies, forces, _ = labels(write(tmp_path / "a.xyz", frame))
+    assert (len(energies), forces.any()) == (1, False)
 
 
 def test_other_sizes_are_counted_and_left_out(tmp_path, capsys):
