@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobs.base.errors import EngineError, SuiteError
+from jobs.cli.housekeeping import images as images_command
 from jobs.engines import apptainer
 from jobs.running import images
 
@@ -326,7 +327,7 @@ def test_sign_and_verify_with_a_key_of_the_site(tiny, tmp_path):
     subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True)
 
     def run(action, key):
-        return images.main(
+        return images_command.main(
             argparse.Namespace(action=action, names=["cp2k"], dir=tmp_path, key=key, json=False)
         )
 
