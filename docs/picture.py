@@ -20,9 +20,10 @@ WIDTH, HEIGHT, MARGIN, LARGEST_BYTES = 1100, 3000, 16, 150_000
 FIGURE = "fig4"
 # Everything is hidden but these parts of the page.
 HIDE = f"""<style>
-header > *:not(h1):not(.facts):not(.counts), main > section:not(#figures),
+header > *:not(h1):not(.facts):not(#scoreboard):not(.scroll), main > section:not(#figures),
 #figures > *:not(#{FIGURE}), footer {{ display: none !important; }}
 #figures, #{FIGURE} {{ margin: 0; border: 0; padding: 0; }}
+h2 {{ margin: .4rem 0; border: 0; padding: 0; }} .scoreboard td, .scoreboard th {{ padding-bottom: .1rem; padding-top: .1rem; }}
 .panels {{ grid-template-columns: repeat(4, 1fr) !important; max-width: none !important; }}
 </style></head>"""
 
