@@ -148,7 +148,7 @@ def test_wrong_input_is_one_line(arguments, expected):
 def test_names_may_come_after_options_and_the_action_must_be_there():
     missing = jobs_images("test", "--dir", "nowhere", "lammps-mpi")
     assert "error: nowhere/lammps-mpi.sif: no such image" in missing.stderr
-    assert "the following arguments are required: ACTION\n" in jobs_images().stderr
+    assert "the following arguments are required: ACTION" in jobs_images().stderr
 
 
 def test_check_names_every_missing_image():
