@@ -23,7 +23,8 @@ HIDE = f"""<style>
 header > *:not(h1):not(.facts):not(#scoreboard):not(.scroll), main > section:not(#figures),
 #figures > *:not(#{FIGURE}), footer {{ display: none !important; }}
 #figures, #{FIGURE} {{ margin: 0; border: 0; padding: 0; }}
-h2 {{ margin: .4rem 0; border: 0; padding: 0; }} .scoreboard td, .scoreboard th {{ padding-bottom: .1rem; padding-top: .1rem; }}
+h2 {{ margin: .4rem 0; border: 0; padding: 0; }}
+.scoreboard td, .scoreboard th {{ padding-bottom: .1rem; padding-top: .1rem; }}
 .panels {{ grid-template-columns: repeat(4, 1fr) !important; max-width: none !important; }}
 </style></head>"""
 
