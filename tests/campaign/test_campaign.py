@@ -43,8 +43,8 @@ def test_asking_for_a_potential_changes_no_campaign(start):
     for label in ("start-216", "sampler@5000", "sampler@4000", "sampler@3000"):
         builder._run(label, about.runs[label])
     before = (dict(campaign.labels), dict(campaign.runs), dict(campaign.unavailable))
-    assert builder._potential("deepmd-216")
-    assert builder._dataset("deepmd-96").kind == "dataset"
+    assert builder.potentials.of("deepmd-216")
+    assert builder.potentials.dataset("deepmd-96").kind == "dataset"
     assert (campaign.labels, campaign.runs, campaign.unavailable) == before
 
 
