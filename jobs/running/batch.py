@@ -47,7 +47,7 @@ class State(StrEnum):
     RUNNING = "RUNNING"
     FAILED = "FAILED"
     LOST = "lost"
-    HELD_UP = "held up"
+    BLOCKED = "blocked"
     MISSING = "missing"
 
 
@@ -187,8 +187,8 @@ def _standing(
         ids = _submission(directory)["jobs"]
         return Standing(State.FAILED, f"job {ids[-1]}: {reason}" if ids else reason)
     for needed in stage.inputs.values():
-        if before[needed.name].state in (State.FAILED, State.HELD_UP):
-            return Standing(State.HELD_UP, f"needs {needed.label}: {before[needed.name].text}")
+        if before[needed.name].state in (State.FAILED, State.BLOCKED):
+            return Standing(State.BLOCKED, f"needs {needed.label}: {before[needed.name].text}")
     if directory is not None and _submission(directory)["jobs"]:
         word = scheduler.last_word(site, _submission(directory)["jobs"][-1])
         return Standing(State.LOST, f"its job ended without a product{f' ({word})' if word else ''}")
@@ -304,17 +304,17 @@ def submit_all(
     for stage in [*_each_once(probed), *order]:
         standing = standings[stage.name]
         again = standing.state is State.FAILED and retry_failed
-        # What was held up may go on, if what it needs is submitted again.
-        if standing.state not in (State.MISSING, State.LOST, State.HELD_UP) and not again:
+        # What was blocked may go on, if what it needs is submitted again.
+        if standing.state not in (State.MISSING, State.LOST, State.BLOCKED) and not again:
             continue
         needed = [*stage.inputs.values(), *probed.get(stage.name, ())]
         waits = [one for one in needed if standings[one.name].state is not State.DONE]
         stuck = [one for one in waits if not standings[one.name].jobs]
         if stuck:
             cause = standings[stuck[0].name]
-            failed = cause.state in (State.FAILED, State.HELD_UP)
+            failed = cause.state in (State.FAILED, State.BLOCKED)
             text = f"needs {stuck[0].label}{f': {cause.text}' if failed else ''}"
-            standings[stage.name] = Standing(State.HELD_UP if failed else State.MISSING, text)
+            standings[stage.name] = Standing(State.BLOCKED if failed else State.MISSING, text)
             continue
         if (waits and not scheduler.knows_dependencies(site)) or in_queue >= site.max_jobs:
             continue
@@ -434,7 +434,7 @@ def _record(
             outcome.made.append(stage.name)
         elif standing.state is State.FAILED:
             outcome.failed[stage.name] = f"{stage.label}: {standing.text}"
-        elif standing.state is State.HELD_UP:
+        elif standing.state is State.BLOCKED:
             outcome.blocked[stage.name] = f"{stage.label}: {standing.text}"
         else:
             waits = standing.text or "not submitted yet"
@@ -448,7 +448,7 @@ def _tell(
     say: Any, stages: Sequence[Stage], standings: Mapping[str, Standing], told: dict[str, State]
 ) -> None:
     """One line for each stage whose state changed."""
-    colours = {State.DONE: "green", State.FAILED: "red", State.HELD_UP: "yellow", State.RUNNING: "cyan"}
+    colours = {State.DONE: "green", State.FAILED: "red", State.BLOCKED: "yellow", State.RUNNING: "cyan"}
     for stage in stages:
         standing = standings[stage.name]
         if told.get(stage.name) is not standing.state:

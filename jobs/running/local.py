@@ -26,7 +26,7 @@ REPORT_SECONDS = 30.0
 
 @dataclass
 class Outcome:
-    """What became of a run: failed stages with their one-line reason, what they held up, what waits."""
+    """What became of a run: failed stages with their one-line reason, what they block, what waits."""
 
     made: list[str] = field(default_factory=list)
     reused: int = 0
@@ -67,7 +67,7 @@ class Display:
         self.console.print(f"[dim]{elapsed // 60:3d}:{elapsed % 60:02d}[/dim] {text}")
 
     def ended(self, stage: Stage, text: str) -> None:
-        """Count a stage that was made, failed or was held up."""
+        """Count a stage that was made, failed or is blocked."""
         self.finished += 1
         self.remaining.pop(stage.name, None)
         self.say(f"[{self.finished}/{self.total}] {text}")
@@ -123,7 +123,7 @@ def run(
 ) -> Outcome:
     """Make every wanted stage that is not done, in local core slots, to the end.
 
-    A stage that fails does not stop the others; only what needs it is held up.
+    A stage that fails does not stop the others; only what needs it is blocked.
 
     Raises:
         SuiteError: the store cannot be used, or a product that is to be used was changed.
@@ -164,7 +164,7 @@ def run(
                 if lost:
                     waiting.remove(stage)
                     outcome.blocked[stage.name] = f"needs {lost[0].label}: {outcome.reason(lost[0])}"
-                    display.ended(stage, f"[yellow]held up[/yellow] {stage.label}: needs {lost[0].label}")
+                    display.ended(stage, f"[yellow]blocked[/yellow]  {stage.label}: needs {lost[0].label}")
                     continue
                 ready = not any(needed.name in missing for needed in stage.inputs.values())
                 # A stage that asks for more cores than there are gets all of them, alone.
@@ -226,4 +226,4 @@ def raise_for_failures(outcome: Outcome) -> None:
     if outcome.failed:
         first = next(iter(outcome.failed.values()))
         more = f" (and {len(outcome.failed) - 1} more)" if len(outcome.failed) > 1 else ""
-        raise SuiteError(f"{first}{more}; {len(outcome.blocked)} stages held up")
+        raise SuiteError(f"{first}{more}; {len(outcome.blocked)} stages blocked")
