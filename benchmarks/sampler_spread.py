@@ -21,10 +21,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from jobs.base.silica import SPECIES
 from jobs.base.units import BOLTZMANN_EV_K
 from jobs.engines.hdnnp.evaluation import Evaluator
 from jobs.engines.hdnnp.n2p2_files import read_network
-from jobs.engines.lammps.potential import SPECIES
 from jobs.reference.sets import find_set, iter_runs
 
 TEMPERATURE_K = 3000.0

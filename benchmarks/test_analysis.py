@@ -29,7 +29,7 @@ CUTOFFS = {"Si-Si": 3.7, "Si-O": 2.4, "O-O": 3.6}
 def silica():
     """A disordered network near cristobalite, 5832 atoms at 2.20 g/cm3, and 200 frames of it vibrating."""
     crystal = rescale(replicate(cristobalite(1, displacement_angstrom=0.0, seed=0), (7, 7, 5)), 2.2)
-    types, cell = crystal.types[:ATOMS], crystal.cell
+    types, cell = crystal.types[:ATOMS], crystal.edges
     rng = np.random.default_rng(0)
     frames = crystal.positions[:ATOMS] + rng.normal(scale=0.25, size=(FRAMES, ATOMS, 3))
     return frames, types, cell

@@ -21,7 +21,7 @@ class Kernels:
 
     def setup(self):
         crystal = rescale(replicate(cristobalite(1, displacement_angstrom=0.0, seed=0), (7, 7, 5)), 2.2)
-        self.types, self.cell = crystal.types[:ATOMS], crystal.cell
+        self.types, self.cell = crystal.types[:ATOMS], crystal.edges
         noise = np.random.default_rng(0).normal(scale=0.25, size=(FRAMES, ATOMS, 3))
         self.frames = crystal.positions[:ATOMS] + noise
 

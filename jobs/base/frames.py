@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
-from jobs.base.silica import GRAMS_PER_CM3, MASSES_AMU
-
-TYPE_MAP = ("Si", "O")
+from jobs.base.silica import GRAMS_PER_CM3, MASSES_AMU, SPECIES, Configuration
 
 UNCONVERGED = "SCF not converged"
 NOT_KNOWN = "SCF convergence not known"
@@ -61,21 +59,16 @@ _WORDS = {"pos": "position", "forces": "force", VELOCITIES: "velocity"}
 _ASSIGNMENT = re.compile(r'([\w-]+)=("[^"]*"|\S+)')
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One labelled configuration of N atoms, in the order of its source.
+@dataclass(frozen=True, kw_only=True)
+class Frame(Configuration):
+    """A configuration with its label, atoms in the order of its source.
 
-    `types` (N,) are indices into `TYPE_MAP`; `positions` (N, 3) A; `cell` (3, 3) A, rows are the cell
-    vectors; `energy_eV` the total; `forces` (N, 3) eV/A; `velocities` (N, 3) A/fs or None;
-    `temperature_K` the target of the run that the frame is of. `info` is what else the source said.
+    `energy_eV` is the total; `forces` (N, 3) eV/A; `temperature_K` the target of the run that the frame is
+    of. `info` is what else the source said.
     """
 
-    types: NDArray[np.int8]
-    positions: NDArray[np.float64]
-    cell: NDArray[np.float64]
     energy_eV: float
     forces: NDArray[np.float64]
-    velocities: NDArray[np.float64] | None
     temperature_K: float
     info: Mapping[str, str] = field(default_factory=dict)
 
@@ -137,7 +130,7 @@ def straightened(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(wrong[:, None, None], right, cells)
 
 
-def density_g_cm3(types: NDArray[np.int8], cell: NDArray[np.float64]) -> float:
+def density_g_cm3(types: NDArray[np.integer], cell: NDArray[np.float64]) -> float:
     """Mass density of a cell (3, 3) in A that holds atoms of these types (N,)."""
     mass_amu = float(MASSES_AMU[types].sum())
     return mass_amu * GRAMS_PER_CM3 / abs(float(np.linalg.det(cell)))
@@ -193,9 +186,9 @@ def _read_frame(n_line: str, comment: str, rows: list[str], where: str) -> Frame
         )
     table = np.array(tokens, dtype=object).reshape(n_atoms, width)
     species = [str(name) for name in table[:, columns["species"]].ravel()]
-    unknown = sorted(set(species) - set(TYPE_MAP))
+    unknown = sorted(set(species) - set(SPECIES))
     if unknown:
-        raise SuiteError(f"{where}: found species {unknown[0]}, expected only {' and '.join(TYPE_MAP)}")
+        raise SuiteError(f"{where}: found species {unknown[0]}, expected only {' and '.join(SPECIES)}")
 
     def numbers(key: str) -> NDArray[np.float64]:
         try:
@@ -224,7 +217,7 @@ def _read_frame(n_line: str, comment: str, rows: list[str], where: str) -> Frame
             f"{where}: found pbc={info['pbc']!r}, expected a cell that is periodic in all directions"
         )
     return Frame(
-        types=np.array([TYPE_MAP.index(name) for name in species], dtype=np.int8),
+        types=np.array([SPECIES.index(name) for name in species], dtype=np.int8),
         positions=numbers("pos"),
         cell=lattice.reshape(3, 3),
         energy_eV=float(_finite(energy, "energy", where)[0]),
@@ -236,7 +229,7 @@ def _read_frame(n_line: str, comment: str, rows: list[str], where: str) -> Frame
 
 
 def format_extxyz(
-    types: NDArray[np.int8],
+    types: NDArray[np.integer],
     columns: Mapping[str, NDArray[np.float64]],
     *,
     cell: NDArray[np.float64],
@@ -247,7 +240,7 @@ def format_extxyz(
     properties = ":".join(["species:S:1", *(f"{name}:R:3" for name in columns)])
     lines = [str(len(types)), f'Lattice="{lattice}" Properties={properties} {comment} pbc="T T T"']
     for species, row in zip(types, np.hstack(list(columns.values())), strict=True):
-        lines.append(f"{TYPE_MAP[species]} " + " ".join(f"{value:.9f}" for value in row))
+        lines.append(f"{SPECIES[species]} " + " ".join(f"{value:.9f}" for value in row))
     return "\n".join(lines) + "\n"
 
 
@@ -262,7 +255,7 @@ def read_extxyz(
     `temperature_K`; every other assignment of the comment line comes back as text in `Frame.info`.
 
     Raises:
-        SuiteError: truncated or malformed frame, NaN or infinity, a species that is not in `TYPE_MAP`,
+        SuiteError: truncated or malformed frame, NaN or infinity, a species that is not in `SPECIES`,
             a frame marked as unconverged, a cell that is not periodic.
     """
     if not path.is_file():
@@ -293,13 +286,13 @@ def read_extxyz(
 class Frames:
     """F labelled configurations of the same N atoms.
 
-    `types` (N,) are indices into `TYPE_MAP`; `positions` (F, N, 3) A, unwrapped in a trajectory; `cells`
+    `types` (N,) are indices into `SPECIES`; `positions` (F, N, 3) A, unwrapped in a trajectory; `cells`
     (F, 3, 3) A, rows are vectors; `energies_eV` (F,) totals; `forces` (F, N, 3) eV/A; `velocities`
     (F, N, 3) A/fs or None; `temperatures_K` (F,) targets, empty where there is none; `first` is the index
     of the first of these frames in its run.
     """
 
-    types: NDArray[np.int8]
+    types: NDArray[np.integer]
     positions: NDArray[np.float64]
     cells: NDArray[np.float64]
     energies_eV: NDArray[np.float64]

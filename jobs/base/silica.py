@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
 from jobs.base.units import FS_PER_PS
 
-MASSES_AMU = np.array([28.0855, 15.999])  # Si, O
+SPECIES = ("Si", "O")
+MASSES_AMU = np.array([28.0855, 15.999])  # of SPECIES
 GRAMS_PER_CM3 = 1.66053906660  # of 1 amu/A3 (CODATA 2018 atomic mass constant)
 FUSED_ANGSTROM = 0.9
 """Atoms closer than this have fused: no liquid silica has them, a failing potential does."""
@@ -18,16 +20,16 @@ FUSED_ANGSTROM = 0.9
 
 @dataclass(frozen=True)
 class Configuration:
-    """Atoms in an orthogonal periodic box with a corner at the origin.
+    """Atoms in a periodic cell with a corner at the origin.
 
-    `positions` (N, 3) in A, `types` (N,) with 0 = Si and 1 = O, `cell` (3,) edges in A, `velocities`
-    (N, 3) in A/fs where they are known.
+    `types` (N,) are indices into `SPECIES`, `positions` (N, 3) A, `cell` (3, 3) A with its vectors as rows,
+    `velocities` (N, 3) A/fs or None where they are not known.
     """
 
-    positions: np.ndarray
-    types: np.ndarray
-    cell: np.ndarray
-    velocities: np.ndarray | None = None
+    types: NDArray[np.integer]
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    velocities: NDArray[np.float64] | None = None
 
     @property
     def n_atoms(self) -> int:
@@ -35,9 +37,29 @@ class Configuration:
         return len(self.types)
 
     @property
+    def edges(self) -> NDArray[np.float64]:
+        """Edges (3,) in A of a cell whose vectors lie along the axes.
+
+        Raises:
+            SuiteError: the cell is tilted.
+        """
+        edges = np.diag(self.cell).copy()
+        if not np.allclose(self.cell, np.diag(edges), rtol=0, atol=1e-8):
+            raise SuiteError(f"cell: found the vectors {self.cell.tolist()}, expected an orthogonal cell")
+        return edges
+
+    @property
     def density_g_cm3(self) -> float:
         """Mass density in g/cm3."""
-        return float(MASSES_AMU[self.types].sum() / np.prod(self.cell) * GRAMS_PER_CM3)
+        volume_A3 = abs(float(np.linalg.det(self.cell)))
+        return float(MASSES_AMU[self.types].sum() / volume_A3 * GRAMS_PER_CM3)
+
+    def closest_pair_angstrom(self) -> float:
+        """Distance of the two nearest atoms, by nearest images; NaN if a position is not finite."""
+        delta = self.positions[:, None] - self.positions[None]
+        delta -= np.rint(delta @ np.linalg.inv(self.cell)) @ self.cell
+        distances = np.linalg.norm(delta, axis=-1)
+        return float((distances + np.diag(np.full(len(delta), np.inf))).min())
 
 
 def lattice_start(n_atoms: int, *, density_g_cm3: float, seed: int) -> Configuration:
@@ -54,7 +76,7 @@ def lattice_start(n_atoms: int, *, density_g_cm3: float, seed: int) -> Configura
     edge = (MASSES_AMU[types].sum() / density_g_cm3 * GRAMS_PER_CM3) ** (1 / 3)
     sites = np.sort(rng.choice(sites_along**3, n_atoms, replace=False))
     indices = np.stack(np.unravel_index(sites, (sites_along,) * 3), axis=1)
-    return Configuration((indices + 0.5) * edge / sites_along, types, np.full(3, edge))
+    return Configuration(types, (indices + 0.5) * edge / sites_along, np.eye(3) * edge)
 
 
 def cristobalite(repeats: int, *, displacement_angstrom: float, seed: int) -> Configuration:
@@ -69,7 +91,7 @@ def cristobalite(repeats: int, *, displacement_angstrom: float, seed: int) -> Co
     bonds = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / 8
     oxygen = (diamond[:, None, :] + bonds).reshape(-1, 3) % 1.0
     unit = Configuration(
-        np.concatenate([silicon, oxygen]) * edge, np.repeat([0, 1], [8, 16]), np.full(3, edge)
+        np.repeat([0, 1], [8, 16]), np.concatenate([silicon, oxygen]) * edge, np.eye(3) * edge
     )
     crystal = replicate(unit, (repeats, repeats, repeats))
     noise = np.random.default_rng(seed).normal(scale=displacement_angstrom, size=crystal.positions.shape)
@@ -77,13 +99,13 @@ def cristobalite(repeats: int, *, displacement_angstrom: float, seed: int) -> Co
 
 
 def replicate(configuration: Configuration, times: tuple[int, int, int]) -> Configuration:
-    """Copies of the box side by side along x, y, z."""
+    """Copies of the cell side by side along its vectors."""
     shifts = np.stack(np.meshgrid(*(np.arange(n) for n in times), indexing="ij"), axis=-1).reshape(-1, 3)
-    positions = configuration.positions[None] + (shifts * configuration.cell)[:, None, :]
+    positions = configuration.positions[None] + (shifts @ configuration.cell)[:, None, :]
     return Configuration(
-        positions.reshape(-1, 3),
         np.tile(configuration.types, len(shifts)),
-        configuration.cell * np.array(times),
+        positions.reshape(-1, 3),
+        configuration.cell * np.array(times)[:, None],
     )
 
 
@@ -131,13 +153,17 @@ def write_data(path: Path, configuration: Configuration) -> None:
     """Write a LAMMPS data file (atom_style charge, charges 0), positions wrapped into the box.
 
     Velocities go in where the configuration has them.
+
+    Raises:
+        SuiteError: the cell is tilted.
     """
+    edges = configuration.edges
     lines = ["silica: type 1 Si, type 2 O", "", f"{configuration.n_atoms} atoms", "2 atom types", ""]
-    for axis, edge in zip("xyz", configuration.cell, strict=True):
+    for axis, edge in zip("xyz", edges, strict=True):
         lines.append(f"0.0 {edge:.12f} {axis}lo {axis}hi")
     lines += ["", "Masses", "", *(f"{index} {mass}" for index, mass in enumerate(MASSES_AMU, start=1))]
     lines += ["", "Atoms # charge", ""]
-    wrapped = configuration.positions % configuration.cell
+    wrapped = configuration.positions % edges
     for index, (species, (x, y, z)) in enumerate(zip(configuration.types, wrapped, strict=True), start=1):
         lines.append(f"{index} {species + 1} 0.0 {x:.12f} {y:.12f} {z:.12f}")
     if configuration.velocities is not None:
@@ -159,20 +185,20 @@ def read_data(path: Path) -> Configuration:
         lines = path.read_text().splitlines()
     except FileNotFoundError:
         raise SuiteError(f"{path}: not found, expected a LAMMPS data file") from None
-    n_atoms, low, cell, start = 0, np.zeros(3), np.zeros(3), None
+    n_atoms, low, edges, start = 0, np.zeros(3), np.zeros(3), None
     for number, line in enumerate(lines):
         words = line.split()
         if words[1:] == ["atoms"]:
             n_atoms = int(words[0])
         elif len(words) == 4 and words[2] in ("xlo", "ylo", "zlo"):
             axis = "xyz".index(words[2][0])
-            low[axis], cell[axis] = float(words[0]), float(words[1]) - float(words[0])
+            low[axis], edges[axis] = float(words[0]), float(words[1]) - float(words[0])
         elif words[3:] == ["xy", "xz", "yz"] and any(float(tilt) for tilt in words[:3]):
             raise SuiteError(f"{path}: found a tilted box, expected an orthogonal one")
         elif words[:1] == ["Atoms"]:
             start = number + 2
             break
-    if start is None or n_atoms == 0 or not (cell > 0).all():
+    if start is None or n_atoms == 0 or not (edges > 0).all():
         raise SuiteError(f"{path}: found no atoms or box, expected a LAMMPS data file of atom_style charge")
     try:
         rows = np.array([[float(word) for word in line.split()] for line in lines[start : start + n_atoms]])
@@ -186,10 +212,10 @@ def read_data(path: Path) -> Configuration:
         raise SuiteError(f"{path}: found atom types {sorted(set(types + 1))}, expected 1 (Si) and 2 (O)")
     positions = rows[:, 3:6] - low
     if rows.shape[1] == 9:
-        positions = positions + rows[:, 6:9] * cell
+        positions = positions + rows[:, 6:9] * edges
     if not np.isfinite(positions).all():
         raise SuiteError(f"{path}: found non-finite positions, expected finite ones")
-    return Configuration(positions, types, cell)
+    return Configuration(types, positions, np.diag(edges))
 
 
 def minimum_image(separation: np.ndarray, cell: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from jobs.cost.record import AIMD
 from jobs.engines.deepmd import program as deepmd
 from jobs.engines.deepmd.precision import in_precision
 from jobs.engines.first_principles.registry import load_engine
-from jobs.engines.first_principles.types import Dynamics, Start
+from jobs.engines.first_principles.types import Dynamics
 from jobs.engines.lammps.kernel import DEEPMD, MODEL_FILE, NATIVE, native_potential
 from jobs.engines.lammps.potential import Potential, builtin_potential, interaction_commands, read_potential
 from jobs.engines.lammps.program import DAMPING_FS, evaluate, run_lammps
@@ -245,7 +245,7 @@ write_data {end}.tmp nocoeff
         start = self.liquid(point.engine, point.n_atoms)
         begun = time.monotonic()
         try:
-            check_cell_width(np.diag(read_data(start).cell), potential.cutoff_angstrom)
+            check_cell_width(read_data(start).cell, potential.cutoff_angstrom)
             found = time_launch(
                 potential,
                 start,
@@ -345,7 +345,7 @@ write_data {end}.tmp nocoeff
         try:
             found = program.run_dynamics(
                 program.read_settings(about["settings"]),
-                Start(start.types.astype(np.int8), start.positions, np.diag(start.cell)),
+                replace(start, types=start.types.astype(np.int8)),
                 dynamics,
                 directory=self.folder / f"{engine}-{n_atoms}",
                 threads=1,

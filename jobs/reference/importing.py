@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from jobs.base.errors import SuiteError
-from jobs.base.frames import TILT_ANGSTROM, TYPE_MAP, Frame, tilts_angstrom
+from jobs.base.frames import TILT_ANGSTROM, Frame, tilts_angstrom
+from jobs.base.silica import SPECIES
 from jobs.base.streams import content_sha256
 from jobs.reference.deposit import deposit
 from jobs.reference.formats import Batch, Source
@@ -125,10 +126,10 @@ def frames_of(
     seen = taken = 0
     kinetic: list[float] = []
     for batch in filter(composition.takes, batches):
-        unknown = sorted(set(batch.species) - set(TYPE_MAP))
+        unknown = sorted(set(batch.species) - set(SPECIES))
         if unknown:
             raise SuiteError(
-                f"{source.path}: found species {unknown[0]}, expected only {' and '.join(TYPE_MAP)}"
+                f"{source.path}: found species {unknown[0]}, expected only {' and '.join(SPECIES)}"
             )
         tilts = tilts_angstrom(batch.cells)
         if (tilts > TILT_ANGSTROM).any():
@@ -136,7 +137,7 @@ def frames_of(
                 f"{source.path}: found a cell tilted by {tilts.max():.2g} A, expected orthorhombic ones: the "
                 "stages that measure errors know no others"
             )
-        types = np.array([TYPE_MAP.index(name) for name in batch.species], dtype=np.int8)
+        types = np.array([SPECIES.index(name) for name in batch.species], dtype=np.int8)
         for k in range(len(batch)):
             seen += 1
             if (seen - 1) % choices.every:

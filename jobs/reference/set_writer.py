@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256
-from jobs.base.frames import TYPE_MAP, Frame, density_g_cm3
+from jobs.base.frames import Frame, density_g_cm3
+from jobs.base.silica import SPECIES
 from jobs.reference.sets import pack
 
 FRAMES_PER_PART = 500
@@ -115,7 +116,7 @@ class SetWriter:
         """
         order = np.argsort(frame.types, kind="stable")
         types = frame.types[order]
-        atoms = {species: int((types == index).sum()) for index, species in enumerate(TYPE_MAP)}
+        atoms = {species: int((types == index).sum()) for index, species in enumerate(SPECIES)}
         if self.atoms is None:
             self.atoms = atoms
         if atoms != self.atoms:

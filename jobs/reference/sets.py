@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256, parse_yaml
-from jobs.base.frames import TYPE_MAP, Frames
+from jobs.base.frames import Frames
 from jobs.base.paths import REFERENCE
+from jobs.base.silica import SPECIES
 
 DEPOSIT = REFERENCE / "aimd"
 FORMAT = 1
@@ -71,7 +72,7 @@ class DepositedSet:
     directory: Path
     sha256: str
     facts: Mapping[str, Any] = field(repr=False)
-    types: NDArray[np.int8] = field(repr=False)
+    types: NDArray[np.integer] = field(repr=False)
     runs: tuple[Run, ...] = field(repr=False)
 
     @property
@@ -191,7 +192,7 @@ def _described(name: str, directory: Path, sha256: str, facts: dict[str, Any]) -
         )
         for entry in facts["runs"]
     )
-    types = np.repeat(np.arange(len(TYPE_MAP), dtype=np.int8), [facts["atoms"][s] for s in TYPE_MAP])
+    types = np.repeat(np.arange(len(SPECIES), dtype=np.int8), [facts["atoms"][s] for s in SPECIES])
     return DepositedSet(name, directory, sha256, facts, types, runs)
 
 

@@ -65,7 +65,7 @@ def alpha_quartz() -> Configuration:
     # The rectangle a x sqrt(3) a holds two hexagonal cells.
     cell = np.array([a, a * np.sqrt(3), c])
     positions = np.concatenate([one, one + lattice[1]]) % cell
-    return Configuration(positions, np.tile(np.repeat([0, 1], [3, 6]), 2), cell)
+    return Configuration(np.tile(np.repeat([0, 1], [3, 6]), 2), positions, np.diag(cell))
 
 
 def first_look(potential: Potential, *, directory: Path) -> FirstLook:

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
-from jobs.base.frames import TYPE_MAP
-from jobs.base.silica import perpendicular_widths
+from jobs.base.silica import SPECIES, perpendicular_widths
 from jobs.observables.rdf import PAIRS
 
 # A PBE force in liquid silica at 6000 K reaches 32 eV/A on these data (rms 2.5 to 4.1). Twice that is a
@@ -28,7 +27,7 @@ MIN_DISTANCE_ANGSTROM = 0.8
 def neighbour_counts(
     positions: NDArray[np.float64],
     cell: NDArray[np.float64],
-    types: NDArray[np.int8],
+    types: NDArray[np.integer],
     *,
     cutoff_angstrom: float,
 ) -> tuple[NDArray[np.int64], dict[str, float]]:
@@ -40,7 +39,7 @@ def neighbour_counts(
     Args:
         positions: (N, 3) A, wrapped or not.
         cell: (3, 3) A, rows are the cell vectors; any shape.
-        types: (N,) indices into `TYPE_MAP`.
+        types: (N,) indices into `SPECIES`.
         cutoff_angstrom: distances up to and including this count.
 
     Returns:
@@ -55,8 +54,8 @@ def neighbour_counts(
     delta -= np.rint(delta)
     reach = [math.floor(cutoff_angstrom / width + 0.5) for width in widths]
     nearest = delta @ cell
-    counts = np.zeros((len(types), len(TYPE_MAP)), dtype=np.int64)
-    is_species = np.stack([types == index for index in range(len(TYPE_MAP))], axis=1).astype(np.float32)
+    counts = np.zeros((len(types), len(SPECIES)), dtype=np.int64)
+    is_species = np.stack([types == index for index in range(len(SPECIES))], axis=1).astype(np.float32)
     closest_squared = np.full(nearest.shape[:2], np.inf)
     squared_nearest = np.einsum("ijk,ijk->ij", nearest, nearest)
     limit = cutoff_angstrom**2
@@ -69,7 +68,7 @@ def neighbour_counts(
         counts += np.rint((squared <= limit).astype(np.float32) @ is_species).astype(np.int64)
     closest = {}
     for pair in PAIRS:
-        first, second = (np.flatnonzero(types == TYPE_MAP.index(species)) for species in pair.split("-"))
+        first, second = (np.flatnonzero(types == SPECIES.index(species)) for species in pair.split("-"))
         squared = closest_squared[np.ix_(first, second)].min(initial=math.inf)
         closest[pair] = math.sqrt(max(float(squared), 0.0))
     return counts, closest

@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import finite, write_json
-from jobs.base.frames import TYPE_MAP, UNCONVERGED, VELOCITIES, density_g_cm3, format_extxyz
-from jobs.base.silica import FUSED_ANGSTROM
+from jobs.base.frames import UNCONVERGED, VELOCITIES, density_g_cm3, format_extxyz
+from jobs.base.silica import FUSED_ANGSTROM, SPECIES, Configuration
 from jobs.engines.first_principles.registry import load_engine
-from jobs.engines.first_principles.types import FUNCTIONAL, Dynamics, Engine, Start
+from jobs.engines.first_principles.types import FUNCTIONAL, Dynamics, Engine
 from jobs.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class _Task:
     replica: int
     temperature_K: float
     source: str
-    start: Start
+    start: Configuration
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _product_tasks(product: Path, parameters: Mapping[str, Any]) -> Iterator[_Ta
 
             configuration = read_data(product / f"config-{frame}.data")
             types, positions = configuration.types, configuration.positions
-            cell, velocities = np.diag(configuration.cell), None
+            cell, velocities = configuration.cell, None
         yield _Task(
             name=name,
             replica=int(parameters["replica"]) + index // STARTS_PER_MELT,
@@ -137,7 +137,7 @@ def _product_tasks(product: Path, parameters: Mapping[str, Any]) -> Iterator[_Ta
 
 def _trajectory_frame(
     product: Path, frame: int
-) -> tuple[NDArray[np.int8], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.integer], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     from jobs.base.trajectory import open_trajectory
 
     trajectory = open_trajectory(product)
@@ -178,19 +178,19 @@ def _file_tasks(path: Path, parameters: Mapping[str, Any]) -> Iterator[_Task]:
         )
 
 
-def start_of(atoms: Atoms, where: str, *, density: float | None) -> Start:
+def start_of(atoms: Atoms, where: str, *, density: float | None) -> Configuration:
     """A start from ASE's atoms, scaled to a density in g/cm3 unless None; `where` names it in messages.
 
     Raises:
         SuiteError: other species than Si and O, no cell, or two atoms in one place.
     """
     symbols = atoms.get_chemical_symbols()
-    if unknown := sorted(set(symbols) - set(TYPE_MAP)):
-        raise SuiteError(f"{where}: found species {unknown[0]}, expected only {' and '.join(TYPE_MAP)}")
+    if unknown := sorted(set(symbols) - set(SPECIES)):
+        raise SuiteError(f"{where}: found species {unknown[0]}, expected only {' and '.join(SPECIES)}")
     if not abs(atoms.cell.volume) > 0:
         raise SuiteError(f"{where}: found no cell, expected Lattice= with three vectors that span one")
     return _at_density(
-        np.array([TYPE_MAP.index(symbol) for symbol in symbols], np.int8),
+        np.array([SPECIES.index(symbol) for symbol in symbols], np.int8),
         atoms.get_positions(),
         np.array(atoms.cell),
         atoms.arrays.get(VELOCITIES),
@@ -200,17 +200,19 @@ def start_of(atoms: Atoms, where: str, *, density: float | None) -> Start:
 
 
 def _at_density(
-    types: NDArray[np.int8],
+    types: NDArray[np.integer],
     positions: NDArray[np.float64],
     cell: NDArray[np.float64],
     velocities: NDArray[np.float64] | None,
     density: float | None,
     *,
     where: str,
-) -> Start:
+) -> Configuration:
     """Positions and cell scaled alike to a density in g/cm3; None keeps them as they are."""
     factor = 1.0 if density is None else (density_g_cm3(types, cell) / density) ** (1 / 3)
-    start = Start(types=types, positions=positions * factor, cell=cell * factor, velocities=velocities)
+    start = Configuration(
+        types=types, positions=positions * factor, cell=cell * factor, velocities=velocities
+    )
     closest = start.closest_pair_angstrom()
     if not closest >= FUSED_ANGSTROM:  # NaN too
         raise SuiteError(f"{where}: found atoms {closest:.2f} A apart, expected at least {FUSED_ANGSTROM} A")
@@ -333,7 +335,7 @@ def _dynamics(
     skip_start: bool = False,
     guess: Path | None = None,
     watch: Callable[[int], None],
-) -> tuple[dict[str, Any], Start]:
+) -> tuple[dict[str, Any], Configuration]:
     """One run; its record and its last state."""
     parameters = workspace.parameters
     directory = workspace.checkpoints / task.name
@@ -349,7 +351,7 @@ def _dynamics(
     run = program.engine.run_dynamics(
         program.settings, task.start, dynamics, directory=directory, threads=threads, guess=guess, watch=watch
     )
-    last = Start(task.start.types, run.positions[-1], task.start.cell, run.velocities[-1])
+    last = Configuration(task.start.types, run.positions[-1], task.start.cell, run.velocities[-1])
     if (done := _read_record(directory)) is not None:
         return done, last
     record = _new_record(program, task, directory)

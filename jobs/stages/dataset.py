@@ -48,8 +48,8 @@ from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
-from jobs.base.frames import TYPE_MAP, Frames, density_g_cm3, read_extxyz
-from jobs.base.silica import perpendicular_widths
+from jobs.base.frames import Frames, density_g_cm3, read_extxyz
+from jobs.base.silica import SPECIES, perpendicular_widths
 from jobs.engines.first_principles.registry import load_engine
 from jobs.observables.rdf import PAIRS
 from jobs.reference.deposit import deposit
@@ -175,11 +175,11 @@ def _check_level(sets: Sequence[DepositedSet]) -> None:
 class _System:
     """One DeePMD-kit system, frames of one composition, written row by row."""
 
-    def __init__(self, directory: Path, frames: Sequence[_Chosen], types: NDArray[np.int8]) -> None:
+    def __init__(self, directory: Path, frames: Sequence[_Chosen], types: NDArray[np.integer]) -> None:
         data = directory / "set.000"
         data.mkdir(parents=True)
         (directory / "type.raw").write_text("".join(f"{t}\n" for t in types))
-        (directory / "type_map.raw").write_text("".join(f"{s}\n" for s in TYPE_MAP))
+        (directory / "type_map.raw").write_text("".join(f"{s}\n" for s in SPECIES))
         with (directory / "frames.csv").open("w", newline="") as handle:
             writer = csv.writer(handle)
             writer.writerow(["set", "run", "melt", "frame", "temperature_K"])
@@ -207,8 +207,8 @@ def _chosen_sel(
 ) -> list[int]:
     if wanted is None:
         return [int(math.ceil((n + _SEL_MARGIN) / _SEL_STEP) * _SEL_STEP) for n in neighbour_max]
-    if len(wanted) != len(TYPE_MAP) or any(w < n for w, n in zip(wanted, neighbour_max, strict=False)):
-        needs = " and ".join(f"{n} {species}" for n, species in zip(neighbour_max, TYPE_MAP, strict=True))
+    if len(wanted) != len(SPECIES) or any(w < n for w, n in zip(wanted, neighbour_max, strict=False)):
+        needs = " and ".join(f"{n} {species}" for n, species in zip(neighbour_max, SPECIES, strict=True))
         raise SuiteError(
             f"dataset: found sel {list(wanted)}, expected at least {neighbour_max.tolist()}: "
             f"the data have up to {needs} neighbours within {cutoff_angstrom:g} A"
@@ -252,7 +252,7 @@ class _Read:
     """What was found while all frames were read once."""
 
     chosen: list[_Chosen] = field(default_factory=list)
-    neighbour_max: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(TYPE_MAP), dtype=np.int64))
+    neighbour_max: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(SPECIES), dtype=np.int64))
     refused: Counter[str] = field(default_factory=Counter)
     warnings: set[str] = field(default_factory=set)
 

@@ -105,7 +105,7 @@ def _configurations(dataset: Path, *, seed: int) -> dict[str, Configuration]:
 def _first(system: Path) -> Configuration:
     """The first frame of a held-out system."""
     frames = read_system(system)
-    return Configuration(frames.positions[0], frames.types, np.diag(frames.cells[0]).copy())
+    return Configuration(frames.types, frames.positions[0], frames.cells[0])
 
 
 def _evaluate(

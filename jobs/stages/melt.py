@@ -56,7 +56,7 @@ def run(workspace: Workspace) -> None:
     lines = []
     for index, seed in enumerate(seeds):
         start = lattice_start(given["n_atoms"], density_g_cm3=LATTICE_DENSITY_G_CM3, seed=int(seed))
-        check_cell_width(np.diag(start.cell), potential.cutoff_angstrom)
+        check_cell_width(start.cell, potential.cutoff_angstrom)
         write_data(folder / f"lattice-{index}.data", start)
         lines += [
             "clear",
@@ -132,5 +132,5 @@ def _bonded(configuration: Configuration) -> np.ndarray:
     """Which Si (rows) and O (columns) are bonded, in the order of their indices."""
     silicon = configuration.positions[configuration.types == 0]
     oxygen = configuration.positions[configuration.types == 1]
-    separation = minimum_image(silicon[:, None, :] - oxygen[None, :, :], configuration.cell)
+    separation = minimum_image(silicon[:, None, :] - oxygen[None, :, :], configuration.edges)
     return np.asarray((separation**2).sum(axis=-1) < BOND_ANGSTROM**2)

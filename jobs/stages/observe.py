@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
-from jobs.base.silica import GRAMS_PER_CM3, MASSES_AMU
+from jobs.base.silica import GRAMS_PER_CM3, MASSES_AMU, SPECIES
 from jobs.base.trajectory import Trajectory, open_trajectory
 from jobs.base.units import BOLTZMANN_EV_K
 from jobs.observables import angles, coordination, correlation, msd, neutron, rdf, structure_factor, vdos
@@ -31,7 +31,6 @@ CODE_VERSION = 3
 
 Floats = NDArray[np.float64]
 
-SPECIES = ("Si", "O")
 Q_MAX_SUM = 10.0  # 1/A: past the fourth neutron peak of silica at 8
 Q_BIN = 0.05  # 1/A
 Q_MAX_GRIMLEY = 45.2  # 1/A, of the measurement that T(r) is broadened for (row neutron-qmax)

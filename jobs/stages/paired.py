@@ -133,7 +133,7 @@ def _start(frames: Frames, fault: Fault) -> Configuration:
     return Configuration(
         positions=frames.positions[0] * edge,
         types=frames.types.astype(np.int64),
-        cell=np.diag(frames.cells[0]) * edge,
+        cell=frames.cells[0] * edge,
         velocities=frames.velocities[0] * math.sqrt(fault.temperature),
     )
 

@@ -151,8 +151,7 @@ def rerun(potential: Potential, systems: Sequence[Frames], *, directory: Path) -
     forces = [np.empty_like(system.forces) for system in systems]
     for atoms, members in groups.items():
         configurations = [
-            Configuration(systems[s].positions[f], systems[s].types, np.diag(systems[s].cells[f]))
-            for s, f in members
+            Configuration(systems[s].types, systems[s].positions[f], systems[s].cells[f]) for s, f in members
         ]
         found = _rerun_group(potential, configurations, directory=directory, name=f"rerun-{atoms}")
         for (s, f), energy, force in zip(members, *found, strict=True):
@@ -193,8 +192,8 @@ rerun {name}.dump dump x y z box yes
 
 
 def _dump_text(step: int, one: Configuration) -> str:
-    bounds = "".join(f"0 {edge:.12f}\n" for edge in one.cell)
-    wrapped = one.positions % one.cell
+    bounds = "".join(f"0 {edge:.12f}\n" for edge in one.edges)
+    wrapped = one.positions % one.edges
     atoms = "".join(
         f"{i} {species + 1} {x:.12f} {y:.12f} {z:.12f}\n"
         for i, (species, (x, y, z)) in enumerate(zip(one.types, wrapped, strict=True), start=1)

@@ -12,6 +12,7 @@ import numpy as np
 
 from jobs.base.files import write_json
 from jobs.base.frames import Frames
+from jobs.base.silica import SPECIES
 from jobs.base.units import BOHR_ANGSTROM
 from jobs.engines.deepmd.program import read_system
 from jobs.engines.hdnnp.evaluation import predict
@@ -19,7 +20,7 @@ from jobs.engines.hdnnp.kalman import Schedule
 from jobs.engines.hdnnp.n2p2_files import FOLDER, write_network
 from jobs.engines.hdnnp.network import function_set
 from jobs.engines.hdnnp.training import Labelled, Settings, Trainer
-from jobs.engines.lammps.potential import SPECIES, write_potential
+from jobs.engines.lammps.potential import write_potential
 from jobs.stages.train import TRAIN_FILE, heldout_errors, heldout_systems
 from jobs.store.workspace import Workspace
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jobs.base.frames import TYPE_MAP
-from jobs.base.silica import MASSES_AMU
+from jobs.base.silica import MASSES_AMU, SPECIES
 from jobs.base.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 from jobs.observables.msd import diffusion
 from suite.claims.fig4_vaf import rms_difference
@@ -29,7 +28,7 @@ from suite.judging.reasons import NotTested
 from suite.judging.statistics import REPLICA_UNITS, Array, Estimate, Groups, estimate, mean_of
 from suite.judging.verdict import Band
 
-MASS_AMU = dict(zip(TYPE_MAP, MASSES_AMU, strict=True))
+MASS_AMU = dict(zip(SPECIES, MASSES_AMU, strict=True))
 # 3 k_B / amu in A^2/fs^2/K, from the exact k_B and N_A: mean square velocity is this times T / mass.
 THREE_KB_PER_AMU = 3 * BOLTZMANN_EV_K / EV_PER_AMU_A2_FS2
 COMPARED_FS = (20.0, 1000.0)  # beyond, an AIMD run holds too few independent stretches

@@ -165,7 +165,7 @@ def test_cp2k_steps_after_the_first_are_samples(tmp_path, quick):
     """CP2K itself, on a molecule in a small box in place of a liquid (making one needs the network)."""
     about = {"sizes": [3], "steps": 3, "timestep_fs": 0.5, "settings": CP2K_SETTINGS}
     workspace = Workspace(PARAMETERS | {"aimd": {"cp2k": about}}, 0, {}, tmp_path, cores=1)
-    molecule = Configuration(MOLECULE.positions, MOLECULE.types, np.diag(MOLECULE.cell))
+    molecule = Configuration(MOLECULE.types, MOLECULE.positions, MOLECULE.cell)
     write_data(workspace.checkpoints / "cp2k-3.data", molecule)
     point = Bench(workspace).first_principles("cp2k", 3)
     assert point["failed"] == []
@@ -179,7 +179,7 @@ def test_cp2k_steps_after_the_first_are_samples(tmp_path, quick):
 def test_espresso_is_measured_like_cp2k_without_a_conserved_quantity(tmp_path, quick):
     about = {"sizes": [3], "steps": 2, "timestep_fs": 0.5, "settings": ESPRESSO_SETTINGS}
     workspace = Workspace(PARAMETERS | {"aimd": {"espresso": about}}, 0, {}, tmp_path, cores=1)
-    molecule = Configuration(MOLECULE.positions, MOLECULE.types, np.diag(MOLECULE.cell))
+    molecule = Configuration(MOLECULE.types, MOLECULE.positions, MOLECULE.cell)
     write_data(workspace.checkpoints / "espresso-3.data", molecule)
     point = Bench(workspace).first_principles("espresso", 3)
     assert point["failed"] == []
@@ -196,7 +196,7 @@ def test_a_program_that_is_not_installed_was_not_measured(tmp_path, monkeypatch)
     copies = np.arange(24)[:, None] * 3.0 * np.eye(3)[0]
     write_data(
         workspace.checkpoints / "espresso-24.data",
-        Configuration(copies, np.arange(24) % 3 % 2, np.array([72.0, 9.0, 9.0])),
+        Configuration(np.arange(24) % 3 % 2, copies, np.diag([72.0, 9.0, 9.0])),
     )
     cost.run(workspace)
     record = json.loads((tmp_path / "cost.json").read_text())

@@ -12,16 +12,10 @@ import numpy as np
 import pytest
 
 from jobs.base.errors import EngineError, SuiteError
-from jobs.base.frames import MASSES_AMU
+from jobs.base.silica import MASSES_AMU, Configuration
 from jobs.engines.first_principles import cp2k, cp2k_output
 from jobs.engines.first_principles.registry import named_settings
-from jobs.engines.first_principles.types import (
-    Dynamics,
-    Run,
-    Start,
-    kinetic_energies_eV,
-    kinetic_temperatures_K,
-)
+from jobs.engines.first_principles.types import Dynamics, Run, kinetic_energies_eV, kinetic_temperatures_K
 from tests.helpers.first_principles_tools import kill_after, slope_and_force
 
 try:
@@ -43,7 +37,7 @@ SETTINGS = {
     "max_scf": 20,
     "outer_max_scf": 5,
 }
-MOLECULE = Start(
+MOLECULE = Configuration(
     types=np.array([0, 1, 1], np.int8),
     positions=np.array([[2.5, 2.5, 2.5], [4.02, 2.6, 2.5], [0.98, 2.45, 2.62]]),
     cell=np.diag([5.0, 5.0, 5.0]),
@@ -84,7 +78,7 @@ class TestSinglePoint:
         for method in cp2k.METHODS:
             forces = []
             for index, shift in enumerate((0.0, 0.07)):
-                start = Start(MOLECULE.types, MOLECULE.positions + shift, MOLECULE.cell)
+                start = Configuration(MOLECULE.types, MOLECULE.positions + shift, MOLECULE.cell)
                 directory = tmp_path / f"{method}-{index}"
                 label = cp2k.single_point(
                     settings(method=method, cutoff_Ry=300), start, directory=directory, threads=1
@@ -112,7 +106,7 @@ class TestSinglePoint:
         whole = cp2k.single_point(fine, MOLECULE, directory=tmp_path / "whole", threads=1)
         assert 2 < whole.gap_eV < 10
         middle = MOLECULE.positions[MOLECULE.types == 0][0]
-        apart = Start(MOLECULE.types, middle + 2.2 * (MOLECULE.positions - middle), MOLECULE.cell)
+        apart = Configuration(MOLECULE.types, middle + 2.2 * (MOLECULE.positions - middle), MOLECULE.cell)
         assert cp2k.single_point(fine, apart, directory=tmp_path / "apart", threads=1).gap_eV < 1
         plain = settings(cutoff_Ry=200)
         assert cp2k.single_point(plain, MOLECULE, directory=tmp_path / "plain", threads=1).gap_eV is None

@@ -30,7 +30,7 @@ def test_cp2k_gives_the_same_energies_and_forces(tmp_path: Path, functions: dict
     evaluate = Evaluator(read_network(tmp_path))
     for seed in (1, 2, 3):
         atoms = liquid_like(seed=seed)
-        cell, symbols = np.diag(atoms.cell), symbols_of(atoms)
+        cell, symbols = atoms.cell, symbols_of(atoms)
         directory = tmp_path / f"cp2k-{seed}"
         directory.mkdir()
         energy, forces = cp2k_nnp.energy_and_forces(
@@ -46,5 +46,5 @@ def test_softplus_is_refused_for_cp2k(tmp_path: Path) -> None:
     atoms = liquid_like()
     with pytest.raises(SuiteError, match=r"input\.nn: found softplus, expected tanh: CP2K's"):
         cp2k_nnp.energy_and_forces(
-            tmp_path, atoms.positions, np.diag(atoms.cell), symbols_of(atoms), directory=tmp_path
+            tmp_path, atoms.positions, atoms.cell, symbols_of(atoms), directory=tmp_path
         )

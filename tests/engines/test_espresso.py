@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from jobs.base.errors import EngineError, SuiteError
-from jobs.base.frames import MASSES_AMU
+from jobs.base.silica import MASSES_AMU, Configuration
 from jobs.engines.first_principles import espresso
 from jobs.engines.first_principles.registry import named_settings
-from jobs.engines.first_principles.types import Dynamics, Run, Start, kinetic_energies_eV
+from jobs.engines.first_principles.types import Dynamics, Run, kinetic_energies_eV
 from tests.helpers.first_principles_tools import kill_after, slope_and_force
 
 # The package's own PBE pseudopotentials, at a cut-off at which they run in a second.
@@ -33,7 +33,7 @@ needs_espresso = [
     ),
 ]
 # O before Si: nothing may depend on the order.
-MOLECULE = Start(
+MOLECULE = Configuration(
     types=np.array([1, 0, 1], np.int8),
     positions=np.array([[4.02, 2.6, 2.5], [2.5, 2.5, 2.5], [0.98, 2.45, 2.62]]),
     cell=np.diag([5.0, 5.0, 5.0]),
@@ -179,7 +179,7 @@ class TestDynamics:
         cold = Dynamics(
             steps=2, timestep_fs=1.0, temperature_K=100.0, thermostat="csvr", damping_fs=1.0, seed=1
         )
-        start = Start(MOLECULE.types, MOLECULE.positions, MOLECULE.cell, MOLECULE.velocities * 3)
+        start = Configuration(MOLECULE.types, MOLECULE.positions, MOLECULE.cell, MOLECULE.velocities * 3)
         run = espresso.run_dynamics(settings(), start, cold, directory=tmp_path, threads=1)
         assert run.temperatures_K[0] > 2000
         assert run.temperatures_K[1:].max() < run.temperatures_K[0] / 2

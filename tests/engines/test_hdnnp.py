@@ -20,7 +20,7 @@ from tests.helpers.hdnnp_tools import VARIED, liquid_like, random_network, symbo
 
 
 def both(network: Network, atoms: Configuration) -> tuple[tuple[float, np.ndarray, int], tuple]:
-    cell, symbols = np.diag(atoms.cell), symbols_of(atoms)
+    cell, symbols = atoms.cell, symbols_of(atoms)
     found = Evaluator(network)(atoms.positions, cell, symbols)
     plain = oracle.energy_and_forces(network, atoms.positions, cell, symbols)
     return (found.energy_eV, found.forces_eV_A, found.warnings), plain
@@ -83,7 +83,7 @@ def test_kernel_equals_the_oracle_in_a_narrow_box(functions: dict | None, activa
 def test_forces_are_slopes_of_the_energy(scaling: str) -> None:
     network = with_scaling(random_network(VARIED), scaling)
     evaluate, atoms = Evaluator(network), liquid_like(seed=4)
-    cell, symbols, step = np.diag(atoms.cell), symbols_of(atoms), 1e-4
+    cell, symbols, step = atoms.cell, symbols_of(atoms), 1e-4
 
     def energy(atom: int, axis: int, by: float) -> float:
         moved = atoms.positions.copy()
@@ -100,12 +100,12 @@ def test_forces_are_slopes_of_the_energy(scaling: str) -> None:
 def test_images_count_and_wrapping_does_not() -> None:
     """A cell and the same cell twice give the same energy per atom; whole cell vectors change nothing."""
     evaluate, atoms = Evaluator(random_network()), liquid_like(seed=5)
-    cell, symbols = np.diag(atoms.cell), symbols_of(atoms)
+    cell, symbols = atoms.cell, symbols_of(atoms)
     once = evaluate(atoms.positions, cell, symbols)
-    shifted = atoms.positions + np.random.default_rng(1).integers(-2, 3, (24, 3)) * atoms.cell
+    shifted = atoms.positions + np.random.default_rng(1).integers(-2, 3, (24, 3)) * atoms.edges
     np.testing.assert_allclose(evaluate(shifted, cell, symbols).forces_eV_A, once.forces_eV_A, atol=1e-10)
-    twice = np.concatenate([atoms.positions, atoms.positions + np.array([atoms.cell[0], 0, 0])])
-    doubled = evaluate(twice, np.diag(atoms.cell * [2, 1, 1]), symbols * 2)
+    twice = np.concatenate([atoms.positions, atoms.positions + atoms.cell[0]])
+    doubled = evaluate(twice, np.diag(atoms.edges * [2, 1, 1]), symbols * 2)
     assert doubled.energy_eV == pytest.approx(2 * once.energy_eV, abs=1e-9)
     tilted = cell.copy()
     tilted[1, 0] = cell[0, 0]  # another basis of the same lattice
@@ -147,7 +147,7 @@ def test_what_is_written_is_read(
         "weights.014.data",
     }
     found, atoms = read_network(tmp_path), liquid_like(seed=6)
-    cell, symbols = np.diag(atoms.cell), symbols_of(atoms)
+    cell, symbols = atoms.cell, symbols_of(atoms)
     again = Evaluator(found)(atoms.positions, cell, symbols)
     once = Evaluator(network)(atoms.positions, cell, symbols)
     assert again.energy_eV == pytest.approx(once.energy_eV, abs=1e-6)

@@ -94,7 +94,7 @@ def test_energy_forces_and_warnings_are_the_oracles(
     """24 atoms in a box of 7.16 A, below twice the cut-off of 6: images are ghosts."""
     atoms = liquid_like(seed=7)
     energy, forces, warnings = oracle.energy_and_forces(
-        read_network(folder), atoms.positions, np.diag(atoms.cell), symbols_of(atoms)
+        read_network(folder), atoms.positions, atoms.cell, symbols_of(atoms)
     )
     found = run(atoms, potential(folder, *words), tmp_path, ranks=ranks)
     assert found["pe"] == pytest.approx(energy, abs=24 * tolerance)
@@ -112,10 +112,10 @@ def test_virial_is_the_slope_of_the_energy_by_the_cell(tmp_path: Path) -> None:
 
     def energy(strain: np.ndarray) -> float:
         stretch = np.eye(3) + strain
-        cell = np.diag(atoms.cell) @ stretch
+        cell = atoms.cell @ stretch
         return oracle.energy_and_forces(network, atoms.positions @ stretch, cell, symbols_of(atoms))[0]
 
-    volume_A3, bar_per_eV_A3 = np.prod(atoms.cell), 1.602176634e6
+    volume_A3, bar_per_eV_A3 = np.prod(atoms.edges), 1.602176634e6
     for n, (i, j) in enumerate([(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]):
         strain = np.zeros((3, 3))
         strain[i, j] = step
@@ -149,7 +149,7 @@ def test_a_neighbour_that_crosses_the_cutoff_makes_no_jump(tmp_path: Path) -> No
     network = read_network(tmp_path)
     for x in (5.999, 6.0, 6.001):
         positions = np.array([[5.0, 5, 5], [6.6, 5, 5], [5 + x, 5, 5]])
-        atoms = Configuration(positions, np.array([0, 1, 1]), np.full(3, 20.0))
+        atoms = Configuration(np.array([0, 1, 1]), positions, np.eye(3) * 20.0)
         found = run(atoms, potential(tmp_path), tmp_path)
         _, forces, _ = oracle.energy_and_forces(network, positions, np.eye(3) * 20, symbols_of(atoms))
         np.testing.assert_allclose(found["forces"], forces, atol=SINGLE)
@@ -191,7 +191,7 @@ def test_types_are_elements_by_name(tmp_path: Path) -> None:
     """Another order of types gives the same energy if `pair_coeff` says so; other elements are refused."""
     write_network(random_network(), tmp_path, comment="a test's")
     atoms = liquid_like(seed=2)
-    swapped = Configuration(atoms.positions, 1 - atoms.types, atoms.cell)
+    swapped = Configuration(1 - atoms.types, atoms.positions, atoms.cell)
     chosen = potential(tmp_path)
     other = Potential("x", "hdnnp", (chosen.commands[0], "pair_coeff * * O Si"), None, 6.0)
     one, two = run(atoms, chosen, tmp_path), run(swapped, other, tmp_path)
@@ -207,9 +207,9 @@ def test_a_tilted_box_is_right_too(tmp_path: Path) -> None:
     first = f"change_box all triclinic\nchange_box all xy final {tilt} remap units box"
     found = run(atoms, potential(tmp_path, "double"), tmp_path, first=first)
     shear = np.eye(3)
-    shear[1, 0] = tilt / atoms.cell[1]
+    shear[1, 0] = tilt / atoms.edges[1]
     energy, forces, _ = oracle.energy_and_forces(
-        read_network(tmp_path), atoms.positions @ shear, np.diag(atoms.cell) @ shear, symbols_of(atoms)
+        read_network(tmp_path), atoms.positions @ shear, atoms.cell @ shear, symbols_of(atoms)
     )
     assert found["pe"] == pytest.approx(energy, abs=24 * DOUBLE)
     np.testing.assert_allclose(found["forces"], forces, atol=DOUBLE)

@@ -61,7 +61,7 @@ def test_bks_is_the_published_function(tmp_path: Path) -> None:
     # One SiO2 molecule in a box so wide that only its three pairs are within the short-range cut-off.
     edge = 30.0
     positions = np.array([[10.0, 10, 10], [11.6, 10, 10], [10, 11.8, 10.3]])
-    molecule = Configuration(positions, np.array([0, 1, 1]), np.full(3, edge))
+    molecule = Configuration(np.array([0, 1, 1]), positions, np.eye(3) * edge)
     d1, d2, d3 = (float(np.linalg.norm(positions[i] - positions[j])) for i, j in ((0, 1), (0, 2), (1, 2)))
     expected = ewald_energy(positions, np.array([2.4, -1.2, -1.2]), edge)
     expected += bks_pair("SiO", d1) + bks_pair("SiO", d2) + bks_pair("OO", d3)
@@ -83,7 +83,7 @@ def test_forces_are_the_slope_of_the_energy(tmp_path: Path, name: str) -> None:
     step = 0.02
     energies = []
     for sign in (1, -1):
-        moved = Configuration(crystal.positions + sign * step * direction, crystal.types, crystal.cell)
+        moved = Configuration(crystal.types, crystal.positions + sign * step * direction, crystal.cell)
         energies.append(evaluate(moved, potential, directory=tmp_path).energy)
     slope = -(energies[0] - energies[1]) / (2 * step)
     assert slope == pytest.approx(float((forces * direction).sum()), abs=2e-3)

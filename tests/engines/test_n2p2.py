@@ -26,7 +26,7 @@ def test_n2p2_gives_the_same_energy_and_forces(tmp_path: Path, functions: dict |
     atoms = liquid_like(seed=1)
     symbols = symbols_of(atoms)
     lines = ["begin"]
-    lines += [f"lattice {' '.join(map(str, row))}" for row in np.diag(atoms.cell / BOHR_ANGSTROM)]
+    lines += [f"lattice {' '.join(map(str, row))}" for row in atoms.cell / BOHR_ANGSTROM]
     for position, symbol in zip(atoms.positions / BOHR_ANGSTROM, symbols, strict=True):
         lines.append(f"atom {' '.join(f'{x:.14f}' for x in position)} {symbol} 0 0 0 0 0")
     lines += ["energy 0", "charge 0", "end"]
@@ -35,6 +35,6 @@ def test_n2p2_gives_the_same_energy_and_forces(tmp_path: Path, functions: dict |
     words = [line.split() for line in (tmp_path / "output.data").read_text().splitlines()]
     energy_hartree = float(next(line[1] for line in words if line[0] == "energy"))
     forces = np.array([line[-3:] for line in words if line[0] == "atom"], dtype=float)
-    ours = Evaluator(read_network(tmp_path))(atoms.positions, np.diag(atoms.cell), symbols)
+    ours = Evaluator(read_network(tmp_path))(atoms.positions, atoms.cell, symbols)
     assert energy_hartree * HARTREE_EV == pytest.approx(ours.energy_eV, abs=1e-4)
     np.testing.assert_allclose(forces * HARTREE_EV / BOHR_ANGSTROM, ours.forces_eV_A, atol=1e-5)

@@ -61,7 +61,7 @@ def train(
     np.savetxt(system / "type.raw", start.types, fmt="%d")
     rng = np.random.default_rng(1)
     np.save(system / "set.000/coord.npy", start.positions.reshape(1, -1))
-    np.save(system / "set.000/box.npy", np.diag(start.cell).reshape(1, 9))
+    np.save(system / "set.000/box.npy", start.cell.reshape(1, 9))
     np.save(system / "set.000/energy.npy", np.array([-7800.0]))
     np.save(system / "set.000/force.npy", rng.normal(size=(1, start.positions.size)))
     common = {"sel": SEL, "resnet_dt": False, "precision": precision, "type_one_side": one_side}
@@ -139,7 +139,7 @@ def test_plain_numpy_gives_deepmd_kits_energy(models, name, tmp_path):
     """The formulas, apart from any table or vector: float64 against float64."""
     export_model(models[name], tmp_path / "model.native")
     plain, start = PlainDeepPotential(tmp_path / "model.native"), frame()
-    energy = plain.energy(start.positions, np.diag(start.cell), start.types)
+    energy = plain.energy(start.positions, start.cell, start.types)
     deepmd = evaluate(start, by_deepmd(models[name]), directory=tmp_path)
     assert energy == pytest.approx(deepmd.energy, abs=1e-8 if name == "hybrid" else 1e-3)
 
@@ -154,7 +154,7 @@ def test_forces_are_the_plain_energys_derivative(models, tmp_path):
         for step in (h, -h):
             moved = start.positions.copy()
             moved[atom, axis] += step
-            energies.append(plain.energy(moved, np.diag(start.cell), start.types))
+            energies.append(plain.energy(moved, start.cell, start.types))
         assert forces[atom, axis] == pytest.approx(-(energies[0] - energies[1]) / (2 * h), abs=2e-5)
 
 
@@ -164,7 +164,7 @@ def test_energy_is_smooth_where_a_neighbour_crosses_the_cut_off(models, tmp_path
     energies, forces = [], []
     for distance in (4.9, 4.99, 4.9999, 5.0001, 5.2):
         pair = Configuration(
-            np.array([[1.0, 1.0, 1.0], [1.0 + distance, 1.0, 1.0]]), np.array([0, 1]), np.full(3, 20.0)
+            np.array([0, 1]), np.array([[1.0, 1.0, 1.0], [1.0 + distance, 1.0, 1.0]]), np.eye(3) * 20.0
         )
         found = evaluate(pair, native, directory=tmp_path)
         energies.append(found.energy)

@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 
 from jobs.base.errors import EngineError, SuiteError
+from jobs.base.silica import Configuration
 from jobs.campaign.build import build_campaign
 from jobs.engines.first_principles import vasp
 from jobs.engines.first_principles.registry import named_settings
-from jobs.engines.first_principles.types import Dynamics, Start
+from jobs.engines.first_principles.types import Dynamics
 from jobs.reference.paper import read_paper
 
 # O before Si: POSCAR has Si first, and nothing may get mixed up.
-SYSTEM = Start(
+SYSTEM = Configuration(
     types=np.array([1, 0, 1], np.int8),
     positions=np.array([[4.02, 2.6, 2.5], [2.5, 2.5, 2.5], [0.02, 2.45, 2.62]]),
     cell=np.diag([5.0, 5.0, 6.0]),
@@ -100,7 +101,7 @@ def write_output(
         xml += "</modeling>\n"
     (directory / "vasprun.xml").write_text(xml)
     (directory / "OUTCAR").write_text(outcar)
-    following = Start(SYSTEM.types, state(steps[-1] + 1), SYSTEM.cell, SYSTEM.velocities)
+    following = Configuration(SYSTEM.types, state(steps[-1] + 1), SYSTEM.cell, SYSTEM.velocities)
     vasp.write_poscar(directory / "CONTCAR", following)
 
 
@@ -138,7 +139,7 @@ class TestDecks:
         assert parameters["engine"] == "vasp"
         settings = vasp.read_settings(parameters["settings"])
         types = np.repeat([0, 1], [atoms // 3, 2 * atoms // 3]).astype(np.int8)
-        start = Start(types, np.zeros((atoms, 3)), np.eye(3) * edge)
+        start = Configuration(types, np.zeros((atoms, 3)), np.eye(3) * edge)
         if label == "deepmd-96":
             kelvin = parameters["temperatures_K"][0]
             steps = parameters["relaxation_steps"] + parameters["collection_steps"]

@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from jobs.engines.first_principles.types import Start
+from jobs.base.silica import Configuration
 
 ROOT = Path(__file__).resolve().parents[2]
 STEP_ANGSTROM = 0.01
 
 
-def slope_and_force(engine: Any, settings: Any, start: Start, directory: Path) -> tuple[float, float]:
+def slope_and_force(engine: Any, settings: Any, start: Configuration, directory: Path) -> tuple[float, float]:
     """Minus the slope of the energy along a direction in all three atoms, and the force along it; eV/A."""
     direction = np.array([[0.2, -0.5, 0.1], [0.6, 0.3, -0.2], [-0.1, 0.2, 0.3]])
     direction /= np.linalg.norm(direction)
     before, here, after = (
         engine.single_point(
             settings,
-            Start(start.types, start.positions + step * direction, start.cell),
+            Configuration(start.types, start.positions + step * direction, start.cell),
             directory=directory / f"{step}",
             threads=1,
         )

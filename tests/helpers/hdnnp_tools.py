@@ -62,9 +62,7 @@ def random_network(
     for number in range(4):
         atoms = liquid_like(seed=100 + number)
         elements = np.array([tables.symbols.index(symbol) for symbol in symbols_of(atoms)])
-        found = describe(
-            tables, atoms.positions / BOHR_ANGSTROM, np.diag(atoms.cell / BOHR_ANGSTROM), elements
-        )
+        found = describe(tables, atoms.positions / BOHR_ANGSTROM, atoms.cell / BOHR_ANGSTROM, elements)
         seen.append((elements, found.values))
     networks = {}
     for number, (symbol, of_one) in enumerate(functions.items()):

@@ -27,11 +27,11 @@ import numpy as np
 import pytest
 
 from jobs.base.errors import SuiteError
+from jobs.base.silica import Configuration
 from jobs.campaign.build import build_campaign
 from jobs.campaign.tier import TIERS
 from jobs.engines.first_principles import cp2k, espresso, vasp
 from jobs.engines.first_principles.registry import load_engine, named_settings
-from jobs.engines.first_principles.types import Start
 from jobs.reference.formats.sources import open_sources
 from jobs.reference.paper import REFERENCE, read_experiment, read_paper
 from jobs.reference.survey import Survey, report, watch
@@ -325,7 +325,7 @@ def test_settings(tmp_path, engine):
 
     path = tmp_path / "settings.yml"
     path.write_text(yaml.safe_dump(named_settings(engine, "default"), sort_keys=False))
-    start = Start(np.array([0, 1, 1], dtype=np.int8), np.eye(3), np.eye(3) * 8.0)
+    start = Configuration(np.array([0, 1, 1], dtype=np.int8), np.eye(3), np.eye(3) * 8.0)
 
     def use(path: Path) -> None:
         settings = load_engine(engine).read_settings(named_settings(engine, str(path)))

@@ -11,14 +11,14 @@ import pytest
 
 from benchmarks.sampler_spread import spread
 from jobs.base.errors import EngineError, SuiteError
-from jobs.base.silica import Configuration, write_data
+from jobs.base.silica import SPECIES, Configuration, write_data
 from jobs.campaign.build import build_campaign
 from jobs.engines.first_principles import cp2k
 from jobs.engines.hdnnp import cp2k_nnp, oracle
 from jobs.engines.hdnnp.evaluation import Evaluator
 from jobs.engines.hdnnp.n2p2_files import read_network
 from jobs.engines.lammps.native.build import why_unavailable
-from jobs.engines.lammps.potential import SPECIES, read_potential
+from jobs.engines.lammps.potential import read_potential
 from jobs.engines.lammps.program import evaluate
 from jobs.reference.potentials import MODELS, deposited_model, imported_potential
 from jobs.reference.sets import find_set, iter_runs
@@ -36,7 +36,7 @@ def pbe_frames() -> list[tuple[Configuration, float, np.ndarray]]:
     frames = {}
     for _, part in iter_runs(find_set("pbe-96-nnp-2.20", {})):
         for k in range(len(part)):
-            atoms = Configuration(part.positions[k], part.types, np.diag(part.cells[k]))
+            atoms = Configuration(part.types, part.positions[k], part.cells[k])
             frames.setdefault(part.temperatures_K[k], (atoms, float(part.energies_eV[k]), part.forces[k]))
     return [frames[kelvin] for kelvin in (2000.0, 3000.0, 5000.0)]
 
@@ -67,7 +67,7 @@ def test_a_changed_file_is_found(tmp_path: Path) -> None:
 def test_it_is_near_pbe_and_the_oracle_agrees(pbe_frames: list) -> None:
     evaluate_by_kernel = Evaluator(read_network(FOLDER))
     for atoms, energy, forces in pbe_frames:
-        cell, symbols = np.diag(atoms.cell), symbols_of(atoms)
+        cell, symbols = atoms.cell, symbols_of(atoms)
         found = evaluate_by_kernel(atoms.positions, cell, symbols)
         assert abs(found.energy_eV - energy) / 96 < 0.02
         assert np.sqrt(np.mean((found.forces_eV_A - forces) ** 2)) < 0.45
@@ -84,7 +84,7 @@ def test_cp2k_agrees(pbe_frames: list, tmp_path: Path) -> None:
         pytest.skip("CP2K is not installed; see README, Run it")
     evaluate_by_kernel = Evaluator(read_network(FOLDER))
     for atoms, _, _ in pbe_frames:
-        cell, symbols = np.diag(atoms.cell), symbols_of(atoms)
+        cell, symbols = atoms.cell, symbols_of(atoms)
         energy, forces = cp2k_nnp.energy_and_forces(
             FOLDER, atoms.positions, cell, symbols, directory=tmp_path
         )
@@ -119,7 +119,7 @@ def test_lammps_computes_what_was_deposited(product: Path, pbe_frames: list, tmp
     evaluate_by_kernel = Evaluator(read_network(FOLDER))
     for atoms, _, _ in pbe_frames:
         found = evaluate(atoms, read_potential(product), directory=tmp_path)
-        expected = evaluate_by_kernel(atoms.positions, np.diag(atoms.cell), symbols_of(atoms))
+        expected = evaluate_by_kernel(atoms.positions, atoms.cell, symbols_of(atoms))
         assert found.energy == pytest.approx(expected.energy_eV, abs=1e-3)
         difference = found.forces - expected.forces_eV_A
         assert np.sqrt(np.mean(difference**2)) < 5e-5

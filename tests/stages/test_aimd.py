@@ -16,7 +16,6 @@ from jobs.base.frames import read_extxyz
 from jobs.base.silica import Configuration, write_data
 from jobs.engines.first_principles import cp2k, cp2k_output
 from jobs.engines.first_principles.registry import named_settings
-from jobs.engines.first_principles.types import Start
 from jobs.stages import aimd
 from jobs.store.workspace import Workspace
 from tests.engines import test_espresso
@@ -67,7 +66,7 @@ def product(directory: Path) -> dict[str, Any]:
 
 def test_every_run_has_a_noise_of_its_own():
     """Melts, temperatures, starts of one melt, seeds: of one noise, temperatures go up and down together."""
-    start = Start(np.array([0, 1, 1], np.int8), POSITIONS, np.eye(3) * CELL)
+    start = Configuration(np.array([0, 1, 1], np.int8), POSITIONS, np.eye(3) * CELL)
     seeds = [
         aimd._noise_seed(seed, aimd._Task("t", replica, kelvin, "nnp", start), index)
         for seed in (1, 2, 1001)
@@ -92,7 +91,7 @@ class TestRuns:
         assert {frame.temperature_K for frame in frames} == {2000.0}
         direct = cp2k.single_point(
             cp2k.read_settings(SETTINGS),
-            Start(frames[0].types, frames[0].positions, frames[0].cell),
+            Configuration(frames[0].types, frames[0].positions, frames[0].cell),
             directory=tmp_path / "direct",
             threads=1,
         )
@@ -113,7 +112,7 @@ class TestRuns:
     def test_stepwise_from_a_melt(self, tmp_path):
         melt = tmp_path / "melt"
         melt.mkdir()
-        molecule = Configuration(POSITIONS, np.array([0, 1, 1]), np.full(3, CELL))
+        molecule = Configuration(np.array([0, 1, 1]), POSITIONS, np.eye(3) * CELL)
         write_data(melt / "config-2.data", molecule)
         stage = workspace(
             tmp_path / "out",

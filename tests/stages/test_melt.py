@@ -41,7 +41,7 @@ def test_melt(tmp_path: Path) -> None:
         assert (state.types == 0).sum() == 16
         assert (state.types == 1).sum() == 32
         silicon, oxygen = (state.positions[state.types == species] for species in (0, 1))
-        separation = minimum_image(silicon[:, None] - oxygen[None], state.cell)
+        separation = minimum_image(silicon[:, None] - oxygen[None], state.edges)
         nearest = np.linalg.norm(separation, axis=-1).min(axis=1)
         # Bonds have formed: every Si has an O at the bond length, none fused.
         assert (nearest > 1.2).all()
@@ -51,7 +51,7 @@ def test_melt(tmp_path: Path) -> None:
 def test_lattice_is_the_smallest_that_holds_the_atoms() -> None:
     start = lattice_start(96, density_g_cm3=2.20, seed=3)
     assert start.density_g_cm3 == pytest.approx(2.20)
-    spacing = start.cell[0] / 5  # 5^3 = 125 sites is the smallest cube of at least 96
+    spacing = start.edges[0] / 5  # 5^3 = 125 sites is the smallest cube of at least 96
     sites = np.round(start.positions / spacing - 0.5, 9)
     np.testing.assert_allclose(sites, np.round(sites))
     assert len(np.unique(sites, axis=0)) == 96
@@ -69,7 +69,7 @@ def test_atoms_that_are_no_silica(n_atoms: int) -> None:
 def test_data_files_come_back(tmp_path: Path) -> None:
     start = replicate(rescale(lattice_start(24, density_g_cm3=2.2, seed=1), 2.5), (1, 2, 1))
     assert start.density_g_cm3 == pytest.approx(2.5)
-    assert start.cell[1] == pytest.approx(2 * start.cell[0])
+    assert start.edges[1] == pytest.approx(2 * start.edges[0])
     path = tmp_path / "x.data"
     write_data(path, start)
     again = read_data(path)

@@ -40,7 +40,7 @@ def vibrating():
     drift = np.array([0.01, -0.02, 0.005])
     positions = crystal.positions + 0.08 * np.sin(frequency * time + phase) + drift * time
     velocities = 0.08 * frequency * np.cos(frequency * time + phase) + drift
-    return positions, velocities, crystal.types, crystal.cell
+    return positions, velocities, crystal.types, crystal.edges
 
 
 def observed(tmp_path, source, *, name="work", **changes):
@@ -155,7 +155,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, monkeypatch):
     for n_frames in (400, 400, 1600):  # the first imports
         moving = rng.normal(scale=0.05, size=(n_frames, crystal.n_atoms, 3))
         source = write_md(
-            tmp_path / f"md{len(peaks)}", crystal.positions + moving, moving, crystal.types, crystal.cell
+            tmp_path / f"md{len(peaks)}", crystal.positions + moving, moving, crystal.types, crystal.edges
         )
         tracemalloc.start()
         observed(tmp_path, source, name=f"w{len(peaks)}", structure_factor=False)

@@ -11,7 +11,8 @@ import pytest
 
 from jobs.base.errors import SuiteError
 from jobs.base.frames import Frames
-from jobs.engines.lammps.potential import SPECIES, builtin_potential
+from jobs.base.silica import SPECIES
+from jobs.engines.lammps.potential import builtin_potential
 from jobs.stages import parity
 from jobs.store.workspace import Workspace
 

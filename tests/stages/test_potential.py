@@ -300,7 +300,7 @@ class TestFirstLook:
         quartz = alpha_quartz()
         assert quartz.density_g_cm3 == pytest.approx(2.65, abs=0.01)
         delta = quartz.positions[:, None] - quartz.positions[None]
-        delta -= quartz.cell * np.rint(delta / quartz.cell)
+        delta -= quartz.edges * np.rint(delta / quartz.edges)
         bonds = np.linalg.norm(delta, axis=-1)[quartz.types == 0][:, quartz.types == 1]
         assert ((bonds > 1.59) & (bonds < 1.63)).sum(axis=1).tolist() == [4] * 6
 

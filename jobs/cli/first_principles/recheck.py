@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json, write_whole
-from jobs.base.frames import TYPE_MAP, Frame, format_extxyz, read_extxyz
+from jobs.base.frames import Frame, format_extxyz, read_extxyz
+from jobs.base.silica import SPECIES
 from jobs.cli.first_principles.aimd import print_plan
 from jobs.cli.options import add_engine_options, count, positive
 from jobs.cost.estimates import label_core_seconds
@@ -48,7 +49,7 @@ class Drawn:
     run: str
     frame: int
     temperature_K: float
-    types: NDArray[np.int8]
+    types: NDArray[np.integer]
     positions: NDArray[np.float64]
     cell: NDArray[np.float64]
     energy_eV: float
@@ -185,7 +186,7 @@ def compare(frames: Sequence[Drawn], again: Sequence[Frame]) -> dict[str, Any]:
         name: _rms_meV(
             np.concatenate([d[f.types == index] for d, f in zip(differences, frames, strict=True)])
         )
-        for index, name in enumerate(TYPE_MAP)
+        for index, name in enumerate(SPECIES)
     }
     everything = np.concatenate(differences)
     with_gap = [d for d, f in zip(differences, frames, strict=True) if f.gap_eV is None or f.gap_eV >= GAP_EV]

@@ -10,10 +10,10 @@ import numpy as np
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_whole
 from jobs.base.frames import VELOCITIES, format_extxyz
-from jobs.base.silica import FUSED_ANGSTROM
+from jobs.base.silica import FUSED_ANGSTROM, Configuration
 from jobs.base.trajectory import Trajectory, open_trajectory
 from jobs.cli.options import add_store_option, count, positive, whole
-from jobs.engines.first_principles.types import Start, kinetic_temperatures_K
+from jobs.engines.first_principles.types import kinetic_temperatures_K
 from jobs.observables.rdf import PAIRS
 from jobs.reference.sets import list_sets
 from jobs.store.store import Store
@@ -166,7 +166,7 @@ def first_contact(trajectory: Trajectory, pair: str, distance_angstrom: float) -
     return None
 
 
-def state(trajectory: Trajectory, frame: int, *, heat_to_K: float | None = None) -> Start:
+def state(trajectory: Trajectory, frame: int, *, heat_to_K: float | None = None) -> Configuration:
     """A frame of an MD product with its velocities, atoms inside the box.
 
     With `heat_to_K` its velocities are scaled to that temperature.
@@ -176,4 +176,6 @@ def state(trajectory: Trajectory, frame: int, *, heat_to_K: float | None = None)
     if heat_to_K is not None:
         velocities = velocities * np.sqrt(heat_to_K / kinetic_temperatures_K(types, velocities))
     inside = np.mod(positions[0], trajectory.cell)
-    return Start(types=types, positions=inside, cell=np.diag(trajectory.cell), velocities=velocities[0])
+    return Configuration(
+        types=types, positions=inside, cell=np.diag(trajectory.cell), velocities=velocities[0]
+    )

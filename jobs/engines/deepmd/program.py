@@ -24,8 +24,8 @@ from jobs.base.errors import EngineError, SuiteError
 from jobs.base.files import write_json
 from jobs.base.frames import Frames
 from jobs.base.paths import ROOT
+from jobs.base.silica import SPECIES
 from jobs.engines.deepmd.curve import CURVE_FILE, CURVE_FRAMES, curve_rows, truncate_curve
-from jobs.engines.lammps.potential import SPECIES
 from jobs.engines.process import executable, run_program, thread_environment
 
 CUTOFF_ANGSTROM = 6.0

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.base.errors import EngineError, NotInstalled, SuiteError
-from jobs.base.frames import MASSES_AMU, TYPE_MAP
+from jobs.base.silica import MASSES_AMU, SPECIES, Configuration
 from jobs.base.units import ATOMIC_TIME_FS, BOHR_ANGSTROM
 from jobs.engines.first_principles.cp2k_output import (
     _DIAGONALIZATION_CONVERGED,
@@ -31,7 +31,7 @@ from jobs.engines.first_principles.cp2k_output import (
     read_single_point,
     whole_lines,
 )
-from jobs.engines.first_principles.types import Dynamics, Label, Run, Start, check_thermostat, read_fields
+from jobs.engines.first_principles.types import Dynamics, Label, Run, check_thermostat, read_fields
 from jobs.engines.process import executable, run_program, thread_environment
 
 VALENCE_ELECTRONS = {"Si": 4, "O": 6}  # of the GTH-PBE pseudopotentials
@@ -110,7 +110,7 @@ def find_cp2k() -> str:
 
 def write_deck(
     settings: Settings,
-    start: Start,
+    start: Configuration,
     *,
     dynamics: Dynamics | None,
     restart_file: str | None = None,
@@ -142,7 +142,7 @@ def write_deck(
     velocities = None
     if start.velocities is not None:
         velocities = rows(start.velocities * ATOMIC_TIME_FS / BOHR_ANGSTROM)
-    symbols = [TYPE_MAP[index] for index in start.types]
+    symbols = [SPECIES[index] for index in start.types]
     return environment.get_template("cp2k.inp.j2").render(
         settings=settings,
         md=dynamics,
@@ -163,7 +163,7 @@ def write_deck(
         velocities=velocities,
         kinds=[
             (species, mass, VALENCE_ELECTRONS[species])
-            for species, mass in zip(TYPE_MAP, MASSES_AMU, strict=True)
+            for species, mass in zip(SPECIES, MASSES_AMU, strict=True)
             if species in symbols
         ],
     )
@@ -216,7 +216,7 @@ def version(directory: Path) -> str:
 # Single points ------------------------------------------------------------------------------------
 
 
-def single_point(settings: Settings, start: Start, *, directory: Path, threads: int) -> Label:
+def single_point(settings: Settings, start: Configuration, *, directory: Path, threads: int) -> Label:
     """Energy and forces of one configuration, computed in `directory`.
 
     An SCF that did not converge is returned as such, never dropped here. The gap is known where the
@@ -235,7 +235,7 @@ def single_point(settings: Settings, start: Start, *, directory: Path, threads: 
 
 
 def _coarse_guess(
-    settings: Settings, start: Start, directory: Path, *, threads: int
+    settings: Settings, start: Configuration, directory: Path, *, threads: int
 ) -> tuple[str | None, float | None, float]:
     """For fine settings, a wave function file of a coarse grid and the gap in eV there; seconds it took."""
     if settings.cutoff_Ry < _FINE_RY:
@@ -264,7 +264,7 @@ def _coarse_guess(
 
 def run_dynamics(
     settings: Settings,
-    start: Start,
+    start: Configuration,
     dynamics: Dynamics,
     *,
     directory: Path,

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.base.errors import EngineError, SuiteError
-from jobs.base.frames import MASSES_AMU, TYPE_MAP, UNCONVERGED
+from jobs.base.frames import UNCONVERGED
+from jobs.base.silica import MASSES_AMU, SPECIES, Configuration
 from jobs.base.units import (
     ATOMIC_TIME_FS,
     BOHR_ANGSTROM,
@@ -37,7 +38,6 @@ from jobs.engines.first_principles.types import (
     Dynamics,
     Label,
     Run,
-    Start,
     check_thermostat,
     command,
     draw_velocities,
@@ -91,7 +91,7 @@ class Settings:
     @property
     def basis(self) -> str:
         """The level of theory beside the functional: total energies of two of them have different zeros."""
-        files = "+".join(self.pseudopotentials[species] for species in TYPE_MAP)
+        files = "+".join(self.pseudopotentials[species] for species in SPECIES)
         return f"plane waves {self.ecutwfc_Ry:g} Ry {files}"
 
 
@@ -115,10 +115,10 @@ def read_settings(values: Mapping[str, Any]) -> Settings:
     """See `Engine`."""
     settings = read_fields("Quantum ESPRESSO", Settings, values)
     files = settings.pseudopotentials
-    if not isinstance(files, Mapping) or set(files) != set(TYPE_MAP):
+    if not isinstance(files, Mapping) or set(files) != set(SPECIES):
         raise SuiteError(
             f"Quantum ESPRESSO settings: found pseudopotentials {files!r}, expected a file for each of "
-            f"{' and '.join(TYPE_MAP)}"
+            f"{' and '.join(SPECIES)}"
         )
     return settings
 
@@ -148,7 +148,7 @@ def _command(cores: int) -> list[str]:
 
 
 def write_deck(
-    settings: Settings, start: Start, *, dynamics: Dynamics | None, steps: tuple[int, int] = (0, 0)
+    settings: Settings, start: Configuration, *, dynamics: Dynamics | None, steps: tuple[int, int] = (0, 0)
 ) -> str:
     """The pw.x input of a single point (`dynamics` None) or of the states from the first to the last step.
 
@@ -165,7 +165,7 @@ def write_deck(
     def rows(values: NDArray[np.float64]) -> list[str]:
         return [" ".join(f"{value:.12g}" for value in row) for row in values]
 
-    symbols = [TYPE_MAP[index] for index in start.types]
+    symbols = [SPECIES[index] for index in start.types]
     velocities: list[tuple[str, str]] = []
     if dynamics is not None:
         assert start.velocities is not None
@@ -180,7 +180,7 @@ def write_deck(
         velocities=velocities,
         kinds=[
             (species, mass, settings.pseudopotentials[species])
-            for species, mass in zip(TYPE_MAP, MASSES_AMU, strict=True)
+            for species, mass in zip(SPECIES, MASSES_AMU, strict=True)
             if species in symbols
         ],
     )
@@ -268,7 +268,7 @@ def _read_steps(log: Path, n_atoms: int) -> Iterator[_Step]:
 # Single points ------------------------------------------------------------------------------------
 
 
-def single_point(settings: Settings, start: Start, *, directory: Path, threads: int) -> Label:
+def single_point(settings: Settings, start: Configuration, *, directory: Path, threads: int) -> Label:
     """Energy and forces of one configuration, computed in `directory`.
 
     An SCF that did not converge is returned as such, never dropped here.
@@ -297,7 +297,7 @@ def single_point(settings: Settings, start: Start, *, directory: Path, threads: 
 
 def run_dynamics(
     settings: Settings,
-    start: Start,
+    start: Configuration,
     dynamics: Dynamics,
     *,
     directory: Path,
@@ -317,7 +317,7 @@ def run_dynamics(
     velocities = start.velocities
     if velocities is None:
         velocities = draw_velocities(start.types, dynamics.temperature_K, dynamics.seed)
-    start = Start(start.types, start.positions, start.cell, velocities)
+    start = Configuration(start.types, start.positions, start.cell, velocities)
     piece = max(1, dynamics.steps)
     if dynamics.thermostat is not None:
         piece = max(1, round(dynamics.damping_fs / dynamics.timestep_fs / _PIECES))
@@ -327,7 +327,7 @@ def run_dynamics(
         first = max(0, len(run.steps) - 1)
         state = start
         if len(run.steps):
-            state = Start(start.types, run.positions[-1], start.cell, run.velocities[-1])
+            state = Configuration(start.types, run.positions[-1], start.cell, run.velocities[-1])
         if first and first % piece == 0 and first not in begun:
             state = _thermostatted(state, dynamics, first, piece)
         last = min(dynamics.steps, (first // piece + 1) * piece)
@@ -348,7 +348,7 @@ def run_dynamics(
     return run
 
 
-def _thermostatted(state: Start, dynamics: Dynamics, step: int, steps: int) -> Start:
+def _thermostatted(state: Configuration, dynamics: Dynamics, step: int, steps: int) -> Configuration:
     """A state with the velocities that CSVR, acting for `steps` steps at once, gives it."""
     assert state.velocities is not None
     factor = csvr_factor(
@@ -383,7 +383,7 @@ class _Trajectory:
 
 
 def _read(
-    start: Start, dynamics: Dynamics, *, directory: Path, known: dict[Path, list[_Step]]
+    start: Configuration, dynamics: Dynamics, *, directory: Path, known: dict[Path, list[_Step]]
 ) -> tuple[Run, set[int]]:
     """All whole steps that the logs in `directory` hold, and the first steps of the pieces that have any.
 

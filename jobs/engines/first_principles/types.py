@@ -19,33 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.base.errors import NotInstalled, SuiteError
-from jobs.base.frames import MASSES_AMU
+from jobs.base.silica import MASSES_AMU, Configuration
 from jobs.base.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 
 FUNCTIONAL = "PBE"
 THERMOSTATS = ("csvr", "nose-hoover")
 SettingsT = TypeVar("SettingsT")
-
-
-@dataclass(frozen=True)
-class Start:
-    """A configuration to compute.
-
-    `types` (N,) are indices into `TYPE_MAP`, `positions` (N, 3) A, `cell` (3, 3) A (rows are vectors),
-    `velocities` (N, 3) A/fs or None (drawn at the temperature).
-    """
-
-    types: NDArray[np.int8]
-    positions: NDArray[np.float64]
-    cell: NDArray[np.float64]
-    velocities: NDArray[np.float64] | None = None
-
-    def closest_pair_angstrom(self) -> float:
-        """Distance of the two nearest atoms, by nearest images; NaN if a position is not finite."""
-        delta = self.positions[:, None] - self.positions[None]
-        delta -= np.rint(delta @ np.linalg.inv(self.cell)) @ self.cell
-        distances = np.linalg.norm(delta, axis=-1)
-        return float((distances + np.diag(np.full(len(delta), np.inf))).min())
 
 
 @dataclass(frozen=True)
@@ -127,13 +106,13 @@ class Engine(Protocol):
     def version(self, directory: Path) -> str:
         """The program's version, as the output in a run's folder names it."""
 
-    def single_point(self, settings: Any, start: Start, *, directory: Path, threads: int) -> Label:
+    def single_point(self, settings: Any, start: Configuration, *, directory: Path, threads: int) -> Label:
         """Energy and forces of one configuration."""
 
     def run_dynamics(
         self,
         settings: Any,
-        start: Start,
+        start: Configuration,
         dynamics: Dynamics,
         *,
         directory: Path,
@@ -205,7 +184,7 @@ def command(variable: str, programs: tuple[str, ...], *, cores: int, name: str) 
     )
 
 
-def draw_velocities(types: NDArray[np.int8], temperature_K: float, seed: int) -> NDArray[np.float64]:
+def draw_velocities(types: NDArray[np.integer], temperature_K: float, seed: int) -> NDArray[np.float64]:
     """Maxwell-Boltzmann velocities (N, 3) in A/fs, at rest as a whole and at exactly this temperature."""
     masses = MASSES_AMU[types][:, None]
     spread = np.sqrt(BOLTZMANN_EV_K * temperature_K / EV_PER_AMU_A2_FS2 / masses)
@@ -216,14 +195,14 @@ def draw_velocities(types: NDArray[np.int8], temperature_K: float, seed: int) ->
 
 
 def kinetic_energies_eV(  # noqa: N802 - the unit
-    types: NDArray[np.int8], velocities: NDArray[np.float64]
+    types: NDArray[np.integer], velocities: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Kinetic energy (F,) in eV of velocities (F, N, 3) in A/fs."""
     return 0.5 * EV_PER_AMU_A2_FS2 * np.einsum("i,fix,fix->f", MASSES_AMU[types], velocities, velocities)
 
 
 def kinetic_temperatures_K(  # noqa: N802 - the unit
-    types: NDArray[np.int8], velocities: NDArray[np.float64]
+    types: NDArray[np.integer], velocities: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Temperature (F,) in K of velocities (F, N, 3) in A/fs, of 3N - 3 degrees of freedom."""
     return 2 * kinetic_energies_eV(types, velocities) / (3 * len(types) - 3) / BOLTZMANN_EV_K

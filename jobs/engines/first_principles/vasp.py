@@ -35,7 +35,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.base.errors import EngineError, SuiteError
-from jobs.base.frames import MASSES_AMU, NOT_KNOWN, TYPE_MAP, UNCONVERGED
+from jobs.base.frames import NOT_KNOWN, UNCONVERGED
+from jobs.base.silica import MASSES_AMU, SPECIES, Configuration
 from jobs.base.streams import blocks
 from jobs.base.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 from jobs.engines.first_principles import vasp_scf
@@ -43,7 +44,6 @@ from jobs.engines.first_principles.types import (
     Dynamics,
     Label,
     Run,
-    Start,
     check_thermostat,
     command,
     draw_velocities,
@@ -79,16 +79,16 @@ class Settings:
     @property
     def basis(self) -> str:
         """The level of theory beside the functional: total energies of two of them have different zeros."""
-        return f"PAW {self.encut_eV:g} eV {'+'.join(self.potcar[species] for species in TYPE_MAP)}"
+        return f"PAW {self.encut_eV:g} eV {'+'.join(self.potcar[species] for species in SPECIES)}"
 
 
 def read_settings(values: Mapping[str, Any]) -> Settings:
     """See `Engine`."""
     settings = read_fields("VASP", Settings, values)
-    if not isinstance(settings.potcar, Mapping) or set(settings.potcar) != set(TYPE_MAP):
+    if not isinstance(settings.potcar, Mapping) or set(settings.potcar) != set(SPECIES):
         raise SuiteError(
             f"VASP settings: found potcar {settings.potcar!r}, expected a folder of the library for each of "
-            f"{' and '.join(TYPE_MAP)}"
+            f"{' and '.join(SPECIES)}"
         )
     return settings
 
@@ -128,14 +128,16 @@ def _potcar(folder: str) -> str:
     )
 
 
-def smass(dynamics: Dynamics, start: Start) -> float:
+def smass(dynamics: Dynamics, start: Configuration) -> float:
     """VASP's Nose mass in amu L^2 for the thermostat's time constant (see the top of this file)."""
     degrees_of_freedom = 3 * len(start.types) - 3
     mass = degrees_of_freedom * BOLTZMANN_EV_K * dynamics.temperature_K * dynamics.damping_fs**2
     return mass / EV_PER_AMU_A2_FS2 / float(start.cell[0] @ start.cell[0])
 
 
-def write_incar(settings: Settings, start: Start, *, dynamics: Dynamics | None, first_step: int = 0) -> str:
+def write_incar(
+    settings: Settings, start: Configuration, *, dynamics: Dynamics | None, first_step: int = 0
+) -> str:
     """The INCAR of a single point (`dynamics` None) or of the steps from `first_step` on."""
     tags: dict[str, Any] = {
         "SYSTEM": "silica",
@@ -172,18 +174,18 @@ def write_incar(settings: Settings, start: Start, *, dynamics: Dynamics | None, 
     return "".join(f"{tag} = {value}\n" for tag, value in tags.items())
 
 
-def _order(types: NDArray[np.int8]) -> NDArray[np.int64]:
+def _order(types: NDArray[np.integer]) -> NDArray[np.int64]:
     """Atoms as POSCAR has them: Si first, then O."""
     return np.argsort(types, kind="stable")
 
 
-def write_poscar(path: Path, start: Start) -> None:
+def write_poscar(path: Path, start: Configuration) -> None:
     """POSCAR, with velocities in A/fs where the start has them; Si first."""
     from ase import Atoms
     from ase.io import write
 
     order = _order(start.types)
-    symbols = [TYPE_MAP[index] for index in start.types[order]]
+    symbols = [SPECIES[index] for index in start.types[order]]
     atoms = Atoms(symbols, positions=start.positions[order], cell=start.cell, pbc=True)
     write(path, atoms, format="vasp", direct=True, vasp5=True, sort=False)
     if start.velocities is not None:
@@ -192,14 +194,19 @@ def write_poscar(path: Path, start: Start) -> None:
 
 
 def write_decks(
-    directory: Path, settings: Settings, start: Start, *, dynamics: Dynamics | None, first_step: int = 0
+    directory: Path,
+    settings: Settings,
+    start: Configuration,
+    *,
+    dynamics: Dynamics | None,
+    first_step: int = 0,
 ) -> None:
     """INCAR, KPOINTS and POTCAR, and the POSCAR of a run's or a single point's beginning.
 
     Raises:
         SuiteError: a POTCAR is lacking.
     """
-    species = [name for index, name in enumerate(TYPE_MAP) if (start.types == index).any()]
+    species = [name for index, name in enumerate(SPECIES) if (start.types == index).any()]
     (directory / "POTCAR").write_text("".join(_potcar(settings.potcar[name]) for name in species))
     (directory / "INCAR").write_text(write_incar(settings, start, dynamics=dynamics, first_step=first_step))
     (directory / "KPOINTS").write_text(KPOINTS)
@@ -303,7 +310,7 @@ def _step(element: ElementTree.Element, scf_steps: int, converged: bool | None, 
 # Single points ------------------------------------------------------------------------------------
 
 
-def single_point(settings: Settings, start: Start, *, directory: Path, threads: int) -> Label:
+def single_point(settings: Settings, start: Configuration, *, directory: Path, threads: int) -> Label:
     """Energy and forces of one configuration, computed in `directory`.
 
     An SCF that did not converge is returned as such, never dropped here.
@@ -318,7 +325,7 @@ def single_point(settings: Settings, start: Start, *, directory: Path, threads: 
     return read_single_point(start, directory=directory)
 
 
-def read_single_point(start: Start, *, directory: Path) -> Label:
+def read_single_point(start: Configuration, *, directory: Path) -> Label:
     """The result of a single point from `vasprun.xml` and `OUTCAR`.
 
     Raises:
@@ -341,7 +348,7 @@ def read_single_point(start: Start, *, directory: Path) -> Label:
 
 def run_dynamics(
     settings: Settings,
-    start: Start,
+    start: Configuration,
     dynamics: Dynamics,
     *,
     directory: Path,
@@ -362,7 +369,7 @@ def run_dynamics(
     directory.mkdir(parents=True, exist_ok=True)
     if start.velocities is None:
         drawn = draw_velocities(start.types, dynamics.temperature_K, dynamics.seed)
-        start = Start(start.types, start.positions, start.cell, drawn)
+        start = Configuration(start.types, start.positions, start.cell, drawn)
     run = read_run(start, dynamics, directory=directory)
     while (done := len(run.steps)) <= dynamics.steps:
         _put_by(directory, n_atoms=len(start.types))
@@ -416,7 +423,7 @@ def _read_steps_if_any(directory: Path) -> list[_Step]:
     return _read_steps(vasprun, directory / "OUTCAR") if vasprun.is_file() else []
 
 
-def read_run(start: Start, dynamics: Dynamics, *, directory: Path) -> Run:
+def read_run(start: Configuration, dynamics: Dynamics, *, directory: Path) -> Run:
     """All whole steps of a run's attempts, unwrapped; atoms in the order of `start`.
 
     VASP prints no velocities. They are those of velocity Verlet between neighbouring states,
@@ -462,7 +469,7 @@ def read_run(start: Start, dynamics: Dynamics, *, directory: Path) -> Run:
 
 
 def _velocities(
-    start: Start, positions: NDArray[np.float64], forces: NDArray[np.float64], *, timestep_fs: float
+    start: Configuration, positions: NDArray[np.float64], forces: NDArray[np.float64], *, timestep_fs: float
 ) -> NDArray[np.float64]:
     if len(positions) < 2:
         assert start.velocities is not None

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from jobs.base.frames import Frames
+from jobs.base.silica import SPECIES
 from jobs.base.units import BOHR_ANGSTROM, HARTREE_EV
 from jobs.engines.deepmd.program import Prediction
 from jobs.engines.hdnnp.kernels import Descriptors, FunctionTables, describe
 from jobs.engines.hdnnp.n2p2_files import read_network
 from jobs.engines.hdnnp.network import Array, Network
-from jobs.engines.lammps.potential import SPECIES
 
 
 @dataclass(frozen=True)

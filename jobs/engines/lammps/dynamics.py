@@ -20,11 +20,11 @@ import numpy as np
 
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.files import finite
-from jobs.base.silica import Configuration, check_cell_width, read_data, write_data
+from jobs.base.silica import SPECIES, Configuration, check_cell_width, read_data, write_data
 from jobs.base.trajectory import DUMP_COLUMNS, THERMO_FILE, TRAJECTORY_FILE
 from jobs.base.units import FS_PER_PS
 from jobs.engines.lammps.kernel import choose_kernel
-from jobs.engines.lammps.potential import SPECIES, Potential, interaction_commands
+from jobs.engines.lammps.potential import Potential, interaction_commands
 from jobs.engines.lammps.program import read_log, run_lammps
 from jobs.store.machine_settings import SKIN_ANGSTROM
 from jobs.store.workspace import Workspace
@@ -175,7 +175,7 @@ def run_dynamics(
     """
     if first_temperature_K is None and start.velocities is None:
         raise SuiteError("start: found no velocities, expected those that the run goes on with")
-    warning = check_cell_width(np.diag(start.cell), potential.cutoff_angstrom)
+    warning = check_cell_width(start.cell, potential.cutoff_angstrom)
     folder = workspace.checkpoints
     choice = choose_kernel(
         potential, workspace.inputs.get("potential"), wanted=workspace.wanted_kernel, scratch=folder
@@ -225,7 +225,7 @@ def run_dynamics(
         "n_o": int((start.types == 1).sum()),
         "types": start.types.tolist(),
         "species": list(SPECIES),
-        "cell_angstrom": start.cell.tolist(),
+        "cell_angstrom": start.edges.tolist(),
         "density_g_cm3": start.density_g_cm3,
         "timestep_fs": protocol.segments[-1].timestep_fs,
         "dump_every": protocol.dump_every,

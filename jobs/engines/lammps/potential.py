@@ -18,9 +18,6 @@ from jobs.engines.lammps.native.build import native_plugin
 from jobs.store.machine_settings import SKIN_ANGSTROM
 from jobs.store.workspace import Workspace
 
-SPECIES = ("Si", "O")
-
-
 POTENTIAL_FILE = "potential.json"
 
 
