@@ -38,11 +38,10 @@ def track_planning():
 
 def track_report():
     """Report of a run with every figure of the liquid."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    import suite.claims  # noqa: F401 - fills REGISTRY
     from suite.judging.checks import load_claims
     from suite.judging.evaluate import REGISTRY, evaluate
     from suite.judging.evidence import Evidence
-    from suite.judging.faults import _claim_atoms
     from suite.report.page import write_report
     from tests.helpers.synthetic_evidence import cost_point, replicas, write_cost
 
@@ -55,7 +54,6 @@ def track_report():
         }
         products["cost"] = [write_cost(root / "cost", [cost_point("deepmd", 96, core_us=[100.0, 101.0])])]
         evidence = Evidence(products, tier="laptop")
-        _claim_atoms()
         claims = [
             evaluate(REGISTRY[a.claim], a, evidence).as_json() for a in load_claims() if a.claim in REGISTRY
         ]

@@ -10,6 +10,7 @@ import pytest
 
 from jobs.base.silica import MASSES_AMU
 from jobs.campaign.observing import observe_parameters
+from jobs.campaign.sections import Observables
 from jobs.observables.msd import remove_drift
 from jobs.reference.sets import read_run, read_set
 from jobs.stages import observe
@@ -26,7 +27,7 @@ def frames():
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory):
     directory = tmp_path_factory.mktemp("observed")
-    parameters = observe_parameters({"blocks": 1, "structure_factor": True})
+    parameters = observe_parameters(Observables(blocks=1, structure_factor=True))
     del parameters["skip_fraction"]
     parameters |= {
         "skip_frames": SKIP,
