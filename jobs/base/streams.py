@@ -13,8 +13,6 @@ from typing import IO, Any, cast
 from jobs.base.errors import SuiteError
 
 CHUNK_BYTES = 1 << 22
-
-
 LONGEST_BLOCK_BYTES = 1 << 29
 
 

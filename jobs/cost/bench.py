@@ -36,18 +36,10 @@ from jobs.store.machine_settings import Tuning
 from jobs.store.workspace import Workspace
 
 DUMP_EVERY = 10
-
-
 # Liquids that larger systems are copies of, by their number of atoms.
 LIQUIDS = (24, 48, 96, 216)
-
-
 MELT_STEPS, LIQUID_STEPS = 4000, 500
-
-
 MELT_K = 5000.0
-
-
 # SiO.tersoff does not conserve energy at 1 fs and 3000 K: measured, 25 meV/atom/ps.
 TERSOFF_STEP_FS = 0.5
 

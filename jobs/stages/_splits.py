@@ -16,8 +16,6 @@ from jobs.observables.rdf import PAIRS
 # collision, or an SCF that ended in a wrong state, and one such atom would weigh as much as the forces of
 # four usual frames in the loss.
 MAX_FORCE_EV_ANGSTROM = 60.0
-
-
 # No two atoms of silica come this close: the shortest contact at 6000 K is 1.27 A (Si-O) here, and an O2
 # bond of 1.21 A would need four standard deviations of its thermal motion. Fused atoms (BKS behind its
 # barrier) are below.

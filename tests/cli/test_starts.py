@@ -31,8 +31,6 @@ TRAINING = {
     "decay_steps": 1,
     "checkpoint_every": 1,
 }
-
-
 TINY = {
     "name": "tiny",
     "start_from": "potentials",

@@ -13,13 +13,9 @@ from jobs.base.errors import EngineError
 from jobs.base.files import write_whole
 
 CURVE_FILE = "lcurve.out"
-
-
 # Held-out frames behind each row of the learning curve; they cost no more than a few per cent of the time
 # and choose nothing: training never looks at the curve.
 CURVE_FRAMES = 16
-
-
 _CURVE_COLUMNS = {
     "step": "step",
     "rmse_e_val": "energy_rmse_heldout_eV_atom",

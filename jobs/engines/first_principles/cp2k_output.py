@@ -14,34 +14,16 @@ from jobs.base.units import ATOMIC_TIME_FS, BOHR_ANGSTROM, HARTREE_EV
 from jobs.engines.first_principles.types import Label, Run
 
 LOG = "run.log"
-
-
 TRAJECTORY = ("run-pos-1.xyz", "run-vel-1.xyz", "run-frc-1.xyz")
-
-
 ENERGIES = "run-1.ener"
-
-
 # The log and the trajectory print one energy with 15 and 10 decimals.
 _SAME_ENERGY_HARTREE = 1e-8
-
-
 _TITLE = re.compile(r"i =\s*(\d+),.*E =\s*(\S+)")
-
-
 _TOTAL = re.compile(r"ENERGY\| Total FORCE_EVAL.*:\s+(\S+)")
-
-
 _STEP = re.compile(r"MD\| Step number\s+(\d+)")
-
-
 _DIAGONALIZATION_CONVERGED = "SCF run converged in"
-
-
 # Printed by a diagonalization, and after an orbital transformation.
 GAP = re.compile(r"(?:MO\| Band gap:.*a\.u\.|HOMO - LUMO gap \[eV\] :)\s*(\S+)")
-
-
 _OUTER = re.compile(r"outer SCF loop (converged|FAILED to converge).*or\s+(\d+) steps")
 
 

@@ -11,8 +11,6 @@ from jobs.engines.first_principles import cp2k, espresso, vasp
 from jobs.engines.first_principles.types import Engine
 
 ENGINES = ("cp2k", "espresso", "vasp")
-
-
 SETTINGS_FILE = Path(__file__).parent / "settings.yml"
 
 

@@ -19,26 +19,14 @@ from jobs.store.machine_settings import SKIN_ANGSTROM
 from jobs.store.workspace import Workspace
 
 POTENTIAL_FILE = "potential.json"
-
-
 # BKS of van Beest, Kramer and van Santen, PRL 64, 1955 (1990): A (eV), rho (A), C (eV A^6).
 _BKS_CHARGES = (2.4, -1.2)
-
-
 _BKS_BUCKINGHAM = {"1 2": (18003.7572, 0.205205, 133.5381), "2 2": (1388.7730, 0.362319, 175.0000)}
-
-
 # Short-range 4 eps [(s/r)^30 - (s/r)^6] of Saika-Voivod, Sciortino and Poole, PRE 63, 011202 (2000):
 # eps (eV), s (A). Without it both pairs have a maximum behind which hot atoms fuse.
 _BKS_CORE = {"1 2": (3.098e-3, 1.313635), "2 2": (1.051e-3, 1.779239)}
-
-
 _BKS_CUTOFF = 10.0
-
-
 _BKS_CORE_CUTOFF = 6.0
-
-
 _TERSOFF_CUTOFF = 2.80  # Si-Si: R + D = 2.65 + 0.15 A in SiO.tersoff (Munetoh 2007)
 
 

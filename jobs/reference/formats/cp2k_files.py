@@ -46,8 +46,6 @@ _VELOCITY = BOHR_ANGSTROM / ATOMIC_TIME_FS
 _POSITIONS = re.compile(r"(.+)-pos-1\.xyz(\.gz|\.xz|\.bz2)?$")
 _TITLE = re.compile(rb"i =\s*(\d+),.*E =\s*(\S+)")
 _LOG_SIGN = b"CP2K| version string"
-
-
 # Units that energies and forces of a log may be in.
 _ENERGY_UNITS = {"a.u.": HARTREE_EV, "hartree": HARTREE_EV, "eV": 1.0}
 _FORCE_UNITS = {"a.u.": _FORCE, "hartree/bohr": _FORCE, "eV/angstrom": 1.0}
