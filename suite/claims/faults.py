@@ -23,4 +23,4 @@ def fault(check: Check, evidence: Evidence) -> Estimate:
         if key != FAULT
     }
     said = "; ".join(f"{name}: {', '.join(ids) or 'none'}" for name, ids in caught.items())
-    return (Estimate.exact(len(found.caught_by), n_eff=len(found.verdicts))).with_remark(f"caught by {said}")
+    return Estimate.exact(len(found.caught_by), n_eff=len(found.verdicts)).with_remark(f"caught by {said}")

@@ -160,8 +160,8 @@ def rdf_96_216(check: Check, evidence: Evidence) -> Estimate:
     if check.measure == "closer":
         return farther(square, far=groups["96"], near=groups["216"], reference=groups["aimd"])
     reference = groups.get("aimd", groups["216"])
-    return (
-        beyond_a_third(square, groups["96"], groups["216"], far=groups["bks"], reference=reference)
+    return beyond_a_third(
+        square, groups["96"], groups["216"], far=groups["bks"], reference=reference
     ).with_remark(remark)
 
 

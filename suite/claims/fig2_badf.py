@@ -126,8 +126,6 @@ def badf_96_216(check: Check, evidence: Evidence) -> Estimate:
         remark = NO_AIMD
     parent, child, bks, *aimd = common(*models)
     reference = aimd[0] if aimd else child
-    return (
-        beyond_a_third(
-            badf_square(child.x), parent.groups, child.groups, far=bks.groups, reference=reference.groups
-        )
+    return beyond_a_third(
+        badf_square(child.x), parent.groups, child.groups, far=bks.groups, reference=reference.groups
     ).with_remark(remark)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import TypeAlias
 
@@ -14,7 +13,7 @@ from suite.claims.fig1_rdf import PAIRS, feature_difference, rdf_reader
 from suite.claims.fig2_badf import badf_reader, moment_difference
 from suite.claims.fig4_vaf import first_zero, vaf_reader
 from suite.claims.fig5_msd import log_msd_reader
-from suite.judging.against_aimd import Reader, Square
+from suite.judging.against_aimd import Distance, Reader, Square, beside_bks
 from suite.judging.checks import Check
 from suite.judging.distances import (
     mean_square,
@@ -29,7 +28,6 @@ from suite.judging.evidence import Evidence
 from suite.judging.pairs import Paired, Sides, read_pairs, scalars
 from suite.judging.reasons import NotTested
 from suite.judging.statistics import Array, Estimate, Groups, mean_of
-from suite.judging.verdict import Verdict, decide
 
 Measured: TypeAlias = Callable[[Paired, str], Estimate]
 SquareOnGrid: TypeAlias = Callable[[Array, Groups, Groups], float]
@@ -44,13 +42,19 @@ def _featureless(curve: str, x: Array) -> Array:
     return np.ones_like(x) if curve in PAIRS else np.sin(np.radians(x))
 
 
-def _square(curve: str, x: Array, first: Groups, second: Groups, *, biased: bool = False) -> float:
+def _distribution_square(
+    curve: str, x: Array, first: Groups, second: Groups, *, biased: bool = False
+) -> float:
     return paired_cramer_von_mises(first, second, _featureless(curve, x), biased=biased)
 
 
 def _curve_square(first: Groups, second: Groups, *, biased: bool = False) -> float:
     """Mean square difference of two curves as they are."""
     return mean_square(paired_differences(first, second), biased=biased)
+
+
+def _square_on_any_grid(_: Array, first: Groups, second: Groups) -> float:
+    return _curve_square(first, second)
 
 
 def _root(pairs: Paired, side: str, square: Square) -> Estimate:
@@ -69,16 +73,23 @@ def _network_against_aimd(
     def of(side: str) -> Estimate:
         return measured(read_pairs(evidence, size=size, sides=(side,), read=read), side)
 
-    found, remark = of("nnp"), ""
-    with suppress(NotTested):
-        if f"paired-{size}-bks" in evidence and decide(found, check.band)[0] is Verdict.PASS:
-            bks = of("bks")
-            if decide(bks, check.band)[0] is Verdict.PASS:
-                remark = (
-                    f"BKS is within the band too ({bks.value:.2g} [{bks.ci_low:.2g}, {bks.ci_high:.2g}]): "
-                    "this does not tell the two apart"
-                )
-    return found.with_remark(remark)
+    return beside_bks(check, of("nnp"), bks=lambda: of("bks") if f"paired-{size}-bks" in evidence else None)
+
+
+def _distribution_against_aimd(
+    check: Check, evidence: Evidence, curve: str, distance: Callable[[Array], Distance]
+) -> Estimate:
+    """How far the NNP's distribution is from AIMD's: as a curve, or in a number by `distance` on a grid."""
+
+    def measured(pairs: Paired, side: str) -> Estimate:
+        if check.measure == "curve":
+            return _root(pairs.mapped(shares), side, partial(_distribution_square, curve, pairs.x))
+        apart = distance(pairs.x)
+        return pairs.estimate(lambda s: apart(s[side], s["aimd"]))
+
+    return _network_against_aimd(
+        check, evidence, size=check["size"], read=_distribution_reader(curve), measured=measured
+    )
 
 
 def _bks_farther(
@@ -125,16 +136,7 @@ def _almost_the_same(
 def rdf_paired(check: Check, evidence: Evidence) -> Estimate:
     """The NNP's g(r) against AIMD's."""
     pair = check["pair"]
-
-    def measured(pairs: Paired, side: str) -> Estimate:
-        if check.measure == "curve":
-            return _root(pairs.mapped(shares), side, partial(_square, pair, pairs.x))
-        apart = feature_difference(check.measure, pair, pairs.x)
-        return pairs.estimate(lambda s: apart(s[side], s["aimd"]))
-
-    return _network_against_aimd(
-        check, evidence, size=check["size"], read=rdf_reader(pair), measured=measured
-    )
+    return _distribution_against_aimd(check, evidence, pair, partial(feature_difference, check.measure, pair))
 
 
 @claim("rdf-bks-paired")
@@ -146,7 +148,7 @@ def rdf_bks_paired(check: Check, evidence: Evidence) -> Estimate:
             evidence,
             size=size,
             read=rdf_reader(pair),
-            square=lambda x, first, second: _square(pair, x, first, second),
+            square=partial(_distribution_square, pair),
             of_shares=True,
         )
     pairs = read_pairs(evidence, size=size, sides=("bks",), read=rdf_reader(pair))
@@ -162,7 +164,7 @@ def rdf_96_216_paired(check: Check, evidence: Evidence) -> Estimate:
         evidence,
         size=check["size"],
         read=_distribution_reader(curve),
-        square=lambda x, first, second: _square(curve, x, first, second),
+        square=partial(_distribution_square, curve),
         of_shares=True,
     )
 
@@ -170,16 +172,8 @@ def rdf_96_216_paired(check: Check, evidence: Evidence) -> Estimate:
 @claim("badf-paired")
 def badf_paired(check: Check, evidence: Evidence) -> Estimate:
     """The NNP's angles against AIMD's."""
-    angle = check["angle"]
-
-    def measured(pairs: Paired, side: str) -> Estimate:
-        if check.measure == "curve":
-            return _root(pairs.mapped(shares), side, partial(_square, angle, pairs.x))
-        apart = moment_difference(check.measure, pairs.x)
-        return pairs.estimate(lambda s: apart(s[side], s["aimd"]))
-
-    return _network_against_aimd(
-        check, evidence, size=check["size"], read=badf_reader(angle), measured=measured
+    return _distribution_against_aimd(
+        check, evidence, check["angle"], partial(moment_difference, check.measure)
     )
 
 
@@ -191,7 +185,7 @@ def badf_bks_paired(check: Check, evidence: Evidence) -> Estimate:
         evidence,
         size=check["size"],
         read=badf_reader(angle),
-        square=lambda x, first, second: _square(angle, x, first, second),
+        square=partial(_distribution_square, angle),
         of_shares=True,
     )
 
@@ -231,9 +225,7 @@ def vaf_bks_paired(check: Check, evidence: Evidence) -> Estimate:
     """BKS: the same course, but farther off than the NNP."""
     read = vaf_reader(check["species"])
     if check.measure == "farther":
-        return _bks_farther(
-            evidence, size=96, read=read, square=lambda _, first, second: _curve_square(first, second)
-        )
+        return _bks_farther(evidence, size=96, read=read, square=_square_on_any_grid)
     pairs = read_pairs(evidence, size=96, sides=("bks",), read=read)
     x = pairs.x
     return pairs.estimate(lambda s: first_zero(x, mean_of(s["bks"])) / first_zero(x, mean_of(s["aimd"])))
@@ -267,9 +259,7 @@ def msd_paired(check: Check, evidence: Evidence) -> Estimate:
     """The NNP's MSD against AIMD's, as far as the runs reach; BKS's is farther off."""
     read = log_msd_reader(check["species"], between_fs=MSD_FS)
     if check.measure == "farther":
-        return _bks_farther(
-            evidence, size=96, read=read, square=lambda _, first, second: _curve_square(first, second)
-        )
+        return _bks_farther(evidence, size=96, read=read, square=_square_on_any_grid)
 
     def measured(pairs: Paired, side: str) -> Estimate:
         return _root(pairs, side, _curve_square)
@@ -283,5 +273,5 @@ def vaf_almost_the_same(species: str, evidence: Evidence) -> Estimate:
         evidence,
         size=96,
         read=vaf_reader(species),
-        square=lambda _, first, second: _curve_square(first, second),
+        square=_square_on_any_grid,
     )

@@ -69,7 +69,7 @@ def parity(check: Check, evidence: Evidence) -> Estimate:
             # Each training has its own zero of energy, so a constant offset of a column is no error.
             return 1000 * math.sqrt(np.concatenate(groups).var(axis=0).mean())
 
-        return (estimate(lambda s: spread(s["melts"]), samples)).with_remark(f"decided by {found}")
+        return estimate(lambda s: spread(s["melts"]), samples).with_remark(f"decided by {found}")
 
     if check.measure == "force-scale":
         rows = [_squares(seed, species=SPECIES[check["species"]]) for seed in seeds]

@@ -130,23 +130,22 @@ def precondition(check: Check, evidence: Evidence) -> Estimate:
     if check.measure == "density":
         worst = max((_density_ratio(run) for run in runs), key=lambda ratio: abs(ratio - 1))
         return Estimate.exact(worst, n_eff=len(runs))
-    elif check.measure == "dangerous_builds":
+    if check.measure == "dangerous_builds":
         return Estimate.exact(sum(run.facts["dangerous_builds"] for run in runs), n_eff=len(runs))
-    elif check.measure == "fused_atoms":
+    if check.measure == "fused_atoms":
         return Estimate.exact(sum(has_fused_atoms(run) for run in runs), n_eff=len(runs))
-    elif check.measure == "temperature":
+    if check.measure == "temperature":
         # A rescaled temperature has no scatter. That is a real result, here and below, not missing data.
         target_K = GLASS_K if label.startswith("glass") else LIQUID_K
         return estimate_mean([np.atleast_1d(run["temperature_K"]) / target_K for run in runs], counted=True)
-    elif check.measure == "kinetic-energy":
+    if check.measure == "kinetic-energy":
         n_atoms = runs[0].facts["n_atoms"]
         blocks = [in_blocks(equilibrated(run["thermo_temperature_K"])[0], blocks=BLOCKS) for run in runs]
         return estimate(lambda s: _temperature_variance(s["runs"], n_atoms), {"runs": blocks}, counted=True)
-    elif check.measure == "drift":
+    if check.measure == "drift":
         warmings = [
             _warming_K(run["thermo_time_fs"], run["thermo_total_eV"], run.facts["n_atoms"]) for run in runs
         ]
         return estimate(lambda s: float(mean_of(s["runs"])), {"runs": warmings})
-    else:
-        curves = rdf_reader("Si-O")(runs)
-        return estimate(lambda s: peak_feature("Si-O", curves.x, s["runs"])[0], {"runs": curves.groups})
+    curves = rdf_reader("Si-O")(runs)
+    return estimate(lambda s: peak_feature("Si-O", curves.x, s["runs"])[0], {"runs": curves.groups})

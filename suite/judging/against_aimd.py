@@ -227,21 +227,31 @@ def network_against_aimd(
 ) -> Estimate:
     """How far `liquid-SIZE-nvt` is from AIMD. The remark says so where BKS would pass too."""
 
-    def judged(label: str) -> Estimate:
+    def of(label: str) -> Estimate:
         return apart(*common(read(evidence.observables(label)), aimd))
 
-    def passes(estimate: Estimate) -> bool:
-        return decide(estimate, check.band)[0] is Verdict.PASS
+    classical = f"liquid-{size}-bks"
+    return beside_bks(
+        check, of(f"liquid-{size}-nvt"), bks=lambda: of(classical) if classical in evidence else None
+    )
 
-    network, classical = judged(f"liquid-{size}-nvt"), f"liquid-{size}-bks"
-    remark = ""
-    with suppress(NotTested):  # without BKS the NNP's verdict stands
-        if classical in evidence and passes(network) and passes(bks := judged(classical)):
-            remark = (
-                f"BKS is within the band too ({bks.value:.2g} [{bks.ci_low:.2g}, {bks.ci_high:.2g}]): "
+
+def beside_bks(check: Check, nnp: Estimate, *, bks: Callable[[], Estimate | None]) -> Estimate:
+    """The NNP's estimate. Its remark says so where the same comparison of BKS passes too.
+
+    `bks` is asked only where the NNP passes. Without BKS (None or NotTested) the NNP's verdict stands.
+    """
+
+    def passes(found: Estimate) -> bool:
+        return decide(found, check.band)[0] is Verdict.PASS
+
+    with suppress(NotTested):
+        if passes(nnp) and (other := bks()) is not None and passes(other):
+            return nnp.with_remark(
+                f"BKS is within the band too ({other.value:.2g} [{other.ci_low:.2g}, {other.ci_high:.2g}]): "
                 "this does not tell the two apart"
             )
-    return network.with_remark(remark)
+    return nnp
 
 
 def overlap_lacks(facts: Mapping[str, Any]) -> str:
