@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -367,8 +368,6 @@ class ClaimSession:
 
 def print_foreseen(campaign: Campaign, checks: Sequence[Check]) -> None:
     """How many checks of claims are certain to be NOT TESTED, by reason."""
-    from collections import Counter
-
     from suite.judging.checks import foreseen
 
     reasons = Counter(reason for check in checks if (reason := foreseen(check, campaign)))
@@ -432,8 +431,6 @@ def provenance(judged: ClaimSession) -> dict[str, Any]:
 
 def write_claims(judged: ClaimSession) -> None:
     """Write `claims.json` and `report.html` into the tier's results folder."""
-    import time
-
     from suite.judging.faults import report_faults
     from suite.report.page import write_report
 

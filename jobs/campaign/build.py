@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.base.errors import SuiteError
+from jobs.base.machine import available_cores
 from jobs.campaign.accuracy import add_kernels, add_learning_curve, add_parity
 from jobs.campaign.deviations import deviations, short_training
 from jobs.campaign.judges import Judges, plan_judges
@@ -32,6 +33,8 @@ from jobs.cost.estimates import (
     network_md_core_seconds,
     production_steps,
 )
+from jobs.cost.plan import cost_stage, tier_plan
+from jobs.engines.first_principles.registry import load_engine, named_settings
 from jobs.engines.lammps.program import DAMPING_FS
 from jobs.reference.potentials import potential_sha256
 from jobs.reference.trajectories import PAIRED, ThinTrajectory, thin_trajectories
@@ -77,8 +80,6 @@ def build_campaign(
 
 def _with_engine(about: Tier, engine: str) -> Tier:
     """A tier's content with another first-principles engine; unchanged if it is the tier's own."""
-    from jobs.engines.first_principles.registry import load_engine, named_settings
-
     load_engine(engine)
     if about.aimd is None or engine == about.aimd.engine:
         return about
@@ -293,9 +294,6 @@ class _Builder:
         if self.given is not None:
             self.campaign.unavailable["cost"] = "trajectories are given; --start-from potentials times MD"
             return
-        from jobs.base.machine import available_cores
-        from jobs.cost.plan import cost_stage, tier_plan
-
         plan = tier_plan(about.model_dump(exclude_none=True), precision=self.about.training.precision)
         potential = self.potentials.of("deepmd-96")[0]
         label = f"cost of {potential.parameters['name']} and classical MD"

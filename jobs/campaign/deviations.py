@@ -6,18 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from jobs.campaign.plan import Campaign
 from jobs.campaign.sections import NNPS
 from jobs.campaign.tier import DISPLAY_NAMES
 from jobs.cost.estimates import production_steps
 from jobs.reference.paper import Stated
 from jobs.reference.potentials import deposited_model
+from jobs.reference.sets import DepositedSet
 from jobs.reference.trajectories import SPACING_FS, ThinTrajectory
-
-if TYPE_CHECKING:
-    from jobs.campaign.plan import Campaign
-    from jobs.reference.sets import DepositedSet
 
 Frames = Mapping[str, Sequence["DepositedSet"]]
 OTHER_ENGINES = {

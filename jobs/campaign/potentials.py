@@ -17,8 +17,10 @@ from jobs.cost.estimates import (
     TENSORFLOW_START_S,
     aimd_core_seconds,
 )
+from jobs.engines.first_principles.registry import load_engine
 from jobs.engines.hdnnp.recipe import RECIPE
 from jobs.engines.lammps.program import DAMPING_FS
+from jobs.reference.paper import read_paper
 from jobs.reference.potentials import deposited_model, imported_potential
 from jobs.reference.sets import DepositedSet, find_set
 from jobs.store.stage import Stage
@@ -30,8 +32,6 @@ class Potentials:
     """The potentials of a campaign, planned when they are first asked for, and what they learn from."""
 
     def __init__(self, campaign: Campaign, user_potential: Path | None) -> None:
-        from jobs.reference.paper import read_paper
-
         self.campaign = campaign
         self.about = campaign.about
         self.user_potential = user_potential
@@ -134,8 +134,6 @@ class Potentials:
 
     def _aimd(self, nnp: str) -> list[Stage]:
         """First-principles runs that a potential learns from (Sec. II A), one stage per start."""
-        from jobs.engines.first_principles.registry import load_engine
-
         aimd = self.about.aimd
         if aimd is None:
             raise SuiteError(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.campaign.plan import Campaign
 from jobs.cost.estimates import beyond_aimd_estimate, disk_bytes
+from jobs.running import batch, scheduler
+from jobs.running.site import Site
 from jobs.store.stage import Stage
 from jobs.store.store import Store
 from jobs.store.todo import in_order
-
-if TYPE_CHECKING:
-    from jobs.running.site import Site
 
 
 def console() -> Any:
@@ -76,10 +76,6 @@ def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store, *, site: 
 
 def _dry_run_jobs(site: Site, store: Store, stages: Sequence[Stage]) -> None:
     """Every job with its script, in the order of submission; node-hours by kind of stage, and disk."""
-    from collections import Counter, defaultdict
-
-    from jobs.running import batch, scheduler
-
     node_hours: defaultdict[str, float] = defaultdict(float)
     jobs: Counter[str] = Counter()
     disk = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from jobs.cost.speed import core_seconds_per_atom_step, kernel_here
+from jobs.engines.first_principles.registry import named_settings
 from jobs.engines.lammps.kernel import NATIVE
 from jobs.store.stage import Stage
 
@@ -51,8 +52,6 @@ def label_core_seconds(atoms: int) -> float:
 
 def beyond_aimd_estimate(stages: Iterable[Stage]) -> list[str]:
     """Why first-principles stages cost more than their estimates, a line for each reason."""
-    from jobs.engines.first_principles.registry import named_settings
-
     aimd = [stage for stage in stages if stage.kind == "aimd"]
     timed = [named_settings("cp2k", name) for name in ("default", "md")]
     lines = []

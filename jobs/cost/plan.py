@@ -9,8 +9,10 @@ from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
+from jobs.cost.estimates import aimd_core_seconds
 from jobs.cost.points import CLASSICAL, HDNNP, NNP, Point
-from jobs.cost.record import AIMD, is_native
+from jobs.cost.record import AIMD, is_native, read_cost
+from jobs.engines.first_principles.registry import named_settings
 from jobs.engines.lammps.kernel import DEEPMD, NATIVE
 from jobs.store.stage import Stage
 
@@ -78,8 +80,6 @@ def program(point: Mapping[str, Any]) -> str:
 
 def aimd_seconds(n_atoms: int, steps: int) -> float:
     """Rough time of a short AIMD run on one core: the first SCF takes as long as four steps."""
-    from jobs.cost.estimates import aimd_core_seconds
-
     return (steps + 1 + 4) * aimd_core_seconds(n_atoms)
 
 
@@ -120,8 +120,6 @@ def plain(n_atoms: int, *, gpus: int = 0) -> Point:
 
 
 def _aimd(engine: str, sizes: Iterable[int], steps: int) -> dict[str, Any]:
-    from jobs.engines.first_principles.registry import named_settings
-
     if engine not in AIMD:
         raise SuiteError(f"cost: found engine {engine}, expected one of {', '.join(AIMD)}")
     return {
@@ -321,8 +319,6 @@ def deposit(record: Path, folder: Path) -> Path:
     Raises:
         SuiteError: it is not a cost record.
     """
-    from jobs.cost.record import read_cost
-
     content = read_cost(record)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{content['machine']['type']}.json"

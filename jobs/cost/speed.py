@@ -22,6 +22,7 @@ from jobs.engines.lammps.kernel import DEEPMD, NATIVE, SLOWER, native_potential
 from jobs.engines.lammps.native.build import cache_folder, plugin_name, processor_level, why_unavailable
 from jobs.engines.lammps.potential import Potential
 from jobs.engines.lammps.timing import Layout, time_launch
+from jobs.reference.potentials import deposited_model
 
 T = TypeVar("T")
 # Core-seconds per atom and step where nothing was measured: docs/notes/fast-md-measured.md, cost-measured.md.
@@ -57,8 +58,6 @@ def measure_speed() -> str:
     Other work on the machine hardly matters: processor time counts. Returns a line that says what runs an
     NNP's MD here, how fast, and why not faster.
     """
-    from jobs.reference.potentials import deposited_model
-
     if nvidia.gpus():
         return "MD of networks: DeePMD-kit on the GPU"
     try:

@@ -25,6 +25,7 @@ from jobs.engines.lammps.kernel import DEEPMD, NATIVE
 from jobs.engines.lammps.native.build import why_unavailable
 from jobs.engines.lammps.timing import LAMMPS_SKIN_ANGSTROM, Layout, time_launch
 from jobs.observables.scaling import median_interval
+from jobs.reference.potentials import deposited_model, imported_potential
 from jobs.store.machine_settings import FOLDER, tuning_file
 from jobs.store.stage import Stage
 from jobs.store.store import Store
@@ -232,8 +233,6 @@ def potential_stage(potential: Path | None) -> Stage:
     Raises:
         SuiteError: it is not there, or was changed.
     """
-    from jobs.reference.potentials import deposited_model, imported_potential
-
     path = deposited_model("deepmd-96")[0] if potential is None else potential
     if not path.is_file() or path.suffix != ".pb":
         raise SuiteError(f"{path}: found no DeePMD model (.pb), expected one to time")

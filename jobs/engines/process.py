@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,8 +39,6 @@ def executable(name: str) -> str:
     Raises:
         NotInstalled: no such program.
     """
-    import shutil
-
     beside = Path(sys.executable).parent / name
     if beside.is_file():
         return str(beside)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,6 @@ from jobs.base.trajectory import (
 )
 from jobs.reference.sets import DEPOSIT, read_run, read_set
 from jobs.store.stage import Stage
-
-if TYPE_CHECKING:
-    pass
 
 Floats = NDArray[np.float64]
 

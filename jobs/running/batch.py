@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,7 +19,9 @@ from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
+from jobs.engines.process import log_tail
 from jobs.running import scheduler
+from jobs.running.images import checked_digest, read_record
 from jobs.running.local import Outcome
 from jobs.running.site import Site
 from jobs.running.worker import FAILURE
@@ -72,8 +75,6 @@ def image_digests(site: Site, stages: Iterable[Stage]) -> dict[Path, str]:
     paths = {image for stage in stages if (image := site.image(stage.kind)) is not None}
     if not paths:
         return {}
-    from jobs.running.images import checked_digest
-
     return {path: checked_digest(path) for path in sorted(paths)}
 
 
@@ -122,8 +123,6 @@ def _each_once(probed: Mapping[str, Sequence[Stage]]) -> list[Stage]:
 
 def _recorded_digests(site: Site, stages: Sequence[Stage]) -> dict[Path, str]:
     """Of images that are only planned with, what their records say: hashing them would take seconds."""
-    from jobs.running.images import read_record
-
     digests = {}
     for path in {image for stage in stages if (image := site.image(stage.kind)) is not None}:
         try:
@@ -231,8 +230,6 @@ def _exit_code(directory: Path) -> int | None:
 
 
 def _tail(directory: Path) -> str:
-    from jobs.engines.process import log_tail
-
     said = log_tail(directory / scheduler.ERRORS, lines=2)
     return said or log_tail(directory / scheduler.OUTPUT, lines=2) or "it said nothing"
 
@@ -459,8 +456,6 @@ def _tell(
 
 def summary(standings: Mapping[str, Standing]) -> str:
     """How many stages are in which state."""
-    from collections import Counter
-
     counts = Counter(standing.state for standing in standings.values())
     return ", ".join(f"{count} {state}" for state, count in counts.items())
 

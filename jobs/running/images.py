@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Sequence
@@ -92,8 +94,6 @@ def lock(name: str) -> None:
             f"images lock: found Python {sys.version_info.major}.{sys.version_info.minor}, expected "
             f"{PYTHON[0]}.{PYTHON[1]}, the images' own: it decides which dependencies apply"
         )
-    import tempfile
-
     handle, log = tempfile.mkstemp(prefix=f"lock-{name}.", suffix=".log")
     os.close(handle)
     with tempfile.TemporaryDirectory() as scratch:
@@ -203,8 +203,6 @@ def build(name: str, folder: Path, *, mirror: str) -> None:
     Raises:
         SuiteError: a program is missing, a wheel is not what the lock says, or the build or its test failed.
     """
-    import shutil
-
     apptainer.version()
     if shutil.which("mmdebstrap") is None:
         raise SuiteError("mmdebstrap: not found on PATH, expected Debian's package of that name")

@@ -20,6 +20,7 @@ from typing import Any
 from jobs.base.errors import SuiteError
 from jobs.base.machine import IMAGE_VARIABLE
 from jobs.base.paths import ROOT
+from jobs.engines.apptainer import exec_prefix
 from jobs.engines.lammps.program import MPI_LAUNCH
 from jobs.engines.process import THREAD_VARIABLES
 from jobs.running import dispatcher, untried
@@ -327,8 +328,6 @@ def _in_image(
     site: Site, store: Store, stage: Stage, image: Path, *, environment: Mapping[str, str]
 ) -> list[str]:
     """`apptainer exec ... IMAGE` with what the stage may see; `environment` is set inside."""
-    from jobs.engines.apptainer import exec_prefix
-
     binds = [(ROOT, ROOT, False), (store.root, store.root, True)]
     binds += [(folder, folder, True) for folder in site.binds]
     # What a user gave lies where the user put it: a potential or starts, a deposit of one's own.

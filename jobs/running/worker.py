@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
+from jobs.base.machine import node_type
 from jobs.store.machine_settings import FOLDER, Tuning, read_tuning
 from jobs.store.store import Store
 from jobs.store.workspace import CHECKPOINTS, Workspace
@@ -91,8 +92,6 @@ def _tuning(store: Store) -> Tuning | None:
     """What was tuned for this kind of node; the node is only asked what it is where anything was tuned."""
     if not (store.root / FOLDER).is_dir():
         return None
-    from jobs.base.machine import node_type
-
     return read_tuning(store.root, node_type())
 
 

@@ -29,9 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
-from jobs.base.files import finite, write_json
+from jobs.base.files import file_sha256, finite, write_json
 from jobs.base.frames import UNCONVERGED, VELOCITIES, density_g_cm3, format_extxyz
-from jobs.base.silica import FUSED_ANGSTROM, SPECIES, Configuration
+from jobs.base.silica import FUSED_ANGSTROM, SPECIES, Configuration, read_data
+from jobs.base.trajectory import open_trajectory
 from jobs.engines.first_principles.registry import load_engine
 from jobs.engines.first_principles.types import FUNCTIONAL, Dynamics, Engine
 from jobs.store.workspace import Workspace
@@ -121,8 +122,6 @@ def _product_tasks(product: Path, parameters: Mapping[str, Any]) -> Iterator[_Ta
         if (product / "md.json").is_file():
             types, positions, cell, velocities = _trajectory_frame(product, frame)
         else:
-            from jobs.base.silica import read_data
-
             configuration = read_data(product / f"config-{frame}.data")
             types, positions = configuration.types, configuration.positions
             cell, velocities = configuration.cell, None
@@ -138,8 +137,6 @@ def _product_tasks(product: Path, parameters: Mapping[str, Any]) -> Iterator[_Ta
 def _trajectory_frame(
     product: Path, frame: int
 ) -> tuple[NDArray[np.integer], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    from jobs.base.trajectory import open_trajectory
-
     trajectory = open_trajectory(product)
     if not 0 <= frame < trajectory.n_frames:
         raise SuiteError(f"{product}: found no frame {frame}, expected 0 to {trajectory.n_frames - 1}")
@@ -156,8 +153,6 @@ def _temperature(parameters: Mapping[str, Any]) -> float:
 def _file_tasks(path: Path, parameters: Mapping[str, Any]) -> Iterator[_Task]:
     """Starts from an extended XYZ file with `replica` (and, for labels, `temperature_K`) per frame."""
     from ase.io import iread
-
-    from jobs.base.files import file_sha256
 
     if not path.is_file():
         raise SuiteError(f"{path}: found no such file, expected an extended XYZ file of starts")

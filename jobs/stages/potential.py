@@ -11,6 +11,7 @@ import numpy as np
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.silica import cristobalite, write_data
 from jobs.base.units import BOHR_ANGSTROM
+from jobs.engines.deepmd.program import COMPRESSION_FORCE_LIMIT_EV_A, compress
 from jobs.engines.hdnnp.n2p2_files import FOLDER, potential_files, read_network
 from jobs.engines.lammps.potential import Potential, interaction_commands, read_potential, write_potential
 from jobs.engines.lammps.program import evaluate, run_lammps
@@ -53,8 +54,6 @@ def run(workspace: Workspace) -> None:
 
 def _take_model(workspace: Workspace, source: Path) -> None:
     """A DeePMD model: kept as it is and compressed where that works and leaves the forces alone."""
-    from jobs.engines.deepmd.program import COMPRESSION_FORCE_LIMIT_EV_A, compress
-
     directory, scratch = workspace.directory, workspace.checkpoints
     shutil.copyfile(source, directory / "model.pb")
     _describe_deepmd(workspace, "model.pb", cutoff_angstrom=0.0)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jobs.base.files import write_json
-
-if TYPE_CHECKING:
-    from jobs.store.machine_settings import Tuning
+from jobs.store.machine_settings import Tuning
 
 CHECKPOINTS = "checkpoints"
 PROGRESS_FILE = "progress.json"

@@ -17,6 +17,7 @@ A percentile bootstrap is not used: with two to eight units its intervals are fa
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -280,8 +281,6 @@ def equilibrated(series: Array) -> tuple[Array, float]:
 
     Shape (n,) in, (n - start,) out.
     """
-    import logging
-
     logging.getLogger("pymbar").setLevel(logging.ERROR)  # its advice on JAX is not for our users
     from pymbar.timeseries import detect_equilibration
 

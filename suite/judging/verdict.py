@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-if TYPE_CHECKING:
-    from suite.judging.statistics import Estimate
+from suite.judging.statistics import Estimate, more_data
 
 Band: TypeAlias = tuple[float | None, float | None]
 PAPER, SUPPLEMENTARY, PRECONDITION, FAULT = "paper", "supplementary", "precondition", "fault"
@@ -100,8 +99,6 @@ def decide(estimate: Estimate, band: Band) -> tuple[Verdict, str]:
     Raises:
         ValueError: the estimate is not a number.
     """
-    from suite.judging.statistics import more_data
-
     if any(math.isnan(number) for number in (estimate.value, estimate.ci_low, estimate.ci_high)):
         raise ValueError("the estimate is not a number")
     low = -math.inf if band[0] is None else band[0]

@@ -20,6 +20,8 @@ import numpy as np
 
 import suite.claims  # noqa: F401 - fills REGISTRY
 from jobs.base.files import parse_yaml, write_whole
+from jobs.campaign.build import build_campaign
+from jobs.store.store import Store
 from suite.claims.fig1_rdf import PAIRS
 from suite.judging.checks import Check, load_claims
 from suite.judging.evaluate import REGISTRY, evaluate
@@ -222,9 +224,6 @@ def simulate(
 
 def evidence_of(tier: str, store_root: Path) -> Evidence:
     """The products of a tier's deposited trajectories, which must be there."""
-    from jobs.campaign.build import build_campaign
-    from jobs.store.store import Store
-
     campaign, store = build_campaign(tier, start_from="trajectories"), Store(store_root)
     return Evidence(
         products={

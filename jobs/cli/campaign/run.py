@@ -9,7 +9,7 @@ from jobs.base.errors import SuiteError
 from jobs.cli import overview
 from jobs.cli.options import add_campaign_options, add_cores_option, campaign_of, needs, site_of
 from jobs.cost.speed import planned_with_speed
-from jobs.running import local
+from jobs.running import batch, local
 from jobs.running.local import Outcome
 from jobs.running.site import Site
 from jobs.store.stage import Stage
@@ -90,8 +90,6 @@ def _outcome(
     """What became of the stages, here or at a site."""
     if site is None:
         return local.run(wanted, store, cores=arguments.cores, rebuild_stale=arguments.rebuild_stale)
-    from jobs.running import batch
-
     return batch.run(
         wanted,
         store,

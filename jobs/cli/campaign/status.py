@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from jobs.campaign.plan import Campaign
 from jobs.cli.options import add_campaign_options, campaign_of, site_of
 from jobs.cli.overview import console, state
+from jobs.running import batch
+from jobs.running.batch import Standing
 from jobs.running.site import Site
 from jobs.store.store import Store
-
-if TYPE_CHECKING:
-    from jobs.running.batch import Standing
 
 HELP = "which stages are done, stale, begun or missing"
 DESCRIPTION = """\
@@ -52,8 +50,6 @@ def show(campaign: Campaign, store: Store, *, site: Site | None = None) -> None:
     standings: Mapping[str, Standing] = {}
     images: Mapping[str, str] | None = None
     if site is not None:
-        from jobs.running import batch
-
         images = batch.planned_images(site, stages)
         stages = [*batch.planned_probes(site, stages), *stages]
         standings = batch.look(site, store, stages)

@@ -17,6 +17,7 @@ from jobs.cli.options import option, positive, whole
 from jobs.reference.deposit import KINDS, STARTS, USES, check_cut, deposit, span
 from jobs.reference.formats.extxyz import refuse_other_labels
 from jobs.reference.sets import DEPOSIT, list_sets, summary, verify_set
+from jobs.reference.stage_products import read_products
 
 HELP = "put first-principles frames under reference/, or list what is there"
 DESCRIPTION = """\
@@ -182,8 +183,6 @@ def _deposit_stages(arguments: argparse.Namespace) -> int:
     Raises:
         SuiteError: an option that the products answer themselves, or anything wrong with them.
     """
-    from jobs.reference.stage_products import read_products
-
     answered = (
         "path",
         "kind",

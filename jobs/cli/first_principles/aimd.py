@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jobs.cost.estimates import aimd_core_seconds, beyond_aimd_estimate, label_c
 from jobs.engines.first_principles.registry import load_engine, named_settings
 from jobs.engines.first_principles.types import THERMOSTATS
 from jobs.engines.lammps.program import DAMPING_FS
+from jobs.running import local
 from jobs.store.stage import Stage
 from jobs.store.store import Store
 
@@ -239,8 +241,6 @@ def _source(piece: Sequence[GivenStart], arguments: argparse.Namespace) -> str:
 
 def print_products(products: Sequence[Path]) -> None:
     """Where they are, how many frames each has, and the line that deposits them."""
-    import json
-
     for product in products:
         about = json.loads((product / "aimd.json").read_text())
         print(f"{product}: {about['frames']} frames, {about['refused']} refused")
@@ -267,8 +267,6 @@ def main(arguments: argparse.Namespace) -> int:
     Raises:
         SuiteError: anything wrong, in one line.
     """
-    from jobs.running import local
-
     stages = plan(arguments)
     if arguments.dry_run:
         print_plan(stages)

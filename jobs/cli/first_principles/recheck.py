@@ -22,6 +22,7 @@ from jobs.cli.options import add_engine_options, count, positive
 from jobs.cost.estimates import label_core_seconds
 from jobs.engines.first_principles.registry import load_engine, named_settings
 from jobs.reference.sets import DEPOSIT, DepositedSet, iter_run, read_set
+from jobs.running import local
 from jobs.store.stage import Stage
 from jobs.store.store import Store
 
@@ -230,8 +231,6 @@ def main(arguments: argparse.Namespace) -> int:
     Raises:
         SuiteError: anything wrong, in one line; so an SCF that did not converge.
     """
-    from jobs.running import local
-
     deposited = read_set(arguments.set, root=arguments.root)
     settings = named_settings(arguments.engine, arguments.settings)
     store = Store(arguments.store)

@@ -12,10 +12,12 @@ from jobs.base.files import write_whole
 from jobs.base.frames import VELOCITIES, format_extxyz
 from jobs.base.silica import FUSED_ANGSTROM, Configuration
 from jobs.base.trajectory import Trajectory, open_trajectory
+from jobs.campaign.build import build_campaign
 from jobs.cli.options import add_store_option, count, positive, whole
 from jobs.engines.first_principles.types import kinetic_temperatures_K
 from jobs.observables.rdf import PAIRS
 from jobs.reference.sets import list_sets
+from jobs.stages._splits import neighbour_counts
 from jobs.store.store import Store
 
 HELP = "write the last states of a tier's MD runs as starts for aimd"
@@ -91,8 +93,6 @@ def main(arguments: argparse.Namespace) -> int:
     Raises:
         SuiteError: no such run, or one that is not finished.
     """
-    from jobs.campaign.build import build_campaign
-
     campaign = build_campaign(arguments.tier, potential=arguments.potential)
     if arguments.run not in campaign.runs:
         known = ", ".join(campaign.runs)
@@ -155,8 +155,6 @@ def _read_contact(pair: str, text: str) -> tuple[str, float]:
 
 def first_contact(trajectory: Trajectory, pair: str, distance_angstrom: float) -> int | None:
     """The first frame in which two atoms of a pair ("Si-O") are closer than `distance_angstrom`, or None."""
-    from jobs.stages._splits import neighbour_counts
-
     types, cell = np.asarray(trajectory.types, np.int8), np.diag(trajectory.cell)
     for frame in range(trajectory.n_frames):
         positions = trajectory.positions(frame, frame + 1)[0]

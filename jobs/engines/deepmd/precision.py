@@ -6,10 +6,13 @@ process of its own, whose chatter goes to a log.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from jobs.base.errors import SuiteError
 from jobs.base.paths import ROOT
@@ -52,9 +55,6 @@ def _with_precision(part: Any, precision: str) -> Any:
 
 
 def _convert(model: str, out: str, precision: str) -> None:
-    import json
-
-    import numpy as np
     from deepmd.tf.env import tf
     from deepmd.tf.utils.serialization import deserialize_to_file, serialize_from_file
 

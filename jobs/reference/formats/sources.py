@@ -11,7 +11,17 @@ import numpy as np
 
 from jobs.base.errors import SuiteError
 from jobs.base.frames import are_upright, straightened
-from jobs.reference.formats import LEFT_HANDED, Batch, Source
+from jobs.reference.formats import (
+    LEFT_HANDED,
+    Batch,
+    Source,
+    cp2k_files,
+    deepmd_data,
+    espresso_out,
+    extxyz,
+    vasp_outcar,
+    vasp_xml,
+)
 from jobs.reference.formats.extxyz_labels import Choice
 
 FORMATS = "OUTCAR, vasprun.xml, NAME-pos-1.xyz or log of CP2K, pw.x output, extended XYZ, DeePMD npy or HDF5"
@@ -65,8 +75,6 @@ def _checked(source: Source, batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def _open(path: Path, choice: Choice) -> list[Source]:
-    from jobs.reference.formats import deepmd_data
-
     if not path.exists():
         raise SuiteError(f"{path}: found no such file, expected one of: {FORMATS}")
     if path.is_dir():
@@ -77,8 +85,6 @@ def _open(path: Path, choice: Choice) -> list[Source]:
         return [deepmd_data.open_source(path.parent)]
     if deepmd_data.recognises(path):
         return deepmd_data.open_hdf5(path)
-    from jobs.reference.formats import cp2k_files, espresso_out, extxyz, vasp_outcar, vasp_xml
-
     for reader in (vasp_outcar, vasp_xml, cp2k_files, espresso_out):
         if reader.recognises(path):
             return [reader.open_source(path)]
@@ -88,8 +94,6 @@ def _open(path: Path, choice: Choice) -> list[Source]:
 
 
 def _only_run_in(folder: Path) -> Path:
-    from jobs.reference.formats import cp2k_files, espresso_out
-
     files = sorted(path for path in folder.iterdir() if path.is_file())
     by_name = (sorted(folder.glob(pattern)) for pattern in _IN_A_FOLDER)
     # Logs have the name that their owner gave them.
