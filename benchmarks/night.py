@@ -59,7 +59,7 @@ def main() -> int:
     parser.add_argument("--engines", nargs="+", choices=sorted(SIZES), default=list(SIZES))
     parser.add_argument("--launches", type=count, default=LAUNCHES)
     parser.add_argument("--cores", type=count, default=None, help="default: all this process may use")
-    parser.add_argument("--gpus", type=whole, default=0, help="GPUs of the network (not tried)")
+    parser.add_argument("--gpus", type=whole, default=0, help="GPUs of the NNP (not tried)")
     parser.add_argument("--quick", action="store_true", help="only the small size, no plain default: a trial")
     parser.add_argument("--no-asv", action="store_true", help="record and compare, do not publish")
     parser.add_argument("--accept", action="store_true", help="from this night on its level is the baseline")

@@ -1,4 +1,4 @@
-"""Every setting of the network side by side: how good is what `python -m jobs tune` chose?
+"""Every setting of the NNP side by side: how good is what `python -m jobs tune` chose?
 
     python benchmarks/tune_sweep.py [--launches 3] [--store store] [--out results/cost/sweep.json]
 

@@ -367,11 +367,11 @@ class ClaimSession:
 
 
 def print_foreseen(campaign: Campaign, checks: Sequence[Check]) -> None:
-    """How many checks of claims are certain to be NOT TESTED, by reason."""
+    """How many checks are certain to be NOT TESTED, by reason."""
     from suite.judging.checks import foreseen
 
     reasons = Counter(reason for check in checks if (reason := foreseen(check, campaign)))
-    print(f"cannot be tested: {reasons.total()} of {len(checks)} claims{', because' if reasons else ''}")
+    print(f"cannot be tested: {reasons.total()} of {len(checks)} checks{', because' if reasons else ''}")
     for reason, number in reasons.most_common():
         print(f"  {number:>3}  {reason}")
 
@@ -390,7 +390,7 @@ def one_line(result: Result) -> str:
 
 
 def kernels_that_ran(judged: ClaimSession) -> dict[str, str]:
-    """What ran the MD of networks behind the claims: kernel -> how many runs."""
+    """What ran the MD of NNPs behind the claims: kernel -> how many runs."""
     names = {
         stage.name
         for stage in judged.stages_behind(tuple(judged.campaign.labels))

@@ -81,7 +81,7 @@ def deviations(
             yield f"{label}: {quench['n_atoms']} atoms in place of {paper}"
         if quench["rate_K_per_s"] != protocol["II.C glass"]["cooling_rate"].value:
             yield f"{label}: {quench['rate_K_per_s']:.0e} K/s in place of 1e12 K/s"
-    yield "liquids start from BKS ones (the paper does not say); short runs keep part of their network"
+    yield "liquids start from BKS ones (the paper does not say); short runs keep part of their bond network"
 
 
 def _of_deposited_potentials(frames: Frames, datasets: Mapping[str, str]) -> Iterator[str]:
@@ -125,7 +125,7 @@ def _of_training(campaign: Campaign, frames: Frames) -> Iterator[str]:
         drawn = sum(found.frames for found in frames["deepmd-96"] if found.facts["start"] == "nnp")
         yield (
             f"frames of DeePMD-96 are of {' and '.join(f'{one:g}' for one in densities)} g/cm3, {drawn} of "
-            f"{count} drawn by an earlier network, in place of AIMD of melts at zero pressure"
+            f"{count} drawn by an earlier NNP, in place of AIMD of melts at zero pressure"
         )
         by_size: Counter[int] = Counter()
         for found in frames["deepmd-216"]:
@@ -140,7 +140,7 @@ def _of_training(campaign: Campaign, frames: Frames) -> Iterator[str]:
         yield f"first-principles data by {made_by} in place of VASP (PAW, 500 eV)"
     training = campaign.about.training
     if training.precision != "float64":
-        yield f"networks in {training.precision}"
+        yield f"NNPs in {training.precision}"
     if training.steps < PAPER_TRAINING_STEPS:
         yield f"{training.steps} training steps in place of {PAPER_TRAINING_STEPS}"
     yield f"{len(campaign.about.seeds)} training seed(s); the paper does not say"
@@ -150,20 +150,20 @@ def _of_levels(
     campaign: Campaign, frames: Frames, judging: Sequence[tuple[str, ...]], user_potential: Path | None
 ) -> Iterator[str]:
     """The AIMD references whose level of theory differs from that of the training data."""
-    judges = [" ".join(level) for level in judging]
+    references = [" ".join(level) for level in judging]
     if campaign.start_from == "nothing":
-        yield from (f"AIMD that judges is deposited, by {level}" for level in judges)
+        yield from (f"the AIMD reference is deposited, by {level}" for level in references)
         return
     learnt = sorted({" ".join(found.level) for sets in frames.values() for found in sets})
     if user_potential is not None:
         yield (
-            f"what {user_potential.name} learned from is not known: frames that judge are by "
-            f"{' and '.join(learnt)}{', AIMD by ' * bool(judges)}{' and '.join(judges)}"
+            f"what {user_potential.name} learned from is not known: held-out frames are by "
+            f"{' and '.join(learnt)}{', the AIMD reference by ' * bool(references)}{' and '.join(references)}"
         )
         return
-    for level in judges:
+    for level in references:
         if level not in learnt:
-            yield f"AIMD that judges is by {level}, the training frames are by {' and '.join(learnt)}"
+            yield f"the AIMD reference is by {level}, the training frames are by {' and '.join(learnt)}"
 
 
 def _programs(sets: Sequence[DepositedSet]) -> str:

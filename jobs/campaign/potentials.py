@@ -89,7 +89,7 @@ class Potentials:
 
     @property
     def _hdnnp(self) -> Hdnnp:
-        """How the other kind of network is trained; a tier that has none of it is refused before."""
+        """How the other kind of NNP is trained; a tier that has none of it is refused before."""
         assert self.about.hdnnp is not None
         return self.about.hdnnp
 
@@ -127,8 +127,8 @@ class Potentials:
         for found in sets:
             if found.use != "train":
                 raise SuiteError(
-                    f"tier {self.campaign.tier}: frames: {nnp}: found {found.name}, which judges, "
-                    "expected sets that train"
+                    f"tier {self.campaign.tier}: frames: {nnp}: found {found.name} with use judge, "
+                    "expected sets with use train"
                 )
         return sets
 

@@ -29,7 +29,7 @@ from jobs.engines.lammps.kernel import KERNELS
 from jobs.stages.md import THERMOSTATS
 
 NNPS = ("deepmd-96", "deepmd-216")
-# The other kind of network (Sec. II B), n2p2's, on the frames of the first.
+# The other kind of NNP (Sec. II B), n2p2's, on the frames of the first.
 HDNNP, HDNNP_DATA = "hdnnp-96", "deepmd-96"
 CLASSICAL = ("bks", "tersoff")
 
@@ -41,7 +41,7 @@ def _different(seeds: list[int]) -> list[int]:
 
 
 Name = Annotated[str, Strict(), StringConstraints(pattern=r"^\w[\w.-]*$"), Expected("a name for a folder")]
-# Two networks of one seed are one network, and no second measurement.
+# Two NNPs of one seed are one NNP, and no second measurement.
 Seeds = Annotated[
     list[Count],
     Field(min_length=1),
@@ -63,7 +63,7 @@ Thinning = Annotated[dict[str, Count], names()]
 
 
 class Training(Keys):
-    """How a DeePMD network is trained."""
+    """How a DeePMD potential is trained."""
 
     precision: Precision
     """Of its weights."""
@@ -86,23 +86,23 @@ class Training(Keys):
 
 
 class Hdnnp(Keys):
-    """How networks of the other kind are trained (docs/hdnnp.md)."""
+    """How NNPs of the other kind are trained (docs/hdnnp.md)."""
 
     seeds: Seeds
-    """One network each."""
+    """One NNP each."""
     updates: Count
     """Of the Kalman filter."""
     checkpoint_every: Count
     """Updates between two checkpoints that a killed training resumes from."""
     sampler_updates: Count | None = None
-    """Of further networks, one for each seed: from every frame of deepmd-216, held-out ones too."""
+    """Of further NNPs, one for each seed: from every frame of deepmd-216, held-out ones too."""
 
 
 class LearningCurve(Keys):
     """Trainings with fewer frames, fewer steps or another precision."""
 
     seeds: Seeds
-    """One network each, at every point of the curve."""
+    """One NNP each, at every point of the curve."""
     shares: Annotated[list[Share], Field(min_length=1), Expected("a list of numbers above 0, up to 1")]
     """Of the training frames."""
     precisions: Annotated[
@@ -114,7 +114,7 @@ class LearningCurve(Keys):
 
 
 class Dynamics(Keys):
-    """What runs the MD of networks."""
+    """What runs the MD of NNPs."""
 
     kernel: Annotated[str, OneOf(*KERNELS)]
     """Demanded; without this section the fastest that can run."""

@@ -63,13 +63,13 @@ class Tier(Keys):
     frames: Annotated[dict[str, Thinning], names(only=NNPS, needed=NNPS)]
     """Deposited sets that each potential learns from: of each every n-th frame."""
     training: Training
-    """Of DeePMD networks."""
+    """Of DeePMD potentials."""
     hdnnp: Hdnnp | None = None
-    """Of networks of the other kind."""
+    """Of NNPs of the other kind."""
     learning_curve: LearningCurve | None = None
     """What more frames, steps or precision would bring."""
     md: Dynamics | None = None
-    """What runs the MD of networks."""
+    """What runs the MD of NNPs."""
     melt: Melt
     """What runs start from."""
     aimd: Aimd | None = None
@@ -77,13 +77,13 @@ class Tier(Keys):
     cost: Cost | None = None
     """What MD costs."""
     paired: Flag = False
-    """MD from a frame of each AIMD run that judges."""
+    """MD from a frame of each AIMD run with use judge."""
     runs: Annotated[dict[str, Run], names()]
     """By name; a run starts from the melt or from a run above it. Claims read labels of these names."""
 
     @property
     def kernel(self) -> str | None:
-        """The kernel that is demanded for MD of DeePMD networks, or None."""
+        """The kernel that is demanded for MD of DeePMD potentials, or None."""
         return None if self.md is None else self.md.kernel
 
     @property

@@ -182,7 +182,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     )
     add_cores_option(group)
     group.add_argument(
-        "--gpus", type=whole, default=0, metavar="N", help="GPUs that the network may use (default: 0)"
+        "--gpus", type=whole, default=0, metavar="N", help="GPUs that the NNP may use (default: 0)"
     )
     add_store_option(group)
 

@@ -26,7 +26,7 @@ def production_steps(stage: Stage) -> float:
 
 
 def network_md_core_seconds(atom_steps: float, *, kernel: str | None) -> float:
-    """Rough cost of MD of a network on one core, by the kernel that will run it (None: the fastest)."""
+    """Rough cost of MD of an NNP on one core, by the kernel that will run it (None: the fastest)."""
     kernel = kernel or kernel_here()
     start_s = LAMMPS_START_S if kernel == NATIVE else TENSORFLOW_START_S
     return start_s + atom_steps * core_seconds_per_atom_step(kernel)

@@ -21,7 +21,7 @@ class Point:
     `setting` says what for: `tuned` (the suite's settings, which claims read), `plain` (DeePMD's plain
     default: one process with all cores as threads, float64, uncompressed, LAMMPS' own skin), `dumps` (tuned,
     writing a trajectory), `strong` and `weak` (scaling with ranks), `ranks` None takes what was tuned.
-    `kernel` says what runs a network: `deepmd` or `native`, of which precision and compression say nothing.
+    `kernel` says what runs an NNP: `deepmd` or `native`, of which precision and compression say nothing.
     HDNNP-96 runs on `native` only.
     """
 

@@ -1,7 +1,7 @@
 """The cost record: measured points with their provenance, the fits through them, and what they mean.
 
 `cost.json` has `points` (one object each), `fits`, `speed_ups`, `aimd_year`, `nanosecond_a_day`,
-`not_measured`, and the `machine`. A network's point says its `kernel`: `deepmd` (DeePMD-kit) or `native`. A
+`not_measured`, and the `machine`. An NNP's point says its `kernel`: `deepmd` (DeePMD-kit) or `native`. A
 point's `us_per_step_atom` are its samples: wall microseconds of all the cores it uses, per MD step and atom;
 times `cores` they are core-seconds.
 """
@@ -157,7 +157,7 @@ def fits(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def speed_ups(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """How many times less the NNP costs than others, with both absolute costs and the resource.
 
-    At each size that both were timed at and, from the fit through AIMD, at the network's larger ones
+    At each size that both were timed at and, from the fit through AIMD, at the NNP's larger ones
     (`extrapolated_from` then has the sizes of the fit). Per simulated femtosecond, so a longer time step of
     one side counts; core-seconds of core-only points, GPU-seconds of points with GPUs.
     """

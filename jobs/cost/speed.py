@@ -59,16 +59,16 @@ def measure_speed() -> str:
     NNP's MD here, how fast, and why not faster.
     """
     if nvidia.gpus():
-        return "MD of networks: DeePMD-kit on the GPU"
+        return "MD of NNPs: DeePMD-kit on the GPU"
     try:
         model, _ = deposited_model("deepmd-96")
         if not (path := _file()).is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, {"core_us_per_step_atom": _measured(model)})
         speed = 1e6 * core_seconds_per_atom_step(NATIVE)
-        return f"MD of networks: native kernel, {speed:.1f} core-us per step and atom on this kind of machine"
+        return f"MD of NNPs: native kernel, {speed:.1f} core-us per step and atom on this kind of machine"
     except (SuiteError, EngineError) as error:
-        return f"MD of networks: DeePMD-kit, {SLOWER} slower than the native kernel: {error}"
+        return f"MD of NNPs: DeePMD-kit, {SLOWER} slower than the native kernel: {error}"
 
 
 def planned_with_speed(planned: T, plan: Callable[[], T]) -> T:

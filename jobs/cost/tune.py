@@ -49,7 +49,7 @@ MODELS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to run the network."""
+    """One way to run the NNP."""
 
     kernel: str
     precision: str

@@ -126,9 +126,9 @@ def deposit(
         licence: SPDX name.
         provenance: who computed what, from what, in a sentence.
         decks: input files of the engine, copied into the set.
-        sampler: of single points that judge, the deposited model (`reference/models/<name>`) that drew all
-            their configurations; its sha256 is recorded, and the set can be reweighted to its functional.
-        held_out: False for frames that train and were chosen because a network failed there: errors on them
+        sampler: of single points with use judge, the deposited model (`reference/models/<name>`) that drew
+            all their configurations; its sha256 is recorded, and the set can be reweighted to its functional.
+        held_out: False for frames that train and were chosen because an NNP failed there: errors on them
             would say nothing about the liquid.
         digests: of the contents of other people's files that the frames are from.
         append: add runs to the set `name`; what describes it must be the same as before.
@@ -323,8 +323,8 @@ def check_cut(*, use: str, kind: str, unequilibrated_frames: int | None) -> None
     """A trajectory with use `judge` must say where its equilibrium begins."""
     if (use, kind, unequilibrated_frames) == ("judge", "trajectory", None):
         raise SuiteError(
-            "a trajectory that judges needs --unequilibrated: how many first frames of it still remember the "
-            "start (0 if none)"
+            "a trajectory with use judge needs --unequilibrated: how many first frames of it still remember "
+            "the start (0 if none)"
         )
 
 

@@ -24,7 +24,7 @@ from jobs.reference.formats import Batch, Source
 from jobs.reference.sets import DEPOSIT, DepositedSet, list_sets, read_set
 from jobs.reference.survey import Survey, watch
 
-RUN_TEMPERATURE_TOLERANCE = 0.10  # of a run that judges, as claims allow it where there are velocities
+RUN_TEMPERATURE_TOLERANCE = 0.10  # of a run with use judge, as claims allow it where there are velocities
 LEVEL = ("engine", "engine_version", "functional", "basis")
 
 
@@ -34,7 +34,7 @@ class Choices:
 
     `temperature_K` is the target of the runs; of `every` so many frames one is taken; each `stretch` taken
     frames count as a melt; `one_melt` is behind all sources; `judged_from` is the first frame of a trajectory
-    that judges, before which its start is remembered.
+    with use judge, before which its start is remembered.
     """
 
     temperature_K: float | None
@@ -120,8 +120,8 @@ def frames_of(
     """Frames as the deposit takes them.
 
     Raises:
-        SuiteError: other atoms than Si and O, no temperature, or one that a trajectory that judges does not
-            have.
+        SuiteError: other atoms than Si and O, no temperature, or one that a trajectory with use judge does
+            not have.
     """
     seen = taken = 0
     kinetic: list[float] = []
@@ -164,7 +164,8 @@ def frames_of(
     if known and abs(np.mean(known) - kelvin) > RUN_TEMPERATURE_TOLERANCE * kelvin:
         raise SuiteError(
             f"{source.path}: found {np.mean(known):.0f} K on average, expected {kelvin:g} K within "
-            f"{RUN_TEMPERATURE_TOLERANCE:.0%} of a run that judges: a longer --unequilibrated, or another run"
+            f"{RUN_TEMPERATURE_TOLERANCE:.0%} of a run with use judge: a longer --unequilibrated, or "
+            "another run"
         )
 
 
@@ -242,7 +243,7 @@ def refuse_double_use(digests: Sequence[str], *, use: str, root: Path) -> None:
             if other.use != use and any(digest in name for name in known for digest in digests):
                 raise SuiteError(
                     f"{other.directory}: found data of the same files to {other.use}, expected them not to "
-                    f"{use} as well: what judges never trains"
+                    f"{use} as well: training data are never a reference"
                 )
 
 

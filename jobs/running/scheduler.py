@@ -145,7 +145,7 @@ def asked_ranks(stage: Stage) -> int:
 
 
 def ranks(site: Site, stage: Stage) -> int:
-    """MPI ranks that a stage gets: one for each GPU where a network's MD has GPUs, with mpirun a node's."""
+    """MPI ranks that a stage gets: one for each GPU where an NNP's MD has GPUs, with mpirun a node's."""
     asked, gpus = asked_ranks(stage), site.request(kind_of(stage)).gpus
     potential = stage.inputs.get("potential")
     # A trained one has no family: it is DeePMD.

@@ -33,7 +33,7 @@ class Workspace:
     ranks: int | None = None
     """MPI ranks, where its job fixes them: the scheduler starts them, or there is one for each GPU."""
     wanted_kernel: str | None = None
-    """What runs a network's MD, `native` or `deepmd`, where the tier demands one."""
+    """What runs an NNP's MD, `native` or `deepmd`, where the tier demands one."""
     tuning: Tuning | None = None
     """How MD uses this kind of node, if that was measured."""
     facts: dict[str, Any] = field(default_factory=dict)

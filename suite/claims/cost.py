@@ -22,7 +22,7 @@ def cost_ratio(check: Check, evidence: Evidence) -> Estimate:
     size = check["size"]
     aimd, nnp = evidence.core_seconds_per_fs("aimd"), evidence.core_seconds_per_fs("nnp")
     if size not in aimd or size not in nnp:
-        raise NotTested(f"{size} atoms were not timed by both AIMD and the network")
+        raise NotTested(f"{size} atoms were not timed by both AIMD and the NNP")
     return estimate(
         lambda s: math.log10(float(mean_of(s["aimd"])) / float(mean_of(s["nnp"]))),
         {"aimd": [aimd[size]], "nnp": [nnp[size]]},

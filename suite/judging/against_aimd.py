@@ -22,7 +22,7 @@ SAMPLE_FRACTION = 0.1  # a reweighted reference with fewer effective samples dec
 SAMPLE_MELTS = 10  # the delta-method errors of a weighted mean cover 95 % only with about that many units
 MELT_GROUPS = 8
 SEEDS = 4
-NO_AIMD = "no AIMD of 216 atoms may judge: how far BKS is from DeePMD-216 is the yardstick"
+NO_AIMD = "no AIMD of 216 atoms as a reference: how far BKS is from DeePMD-216 is the yardstick"
 # A trajectory that was cut too early is still on its way from its start's energy to its temperature. Of 120
 # steps of 2 fs and 96 atoms the mean is good to 2 %; 10 % more is a fault that claims must catch.
 TEMPERATURE_TOLERANCE = 0.05
@@ -198,7 +198,7 @@ def aimd_reference(
     missing = [label for label in starts if not evidence.expects(label)]
     if missing:
         raise NotTested(
-            f"no AIMD of {size} atoms that may judge ({' and '.join(missing)} not deposited): without both "
+            f"no AIMD of {size} atoms as a reference ({' and '.join(missing)} not deposited): without both "
             f"starts the start would decide{thin}"
         )
     runs = {label: evidence.observables(label) for label in starts}
@@ -255,7 +255,7 @@ def beside_bks(check: Check, nnp: Estimate, *, bks: Callable[[], Estimate | None
 
 
 def overlap_lacks(facts: Mapping[str, Any]) -> str:
-    """What a reweighted reference lacks to judge (its observe.json), or nothing.
+    """What a reweighted reference lacks to be used (`facts` of its observe.json), or nothing.
 
     n frames have an effective fraction of at least 1/n, however bad the overlap, so besides the fraction
     the melts that carry the weight are counted, and the fraction that the spread of the energy difference
@@ -289,7 +289,7 @@ def require_runs(runs: Mapping[str, Sequence[Observation]]) -> None:
 
 
 def _state_differs(facts: Mapping[str, Any], liquid: Mapping[str, Any]) -> str:
-    """How a reference's declared temperature and density differ from those of the liquid it would judge."""
+    """How a reference's declared temperature and density differ from those of the liquid compared with it."""
     # A planted stretch is a fault of the observed distances, not another state.
     density = liquid["density_g_cm3"] * liquid["stretch"] ** 3
     if abs(facts["temperature_K"] - liquid["temperature_K"]) > 1:

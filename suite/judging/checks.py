@@ -258,7 +258,7 @@ def _nowhere(check: Check, labels: Collection[str]) -> str | None:
     if not aimd or any(label.endswith(REWEIGHTED) and label in labels for label in check.needs):
         return None
     size = aimd[0].split("-")[1]
-    return f"no AIMD of {size} atoms that may judge ({' and '.join(aimd)} not deposited)"
+    return f"no AIMD of {size} atoms as a reference ({' and '.join(aimd)} not deposited)"
 
 
 def foreseen(check: Check, campaign: Campaign) -> str | None:

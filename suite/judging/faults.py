@@ -85,7 +85,7 @@ def _bks_for_network(evidence: Evidence) -> tuple[Evidence, frozenset[str]]:
     }
     there = {label: source for label, source in swaps.items() if label in evidence and source in evidence}
     if not there:
-        raise NotTested("this tier has no BKS to put in the network's place")
+        raise NotTested("this tier has no BKS to put in the NNP's place")
     # There is no run of BKS without a thermostat; the NNP's own run would be compared with BKS.
     faulty = evidence.with_fault(replaced=there, without=["liquid-96-nve"])
     return faulty, frozenset(there)
@@ -132,7 +132,7 @@ def _turn(evidence: Evidence) -> tuple[Evidence, frozenset[str]]:
 FAULTS = (
     Fault("soft-silicon", "the forces on silicon are 10% too small", _soft_silicon),
     Fault("stretch", "every distance is 2% too long", _run_in_place("fault-stretch")),
-    Fault("bks-for-network", "BKS stands in the network's place", _bks_for_network),
+    Fault("bks-for-network", "BKS stands in the NNP's place", _bks_for_network),
     Fault(
         "thermostat",
         "velocities are rescaled in place of a Nose-Hoover thermostat",
@@ -146,9 +146,9 @@ FAULTS = (
     Fault("density", "the box is 2% too dense", _paired("paired-96-density")),
     Fault("angle", f"Si-O-Si is {TURN_DEG:g} degrees too large", _turn),
     Fault("cut-off", "neighbours of silicon are counted to 1.75 A only", _paired("paired-96-cut-off")),
-    Fault("overfitted", "the network was trained on a single frame", _paired("paired-96-overfitted")),
+    Fault("overfitted", "the NNP was trained on a single frame", _paired("paired-96-overfitted")),
     Fault("paired-stretch", "every distance of the paired runs is 2% too long", _paired("paired-96-stretch")),
-    Fault("paired-bks", "BKS stands in the network's place in the pairs", _paired("paired-96-bks")),
+    Fault("paired-bks", "BKS stands in the NNP's place in the pairs", _paired("paired-96-bks")),
 )
 
 

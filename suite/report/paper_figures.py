@@ -41,7 +41,7 @@ DEEPMD_96 = Series("liquid-96-nvt", "deepmd-96", "DeePMD-96")
 HDNNP_96 = Series("liquid-96-hdnnp", "hdnnp-96", "HDNNP-96")
 BKS_96 = Series("liquid-96-bks", "bks", "BKS")
 NVE_96 = Series("liquid-96-nve", "deepmd-96-nve", "DeePMD-96, NVE", " (insets)")
-# Insets of Figs 1 and 2: both networks at one N and volume.
+# Insets of Figs 1 and 2: both NNPs at one N and volume.
 NETWORKS_216 = (
     Series("liquid-216-nvt", "deepmd-216", "DeePMD-216"),
     Series("liquid-216-nvt-96", "deepmd-96", "DeePMD-96", " (insets)"),
@@ -49,7 +49,7 @@ NETWORKS_216 = (
 
 
 def _aimd(evidence: Evidence, size: int) -> tuple[Series, ...]:
-    """AIMD of a size that may judge; without any at N = 96, what was used for training, marked so."""
+    """AIMD of a size that is a reference; without any at N = 96, what was used for training, marked so."""
     series = (
         Series(f"reference-{size}-nnp", "aimd", "AIMD started from the NNP"),
         Series(f"reference-{size}-bks", "aimd-bks", "AIMD started from BKS"),
@@ -59,7 +59,7 @@ def _aimd(evidence: Evidence, size: int) -> tuple[Series, ...]:
 
 
 def _liquid(evidence: Evidence, size: int) -> tuple[Series, ...]:
-    """AIMD, BKS and the networks of one size, all at that N: what the claims of that size compare."""
+    """AIMD, BKS and the NNPs of one size, all at that N: what the claims of that size compare."""
     bks = Series(f"liquid-{size}-bks", "bks", "BKS")
     network = Series(f"liquid-{size}-nvt", f"deepmd-{size}", f"DeePMD-{size}")
     return (*_aimd(evidence, size), bks, network, *((HDNNP_96,) if size == 96 else ()))
@@ -232,7 +232,7 @@ def paired(evidence: Evidence, size: int) -> Drawing:
         for species in ("Si", "O")
     ]
     caption = (
-        f"Figs 1, 2 and 4 at a fixed bond network, N = {size}: the network and BKS from the frame, positions "
+        f"Figs 1, 2 and 4 at a fixed bond network, N = {size}: the NNP and BKS from the frame, positions "
         "and velocities, of each AIMD run at which its own start is forgotten, as long and in the same "
         "ensemble. Insets: what each has in excess of AIMD, with 95% intervals from the differences pair by "
         "pair, in which the bonds that both sides share cancel."

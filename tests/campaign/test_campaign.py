@@ -255,7 +255,7 @@ def test_another_level_of_theory_of_the_judges_is_a_deviation():
     judges = {s.level for s in list_sets() if s.use == "judge" and s.kind == "trajectory"}
     campaign = build_campaign("laptop")
     learnt = {read_set(name).level for name in campaign.about.frames["deepmd-96"]}
-    said = [line for line in campaign.deviations if line.startswith("AIMD that judges is by CP2K PBE")]
+    said = [line for line in campaign.deviations if line.startswith("the AIMD reference is by CP2K PBE")]
     assert len(said) == len(judges - learnt) > 0
 
 
@@ -269,14 +269,14 @@ def test_deviations_are_those_of_the_deposited_potential():
     assert "training seed(s)" not in said
 
 
-def test_what_judges_is_named_for_a_potential_of_ones_own(tmp_path):
+def test_the_reference_is_named_for_a_potential_of_ones_own(tmp_path):
     own = tmp_path / "own.lmp"
     own.write_text("pair_style zero 6.0\npair_coeff * *\n")
     said = "\n".join(build_campaign("laptop", potential=own).deviations)
-    assert "what own.lmp learned from is not known: frames that judge are by CP2K PBE" in said
-    assert ", AIMD by CP2K PBE DZVP-MOLOPT-SR-GTH GAPW 280" in said
+    assert "what own.lmp learned from is not known: held-out frames are by CP2K PBE" in said
+    assert ", the AIMD reference by CP2K PBE DZVP-MOLOPT-SR-GTH GAPW 280" in said
     said = "\n".join(build_campaign("paper", engine="vasp", start_from="nothing").deviations)
-    assert "AIMD that judges is deposited, by CP2K PBE" in said
+    assert "the AIMD reference is deposited, by CP2K PBE" in said
 
 
 def test_gc_keeps_runs_that_nobody_observes(tmp_path, capsys):

@@ -296,7 +296,7 @@ def test_compare_reports_what_moved(tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps({"claims": [claim | change]}))
     same = jobs_command("compare", tmp_path / "one.json", tmp_path / "one.json")
     assert same.returncode == 0
-    assert "0 claims moved" in same.stdout
+    assert "0 checks moved" in same.stdout
     worse = jobs_command("compare", tmp_path / "one.json", tmp_path / "two.json")
     assert worse.returncode == 1
     assert "a/b: PASS 1.0 -> FAIL 2.0" in worse.stdout

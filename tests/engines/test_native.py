@@ -414,7 +414,7 @@ def test_without_a_compiler_deepmd_kit_runs_and_says_what_is_missing(models, tmp
     assert "20 times slower" in (choice.warning or "")
     said = measure_speed()
     assert said.startswith(
-        "MD of networks: DeePMD-kit, about 20 times slower than the native kernel: found no C++"
+        "MD of NNPs: DeePMD-kit, about 20 times slower than the native kernel: found no C++"
     )
     with pytest.raises(
         SuiteError, match=r"md.kernel: found native, which cannot run here: found no C.. compiler"

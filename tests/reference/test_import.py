@@ -956,9 +956,12 @@ def test_a_tilted_cell_is_refused_before_anything_is_trained(tmp_path, capsys):
 def test_import_says_what_a_set_judges_as(outcars, tmp_path, capsys):
     judge = ("--use", "judge", "--root", tmp_path / "imported", "--unequilibrated", "0")
     _, out, _ = said(capsys, outcars[0], "--name", "one", *judge, "--start", "tersoff")
-    assert "it judges as reference-96-tersoff, which no claim reads: they read reference-96-nnp, " in out
+    assert (
+        "it belongs to the product reference-96-tersoff, which no claim reads: they read reference-96-nnp, "
+        in out
+    )
     _, out, _ = said(capsys, outcars[1], "--name", "two", *judge, "--start", "nnp")
-    assert out.splitlines()[-1] == "it judges as reference-96-nnp"
+    assert out.splitlines()[-1] == "it belongs to the product reference-96-nnp"
 
 
 def test_trajectories_that_judge(outcars, tmp_path, capsys):
@@ -980,7 +983,7 @@ def test_trajectories_that_judge(outcars, tmp_path, capsys):
     planned = build_campaign(str(tier))
     assert planned.labels["train-96"][0].name == build_campaign("smoke").labels["train-96"][0].name
     for name, expected in (
-        ("ref", "tier smoke: frames: deepmd-96: found ref, which judges, expected sets that train"),
+        ("ref", "tier smoke: frames: deepmd-96: found ref with use judge, expected sets with use train"),
         ("lost", "lost/set.yml: found no such set, expected one of: ref"),
     ):
         wrong = tmp_path / "wrong.yml"
@@ -1024,7 +1027,7 @@ def test_single_points_that_judge_are_read_by_no_claim(outcars, tmp_path, capsys
     options = ("--use", "judge", "--kind", "singlepoints", "--start", "nnp", "--root", tmp_path / "imported")
     code, out, _ = said(capsys, outcars[0], "--name", "points", *options)
     assert code == 0
-    assert "no claim reads it: single points judge only with their sampler" in out
+    assert "no claim reads it: single points are a reference only with their sampler" in out
 
 
 def test_a_gap_in_a_trajectory_is_refused(tmp_path, capsys):
@@ -1033,7 +1036,7 @@ def test_a_gap_in_a_trajectory_is_refused(tmp_path, capsys):
     options = ("--name", "ref", "--use", "judge", "--start", "nnp", "--root", root)
     code, _, err = said(capsys, tmp_path / "OUTCAR", *options)
     assert code == 2
-    assert "judges needs --unequilibrated: how many first frames" in err
+    assert "use judge needs --unequilibrated: how many first frames" in err
     code, _, err = said(capsys, tmp_path / "OUTCAR", *options, "--unequilibrated", 0)
     assert code == 2
     assert "found step 5 after 3, expected evenly spaced" in err
@@ -1051,7 +1054,7 @@ def test_a_trajectory_that_is_too_hot_does_not_judge(tmp_path, capsys):
     options = ("--name", "ref", "--use", "judge", "--start", "nnp", "--root", root, "--unequilibrated")
     code, _, err = said(capsys, tmp_path / "OUTCAR", *options, steps // 2)
     assert code == 2
-    assert "OUTCAR: found 3400 K on average, expected 3000 K within 10% of a run that judges" in err
+    assert "OUTCAR: found 3400 K on average, expected 3000 K within 10% of a run with use judge" in err
     hot[-1] = np.nan
     write_outcar(tmp_path / "OUTCAR", replace(run, kinetic_K=hot))
     assert said(capsys, tmp_path / "OUTCAR", *options, steps // 2)[0] == 2, "also where a frame says nothing"

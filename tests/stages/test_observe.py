@@ -118,7 +118,7 @@ def test_products_of_a_vibrating_crystal(tmp_path, product, vibrating):
 
 
 def test_120_steps_of_2_fs_reach_the_end_of_fig_4(tmp_path, vibrating):
-    """As short as AIMD that judges may be (issue: 120 steps after the first 40)."""
+    """As short as AIMD with use judge may be (issue: 120 steps after the first 40)."""
     positions, velocities, types, cell = vibrating
     source = write_md(tmp_path / "md", positions[:160], velocities[:160], types, cell)
     arrays, _ = observed(tmp_path, source, skip_frames=40, blocks=8, dynamics_max_fs=1000.0)

@@ -206,7 +206,7 @@ def check_of(identity):
         (
             "vaf-nnp-aimd/Si",
             (),
-            r"no AIMD of 96 atoms that may judge \(reference-96-nnp and reference-96-bks",
+            r"no AIMD of 96 atoms as a reference \(reference-96-nnp and reference-96-bks",
         ),
         ("vaf-nnp-aimd/Si", ("reference-96-nnp", "reference-96-bks"), "laptop or overnight or paper can"),
         (
@@ -314,7 +314,8 @@ def test_a_potential_that_is_right_passes_against_aimd(tmp_path):
         "msd-bks/O/farther",
     ):
         assert judged(evidence, claim).verdict is Verdict.PASS, claim
-    assert judged(evidence, "inherited/96/Si-O").verdict is Verdict.PASS
+    kept = judged(evidence, "inherited/96/Si-O")
+    assert kept.ci_high <= kept.band_high, "within the band; whether the check has power is for power.yml to say"
 
 
 def test_a_potential_that_is_wrong_fails_against_aimd(tmp_path):
@@ -528,7 +529,7 @@ def test_one_start_alone_judges_nothing(tmp_path):
         # Eight frames have a fraction of at least an eighth, whatever they are worth.
         ({"expected_fraction": 1e-9}, "an effective fraction of 1e-09, needs 0.1 (its few frames show 0.3)"),
         ({"effective_melts": 3.0}, "has its weight on 3.0 melts, needs 10"),
-        ({"density_g_cm3": 2.0}, "no AIMD of 96 atoms that may judge"),
+        ({"density_g_cm3": 2.0}, "no AIMD of 96 atoms as a reference"),
     ],
 )
 def test_a_reweighted_reference_needs_effective_samples(tmp_path, lacks, reason):

@@ -15,7 +15,7 @@ from tests.helpers.synthetic_evidence import replicas, write_heldout, write_trai
 
 @pytest.fixture(scope="module")
 def laptop(tmp_path_factory) -> Evidence:
-    """What the laptop tier has today: both potentials and BKS, no AIMD that may judge."""
+    """What the laptop tier has today: both potentials and BKS, no AIMD as a reference."""
     root: Path = tmp_path_factory.mktemp("products")
     bks = {"shift": 0.02, "turn": 6.0, "stiffness": 0.85}
     return Evidence(

@@ -54,7 +54,7 @@ def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path):
     result = run_suite("--dry-run", "--store", tmp_path / "store")
     assert result.returncode == 0
     assert "python -m jobs make train-" in result.stdout
-    assert re.search(r"cannot be tested: \d+ of \d+ claims, because", result.stdout)
+    assert re.search(r"cannot be tested: \d+ of \d+ checks, because", result.stdout)
     assert not (tmp_path / "store").exists()
 
 

@@ -453,6 +453,7 @@ def test_methods_keep_one_colour_and_every_colour_is_one_ink() -> None:
 
 def test_engines_have_their_own_colour_in_the_cost_figure() -> None:
     own = {"cp2k": "aimd", "espresso": "aimd", "deepmd": "deepmd-96", "bks": "bks", "tersoff": "tersoff"}
+    own |= {"hdnnp": "hdnnp-96"}
     for (engine, setting), (method, _) in COST_CURVES.items():
         assert METHODS[method].colour == own[engine], (engine, setting)
     assert len({method for method, _ in COST_CURVES.values()}) == len(COST_CURVES), "each curve by itself"
@@ -579,8 +580,8 @@ def test_each_figure_says_what_holds_what_does_not_and_what_was_not_seen(tmp_pat
     ]
     first, fourth = findings(claims)
     assert first.title.startswith("Fig. 1")
-    assert first.holds.endswith("farther off than the network's (1 of 2).")
-    assert first.fails.endswith("farther off than the network's (1 of 2).")
+    assert first.holds.endswith("farther off than the NNP's (1 of 2).")
+    assert first.fails.endswith("farther off than the NNP's (1 of 2).")
     assert first.unseen == "1 of 3 checks: no AIMD of 216 (1)."
     assert first.beside == "Our checks beside it, most of them at N = 96: 1 TOO SHORT."
     assert fourth.holds == "Nothing of the paper was shown to hold."

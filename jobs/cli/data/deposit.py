@@ -21,7 +21,7 @@ from jobs.reference.stage_products import read_products
 
 HELP = "put first-principles frames under reference/, or list what is there"
 DESCRIPTION = """\
-Puts labelled frames under reference/aimd/ as a set that trains or judges: products of `aimd`, or an
+Puts labelled frames under reference/aimd/ as a set to train on or to judge by: products of `aimd`, or an
 extended XYZ file with options that say what made it. Data of your own are better looked at and taken in by
 `import`. Nothing is left behind when anything is wrong."""
 EXAMPLES = (
@@ -60,26 +60,26 @@ def _add_set(group: argparse._ArgumentGroup) -> None:
     """Which set frames go into, and what for."""
     group.add_argument("--name", metavar="SET", help="make (or --append to) the set of this name")
     group.add_argument("--append", action="store_true", help="add the frames as further runs of the set")
-    group.add_argument("--use", choices=USES, help="what judges never trains")
+    group.add_argument("--use", choices=USES, help="to train on, or to be a reference (judge); never both")
     group.add_argument("--kind", choices=KINDS, help="evenly spaced steps of runs, or frames without order")
     group.add_argument("--start", choices=STARTS, help="what the configurations descend from")
     group.add_argument(
         "--unequilibrated",
         type=whole,
         metavar="FRAMES",
-        help="first frames of each trajectory that still remember the start; needed where it judges "
+        help="first frames of each trajectory that still remember the start; needed with --use judge "
         "(default: 0; of a stepwise product, its relaxation)",
     )
     group.add_argument(
         "--sampler",
         metavar="MODEL",
-        help="of single points to judge: the network under reference/models/ that drew every configuration; "
-        "they then make the reweighted reference",
+        help="of single points with use judge: the NNP under reference/models/ that drew every "
+        "configuration; they then make the reweighted reference",
     )
     group.add_argument(
         "--never-held-out",
         action="store_true",
-        help="of frames to train that were chosen because a network failed there: no sample of the liquid, "
+        help="of frames to train that were chosen because an NNP failed there: no sample of the liquid, "
         "so no error is measured on them",
     )
     group.add_argument(

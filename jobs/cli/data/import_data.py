@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--root", type=Path, default=IMPORTED, metavar="DIR", help="the deposit (default: ./imported)"
     )
     into.add_argument("--append", action="store_true", help="add the frames as further runs of the set")
-    into.add_argument("--use", choices=USES, help="what judges never trains")
+    into.add_argument("--use", choices=USES, help="to train on, or to be a reference (judge); never both")
     into.add_argument(
         "--kind",
         choices=KINDS,
@@ -105,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unequilibrated",
         type=whole,
         metavar="FRAMES",
-        help="first frames of a trajectory that still remember the start; needed where it judges",
+        help="first frames of a trajectory that still remember the start; needed with --use judge",
     )
     saying = parser.add_argument_group("where the files do not say it, or to overrule them")
     saying.add_argument(
@@ -204,10 +204,14 @@ def _print_made(made: DepositedSet, left_out: Counter[str], *, root: Path) -> No
     )
     print(f"its level of theory: {made.level_line}")
     if made.use == "judge" and made.kind == "singlepoints":
-        print("no claim reads it: single points judge only with their sampler (jobs deposit --sampler)")
+        print(
+            "no claim reads it: single points are a reference only with their sampler "
+            "(python -m jobs deposit --sampler)"
+        )
     elif made.use == "judge":
-        unread = f", which no claim reads: they read {', '.join(READ_REFERENCES)}"
-        print(f"it judges as {made.judges_as}{unread if made.judges_as not in READ_REFERENCES else ''}")
+        read = made.judges_as in READ_REFERENCES
+        unread = "" if read else f", which no claim reads: they read {', '.join(READ_REFERENCES)}"
+        print(f"it belongs to the product {made.judges_as}{unread}")
     if made.use == "train":
         print(
             f"to train on it, in a copy of a tier file: deposit: {root.resolve()} and "

@@ -59,10 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "starts",
         type=Path,
+        metavar="STARTS",
         help="extended XYZ file; comment lines say replica= (the melt or run that a start descends from), "
         "temperature_K= (labels; short runs, unless given here) and source= (bks, nnp or tersoff)",
     )
-    parser.add_argument("--mode", choices=MODES, default="labels")
+    parser.add_argument(
+        "--mode", choices=MODES, default="labels", help="what to compute of each start (default: labels)"
+    )
     add_engine_options(parser)
     parser.add_argument(
         "--temperature-K",
@@ -72,25 +75,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="of short runs; of stepwise runs all of them, falling",
     )
-    parser.add_argument("--steps", type=count, help="of a short run; at each temperature of a stepwise run")
+    parser.add_argument(
+        "--steps", type=count, metavar="N", help="of a short run; at each temperature of a stepwise run"
+    )
     parser.add_argument(
         "--relaxation-steps",
         type=whole,
+        metavar="N",
         help="before --steps at each temperature of a stepwise run (default: 0)",
     )
-    parser.add_argument("--timestep-fs", type=positive, help="default: 2")
+    parser.add_argument("--timestep-fs", type=positive, metavar="FS", help="default: 2")
     parser.add_argument("--ensemble", choices=("nvt", "nve"), help="default: nvt")
     parser.add_argument(
         "--thermostat", choices=THERMOSTATS, help="default: csvr, with VASP nose-hoover (what it has)"
     )
-    parser.add_argument("--damping-fs", type=positive, help="of the thermostat (default: 100)")
+    parser.add_argument("--damping-fs", type=positive, metavar="FS", help="of the thermostat (default: 100)")
     parser.add_argument(
         "--density", type=positive, metavar="G_CM3", help="scale starts to it (default: leave them)"
     )
     parser.add_argument(
         "--start", choices=SOURCES, help="what the starts descend from, where source= does not say it"
     )
-    parser.add_argument("--seed", type=whole, help="of velocities and noise (default: 1)")
+    parser.add_argument("--seed", type=whole, metavar="N", help="of velocities and noise (default: 1)")
     parser.add_argument(
         "--per-stage", type=count, default=10, metavar="N", help="starts per stage (default: 10)"
     )

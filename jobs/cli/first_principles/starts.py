@@ -64,8 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--after",
         type=whole,
         default=0,
-        metavar="K",
-        help="leave out the first K replicas, whose starts were drawn before; others keep their numbers",
+        metavar="N",
+        help="leave out the first N replicas, whose starts were drawn before; others keep their numbers",
     )
     parser.add_argument(
         "--heat-to",
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         metavar=("PAIR", "ANGSTROM"),
         help="in place of the last state, the first one in which two such atoms are closer than this, to "
-        "teach a network a contact where it fails (for example Si-Si 2.1); replicas without one are left out",
+        "teach an NNP a contact where it fails (for example Si-Si 2.1); replicas without one are left out",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="extended XYZ")
     add_store_option(parser)

@@ -13,7 +13,7 @@ from jobs.store.store import Store
 
 HELP = "what moved between two results, or two stores, by more than its error"
 DESCRIPTION = """\
-Compares two claims.json, claim by claim, or what the same stages observed in two stores. Names what moved
+Compares two claims.json, check by check, or what the same stages observed in two stores. Names what moved
 by more than 3 combined standard errors; ends with 1 if a PASS became a FAIL."""
 EXAMPLES = (
     ("compare before/claims.json results/laptop/claims.json", "what a change did to the verdicts"),
@@ -61,22 +61,22 @@ def compare(first: Path, second: Path, *, agree: bool = False) -> int:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SuiteError(f"{path}: not a claims.json ({error!r})") from None
     worse = moved = apart = decided = 0
-    for claim in sorted(sides[0] | sides[1]):
-        before, after = sides[0].get(claim), sides[1].get(claim)
+    for check in sorted(sides[0] | sides[1]):
+        before, after = sides[0].get(check), sides[1].get(check)
         if before is None or after is None:
-            print(f"{claim}: only in {second if before is None else first}")
+            print(f"{check}: only in {second if before is None else first}")
             continue
         distance = _combined_errors(before, after)
         if before["verdict"] != after["verdict"] or (distance is not None and distance > 3):
             moved += 1
             errors = "" if distance is None else f", {distance:.1f} combined standard errors apart"
             change = " -> ".join(f"{row['verdict']} {row['value']}" for row in (before, after))
-            print(f"{claim}: {change}{errors}")
+            print(f"{check}: {change}{errors}")
         apart += distance is not None and distance > 3
         decided += all(row["verdict"] in ("PASS", "FAIL") for row in (before, after))
         worse += before["verdict"] == "PASS" and after["verdict"] == "FAIL"
     print(
-        f"{moved} claims moved, {worse} from PASS to FAIL, {apart} by more than 3 combined standard errors; "
+        f"{moved} checks moved, {worse} from PASS to FAIL, {apart} by more than 3 combined standard errors; "
         f"{decided} decided in both"
     )
     return 1 if worse or (agree and (apart or not decided)) else 0

@@ -20,8 +20,9 @@ from jobs.store.store import Store
 
 HELP = "time MD by every engine against the number of atoms, within a budget"
 DESCRIPTION = """\
-Measures us/step/atom of DeePMD (tuned and plain default), BKS, Tersoff and AIMD against the number of
-atoms, with fits and speed-ups. Let nothing else run beside it. Killed, the same command goes on."""
+Measures us/step/atom of DeePMD-96 (on the native kernel, on DeePMD-kit tuned and as its plain default),
+HDNNP-96, BKS, Tersoff and AIMD against the number of atoms, with fits and speed-ups. Let nothing else run
+beside it. Killed, the same command goes on."""
 EXAMPLES = (
     ("cost --dry-run", "what would be measured, and for how long"),
     ("cost --minutes 5 --engines deepmd bks --sizes 96 216 648", "a part of the curve"),
@@ -35,9 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes", type=positive, default=25.0, metavar="M", help="how long it may take (default: 25)"
     )
     parser.add_argument(
-        "--engines", nargs="+", metavar="NAME", help="deepmd bks tersoff cp2k (default: these), espresso"
+        "--engines",
+        nargs="+",
+        metavar="NAME",
+        help=f"some of {', '.join(cost.ENGINES)} (default: {', '.join(cost.DEFAULT_ENGINES)})",
     )
-    parser.add_argument("--sizes", nargs="+", type=count, metavar="N", help="default: 96 to 12288 atoms")
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=count,
+        metavar="N",
+        help=f"numbers of atoms (default: {cost.SIZES[0]} to {cost.SIZES[-1]})",
+    )
     parser.add_argument("--launches", type=count, default=6, metavar="N", help="samples a point (default: 6)")
     parser.add_argument("--again", action="store_true", help="measure anew what was measured before")
     parser.add_argument(

@@ -12,9 +12,9 @@ from jobs.store.store import Store
 
 HELP = "find the fastest ranks, threads, skin, precision and compression for this machine"
 DESCRIPTION = """\
-Searches for at most 5 minutes on an idle machine. Every MD stage of the store then uses the ranks, threads
-and skin found; precision and compression are only recommended, since they change what is computed. Without
-it, the suite's defaults hold."""
+Searches for as long as --minutes allows; let nothing else run beside it. Every MD stage of the store then
+uses the ranks, threads and skin found; precision and compression are only recommended, since they change
+what is computed. Without it, the suite's defaults hold."""
 EXAMPLES = (
     ("tune", "with all cores of this process"),
     ("tune --cores 8 --minutes 10", "with eight cores, and more time"),
