@@ -140,14 +140,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     capture = session.config.pluginmanager.getplugin("capturemanager")
     try:
         with capture.global_and_fixture_disabled():
-            judged = ClaimSession.begin(
+            begun = ClaimSession.begin(
                 session.config.option, checks, complete=len(checks) == len(load_claims())
             )
     except SuiteError as error:
         raise pytest.UsageError(str(error)) from None
-    if judged is None:
+    if begun is None:
         session.items.clear()
-    session.config.pluginmanager.register(judged or DryRun(), PLUGIN_NAME)
+    session.config.pluginmanager.register(begun or DryRun(), PLUGIN_NAME)
     # The table of checks says why each is skipped; pytest's own list of them would bury it.
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     reporter.reportchars = reporter.reportchars.replace("s", "").replace("f", "")
@@ -389,22 +389,22 @@ def one_line(result: Result) -> str:
     return f"{text}; {result.reason}" if result.reason else text
 
 
-def kernels_that_ran(judged: ClaimSession) -> dict[str, str]:
+def kernels_that_ran(session: ClaimSession) -> dict[str, str]:
     """What ran the MD of NNPs behind the claims: kernel -> how many runs."""
     names = {
         stage.name
-        for stage in judged.stages_behind(tuple(judged.campaign.labels))
+        for stage in session.stages_behind(tuple(session.campaign.labels))
         if "potential" in stage.inputs
     }
     ran = Counter(
         str(kernel)
         for name in sorted(names)
-        if judged.store.is_done(name) and (kernel := judged.store.manifest(name)["facts"].get("kernel"))
+        if session.store.is_done(name) and (kernel := session.store.manifest(name)["facts"].get("kernel"))
     )
     return {kernel: f"{count} runs" for kernel, count in ran.items()}
 
 
-def provenance(judged: ClaimSession) -> dict[str, Any]:
+def provenance(session: ClaimSession) -> dict[str, Any]:
     """What a reader needs to trace the numbers: versions, machine, products, command."""
     from importlib import metadata
 
@@ -419,33 +419,33 @@ def provenance(judged: ClaimSession) -> dict[str, Any]:
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "software": software_versions(),
         "hardware": hardware(),
-        "kernel": kernels_that_ran(judged),
+        "kernel": kernels_that_ran(session),
         "products": {
             label: [stage.name for stage in stages]
-            for label, stages in judged.campaign.labels.items()
-            if label in judged.evidence
+            for label, stages in session.campaign.labels.items()
+            if label in session.evidence
         },
-        "seconds": round(judged.outcome.seconds, 1),
+        "seconds": round(session.outcome.seconds, 1),
     }
 
 
-def write_claims(judged: ClaimSession) -> None:
+def write_claims(session: ClaimSession) -> None:
     """Write `claims.json` and `report.html` into the tier's results folder."""
     from suite.judging.faults import report_faults
     from suite.report.page import write_report
 
-    judged.directory.mkdir(parents=True, exist_ok=True)
+    session.directory.mkdir(parents=True, exist_ok=True)
     content = {
         "schema": 1,
-        "tier": judged.campaign.tier,
-        "start_from": judged.campaign.start_from,
+        "tier": session.campaign.tier,
+        "start_from": session.campaign.start_from,
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "deviations": judged.campaign.deviations,
-        "broken": dict(judged.evidence.broken),
-        "claims": [result.as_json() for result in judged.results],
-        "faults": [report.as_json() for report in report_faults(judged.evidence)],
-        "provenance": provenance(judged),
+        "deviations": session.campaign.deviations,
+        "broken": dict(session.evidence.broken),
+        "claims": [result.as_json() for result in session.results],
+        "faults": [report.as_json() for report in report_faults(session.evidence)],
+        "provenance": provenance(session),
     }
-    path = judged.directory / "claims.json"
+    path = session.directory / "claims.json"
     write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-    write_report(judged.directory, judged.evidence)
+    write_report(session.directory, session.evidence)

@@ -1,4 +1,4 @@
-"""Configurations: the lattice start, LAMMPS data files, density, replication, and widths of a cell."""
+"""Silica: species and masses; configurations, how they are made, scaled and copied, and LAMMPS data files."""
 
 from __future__ import annotations
 

@@ -12,11 +12,11 @@ from jobs.base.errors import SuiteError
 from jobs.base.machine import available_cores
 from jobs.campaign.accuracy import add_kernels, add_learning_curve, add_parity
 from jobs.campaign.deviations import deviations, short_training
-from jobs.campaign.judges import Judges, plan_judges
 from jobs.campaign.observing import angle_cutoffs_angstrom, observe_parameters
 from jobs.campaign.pairs import PAIRED_LABELS, plan_pairs
 from jobs.campaign.plan import Campaign
 from jobs.campaign.potentials import Potentials
+from jobs.campaign.references import References, plan_references
 from jobs.campaign.sections import (
     CLASSICAL,
     HDNNP,
@@ -108,12 +108,12 @@ class _Builder:
         self.potentials.add_samplers()
         add_kernels(self.campaign, self.potentials, md_runs=self.given is None)
         add_learning_curve(self.campaign, self.potentials)
-        judges = plan_judges(self.about)
-        self.campaign.labels |= judges.labels
-        self.campaign.unavailable |= judges.unavailable
-        self._paired(judges)
+        references = plan_references(self.about)
+        self.campaign.labels |= references.labels
+        self.campaign.unavailable |= references.unavailable
+        self._paired(references)
         self._cost()
-        self.campaign.deviations.extend(self._deviations(judging=sorted(judges.levels)))
+        self.campaign.deviations.extend(self._deviations(reference_levels=sorted(references.levels)))
         if self.user_potential is None:
             self.campaign.short_training = short_training(self.campaign)
         if self.given is not None:
@@ -122,13 +122,13 @@ class _Builder:
 
     # -- potentials -----------------------------------------------------------------------------
 
-    def _deviations(self, *, judging: list[tuple[str, ...]]) -> Iterator[str]:
+    def _deviations(self, *, reference_levels: list[tuple[str, ...]]) -> Iterator[str]:
         return deviations(
             self.campaign,
             self.potentials.protocol,
             frames={} if self.potentials.rebuilt else {nnp: self.potentials.frames(nnp) for nnp in NNPS},
             datasets={nnp: self.potentials.dataset(nnp).name for nnp in NNPS},
-            judging=judging,
+            reference_levels=reference_levels,
             given=self.given or {},
             given_pairs=self.given_pairs,
             user_potential=self.user_potential,
@@ -260,7 +260,7 @@ class _Builder:
         )
         return observed if self.given is None else _of_given(observed, self.given[stage.label])
 
-    def _paired(self, judges: Judges) -> None:
+    def _paired(self, references: References) -> None:
         """MD from frames of the AIMD references, and that AIMD from the same frames on."""
         if not self.about.paired:
             reason = f"the {self.campaign.tier} tier starts no MD from frames of AIMD"
@@ -268,7 +268,7 @@ class _Builder:
             return
         given = None if self.given is None else thin_trajectories(PAIRED, needed=False)
         self.given_pairs = given or {}
-        for label, pairs in plan_pairs(self.about, judges, self.potentials.of).items():
+        for label, pairs in plan_pairs(self.about, references, self.potentials.of).items():
             if given is None:
                 self.campaign.labels[label] = [pairs.observed]
                 if pairs.runs:

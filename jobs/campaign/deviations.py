@@ -16,7 +16,7 @@ from jobs.reference.potentials import deposited_model
 from jobs.reference.sets import DepositedSet
 from jobs.reference.trajectories import SPACING_FS, ThinTrajectory
 
-Frames = Mapping[str, Sequence["DepositedSet"]]
+Frames = Mapping[str, Sequence[DepositedSet]]
 OTHER_ENGINES = {
     "cp2k": "CP2K (GTH, DZVP-MOLOPT-SR)",
     "espresso": "Quantum ESPRESSO (ultrasoft pseudopotentials, CSVR)",
@@ -32,7 +32,7 @@ def deviations(
     *,
     frames: Frames,
     datasets: Mapping[str, str],
-    judging: Sequence[tuple[str, ...]],
+    reference_levels: Sequence[tuple[str, ...]],
     given: Mapping[str, ThinTrajectory],
     given_pairs: Mapping[str, ThinTrajectory],
     user_potential: Path | None,
@@ -44,7 +44,7 @@ def deviations(
         protocol: the paper's.
         frames: deposited sets that the tier trains each potential on; none where all is computed.
         datasets: name of the dataset stage of each potential.
-        judging: levels of theory of the AIMD references.
+        reference_levels: levels of theory of the AIMD references.
         given: deposited trajectories, where they are observed in place of new ones.
         given_pairs: those that start from frames of AIMD.
         user_potential: what replaces both of the paper's potentials.
@@ -57,7 +57,7 @@ def deviations(
         yield from _of_training(campaign, frames)
     if given:
         yield from _of_given_trajectories(given, given_pairs)
-    yield from _of_levels(campaign, frames, judging, user_potential)
+    yield from _of_levels(campaign, frames, reference_levels, user_potential)
     for label, steps in (
         ("liquid-96-nvt", "steps_of_DeePMD-96"),
         ("liquid-216-nvt", "steps_of_DeePMD-216"),
@@ -104,9 +104,8 @@ def _of_given_trajectories(
         f"{SPACING_FS:g} fs where it had more"
     )
     deposited = {record["name"]: record["sha256"] for _, record in map(deposited_model, NNPS)}
-    honest = [
-        thin for label, thin in pairs.items() if OVERFITTED not in label
-    ]  # a planted fault of that name
+    # The potential of a planted fault has that name and is another one.
+    honest = [thin for label, thin in pairs.items() if OVERFITTED not in label]
     moved_by = {model for thin in (*given.values(), *honest) for model in thin.models.items()}
     for name in sorted({name for name, sha256 in moved_by if deposited.get(name) != sha256}):
         yield f"deposited MD is by another {name} than the deposited one"
@@ -147,10 +146,13 @@ def _of_training(campaign: Campaign, frames: Frames) -> Iterator[str]:
 
 
 def _of_levels(
-    campaign: Campaign, frames: Frames, judging: Sequence[tuple[str, ...]], user_potential: Path | None
+    campaign: Campaign,
+    frames: Frames,
+    reference_levels: Sequence[tuple[str, ...]],
+    user_potential: Path | None,
 ) -> Iterator[str]:
     """The AIMD references whose level of theory differs from that of the training data."""
-    references = [" ".join(level) for level in judging]
+    references = [" ".join(level) for level in reference_levels]
     if campaign.start_from == "nothing":
         yield from (f"the AIMD reference is deposited, by {level}" for level in references)
         return

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jobs.campaign.judges import SIZES, Judges
 from jobs.campaign.observing import angle_cutoffs_angstrom, observe_parameters
+from jobs.campaign.references import SIZES, References
 from jobs.campaign.sections import NNPS
 from jobs.campaign.tier import DISPLAY_NAMES, Tier
 from jobs.cost.estimates import network_md_core_seconds
@@ -52,7 +52,9 @@ class Pairs:
         return replace(self.observed, parameters={**self.observed.parameters, **files}, inputs={})
 
 
-def plan_pairs(about: Tier, judges: Judges, potential: Callable[[str], Sequence[Stage]]) -> dict[str, Pairs]:
+def plan_pairs(
+    about: Tier, given: References, potential: Callable[[str], Sequence[Stage]]
+) -> dict[str, Pairs]:
     """The sides by product, each with its runs in the order of the AIMD runs that they start from.
 
     A run starts after the AIMD's unequilibrated frames. During those the bonds of the potential that made the
@@ -65,17 +67,15 @@ def plan_pairs(about: Tier, judges: Judges, potential: Callable[[str], Sequence[
             parameters
             for label in READ_REFERENCES
             if label.startswith(f"reference-{size}-")
-            for stage in judges.labels.get(label, [])
+            for stage in given.labels.get(label, [])
             if (parameters := _parameters(about, stage.parameters["reference"])) is not None
         ]
         if not frames:
             continue
         place = about.place
         aimd = f"paired-{size}-aimd"
-        references = [
-            {"reference": frame["reference"], "skip_frames": frame["first_frame"]} for frame in frames
-        ]
-        found[aimd] = Pairs((), _observe(aimd, {"references": references, **place}, ()))
+        runs = [{"reference": frame["reference"], "skip_frames": frame["first_frame"]} for frame in frames]
+        found[aimd] = Pairs((), _observe(aimd, {"references": runs, **place}, ()))
         own, other = NNPS if size == 96 else reversed(NNPS)
 
         def side(

@@ -1,4 +1,4 @@
-"""Put what a tier made under `reference/`: its potentials, or the MD that it observes, thinned."""
+"""Put the MD that a tier observes under `reference/trajectories/`, thinned."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One file per outside program: how it is found, fed, run and read."""
+"""Outside programs, how each is found, fed, run and read; and HDNNP-96, which is trained here itself."""

@@ -116,7 +116,7 @@ class DepositedSet:
         return "; ".join((*said, self.facts["basis"], *rest))
 
     @property
-    def judges_as(self) -> str:
+    def reference_product(self) -> str:
         """The product of reference trajectories, named by start, and by temperature if not 3000 K."""
         kelvins = self.facts["temperatures_K"]
         at = "" if kelvins == [3000.0] else "@" + "-".join(f"{kelvin:g}" for kelvin in kelvins)

@@ -1,4 +1,4 @@
-"""What `jobs deposit --from-stage` takes from products of the aimd stage instead of from options.
+"""What `python -m jobs deposit --from-stage` takes from products of the aimd stage instead of from options.
 
 A trajectory whose product has refused steps (SCF not converged) has gaps. Its longest stretch without one
 is deposited, and what was left out is said in the provenance. The stretches are not deposited as runs of

@@ -1,4 +1,4 @@
-"""A site: what a cluster is like, as a file a person edits (`sites/*.yml`, or a DP-GEN machine file).
+"""A site: what a cluster is like, and what jobs ask for there (its files are read by `site_files.py`).
 
 Nothing here enters a stage's identity: a campaign may be begun on one site and ended on another.
 """

@@ -111,17 +111,7 @@ def run(workspace: Workspace) -> None:
         commands=[f"pair_style deepmd {{directory}}/{COMPRESSED_FILE}", "pair_coeff * * Si O"],
         charges=None,
         cutoff_angstrom=deepmd.CUTOFF_ANGSTROM,
-        training={
-            key: about[key]
-            for key in (
-                "sets",
-                "frames",
-                "temperatures_K",
-                "lowest_temperature_K",
-                "volumes_A3",
-                "min_distance_angstrom",
-            )
-        },
+        training=training_record(about),
     )
     workspace.record(resumed_from_step=resumed_from, steps_per_second=speed)
 
@@ -137,6 +127,21 @@ def check_sel(about: Mapping[str, Any], path: Path) -> None:
             f"{path}: found sel {about['sel']} (Si, O), expected at least {about['neighbour_max']}, the most "
             f"neighbours within {deepmd.CUTOFF_ANGSTROM} A in the data"
         )
+
+
+def training_record(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a potential says of the data that it learned from, out of `dataset.json`."""
+    return {
+        key: about[key]
+        for key in (
+            "sets",
+            "frames",
+            "temperatures_K",
+            "lowest_temperature_K",
+            "volumes_A3",
+            "min_distance_angstrom",
+        )
+    }
 
 
 def heldout_systems(about: Mapping[str, Any]) -> list[tuple[float, str]]:

@@ -21,7 +21,7 @@ from jobs.engines.hdnnp.n2p2_files import FOLDER, write_network
 from jobs.engines.hdnnp.network import function_set
 from jobs.engines.hdnnp.training import Labelled, Settings, Trainer
 from jobs.engines.lammps.potential import write_potential
-from jobs.stages.train import TRAIN_FILE, heldout_errors, heldout_systems
+from jobs.stages.train import TRAIN_FILE, heldout_errors, heldout_systems, training_record
 from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1
@@ -112,17 +112,7 @@ def run(workspace: Workspace) -> None:
         commands=COMMANDS,
         charges=None,
         cutoff_angstrom=parameters["cutoff_angstrom"],
-        training={
-            key: about[key]
-            for key in (
-                "sets",
-                "frames",
-                "temperatures_K",
-                "lowest_temperature_K",
-                "volumes_A3",
-                "min_distance_angstrom",
-            )
-        },
+        training=training_record(about),
     )
     workspace.record(resumed_from_step=resumed_from)
 

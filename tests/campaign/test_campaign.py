@@ -251,7 +251,7 @@ def test_results_of_different_runs_have_different_folders(tmp_path):
     }
 
 
-def test_another_level_of_theory_of_the_judges_is_a_deviation():
+def test_another_level_of_theory_of_the_reference_is_a_deviation():
     judges = {s.level for s in list_sets() if s.use == "judge" and s.kind == "trajectory"}
     campaign = build_campaign("laptop")
     learnt = {read_set(name).level for name in campaign.about.frames["deepmd-96"]}

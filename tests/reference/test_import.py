@@ -953,7 +953,7 @@ def test_a_tilted_cell_is_refused_before_anything_is_trained(tmp_path, capsys):
     assert "OUTCAR: found a cell tilted by 0.3 A, expected orthorhombic ones" in err
 
 
-def test_import_says_what_a_set_judges_as(outcars, tmp_path, capsys):
+def test_import_says_which_product_a_set_belongs_to(outcars, tmp_path, capsys):
     judge = ("--use", "judge", "--root", tmp_path / "imported", "--unequilibrated", "0")
     _, out, _ = said(capsys, outcars[0], "--name", "one", *judge, "--start", "tersoff")
     assert (

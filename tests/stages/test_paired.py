@@ -219,14 +219,14 @@ def test_faults_are_planted_in_the_paired_runs_of_deepmd_96(campaign):
 
 def test_aimd_of_216_atoms_is_paired_as_soon_as_it_is_deposited(monkeypatch):
     """From network states only, as it will come: no start gate stands before a paired comparison."""
-    import jobs.campaign.judges
     import jobs.campaign.pairs
+    import jobs.campaign.references
 
     small = read_set("pbe-96-md-nnp-3000K")
     types = np.repeat(np.array([0, 1], np.int8), [72, 144])
     facts = MappingProxyType({**small.facts, "atoms": {"Si": 72, "O": 144}})
     large = replace(small, name="pbe-216-md-nnp-3000K", types=types, facts=facts)
-    monkeypatch.setattr(jobs.campaign.judges, "list_sets", lambda **_: [*list_sets(), large])
+    monkeypatch.setattr(jobs.campaign.references, "list_sets", lambda **_: [*list_sets(), large])
     monkeypatch.setattr(
         jobs.campaign.pairs, "find_set", lambda name, _: large if name == large.name else read_set(name)
     )

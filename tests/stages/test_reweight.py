@@ -343,7 +343,7 @@ def test_the_sampler_is_recorded_and_cannot_change(tmp_path):
 
 def test_the_plan_has_the_stage_when_such_a_set_is_deposited(tmp_path, monkeypatch):
     sets = [found for found in list_sets() if found.sampler is None]
-    monkeypatch.setattr("jobs.campaign.judges.list_sets", lambda: sets)
+    monkeypatch.setattr("jobs.campaign.references.list_sets", lambda: sets)
     assert "--sampler" in campaigns.build_campaign("smoke").unavailable["reference-96-reweighted"]
     deposit.deposit(
         frames_with(configurations().energies_eV), source="t", name="drawn", root=tmp_path, **SINGLE

@@ -38,7 +38,7 @@ def judged(evidence: Evidence, check_id: str):
 
 
 def test_every_claim_of_the_design_has_checks_and_a_function():
-    atoms = load_claims()
+    checks = load_claims()
     named = """
         parity rdf-nnp-aimd rdf-bks rdf-96-216 badf-nnp-aimd badf-bks badf-tetrahedron badf-96-216 inherited
         glass-neutron glass-partials glass-216-better network-kept vaf-nnp-aimd vaf-bks vaf-nve-nvt vdos-size
@@ -47,9 +47,9 @@ def test_every_claim_of_the_design_has_checks_and_a_function():
         rdf-bks-paired rdf-96-216-paired badf-paired badf-bks-paired coordination-paired vaf-paired
         vaf-bks-paired msd-paired
     """
-    assert {check.claim for check in atoms} == set(named.split()) == set(REGISTRY)
-    assert len({check.id for check in atoms}) == len(atoms)
-    for check in atoms:
+    assert {check.claim for check in checks} == set(named.split()) == set(REGISTRY)
+    assert len({check.id for check in checks}) == len(checks)
+    for check in checks:
         assert "{" not in f"{check.id}{check.statement}{check.comparison}{check.needs}{check.measure}"
         assert len(check.why_band) > 10
         assert "paper" in check.tiers
@@ -81,18 +81,18 @@ def read(tmp_path: Path, content) -> tuple[Check, ...]:
     return load_claims(path)
 
 
-def test_each_unfolds_into_atoms_with_bands_of_their_own(tmp_path):
-    atoms = read(tmp_path, template(band={"Si-O": [0, 1], "O-O": [None, 2.5]}))
-    assert [(check.id, check.band, check.needs) for check in atoms] == [
+def test_each_unfolds_into_checks_with_bands_of_their_own(tmp_path):
+    checks = read(tmp_path, template(band={"Si-O": [0, 1], "O-O": [None, 2.5]}))
+    assert [(check.id, check.band, check.needs) for check in checks] == [
         ("rdf/Si-O", (0.0, 1.0), ("liquid-Si-O",)),
         ("rdf/O-O", (None, 2.5), ("liquid-O-O",)),
     ]
-    assert atoms[0]["pair"] == "Si-O"
+    assert checks[0]["pair"] == "Si-O"
 
 
 def test_a_class_may_be_of_one_value(tmp_path):
-    atoms = read(tmp_path, template(**{"class": {"Si-O": "paper", "O-O": "supplementary"}}))
-    assert [check.category for check in atoms] == ["paper", "supplementary"]
+    checks = read(tmp_path, template(**{"class": {"Si-O": "paper", "O-O": "supplementary"}}))
+    assert [check.category for check in checks] == ["paper", "supplementary"]
 
 
 def twin(same_as, **changes):
@@ -100,7 +100,7 @@ def twin(same_as, **changes):
     return [*template(), {"id": "child", **ABOUT, "where": "Sec. IV", "checks": [same | changes]}]
 
 
-def test_an_atom_may_be_the_same_as_one_above(tmp_path):
+def test_a_check_may_be_the_same_as_one_above(tmp_path):
     _, first, second = read(tmp_path, twin("rdf/{pair}"))
     assert (second.id, second.claim, second.where) == ("child/O-O", "child", "Sec. IV")
     assert (second.statement, second.same_as) == ("the child's", "rdf/O-O")
@@ -315,7 +315,9 @@ def test_a_potential_that_is_right_passes_against_aimd(tmp_path):
     ):
         assert judged(evidence, claim).verdict is Verdict.PASS, claim
     kept = judged(evidence, "inherited/96/Si-O")
-    assert kept.ci_high <= kept.band_high, "within the band; whether the check has power is for power.yml to say"
+    assert kept.ci_high <= kept.band_high, (
+        "within the band; whether the check has power is for power.yml to say"
+    )
 
 
 def test_a_potential_that_is_wrong_fails_against_aimd(tmp_path):
@@ -792,9 +794,9 @@ def test_a_glass_quenched_too_fast_does_not_judge_defects(tmp_path):
 
 
 def test_a_tier_whose_lags_end_before_diffusion_does_not_judge_it():
-    atoms = [check for check in load_claims() if "msd-long" in check.needs and check.claim.startswith("msd")]
-    assert len(atoms) == 4
-    assert {check.tiers for check in atoms} == {("paper",)}
+    checks = [check for check in load_claims() if "msd-long" in check.needs and check.claim.startswith("msd")]
+    assert len(checks) == 4
+    assert {check.tiers for check in checks} == {("paper",)}
 
 
 def test_noise_of_many_atoms_at_equal_time(tmp_path):

@@ -72,9 +72,9 @@ def test_a_fault_leaves_other_claims_alone(laptop):
 
 
 def test_the_claim_about_faults_passes(laptop):
-    atoms = [check for check in load_claims() if check.claim == "fault"]
-    assert {check["fault"] for check in atoms} == {fault.name for fault in FAULTS}
-    found = {check["fault"]: evaluate(REGISTRY["fault"], check, laptop) for check in atoms}
+    checks = [check for check in load_claims() if check.claim == "fault"]
+    assert {check["fault"] for check in checks} == {fault.name for fault in FAULTS}
+    found = {check["fault"]: evaluate(REGISTRY["fault"], check, laptop) for check in checks}
     planted = {"soft-silicon", "stretch", "bks-for-network", "thermostat", "hot"}
     assert {fault for fault, result in found.items() if result.verdict is Verdict.PASS} == planted
     assert {result.verdict for fault, result in found.items() if fault not in planted} == {Verdict.NOT_TESTED}

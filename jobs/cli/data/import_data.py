@@ -209,9 +209,9 @@ def _print_made(made: DepositedSet, left_out: Counter[str], *, root: Path) -> No
             "(python -m jobs deposit --sampler)"
         )
     elif made.use == "judge":
-        read = made.judges_as in READ_REFERENCES
+        read = made.reference_product in READ_REFERENCES
         unread = "" if read else f", which no claim reads: they read {', '.join(READ_REFERENCES)}"
-        print(f"it belongs to the product {made.judges_as}{unread}")
+        print(f"it belongs to the product {made.reference_product}{unread}")
     if made.use == "train":
         print(
             f"to train on it, in a copy of a tier file: deposit: {root.resolve()} and "

@@ -1,4 +1,4 @@
-"""CP2K (Quickstep): decks, single points, molecular dynamics that resumes, and its output files.
+"""CP2K (Quickstep): decks, single points, and molecular dynamics that resumes (read by `cp2k_output.py`).
 
 Written for and tried with CP2K 2023.1. What CP2K prints is Hartree, bohr and atomic units of time,
 except the positions of its trajectories (A); what this module returns is eV, A, fs.
@@ -20,7 +20,7 @@ from jobs.base.errors import EngineError, NotInstalled, SuiteError
 from jobs.base.silica import MASSES_AMU, SPECIES, Configuration
 from jobs.base.units import ATOMIC_TIME_FS, BOHR_ANGSTROM
 from jobs.engines.first_principles.cp2k_output import (
-    _DIAGONALIZATION_CONVERGED,
+    DIAGONALIZATION_CONVERGED,
     ENERGIES,
     GAP,
     LOG,
@@ -252,7 +252,7 @@ def _coarse_guess(
         return _best_guess(folder), seconds, (folder / LOG).read_text(errors="replace")
 
     name, seconds, log = solve(settings=replace(coarse, **_DIAGONALIZED), diagonalize=True)
-    if _DIAGONALIZATION_CONVERGED not in log:
+    if DIAGONALIZATION_CONVERGED not in log:
         name, more_seconds, log = solve(settings=replace(coarse, **_TRANSFORMED), guess_file=name)
         seconds += more_seconds
     gaps = GAP.findall(log)

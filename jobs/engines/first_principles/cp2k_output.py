@@ -21,7 +21,7 @@ _SAME_ENERGY_HARTREE = 1e-8
 _TITLE = re.compile(r"i =\s*(\d+),.*E =\s*(\S+)")
 _TOTAL = re.compile(r"ENERGY\| Total FORCE_EVAL.*:\s+(\S+)")
 _STEP = re.compile(r"MD\| Step number\s+(\d+)")
-_DIAGONALIZATION_CONVERGED = "SCF run converged in"
+DIAGONALIZATION_CONVERGED = "SCF run converged in"
 # Printed by a diagonalization, and after an orbital transformation.
 GAP = re.compile(r"(?:MO\| Band gap:.*a\.u\.|HOMO - LUMO gap \[eV\] :)\s*(\S+)")
 _OUTER = re.compile(r"outer SCF loop (converged|FAILED to converge).*or\s+(\d+) steps")

@@ -1,4 +1,4 @@
-"""LAMMPS: the potentials it runs, one run of its `lmp` program, and what its log says."""
+"""LAMMPS: one run of its `lmp` program, what its log says, and energies and forces of one configuration."""
 
 from __future__ import annotations
 

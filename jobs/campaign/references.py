@@ -1,4 +1,4 @@
-"""The references of claims, and which runs judge: observed AIMD trajectories, and reweighted labels."""
+"""What claims compare with: which deposited AIMD is a reference, and the reweighted single points."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZES = (96, 216)
 
 
 @dataclass
-class Judges:
+class References:
     """Stages by product, reasons for missing products, and the levels of theory of the AIMD references."""
 
     labels: dict[str, list[Stage]] = field(default_factory=dict)
@@ -29,29 +29,29 @@ class Judges:
     levels: set[tuple[str, ...]] = field(default_factory=set)
 
 
-def plan_judges(about: Tier) -> Judges:
+def plan_references(about: Tier) -> References:
     """The deposited references of a tier.
 
     AIMD in the user's own `deposit` replaces the project's of the same size and start. The project's other
     references of that size are used too only if their level of theory is the same: levels differ by more than
     starts do.
     """
-    judges = Judges()
+    references = References()
     root = deposit_root(about.place)
     own = [] if root == DEPOSIT else [found for found in list_sets(root=root) if found.kind == "trajectory"]
     given = {_label(found) for found in own}
     theirs = list_sets()
     for found in own:
-        _add_trajectories(judges, found, about.place)
+        _add_trajectories(references, found, about.place)
     for found in theirs:
         if found.kind == "trajectory" and _label(found) not in given and _is_of_the_level(found, own):
-            _add_trajectories(judges, found, {})
-    _add_reweighted(judges, [found for found in theirs if found.sampler is not None], own)
-    return judges
+            _add_trajectories(references, found, {})
+    _add_reweighted(references, [found for found in theirs if found.sampler is not None], own)
+    return references
 
 
 def _label(found: DepositedSet) -> str:
-    return found.judges_as if found.use == "judge" else "aimd-training"
+    return found.reference_product if found.use == "judge" else "aimd-training"
 
 
 def _is_of_the_level(found: DepositedSet, own: list[DepositedSet]) -> bool:
@@ -59,25 +59,25 @@ def _is_of_the_level(found: DepositedSet, own: list[DepositedSet]) -> bool:
     levels = {
         one.level
         for one in own
-        if one.use == "judge" and one.n_atoms == found.n_atoms and one.judges_as in READ_REFERENCES
+        if one.use == "judge" and one.n_atoms == found.n_atoms and one.reference_product in READ_REFERENCES
     }
     return found.use != "judge" or not levels or found.level in levels
 
 
-def _add_trajectories(judges: Judges, found: DepositedSet, place: dict[str, str]) -> None:
+def _add_trajectories(references: References, found: DepositedSet, place: dict[str, str]) -> None:
     if found.use == "judge":
-        judges.levels.add(found.level)
+        references.levels.add(found.level)
     for run in found.runs:
         parameters = observe_parameters()
         del parameters["skip_fraction"]
         parameters["skip_frames"] = run.unequilibrated_frames
         parameters["reference"] = {"set": found.name, "run": run.id, "sha256": found.sha256}
-        judges.labels.setdefault(_label(found), []).append(
+        references.labels.setdefault(_label(found), []).append(
             Stage("observe", f"observe AIMD {found.name} {run.id}", parameters | place, core_seconds=5)
         )
 
 
-def _add_reweighted(judges: Judges, drawn: list[DepositedSet], own: list[DepositedSet]) -> None:
+def _add_reweighted(references: References, drawn: list[DepositedSet], own: list[DepositedSet]) -> None:
     """Reweighted single points of a sampler: a reference that does not depend on a start, one for each N."""
     unusable: dict[int, str] = {}  # by number of atoms, the last set that cannot be used and why
     for found in drawn:
@@ -111,10 +111,10 @@ def _add_reweighted(judges: Judges, drawn: list[DepositedSet], own: list[Deposit
             inputs={"potential": sampler},
             core_seconds=20,
         )
-        judges.labels.setdefault(f"reference-{found.n_atoms}-reweighted", []).append(stage)
+        references.labels.setdefault(f"reference-{found.n_atoms}-reweighted", []).append(stage)
     for size in SIZES:
-        if (label := f"reference-{size}-reweighted") not in judges.labels:
-            judges.unavailable[label] = unusable.get(
+        if (label := f"reference-{size}-reweighted") not in references.labels:
+            references.unavailable[label] = unusable.get(
                 size,
                 f"no single points of {size} atoms by a fixed sampler are deposited "
                 "(python -m jobs deposit --sampler)",
