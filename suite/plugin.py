@@ -185,8 +185,8 @@ class ClaimSession:
         """
         from jobs.campaign.build import build_campaign
         from jobs.cli import overview
+        from jobs.cli.campaign.run import outcome_of
         from jobs.cost.speed import planned_with_speed
-        from jobs.running import local
         from jobs.store.store import Store
         from suite.judging.evidence import Evidence
 
@@ -214,19 +214,7 @@ class ClaimSession:
             return None
         store.remember(campaign.results_name, (stage.name for stage in campaign.all_stages()))
         print(f"\ntier {campaign.tier}, from {campaign.start_from}", file=sys.stderr)
-        if site is None:
-            outcome = local.run(wanted, store, cores=option.cores, rebuild_stale=option.rebuild_stale)
-        else:
-            from jobs.running import batch
-
-            outcome = batch.run(
-                wanted,
-                store,
-                site,
-                wait=option.wait,
-                retry_failed=option.retry_failed,
-                rebuild_stale=option.rebuild_stale,
-            )
+        outcome = outcome_of(option, wanted, store, site)
         if not (outcome.made or outcome.failed or outcome.pending):
             print(
                 f"nothing had to run: all {outcome.reused} products are there and unchanged", file=sys.stderr

@@ -57,7 +57,7 @@ class Tier(Keys):
     density_g_cm3: Positive
     """Of all runs that do not say another."""
     seeds: Seeds
-    """One training of each DeePMD potential each."""
+    """Of the trainings: each DeePMD potential is trained once with each."""
     deposit: Text | None = None
     """A deposit of one's own, relative to this file; as an absolute path once it is read."""
     frames: Annotated[dict[str, Thinning], names(only=NNPS, needed=NNPS)]
@@ -79,7 +79,7 @@ class Tier(Keys):
     paired: Flag = False
     """MD from a frame of each AIMD run with use judge."""
     runs: Annotated[dict[str, Run], names()]
-    """By name; a run starts from the melt or from a run above it. Claims read labels of these names."""
+    """By name; a run starts from the melt or from a run above it. Claims read products by these names."""
 
     @property
     def kernel(self) -> str | None:

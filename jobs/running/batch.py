@@ -73,8 +73,6 @@ def image_digests(site: Site, stages: Iterable[Stage]) -> dict[Path, str]:
         SuiteError: an image is missing, or is not the one that was built.
     """
     paths = {image for stage in stages if (image := site.image(stage.kind)) is not None}
-    if not paths:
-        return {}
     return {path: checked_digest(path) for path in sorted(paths)}
 
 

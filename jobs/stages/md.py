@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
@@ -47,12 +46,10 @@ def run(workspace: Workspace) -> None:
     if given["ensemble"] == "nve":
         segments[-1] = replace(segments[-1], integrator=("fix nve all nve",), fixes=("nve",))
     segments[-1] = replace(segments[-1], dumped=True)
-    nx, ny, nz = given["replicate"]
-    start = replicate(start_of(workspace.inputs["start"], given["configuration"]), (nx, ny, nz))
     facts = run_dynamics(
         workspace,
         potential=potential_of(workspace),
-        start=rescale(start, given["density_g_cm3"]),
+        start=start_of(workspace),
         protocol=Protocol(
             tuple(segments), given["dump_every"], given["thermo_every"], given["checkpoint_every"]
         ),
@@ -82,14 +79,19 @@ def check_schedule(steps: Sequence[int], *, ensemble: str, dump_every: int, ther
     check_segments(steps, dump_every=dump_every, thermo_every=thermo_every)
 
 
-def start_of(product: Path, configuration: int) -> Configuration:
-    """The state a run starts from: one of a melt's configurations, or the final state of an MD or quench.
+def start_of(workspace: Workspace) -> Configuration:
+    """What a run starts from, copied and scaled as its parameters say.
+
+    It is one of a melt's configurations, or the final state of an MD or quench.
 
     Raises:
         SuiteError: the product has no such state.
     """
+    given, product = workspace.parameters, workspace.inputs["start"]
     final = product / FINAL
-    return read_data(final if final.exists() else product / f"config-{configuration}.data")
+    state = read_data(final if final.exists() else product / f"config-{given['configuration']}.data")
+    nx, ny, nz = given["replicate"]
+    return rescale(replicate(state, (nx, ny, nz)), given["density_g_cm3"])
 
 
 def _thermostatted(workspace: Workspace, temperature_K: float, steps: int) -> Segment:

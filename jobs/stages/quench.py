@@ -9,7 +9,6 @@ from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
-from jobs.base.silica import replicate, rescale
 from jobs.engines.lammps.dynamics import FINAL, Protocol, check_segments, nose_hoover, run_dynamics
 from jobs.engines.lammps.potential import potential_of
 from jobs.stages.md import start_of
@@ -55,12 +54,10 @@ def run(workspace: Workspace) -> None:
         damping_fs=given["damping_fs"],
     )
     segments.append(replace(anneal, dumped=True))
-    nx, ny, nz = given["replicate"]
-    start = replicate(start_of(workspace.inputs["start"], given["configuration"]), (nx, ny, nz))
     facts = run_dynamics(
         workspace,
         potential=potential_of(workspace),
-        start=rescale(start, given["density_g_cm3"]),
+        start=start_of(workspace),
         protocol=Protocol(
             tuple(segments),
             given["dump_every"],

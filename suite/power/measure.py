@@ -40,7 +40,7 @@ from suite.power.simulation import (
     turned,
 )
 
-CAMPAIGNS, TRIALS = 500, 25  # of an honest network and of one on the edge; of one with a fault
+CAMPAIGNS, TRIALS = 500, 25  # of an honest NNP and of one on the edge; of one with a fault
 SEEN = 0.8
 LADDERS: Mapping[str, tuple[float, ...]] = {
     "stretch_percent": (0.25, 0.5, 1, 1.5, 2, 3, 5, 10),

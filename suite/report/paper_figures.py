@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FEMTOSECONDS_PER_PICOSECOND = 1000.0
-TRAINING_TEXT = "short AIMD from a BKS start, used for training: informs, judges nothing"
+TRAINING_TEXT = "short AIMD from a BKS start, used for training: informs, is no reference"
 PAIRS = ("O-O", "Si-O", "Si-Si")
 TRIPLETS = ("O-O-O", "O-Si-O", "Si-O-Si", "Si-Si-Si", "Si-Si-O", "Si-O-O")
 DISTANCE_AXIS = "r (Å)"

@@ -31,7 +31,7 @@ REFERENCES = {
     "reference-216-bks": "AIMD from BKS starts, N = 216",
     "reference-96-reweighted": "PBE single points, reweighted, N = 96",
     "reference-216-reweighted": "PBE single points, reweighted, N = 216",
-    "aimd-training": "AIMD that trains, judges nothing",
+    "aimd-training": "AIMD of the training data, no reference",
 }
 GLASSES = {
     "glass-96": "DeePMD-96",

@@ -414,7 +414,7 @@ def _read(text: str):
 
 
 @pytest.mark.engine
-@pytest.mark.skipif(not INSTALLED, reason="CP2K is not installed; see README, Run it")
+@pytest.mark.skipif(not INSTALLED, reason="CP2K is not installed; see docs/first-principles.md")
 def test_from_starts_to_a_rechecked_set(tmp_path):
     """aimd, deposit, append, recheck as a person types them, by CP2K on SiO2 molecules."""
 

@@ -25,7 +25,7 @@ except EngineError:
     INSTALLED = False
 needs_cp2k = [
     pytest.mark.engine,
-    pytest.mark.skipif(not INSTALLED, reason="CP2K is not installed; see README, Run it"),
+    pytest.mark.skipif(not INSTALLED, reason="CP2K is not installed; see docs/first-principles.md"),
 ]
 
 SETTINGS = {

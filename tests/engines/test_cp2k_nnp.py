@@ -19,7 +19,7 @@ try:
     INSTALLED = True
 except EngineError:
     INSTALLED = False
-NEEDS_CP2K = pytest.mark.skipif(not INSTALLED, reason="CP2K is not installed; see README, Run it")
+NEEDS_CP2K = pytest.mark.skipif(not INSTALLED, reason="CP2K is not installed; see docs/first-principles.md")
 
 
 @pytest.mark.engine

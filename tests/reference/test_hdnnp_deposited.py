@@ -81,7 +81,7 @@ def test_cp2k_agrees(pbe_frames: list, tmp_path: Path) -> None:
     try:
         cp2k.find_cp2k()
     except EngineError:
-        pytest.skip("CP2K is not installed; see README, Run it")
+        pytest.skip("CP2K is not installed; see docs/first-principles.md")
     evaluate_by_kernel = Evaluator(read_network(FOLDER))
     for atoms, _, _ in pbe_frames:
         cell, symbols = atoms.cell, symbols_of(atoms)

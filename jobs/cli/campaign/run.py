@@ -72,7 +72,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         overview.dry_run(campaign, wanted, store, site=site)
         return 0
-    outcome = _outcome(arguments, wanted, store, site)
+    outcome = outcome_of(arguments, wanted, store, site)
     local.raise_for_failures(outcome)
     there = f"{outcome.reused} were there already"
     if outcome.pending:
@@ -84,10 +84,14 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _outcome(
+def outcome_of(
     arguments: argparse.Namespace, wanted: Sequence[Stage], store: Store, site: Site | None
 ) -> Outcome:
-    """What became of the stages, here or at a site."""
+    """Make the stages here, or submit them at a site: what became of each.
+
+    Raises:
+        SuiteError: no scheduler, a missing or changed image, or a product that was changed.
+    """
     if site is None:
         return local.run(wanted, store, cores=arguments.cores, rebuild_stale=arguments.rebuild_stale)
     return batch.run(

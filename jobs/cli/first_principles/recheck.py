@@ -27,7 +27,7 @@ from jobs.store.stage import Stage
 from jobs.store.store import Store
 
 # Two first guesses ended in forces 40 to 56 meV/A apart where the gap was at most 0.06 eV, 3 where it was
-# 0.44 or more (docs/first-principles.md).
+# 0.44 or more (docs/notes/first-principles-measured.md).
 GAP_EV = 0.2
 
 HELP = "recompute frames of a deposited set with other settings"

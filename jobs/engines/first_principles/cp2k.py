@@ -104,7 +104,7 @@ def find_cp2k() -> str:
         except NotInstalled:
             continue
     raise NotInstalled(
-        f"CP2K: found none of {', '.join(_PROGRAMS)} on PATH, expected CP2K; see README, On Debian"
+        f"CP2K: found none of {', '.join(_PROGRAMS)} on PATH, expected CP2K; see docs/first-principles.md"
     )
 
 
