@@ -1,4 +1,4 @@
-"""pytest's side of the suite: run the main job once, judge each claim, say what came out."""
+"""pytest's side of the suite: make the products of a campaign, judge each check, say what came out."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Run the main job for what the selected claims need; never for `tests/` or `--collect-only`."""
+    """Make what the selected checks need; never for `tests/` or `--collect-only`."""
     from suite.judging.checks import load_claims
 
     claims = [item for item in session.items if _is_claim(item)]
@@ -252,7 +252,7 @@ class ClaimSession:
         return self.results_root / (self.campaign.results_name + ("" if whole else "-selection"))
 
     def judge(self, item: pytest.Function) -> Result:
-        """The verdict of one claim case, recorded."""
+        """The verdict of one case, recorded."""
         from suite.judging.evaluate import REGISTRY, evaluate
 
         check: Any = item.callspec.params["check"]
@@ -287,7 +287,7 @@ class ClaimSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
-        """Judge a claim instead of calling its function bare."""
+        """Judge a check instead of calling its case."""
         from suite.judging.verdict import Verdict
 
         if not _is_claim(pyfuncitem) or "check" not in getattr(

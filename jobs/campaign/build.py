@@ -18,7 +18,6 @@ from jobs.campaign.plan import Campaign
 from jobs.campaign.potentials import Potentials
 from jobs.campaign.references import References, plan_references
 from jobs.campaign.sections import (
-    CLASSICAL,
     HDNNP,
     NNPS,
     Again,
@@ -34,6 +33,7 @@ from jobs.cost.estimates import (
     production_steps,
 )
 from jobs.cost.plan import cost_stage, tier_plan
+from jobs.cost.record import CLASSICAL
 from jobs.engines.first_principles.registry import load_engine, named_settings
 from jobs.engines.lammps.program import DAMPING_FS
 from jobs.reference.potentials import potential_sha256

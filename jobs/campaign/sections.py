@@ -20,9 +20,8 @@ from jobs.base.schema import (
     Text,
     names,
 )
-from jobs.cost.points import HDNNP as COST_HDNNP
-from jobs.cost.points import NNP
-from jobs.cost.record import AIMD
+from jobs.cost.record import AIMD, CLASSICAL, NNP
+from jobs.cost.record import HDNNP as COST_HDNNP
 from jobs.engines.deepmd.precision import PRECISIONS
 from jobs.engines.first_principles.registry import ENGINES
 from jobs.engines.lammps.kernel import KERNELS
@@ -31,7 +30,6 @@ from jobs.stages.md import THERMOSTATS
 NNPS = ("deepmd-96", "deepmd-216")
 # The other kind of NNP (Sec. II B), n2p2's, on the frames of the first.
 HDNNP, HDNNP_DATA = "hdnnp-96", "deepmd-96"
-CLASSICAL = ("bks", "tersoff")
 
 
 def _different(seeds: list[int]) -> list[int]:
@@ -183,7 +181,7 @@ class Moving(Keys):
     checkpoint_every: Count = 500
     """Steps between two checkpoints that a killed run resumes from."""
     observe: Flag = True
-    """Whether a label of its name stands for what it observes; else it only starts others."""
+    """Whether it is a product that claims read; else it only starts others."""
     observables: Observables = Observables()
     """How it is observed."""
 

@@ -22,8 +22,8 @@ from jobs.base.silica import (
     write_data,
 )
 from jobs.base.units import FS_PER_PS
-from jobs.cost.points import CLASSICAL, HDNNP, NNP, Point
-from jobs.cost.record import AIMD
+from jobs.cost.points import Point
+from jobs.cost.record import AIMD, CLASSICAL, HDNNP, NNP
 from jobs.engines.deepmd import program as deepmd
 from jobs.engines.deepmd.precision import in_precision
 from jobs.engines.first_principles.registry import load_engine

@@ -10,8 +10,8 @@ from typing import Any
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
 from jobs.cost.estimates import aimd_core_seconds
-from jobs.cost.points import CLASSICAL, HDNNP, NNP, Point
-from jobs.cost.record import AIMD, is_native, read_cost
+from jobs.cost.points import Point
+from jobs.cost.record import AIMD, CLASSICAL, HDNNP, NNP, is_native, read_cost
 from jobs.engines.first_principles.registry import named_settings
 from jobs.engines.lammps.kernel import DEEPMD, NATIVE
 from jobs.store.stage import Stage

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobs.cost.record import HDNNP, NNP
 from jobs.engines.lammps.kernel import NATIVE
 
 COST_FILE = "cost.json"
-NNP, HDNNP, CLASSICAL = "deepmd", "hdnnp", ("bks", "tersoff")
 # Atoms times steps of one launch: a second or two on two cores of a 2020s server, ten steps at least.
 ATOM_STEPS = {NNP: 30_000, NATIVE: 600_000, HDNNP: 200_000, "bks": 200_000, "tersoff": 1_000_000}
 GPU_SPEED = 30

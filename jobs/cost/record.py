@@ -20,6 +20,7 @@ from jobs.observables import scaling
 SCHEMA = 1
 DEPOSITED = REFERENCE / "cost"
 AIMD = ("cp2k", "espresso")
+NNP, HDNNP, CLASSICAL = "deepmd", "hdnnp", ("bks", "tersoff")
 CURVES = ("tuned", "plain")  # settings of a point that lie on a curve of their engine
 NATIVE_CURVE = ", native kernel"
 SECONDS_PER_YEAR = 365.25 * 86_400

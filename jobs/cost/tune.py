@@ -20,7 +20,8 @@ from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
 from jobs.base.machine import machine
 from jobs.cost.bench import Bench
-from jobs.cost.points import NNP, Point
+from jobs.cost.points import Point
+from jobs.cost.record import NNP
 from jobs.engines.lammps.kernel import DEEPMD, NATIVE
 from jobs.engines.lammps.native.build import why_unavailable
 from jobs.engines.lammps.timing import LAMMPS_SKIN_ANGSTROM, Layout, time_launch

@@ -13,8 +13,8 @@ from jobs.base.errors import EngineError, NotInstalled, SuiteError
 from jobs.base.files import write_json
 from jobs.base.machine import machine
 from jobs.cost.bench import Bench
-from jobs.cost.points import CLASSICAL, COST_FILE, HDNNP, NNP, Point
-from jobs.cost.record import cost_record
+from jobs.cost.points import COST_FILE, Point
+from jobs.cost.record import CLASSICAL, HDNNP, NNP, cost_record
 from jobs.store.workspace import Workspace
 
 CODE_VERSION = 2

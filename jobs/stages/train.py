@@ -14,12 +14,12 @@ from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
 from jobs.engines.deepmd import curve
 from jobs.engines.deepmd import program as deepmd
+from jobs.engines.lammps.kernel import MODEL_FILE
 from jobs.engines.lammps.potential import write_potential
 from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1
 
-MODEL_FILE = "model.pb"
 COMPRESSED_FILE = "compressed.pb"
 TRAIN_FILE = "train.json"
 # float32 models measured 1.3e-4. Above this limit the table does not follow the nets at all, and the model is

@@ -6,14 +6,12 @@ import math
 
 import numpy as np
 
+from jobs.cost.record import FS_PER_NS, SECONDS_PER_DAY
 from suite.judging.checks import Check
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence
 from suite.judging.reasons import NotTested
 from suite.judging.statistics import Estimate, estimate, mean_of
-
-SECONDS_PER_DAY = 86_400
-FS_PER_NS = 1_000_000
 
 
 @claim("cost-ratio")

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from jobs.observables.rdf import PAIRS
 from suite.judging.against_aimd import (
     NO_AIMD,
     Curves,
@@ -32,7 +33,6 @@ from suite.judging.reasons import NotTested
 from suite.judging.statistics import Array, Estimate, Groups, estimate, mean_of
 from suite.judging.verdict import Band
 
-PAIRS = ("Si-Si", "Si-O", "O-O")
 # Where each first peak is looked for: between the shortest contact and the second shell. Si-Si starts
 # above the 2.4 A of edge-sharing tetrahedra, a feature of its own.
 PEAK_WINDOW = {"Si-O": (1.3, 2.0), "O-O": (2.2, 3.2), "Si-Si": (2.7, 3.6)}

@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from suite.claims.fig1_rdf import PAIRS, feature_difference, rdf_reader
+from jobs.observables.rdf import PAIRS
+from suite.claims.fig1_rdf import feature_difference, rdf_reader
 from suite.claims.fig2_badf import badf_reader, moment_difference
 from suite.claims.fig4_vaf import first_zero, vaf_reader
 from suite.claims.fig5_msd import log_msd_reader

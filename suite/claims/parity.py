@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
+from jobs.base.silica import SPECIES
 from suite.judging.checks import Check
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence, Observation
 from suite.judging.reasons import NotTested
 from suite.judging.statistics import Array, Estimate, Groups, estimate, mean_of
 
-SPECIES = {"Si": 0, "O": 1}
 # Frames of one melt resemble each other: the spread of energies needs several melts of a temperature.
 ENERGY_MELTS = 4
 
@@ -72,7 +72,7 @@ def parity(check: Check, evidence: Evidence) -> Estimate:
         return estimate(lambda s: spread(s["melts"]), samples).with_remark(f"decided by {found}")
 
     if check.measure == "force-scale":
-        rows = [_squares(seed, species=SPECIES[check["species"]]) for seed in seeds]
+        rows = [_squares(seed, species=SPECIES.index(check["species"])) for seed in seeds]
 
         def scale(groups: Groups) -> float:
             _, _, product, predicted = mean_of(groups)

@@ -9,7 +9,8 @@ import numpy as np
 
 from jobs.base.silica import FUSED_ANGSTROM
 from jobs.base.units import BOLTZMANN_EV_K
-from suite.claims.fig1_rdf import PAIRS, peak_feature, rdf_reader
+from jobs.observables.rdf import PAIRS
+from suite.claims.fig1_rdf import peak_feature, rdf_reader
 from suite.judging.against_aimd import by_draw
 from suite.judging.checks import Check
 from suite.judging.evaluate import claim

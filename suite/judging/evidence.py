@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from jobs.base.errors import SuiteError
-from jobs.cost.record import AIMD, core_seconds, deposited_aimd, is_native, read_cost
+from jobs.cost.record import AIMD, CLASSICAL, core_seconds, deposited_aimd, is_native, read_cost
 from suite.judging.reasons import NotTested, Pending
 
 __all__ = ["Evidence", "NotTested", "Observation", "Pending"]
@@ -21,7 +21,6 @@ Array: TypeAlias = np.ndarray
 T = TypeVar("T")
 OBSERVE = ("observe.json", "observables.npz")
 PARITY = ("parity.json", "heldout.npz")
-CLASSICAL = ("bks", "tersoff")
 
 
 @dataclass(frozen=True)

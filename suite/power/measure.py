@@ -21,8 +21,8 @@ import numpy as np
 import suite.claims  # noqa: F401 - fills REGISTRY
 from jobs.base.files import parse_yaml, write_whole
 from jobs.campaign.build import build_campaign
+from jobs.observables.rdf import PAIRS
 from jobs.store.store import Store
-from suite.claims.fig1_rdf import PAIRS
 from suite.judging.checks import Check, load_claims
 from suite.judging.evaluate import REGISTRY, evaluate
 from suite.judging.evidence import Evidence

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 SCHEMA = 1
-CLAIMS_FILE = "claims.json"
+RESULTS_FILE = "claims.json"
 REPORT_FILE = "report.html"
 FIGURES_FOLDER = "figures"
 NO_NUMBER = "–"
@@ -174,7 +174,7 @@ def band_text(claim: Mapping[str, Any]) -> str:
 def _row(claim: Mapping[str, Any], shared_deviations: Sequence[str]) -> dict[str, Any]:
     if claim["verdict"] not in STATES:
         raise SuiteError(
-            f"{CLAIMS_FILE}: claim {claim['id']} has verdict {claim['verdict']!r}, expected one of "
+            f"{RESULTS_FILE}: check {claim['id']} has verdict {claim['verdict']!r}, expected one of "
             f"{', '.join(STATES)}"
         )
     seconds = _finite(claim["seconds"])
@@ -332,7 +332,7 @@ def write_report(results_directory: Path, evidence: Evidence) -> Path:
     from suite.report.plotting import INKS, METHODS
     from suite.report.tables import diffusion_table, glass_table, reference_table
 
-    source = results_directory / CLAIMS_FILE
+    source = results_directory / RESULTS_FILE
     if not source.is_file():
         raise SuiteError(f"{source}: no such file, expected the verdicts of a run")
     results = json.loads(source.read_text())

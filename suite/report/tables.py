@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jobs.base.silica import SPECIES
 from jobs.observables.msd import diffusion
 from jobs.reference.paper import Row, read_experiment
 from suite.claims.fig1_rdf import peak_feature, rdf_reader
@@ -38,7 +39,6 @@ GLASSES = {
     "glass-216": "DeePMD-216",
     "glass-96-at-5832": "DeePMD-96 in the box of DeePMD-216",
 }
-SPECIES = ("Si", "O")
 # Runs that could show diffusion, in the order of the table.
 MOVING = (
     "msd-long",

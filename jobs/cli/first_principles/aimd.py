@@ -18,10 +18,10 @@ from jobs.engines.first_principles.registry import load_engine, named_settings
 from jobs.engines.first_principles.types import THERMOSTATS
 from jobs.engines.lammps.program import DAMPING_FS
 from jobs.running import local
+from jobs.stages.aimd import MODES
 from jobs.store.stage import Stage
 from jobs.store.store import Store
 
-MODES = ("labels", "short", "stepwise")
 SOURCES = ("bks", "nnp", "tersoff")
 # Options that only a run has, with their defaults there.
 RUN_OPTIONS: Mapping[str, Any] = {

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jobs.base.units import BOHR_ANGSTROM, HARTREE_EV
-from jobs.reference.formats.level import Level
+from jobs.reference.formats.level import UNNAMED_DISPERSION, Level
 
 # Names of functionals that have several parts.
 _USUAL = {
@@ -50,7 +50,6 @@ _WITHOUT_FUNCTIONAL = ("XTB", "DFTB", "AM1", "MNDO", "MNDOD", "PM3", "PM6", "PM6
 _CUTOFF_A = 20.0 * BOHR_ANGSTROM
 _PARAMETRISATIONS = {"REVPBE": "revPBE", "PBESOL": "PBEsol", "RPBE": "RPBE"}
 _NUMBER = r"([-+\d.Ee]+)"
-UNNAMED_DISPERSION = "a dispersion correction without a name"
 
 
 def functional(parts: dict[str, str]) -> str | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+UNNAMED_DISPERSION = "a dispersion correction without a name"
+
 
 @dataclass(frozen=True)
 class Level:

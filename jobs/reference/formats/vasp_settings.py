@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from jobs.base.errors import SuiteError
 from jobs.reference.formats import Source
-from jobs.reference.formats.level import Level
+from jobs.reference.formats.level import UNNAMED_DISPERSION, Level
 
 # Two-letter names of VASP's POTCAR files and of its tag GGA (VASP manual, GGA).
 _FUNCTIONALS = {
@@ -40,7 +40,6 @@ _DISPERSION = {
     202: "MBD",
     4: "dDsC",
 }
-UNNAMED_DISPERSION = "a dispersion correction without a name"
 # VASP manual, DFT-D3 and DFT-D2: numbers that VASP takes by itself, of the functionals that it has them for.
 _DAMPING_TAGS = (
     "VDW_S6", "VDW_S8", "VDW_SR", "VDW_A1", "VDW_A2", "VDW_S9", "VDW_D", "VDW_RADIUS", "VDW_CNRADIUS",
