@@ -188,9 +188,8 @@ class Evidence:
     def core_seconds_per_fs(self, method: str) -> dict[int, Array]:
         """What a femtosecond costs by number of atoms, shape (samples,).
 
-        `method` is `aimd`, `nnp` (by DeePMD-kit), `nnp-native` or `bks`.
-
-        Of several first-principles programs or machines at one size, the cheapest.
+        `method` is `aimd`, `nnp` (DeePMD-96 by DeePMD-kit, the paper's program), `bks` or `tersoff`. Of
+        several first-principles programs or machines at one size, the cheapest.
 
         Raises:
             NotTested: the record has none.
@@ -263,16 +262,14 @@ class Evidence:
 
 
 def _method(point: Mapping[str, Any]) -> str | None:
-    """The method whose cost a point gives; nothing for plain defaults, dumps and scaling rows.
+    """The method whose cost a point gives; nothing for plain defaults, dumps, scaling and the native kernel.
 
-    Claims use the NNP's cost with DeePMD-kit, the paper's program; the native kernel is another method.
+    Claims use the NNP's cost with DeePMD-kit, the paper's program.
     """
     if point["engine"] in AIMD:
         return "aimd"
-    if point["setting"] != "tuned":
+    if point["setting"] != "tuned" or is_native(point):
         return None
-    if is_native(point):
-        return "nnp-native"
     return str(point["engine"]) if point["engine"] in CLASSICAL else "nnp"
 
 

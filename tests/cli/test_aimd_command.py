@@ -323,7 +323,7 @@ class TestDepositFromStage:
         store, root = Store(tmp_path / "store"), tmp_path / "deposit"
         options = ("--from-stage", product(store, trajectory(1, [0, 1, 2])), "--name", "s", "--use", "judge")
         assert deposit(root, *options) == 2
-        assert "judges needs --unequilibrated: how many first frames" in capsys.readouterr().err
+        assert "use judge needs --unequilibrated: how many first frames" in capsys.readouterr().err
         assert deposit(root, *options, "--unequilibrated", "1") == 0
 
     def test_what_does_not_belong_together_is_refused(self, tmp_path):

@@ -524,7 +524,7 @@ def test_command_deposits_and_lists(tmp_path, capsys):
     words = "--kind trajectory --use judge --start nnp --engine CP2K --engine-version 1 --functional PBE"
     words += " --basis DZVP --licence CC0-1.0 --timestep-fs 2 --setting a=1 --setting b=2"
     texts = ("--thermostat", "none", "--provenance", "a test")
-    with pytest.raises(SuiteError, match="judges needs --unequilibrated: how many first frames"):
+    with pytest.raises(SuiteError, match="use judge needs --unequilibrated: how many first frames"):
         run_command(path, "--name", "x", *words.split(), *texts, "--root", root)
     words += " --unequilibrated 0"
     assert run_command(path, "--name", "x", *words.split(), *texts, "--root", root) == 0
