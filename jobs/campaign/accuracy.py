@@ -39,7 +39,7 @@ def _parity_of(nnp: str, dataset: Stage, campaign: Campaign, potentials: Potenti
             f"held-out errors of {stage.parameters['name']}",
             {},
             inputs={"dataset": dataset, "potential": stage},
-            core_seconds=20,
+            core_seconds=5,
         )
         for stage in potentials.of(nnp)
     ]
@@ -59,7 +59,7 @@ def add_kernels(campaign: Campaign, potentials: Potentials, *, md_runs: bool) ->
                 {},
                 seed=1,
                 inputs={"potential": stage, "dataset": potentials.dataset(nnp)},
-                core_seconds=40,
+                core_seconds=10,
             )
             for stage in potentials.of(nnp)
             if stage.parameters.get("family", "deepmd") == "deepmd"
@@ -119,5 +119,5 @@ def _held_out_errors(trained: Stage, dataset: Stage) -> Stage:
         f"held-out errors of {trained.label.removeprefix('train ')}",
         {},
         inputs={"dataset": dataset, "potential": trained},
-        core_seconds=20,
+        core_seconds=5,
     )

@@ -250,7 +250,7 @@ class _Builder:
 
     def _observed(self, label: str, stage: Stage, run: Run) -> Stage:
         frames = production_steps(stage) / stage.parameters["dump_every"]
-        cost = 3 + 2e-5 * frames * stage.parameters["n_atoms"]
+        cost = 1 + 2.5e-6 * frames * stage.parameters["n_atoms"]
         observed = Stage(
             "observe",
             f"observe {label} ({stage.label})" if isinstance(run, Again) else f"observe {stage.label}",

@@ -145,7 +145,7 @@ def _run(
         inputs["potential"] = imported_potential(deposited_model(mover)[0], DISPLAY_NAMES[NNPS[0]])
     else:
         given["potential"] = mover
-        cost = 3.0
+        cost = 0.5
     return Stage(
         "paired",
         f"{label} #{number}",
@@ -163,5 +163,5 @@ def _observe(label: str, changes: Mapping[str, Any], runs: Sequence[Stage]) -> S
         f"observe {label}",
         {**observe_parameters(), "blocks": BLOCKS, **changes},
         inputs={f"run-{number:03d}": run for number, run in enumerate(runs, start=1)},
-        core_seconds=1 + 0.3 * max(len(runs), len(changes.get("references", []))),
+        core_seconds=0.3 + 0.03 * max(len(runs), len(changes.get("references", []))),
     )

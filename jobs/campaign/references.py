@@ -73,7 +73,7 @@ def _add_trajectories(references: References, found: DepositedSet, place: dict[s
         parameters["skip_frames"] = run.unequilibrated_frames
         parameters["reference"] = {"set": found.name, "run": run.id, "sha256": found.sha256}
         references.labels.setdefault(_label(found), []).append(
-            Stage("observe", f"observe AIMD {found.name} {run.id}", parameters | place, core_seconds=5)
+            Stage("observe", f"observe AIMD {found.name} {run.id}", parameters | place, core_seconds=1)
         )
 
 
@@ -109,7 +109,7 @@ def _add_reweighted(references: References, drawn: list[DepositedSet], own: list
             f"reweight {found.name}",
             parameters,
             inputs={"potential": sampler},
-            core_seconds=20,
+            core_seconds=3,
         )
         references.labels.setdefault(f"reference-{found.n_atoms}-reweighted", []).append(stage)
     for size in SIZES:

@@ -9,11 +9,11 @@ from jobs.engines.first_principles.registry import named_settings
 from jobs.engines.lammps.kernel import NATIVE
 from jobs.store.stage import Stage
 
-CORE_SECONDS_PER_ATOM_STEP = {"bks": 1.0e-5, "tersoff": 2.0e-6, "hdnnp-96": 1.5e-5}
-CORE_SECONDS_PER_TRAINING_STEP = {"float32": 0.035, "float64": 0.09}
+CORE_SECONDS_PER_ATOM_STEP = {"bks": 6.0e-6, "tersoff": 2.0e-6, "hdnnp-96": 1.0e-5}
+CORE_SECONDS_PER_TRAINING_STEP = {"float32": 0.022, "float64": 0.09}
 CORE_SECONDS_PER_HDNNP_UPDATE = 0.1
 TENSORFLOW_START_S = 12.0
-LAMMPS_START_S = 2.0
+LAMMPS_START_S = 0.5
 # CP2K, 96 atoms: a step with md, a single point with default (docs/notes/first-principles-measured.md).
 AIMD_STEP_S, LABEL_S = 15.0, 52.0
 

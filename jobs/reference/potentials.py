@@ -168,7 +168,7 @@ def imported_potential(path: Path, name: str) -> Stage:
         "family": family,
         "beside": files_named_in(path) if family == "lammps" else {},
     }
-    return Stage("potential", f"potential {name}", parameters, core_seconds=40)
+    return Stage("potential", f"potential {name}", parameters, core_seconds=10)
 
 
 def files_named_in(commands: Path) -> dict[str, str]:

@@ -920,7 +920,7 @@ def test_borrowed_aimd_is_a_deviation_of_the_claim_that_read_it(tmp_path):
     deviations = judged(evidence, "cost-ratio/96").deviations
     assert deviations[0] == "x"
     for line, theirs in zip(deviations[1:], deposited_costs(), strict=True):
-        assert line.startswith("cost: AIMD (cp2k, PBE, basis ")
+        assert line.startswith("cost: AIMD (cp2k, PBE, ")
         assert line.endswith(
             f") was timed on {theirs['machine']['type']}, deposited (here: CP2K: found none)"
         )
