@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
-from jobs.base.silica import GRAMS_PER_CM3, MASSES_AMU, SPECIES, Configuration
+from jobs.base.silica import SPECIES, Configuration
 
 UNCONVERGED = "SCF not converged"
 NOT_KNOWN = "SCF convergence not known"
@@ -128,12 +128,6 @@ def straightened(cells: NDArray[np.float64]) -> NDArray[np.float64]:
         return cells
     right = np.abs(cells).max(axis=1)[:, :, None] * np.eye(3)
     return np.where(wrong[:, None, None], right, cells)
-
-
-def density_g_cm3(types: NDArray[np.integer], cell: NDArray[np.float64]) -> float:
-    """Mass density of a cell (3, 3) in A that holds atoms of these types (N,)."""
-    mass_amu = float(MASSES_AMU[types].sum())
-    return mass_amu * GRAMS_PER_CM3 / abs(float(np.linalg.det(cell)))
 
 
 def _columns(properties: str, where: str) -> dict[str, slice]:

@@ -18,6 +18,12 @@ FUSED_ANGSTROM = 0.9
 """Atoms closer than this have fused: no liquid silica has them, a failing potential does."""
 
 
+def density_g_cm3(types: NDArray[np.integer], cell: NDArray[np.float64]) -> float:
+    """Mass density of a cell (3, 3) in A that holds atoms of these types (N,)."""
+    mass_amu = float(MASSES_AMU[types].sum())
+    return mass_amu * GRAMS_PER_CM3 / abs(float(np.linalg.det(cell)))
+
+
 @dataclass(frozen=True)
 class Configuration:
     """Atoms in a periodic cell with a corner at the origin.
@@ -51,8 +57,7 @@ class Configuration:
     @property
     def density_g_cm3(self) -> float:
         """Mass density in g/cm3."""
-        volume_A3 = abs(float(np.linalg.det(self.cell)))
-        return float(MASSES_AMU[self.types].sum() / volume_A3 * GRAMS_PER_CM3)
+        return density_g_cm3(self.types, self.cell)
 
     def closest_pair_angstrom(self) -> float:
         """Distance of the two nearest atoms, by nearest images; NaN if a position is not finite."""

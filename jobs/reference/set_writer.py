@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256
-from jobs.base.frames import Frame, density_g_cm3
-from jobs.base.silica import SPECIES
+from jobs.base.frames import Frame
+from jobs.base.silica import SPECIES, density_g_cm3
 from jobs.reference.sets import pack
 
 FRAMES_PER_PART = 500

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256, finite, write_json
-from jobs.base.frames import UNCONVERGED, VELOCITIES, density_g_cm3, format_extxyz
-from jobs.base.silica import FUSED_ANGSTROM, SPECIES, Configuration, read_data
+from jobs.base.frames import UNCONVERGED, VELOCITIES, format_extxyz
+from jobs.base.silica import FUSED_ANGSTROM, SPECIES, Configuration, read_data, rescale
 from jobs.base.trajectory import open_trajectory
 from jobs.engines.first_principles.registry import load_engine
 from jobs.engines.first_principles.types import FUNCTIONAL, Dynamics, Engine
@@ -120,28 +120,25 @@ def _product_tasks(product: Path, parameters: Mapping[str, Any]) -> Iterator[_Ta
     for index, frame in enumerate(parameters["frames"]):
         name = f"start-{index}"
         if (product / "md.json").is_file():
-            types, positions, cell, velocities = _trajectory_frame(product, frame)
+            start = _trajectory_frame(product, frame)
         else:
-            configuration = read_data(product / f"config-{frame}.data")
-            types, positions = configuration.types, configuration.positions
-            cell, velocities = configuration.cell, None
+            start = read_data(product / f"config-{frame}.data")
         yield _Task(
             name=name,
             replica=int(parameters["replica"]) + index // STARTS_PER_MELT,
             temperature_K=_temperature(parameters),
             source=parameters["source"],
-            start=_at_density(types, positions, cell, velocities, density, where=f"aimd: {name}"),
+            start=_at_density(start, density, where=f"aimd: {name}"),
         )
 
 
-def _trajectory_frame(
-    product: Path, frame: int
-) -> tuple[NDArray[np.integer], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _trajectory_frame(product: Path, frame: int) -> Configuration:
     trajectory = open_trajectory(product)
     if not 0 <= frame < trajectory.n_frames:
         raise SuiteError(f"{product}: found no frame {frame}, expected 0 to {trajectory.n_frames - 1}")
     positions, velocities = next(iter(trajectory.iter(frame, frame + 1, 1)))
-    return np.asarray(trajectory.types, np.int8), positions[0], np.diag(trajectory.cell), velocities[0]
+    types = np.asarray(trajectory.types, np.int8)
+    return Configuration(types, positions[0], np.diag(trajectory.cell), velocities[0])
 
 
 def _temperature(parameters: Mapping[str, Any]) -> float:
@@ -184,30 +181,15 @@ def start_of(atoms: Atoms, where: str, *, density: float | None) -> Configuratio
         raise SuiteError(f"{where}: found species {unknown[0]}, expected only {' and '.join(SPECIES)}")
     if not abs(atoms.cell.volume) > 0:
         raise SuiteError(f"{where}: found no cell, expected Lattice= with three vectors that span one")
-    return _at_density(
-        np.array([SPECIES.index(symbol) for symbol in symbols], np.int8),
-        atoms.get_positions(),
-        np.array(atoms.cell),
-        atoms.arrays.get(VELOCITIES),
-        density,
-        where=where,
-    )
+    types = np.array([SPECIES.index(symbol) for symbol in symbols], np.int8)
+    start = Configuration(types, atoms.get_positions(), np.array(atoms.cell), atoms.arrays.get(VELOCITIES))
+    return _at_density(start, density, where=where)
 
 
-def _at_density(
-    types: NDArray[np.integer],
-    positions: NDArray[np.float64],
-    cell: NDArray[np.float64],
-    velocities: NDArray[np.float64] | None,
-    density: float | None,
-    *,
-    where: str,
-) -> Configuration:
+def _at_density(start: Configuration, density: float | None, *, where: str) -> Configuration:
     """Positions and cell scaled alike to a density in g/cm3; None keeps them as they are."""
-    factor = 1.0 if density is None else (density_g_cm3(types, cell) / density) ** (1 / 3)
-    start = Configuration(
-        types=types, positions=positions * factor, cell=cell * factor, velocities=velocities
-    )
+    if density is not None:
+        start = rescale(start, density)
     closest = start.closest_pair_angstrom()
     if not closest >= FUSED_ANGSTROM:  # NaN too
         raise SuiteError(f"{where}: found atoms {closest:.2f} A apart, expected at least {FUSED_ANGSTROM} A")
@@ -395,7 +377,7 @@ def _new_record(program: _Program, task: _Task, directory: Path) -> dict[str, An
         "start": task.name,
         "replica": task.replica,
         "temperature_K": task.temperature_K,
-        "density_g_cm3": density_g_cm3(task.start.types, task.start.cell),
+        "density_g_cm3": task.start.density_g_cm3,
         "n_atoms": len(task.start.types),
         "engine_version": program.engine.version(directory),
         "frames": 0,

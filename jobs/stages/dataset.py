@@ -48,8 +48,8 @@ from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
-from jobs.base.frames import Frames, density_g_cm3, read_extxyz
-from jobs.base.silica import SPECIES, perpendicular_widths
+from jobs.base.frames import Frames, read_extxyz
+from jobs.base.silica import SPECIES, density_g_cm3, perpendicular_widths
 from jobs.engines.first_principles.registry import load_engine
 from jobs.observables.rdf import PAIRS
 from jobs.reference.deposit import deposit

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256, write_json
-from jobs.base.frames import Frames, density_g_cm3
+from jobs.base.frames import Frames
+from jobs.base.silica import density_g_cm3
 from jobs.base.units import BOLTZMANN_EV_K
 from jobs.engines.lammps.potential import read_potential
 from jobs.observables import angles, coordination, rdf
