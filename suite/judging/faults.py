@@ -158,7 +158,7 @@ def report_fault(fault: Fault, evidence: Evidence) -> FaultReport:
         faulty, touched = fault.view(evidence)
     except (NotTested, Pending, SuiteError) as missing:
         return FaultReport(fault.name, fault.what, missing=missing)
-    reached = [check for check in _checks_of_claim() if touched & set(check.needs)]
+    reached = [check for check in _checks_a_fault_may_reach() if touched & set(check.needs)]
     results = {check.id: evaluate(REGISTRY[check.claim], check, faulty) for check in reached}
     verdicts = {check_id: result.verdict for check_id, result in results.items()}
     failing = [check for check in reached if verdicts[check.id].outside]
@@ -179,5 +179,5 @@ def report_faults(evidence: Evidence) -> tuple[FaultReport, ...]:
     return evidence.once("faults", lambda: tuple(report_fault(fault, evidence) for fault in FAULTS))
 
 
-def _checks_of_claim() -> list[Check]:
+def _checks_a_fault_may_reach() -> list[Check]:
     return [check for check in load_claims() if check.claim != FAULT_CLAIM and not check.same_as]
