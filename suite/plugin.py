@@ -49,8 +49,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--tier",
         default=None,
-        help="smoke, laptop (default), overnight, paper (default with --hpc), "
-        "reference (what is deposited), or a tier file",
+        help="smoke, laptop (default), overnight (default with --start-from trajectories), paper (default "
+        "with --hpc), reference (what is deposited), or a tier file",
     )
     group.addoption("--hpc", action="store_true", help="run stages as batch jobs of a cluster; see --site")
     group.addoption(
@@ -194,7 +194,7 @@ class ClaimSession:
 
         def plan() -> Campaign:
             return build_campaign(
-                option.tier or default_tier(batch=option.hpc),
+                option.tier or default_tier(batch=option.hpc, start_from=option.start_from),
                 start_from=option.start_from,
                 potential=option.potential,
                 engine=option.engine,

@@ -97,12 +97,14 @@ class _Builder:
         self.runs = campaign.runs
         self.given: dict[str, ThinTrajectory] | None = None  # trajectories, where these are given
         self.given_pairs: dict[str, ThinTrajectory] = {}
+        self.fewer: list[str] = []  # deviations: of a run not all, or another, is deposited
         if campaign.start_from == "trajectories":
             self.given = thin_trajectories(campaign.tier)
 
     def build(self) -> Campaign:
         for label, run in self.about.runs.items():
             self._run(label, run)
+        self._faster_glasses()
         self.potentials.add()
         add_parity(self.campaign, self.potentials)
         self.potentials.add_samplers()
@@ -114,6 +116,7 @@ class _Builder:
         self._paired(references)
         self._cost()
         self.campaign.deviations.extend(self._deviations(reference_levels=sorted(references.levels)))
+        self.campaign.deviations.extend(self.fewer)
         if self.user_potential is None:
             self.campaign.short_training = short_training(self.campaign)
         if self.given is not None:
@@ -151,10 +154,31 @@ class _Builder:
         self.runs[label] = stages
         if not observe:
             return
-        if self.given is not None and (reason := self._not_given(stages, self.given)):
-            self.campaign.unavailable[label] = reason
-            return
+        if self.given is not None:
+            there = [stage for stage in stages if not self._not_given([stage], self.given)]
+            if not there:
+                self.campaign.unavailable[label] = self._not_given(stages, self.given) or ""
+                return
+            if len(there) < len(stages):
+                self.fewer.append(f"{label}: {len(there)} of {len(stages)} runs are deposited")
+            stages = there
         self.campaign.labels[label] = [self._observed(label, stage, run) for stage in stages]
+
+    def _faster_glasses(self) -> None:
+        """A faster quench (`glass-96@1e13`) stands in for a glass of which no trajectory is deposited."""
+        for label in [label for label in self.campaign.unavailable if label in self.about.runs]:
+            faster = {
+                run.quench.rate_K_per_s: other
+                for other, run in self.about.runs.items()
+                if isinstance(run, Quenched)
+                and other.startswith(f"{label}@")
+                and other in self.campaign.labels
+            }
+            if faster:
+                slowest = faster[min(faster)]
+                del self.campaign.unavailable[label]
+                self.campaign.labels[label] = self.campaign.labels[slowest]
+                self.fewer.append(f"{label}: {slowest} stands in, no slower quench is deposited")
 
     def _wrong_start(self, label: str, start: str) -> SuiteError:
         return SuiteError(

@@ -6,36 +6,40 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jobs.base.errors import SuiteError
-from jobs.base.files import file_sha256, put_folder, restore_folder
+from jobs.base.files import file_sha256, parse_yaml, put_folder, restore_folder
 from jobs.base.trajectory import open_trajectory
 from jobs.campaign.plan import Campaign
+from jobs.campaign.sections import Moving
 from jobs.reference.trajectories import (
     OBSERVE_PAIRS,
     PAIRED,
     RECORD,
-    SPACING_FS,
     TRAJECTORIES,
     protocol_of,
+    thin_trajectories,
     write_thin,
 )
 from jobs.store.stage import Stage
 from jobs.store.store import Store
 
-MAX_BYTES = 60_000_000
+MAX_BYTES = 130_000_000
 
 
 def deposit_trajectories(
     campaign: Campaign, store: Store, *, paired: bool = False, root: Path = TRAJECTORIES
 ) -> Path:
-    """Put the MD that a tier observes under `reference/trajectories/`, replacing what was there.
+    """Put the MD that a tier observes under `reference/trajectories/`.
 
-    These are its own runs, or with `paired` the runs that start from frames of AIMD, used by every tier.
+    These are its own runs, or with `paired` the runs that start from frames of AIMD, used by every tier. A
+    run that is not done here keeps what was deposited of it before, if the tier would still make the same: so
+    a tier of many hours is deposited in instalments. Runs that neither has are printed.
 
     Raises:
-        SuiteError: the potentials are not the deposited ones, a run is not there or was changed, an atom
-            leaps, or it is more than 60 MB.
+        SuiteError: the potentials are not the deposited ones, no run is there or one was changed, an atom
+            leaps, or it is more than 130 MB.
     """
     if campaign.start_from != "potentials":
         raise SuiteError(
@@ -44,37 +48,53 @@ def deposit_trajectories(
         )
     kind = OBSERVE_PAIRS if paired else "observe"
     observed = [stage for stages in campaign.labels.values() for stage in stages if stage.kind == kind]
-    runs = {run.label: (run, one) for one in observed for run in one.inputs.values()}
-    if not runs:
-        raise SuiteError(f"tier {campaign.tier}: found no such runs, expected some to deposit")
-    for run, observation in runs.values():
-        if not store.is_done(run.name):
-            raise SuiteError(
-                f"{store.path(run.name)}: not found, expected {run.label}: python -m jobs run --tier "
-                f"{campaign.tier} --start-from potentials makes it (after gc --trajectories only where "
-                f"{store.path(observation.name)} is deleted)"
-            )
-    store.verify(run.name for run, _ in runs.values())
+    runs = {run.label: run for one in observed for run in one.inputs.values()}
     name = PAIRED if paired else campaign.tier
     target, part = root / name, root / f"{name}.part"
     restore_folder(target)
+    before = thin_trajectories(name, needed=False, root=root)
+    made = {label: run for label, run in runs.items() if store.is_done(run.name)}
+    kept = {
+        label: thin
+        for label, thin in before.items()
+        if label in runs and label not in made and thin.stage == runs[label].name
+    }
+    missing = [label for label in runs if label not in made and label not in kept]
+    if not made:
+        raise SuiteError(
+            f"{store.root}: found none of the {len(runs)} runs of tier {campaign.tier}, expected some: "
+            f"python -m jobs run --tier {campaign.tier} --start-from potentials makes them"
+        )
+    store.verify(run.name for run in made.values())
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        _write_all({label: run for label, (run, _) in runs.items()}, store, part)
+        entries, software = _write(made, campaign, store, part)
+        for label, thin in kept.items():
+            shutil.copy2(thin.path, part / thin.path.name)
+            entries[label] = thin.entry()
+        _require_small(part)
+        software += [one for one in _software(target) if kept and one not in software]
+        _write_record(part, {label: entries[label] for label in runs if label in entries}, software)
     except BaseException:
         shutil.rmtree(part)
         raise
     put_folder(part, target)
+    print(f"{target}: {len(made)} runs made here, {len(kept)} as they were, {len(missing)} missing")
+    if missing:
+        print(f"missing: {', '.join(missing)}")
     return target
 
 
-def _write_all(runs: Mapping[str, Stage], store: Store, directory: Path) -> None:
-    """The files of a deposit, and their record."""
-    entries, software, size = {}, [], 0
+def _write(
+    runs: Mapping[str, Stage], campaign: Campaign, store: Store, directory: Path
+) -> tuple[dict[str, Any], list[Any]]:
+    """The files of some runs, with their entries in the record, and the software that made them."""
+    entries: dict[str, Any] = {}
+    software: list[Any] = []
     for label, run in runs.items():
         path = directory / f"{label.replace(' #', '-')}.npz"
-        spacing_fs = 0.0 if run.kind == PAIRED else SPACING_FS
+        spacing_fs = 0.0 if run.kind == PAIRED else _spacing_fs(campaign, label)
         write_thin(path, open_trajectory(store.path(run.name)), spacing_fs=spacing_fs)
         manifest = store.manifest(run.name)
         entries[label] = {
@@ -86,13 +106,33 @@ def _write_all(runs: Mapping[str, Stage], store: Store, directory: Path) -> None
         }
         if manifest["software"] not in software:
             software.append(manifest["software"])
-        size += path.stat().st_size
-        if size > MAX_BYTES:
-            raise SuiteError(
-                f"{label}: found {size / 1e6:.0f} MB of trajectories with it, expected at most "
-                f"{MAX_BYTES / 1e6:.0f}"
-            )
+        _require_small(directory)
         print(f"{label}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
+    return entries, software
+
+
+def _spacing_fs(campaign: Campaign, label: str) -> float:
+    run = campaign.about.runs[label.split(" #")[0]]
+    assert isinstance(run, Moving)  # `again` observes a run under that run's own name
+    return run.deposit_every_fs
+
+
+def _require_small(directory: Path) -> None:
+    size = sum(path.stat().st_size for path in directory.iterdir())
+    if size > MAX_BYTES:
+        raise SuiteError(
+            f"{directory}: found {size / 1e6:.0f} MB of trajectories, expected at most {MAX_BYTES / 1e6:.0f} "
+            "(deposit_every_fs in the tier thins them)"
+        )
+
+
+def _software(directory: Path) -> list[Any]:
+    """What an earlier record says made its trajectories."""
+    record = directory / RECORD
+    return list(parse_yaml(record.read_text())["software"]) if record.is_file() else []
+
+
+def _write_record(directory: Path, entries: Mapping[str, Any], software: list[Any]) -> None:
     import yaml
 
     content = {"licence": "CC0-1.0", "software": software, "trajectories": entries}

@@ -25,6 +25,7 @@ from jobs.cost.record import HDNNP as COST_HDNNP
 from jobs.engines.deepmd.precision import PRECISIONS
 from jobs.engines.first_principles.registry import ENGINES
 from jobs.engines.lammps.kernel import KERNELS
+from jobs.reference.trajectories import SPACING_FS
 from jobs.stages.md import THERMOSTATS
 
 NNPS = ("deepmd-96", "deepmd-216")
@@ -139,7 +140,7 @@ class Observables(Keys):
     blocks: Count = 8
     """Blocks that errors come from."""
     dynamics_max_fs: PositiveOrNull = 1000.0
-    """Longest time lag of velocity autocorrelation; null: as long as a block allows."""
+    """Longest time lag of velocity autocorrelation; null: there is none, as where frames are far apart."""
     structure_factor: Flag = False
     """Whether S(q) is computed."""
     stretch: Positive = 1.0
@@ -180,6 +181,8 @@ class Moving(Keys):
     """Steps between two lines of temperature, energy and pressure."""
     checkpoint_every: Count = 500
     """Steps between two checkpoints that a killed run resumes from."""
+    deposit_every_fs: Positive = SPACING_FS
+    """Least time between frames that `promote --trajectories` keeps."""
     observe: Flag = True
     """Whether it is a product that claims read; else it only starts others."""
     observables: Observables = Observables()

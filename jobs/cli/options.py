@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jobs.running.site import Site
 
 DEFAULT_TIER = "laptop"
+DEPOSITED_TIER = "overnight"  # the largest whose trajectories are under reference/
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -82,8 +83,9 @@ def add_campaign_options(
     group = parser.add_argument_group("which campaign")
     group.add_argument(
         "--tier",
-        help=f"how much of everything: smoke, laptop (default), overnight, paper"
-        f"{' (default with --site)' * site}, reference (what is deposited), or a tier file of yours",
+        help="how much of everything: smoke, laptop (default), overnight (default with --start-from "
+        f"trajectories), paper{' (default with --site)' * site}, reference (what is deposited), or a tier "
+        "file of yours",
     )
     group.add_argument(
         "--start-from",
@@ -119,8 +121,10 @@ def add_campaign_options(
     add_store_option(group)
 
 
-def default_tier(*, batch: bool) -> str:
-    """The tier where none is named: a cluster is there for the paper's."""
+def default_tier(*, batch: bool, start_from: str | None) -> str:
+    """The tier where none is named: the paper's on a cluster, and of given trajectories the deposited one."""
+    if start_from == "trajectories":
+        return DEPOSITED_TIER
     return "paper" if batch else DEFAULT_TIER
 
 
@@ -133,7 +137,7 @@ def campaign_of(arguments: argparse.Namespace) -> Campaign:
     from jobs.campaign.build import build_campaign
 
     return build_campaign(
-        arguments.tier or default_tier(batch=arguments.site is not None),
+        arguments.tier or default_tier(batch=arguments.site is not None, start_from=arguments.start_from),
         start_from=arguments.start_from,
         potential=arguments.potential,
         engine=arguments.engine,

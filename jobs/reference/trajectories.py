@@ -1,10 +1,11 @@
 """Deposited trajectories: `reference/trajectories/<tier>/` holds the MD that a tier observes, thinned.
 
-Kept are frames at most 4 fs apart (all, where a run wrote fewer), positions to 1e-3 A (bins of g(r) have
-0.02 A) and velocities to 5e-5 A/fs (0.4 % of their rms at 3000 K), in 16 bits each. Runs that start from
-frames of AIMD keep all of theirs, under `paired`: they serve every tier. Of the positions it is what remains
-when the integral of the velocities is taken off, from frame to frame: a few quanta, which compress to a
-third. Nothing adds up, each position is rounded by itself.
+Kept are frames about 4 fs apart, or as far apart as the tier says (all, where a run wrote fewer), positions
+to 1e-3 A (bins of g(r) have 0.02 A) and velocities to 5e-5 A/fs (0.4 % of their rms at 3000 K), in 16 bits
+each. Runs that start from frames of AIMD keep all of theirs, under `paired`: they serve every tier. Of the
+positions it is what remains when the integral of the velocities is taken off, from frame to frame: a few
+quanta, which compress to a third. Where frames are more than 20 fs apart the integral says nothing, and is
+left out. Nothing adds up, each position is rounded by itself.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ TRAJECTORIES = REFERENCE / "trajectories"
 RECORD = "trajectories.yml"
 PAIRED, OBSERVE_PAIRS = "paired", "observe_pairs"
 SPACING_FS = 4.0  # seven frames in a Si-O stretch
+_PREDICTED_FS = 20.0
 QUANTA = {"positions_A": 1e-3, "velocities_A_fs": 5e-5}
 # Parameters that move no atom: how a run is written, which configuration of a melt it starts from, counts.
 _NO_PROTOCOL = {
@@ -48,6 +50,7 @@ _NO_PROTOCOL = {
     "configurations",
     "coordination_cutoff_angstrom",
 }
+_RECORDED = ("sha256", "stage", "finished", "protocol")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,10 @@ class ThinTrajectory:
                 if there.get(key) != now.get(key):
                     return f"{self.path.name} has {key} {there.get(key)}, the tier {now.get(key)}"
         return None
+
+    def entry(self) -> dict[str, Any]:
+        """What the record says of it."""
+        return {"file": self.path.name, **{name: getattr(self, name) for name in _RECORDED}}
 
     @property
     def models(self) -> dict[str, str]:
@@ -177,7 +184,7 @@ def open_thin(path: Path, *, sha256: str) -> Trajectory:
 
 
 def write_thin(path: Path, trajectory: DumpTrajectory, *, spacing_fs: float = SPACING_FS) -> None:
-    """Write a trajectory, thinned to frames at most `spacing_fs` apart.
+    """Write a trajectory, thinned to frames `spacing_fs` apart, or the next lower multiple of what it has.
 
     Raises:
         SuiteError: an atom too fast, or too far from where its velocity leads, for 16 bits.
@@ -210,8 +217,10 @@ def write_thin(path: Path, trajectory: DumpTrajectory, *, spacing_fs: float = SP
 
 
 def _integral(velocities: NDArray[Any], facts: Mapping[str, Any]) -> Floats:
-    """Displacements (F, N, 3) since the first frame, by the trapezoidal rule."""
+    """Displacements (F, N, 3) since the first frame, by the trapezoidal rule; 0 for frames far apart."""
     half_fs = facts["timestep_fs"] * facts["dump_every"] / 2
+    if 2 * half_fs > _PREDICTED_FS + 1e-9:
+        return np.zeros_like(velocities)
     steps = (velocities[1:] + velocities[:-1]) * half_fs
     return np.concatenate([np.zeros((1, *steps.shape[1:])), np.cumsum(steps, axis=0)])
 

@@ -118,9 +118,9 @@ def run(workspace: Workspace) -> None:
                 )
         else:
             facts["warnings"].append("no velocities: neither VAF nor VDOS")
-        workspace.progress(0.85, "displacements")
-        arrays.update(_displacements(selection))
-        facts["diffusion"] = _diffusion(arrays, selection)
+    workspace.progress(0.85, "displacements")
+    arrays.update(_displacements(selection))
+    facts["diffusion"] = _diffusion(arrays, selection)
 
     np.savez_compressed(workspace.directory / "observables.npz", **arrays)
     write_json(workspace.directory / "observe.json", facts, indent=1)

@@ -85,7 +85,13 @@ def vaf_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
     species = check["species"]
     aimd = vaf_reference(evidence, species)
     return network_against_aimd(
-        check, evidence, size=96, read=vaf_reader(species), apart=rms_difference, aimd=aimd
+        check,
+        evidence,
+        size=96,
+        read=vaf_reader(species),
+        apart=rms_difference,
+        aimd=aimd,
+        run="motion",
     )
 
 
@@ -94,12 +100,12 @@ def vaf_bks(check: Check, evidence: Evidence) -> Estimate:
     """BKS: the same course, but farther off than the NNP."""
     species = check["species"]
     read = vaf_reader(species)
-    bks = read(evidence.observables("liquid-96-bks"))
+    bks = read(evidence.observables("motion-96-bks"))
     if check.measure == "first-zero":
         aimd = vaf_reference(evidence, species, start_difference=zero_ratio, band=check.band)
         return zero_ratio(*common(bks, aimd))
     aimd = vaf_reference(evidence, species)
-    nnp, bks, aimd = common(read(evidence.observables("liquid-96-nvt")), bks, aimd)
+    nnp, bks, aimd = common(read(evidence.observables("motion-96-nvt")), bks, aimd)
     return farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups)
 
 
@@ -111,7 +117,7 @@ def vaf_nve_nvt(check: Check, evidence: Evidence) -> Estimate:
     two are compared pair by pair: the mean difference is squared, by products of different pairs.
     """
     read = vaf_reader(check["species"])
-    nve, nvt = common(*(read(evidence.observables(f"liquid-96-{ensemble}")) for ensemble in ("nve", "nvt")))
+    nve, nvt = common(*(read(evidence.observables(label)) for label in ("liquid-96-nve", "motion-96-nvt")))
     if len(nve.groups) != len(nvt.groups):
         raise NotTested(f"{len(nve.groups)} runs without a thermostat follow {len(nvt.groups)} with one")
     pairs = [

@@ -75,7 +75,13 @@ def msd_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
     species = check["species"]
     aimd = msd_reference(evidence, species)
     return network_against_aimd(
-        check, evidence, size=96, read=log_msd_reader(species), apart=rms_difference, aimd=aimd
+        check,
+        evidence,
+        size=96,
+        read=log_msd_reader(species),
+        apart=rms_difference,
+        aimd=aimd,
+        run="motion",
     )
 
 
@@ -84,11 +90,11 @@ def msd_bks(check: Check, evidence: Evidence) -> Estimate:
     """BKS: within a factor, but farther off than the NNP."""
     species = check["species"]
     read = log_msd_reader(species)
-    bks = read(evidence.observables("liquid-96-bks"))
+    bks = read(evidence.observables("motion-96-bks"))
     if check.measure == "qualitative":
         return rms_difference(*common(bks, msd_reference(evidence, species, band=check.band)))
     aimd = msd_reference(evidence, species)
-    nnp, bks, aimd = common(read(evidence.observables("liquid-96-nvt")), bks, aimd)
+    nnp, bks, aimd = common(read(evidence.observables("motion-96-nvt")), bks, aimd)
     return farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups)
 
 
@@ -115,7 +121,7 @@ def msd_regimes(check: Check, evidence: Evidence) -> Estimate:
         return estimate(
             lambda s: window_slope(curves.x, mean_of(s["nnp"]), (last / 3, last)), {"nnp": curves.groups}
         )
-    liquid = evidence.observables("liquid-216-nvt")
+    liquid = evidence.observables("motion-216-nvt")
     curves = msd_reader(species)(liquid)
     if check.measure == "ballistic":
         early = np.flatnonzero((curves.x > 0) & (curves.x <= BALLISTIC_FS))

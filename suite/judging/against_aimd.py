@@ -163,7 +163,7 @@ def aimd_reference(
     static: bool,
     unit: str = "",
 ) -> Curves:
-    """AIMD as a reference for `liquid-SIZE-nvt`; it must have that temperature and density.
+    """AIMD as a reference for `liquid-SIZE-nvt`, of motion `motion-SIZE-nvt`, at its temperature and density.
 
     A static property may come from PBE single points reweighted to PBE (`reference-SIZE-reweighted`)
     if they overlap (`overlap_lacks`). Otherwise AIMD started from NNP and from BKS configurations must both
@@ -177,7 +177,7 @@ def aimd_reference(
         NotTested: no reference, one of another state or too few runs, or the start decides.
         Pending, SuiteError: a reference is not there yet, or making it failed; no other replaces it.
     """
-    liquid = evidence.observables(f"liquid-{size}-nvt")[0].facts
+    liquid = evidence.observables(f"{'liquid' if static else 'motion'}-{size}-nvt")[0].facts
     thin = ""
     reweighted = f"reference-{size}-reweighted"
     if static and evidence.expects(reweighted):
@@ -223,16 +223,23 @@ def aimd_reference(
 
 
 def network_against_aimd(
-    check: Check, evidence: Evidence, *, size: int, read: Reader, apart: Difference, aimd: Curves
+    check: Check,
+    evidence: Evidence,
+    *,
+    size: int,
+    read: Reader,
+    apart: Difference,
+    aimd: Curves,
+    run: str = "liquid",
 ) -> Estimate:
-    """How far `liquid-SIZE-nvt` is from AIMD. The remark says so where BKS would pass too."""
+    """How far `RUN-SIZE-nvt` is from AIMD. The remark says so where BKS would pass too."""
 
     def of(label: str) -> Estimate:
         return apart(*common(read(evidence.observables(label)), aimd))
 
-    classical = f"liquid-{size}-bks"
+    classical = f"{run}-{size}-bks"
     return beside_bks(
-        check, of(f"liquid-{size}-nvt"), bks=lambda: of(classical) if classical in evidence else None
+        check, of(f"{run}-{size}-nvt"), bks=lambda: of(classical) if classical in evidence else None
     )
 
 

@@ -56,7 +56,7 @@ def _networks(check: Check) -> list[str]:
     """The NNPs (`96`, `216`) whose MD a check reads."""
     found = []
     for label in check.needs:
-        own = re.fullmatch(r"(?:liquid|glass|paired)-(96|216)(?:-nvt|-nve|-nnp)?(?:@\d+)?", label)
+        own = re.fullmatch(r"(?:liquid|motion|glass|paired)-(96|216)(?:-nvt|-nve|-nnp)?(?:@\d+)?", label)
         if moved := _MOVED_BY.get(label, own[1] if own else None):
             found.append(moved)
     return found

@@ -82,6 +82,7 @@ def _bks_for_network(evidence: Evidence) -> tuple[Evidence, frozenset[str]]:
         "liquid-96-nvt": "liquid-96-bks",
         "liquid-216-nvt": "liquid-216-bks",
         "liquid-216-nvt-96": "liquid-216-bks",
+        "motion-96-nvt": "motion-96-bks",
     }
     there = {label: source for label, source in swaps.items() if label in evidence and source in evidence}
     if not there:

@@ -37,9 +37,9 @@ OF_SIZE = {
     96: "What the verdicts against AIMD of 96 atoms compare.",
 }
 AIMD_TRAINING = Series("aimd-training", "training", TRAINING_TEXT)
-DEEPMD_96 = Series("liquid-96-nvt", "deepmd-96", "DeePMD-96")
 HDNNP_96 = Series("liquid-96-hdnnp", "hdnnp-96", "HDNNP-96")
-BKS_96 = Series("liquid-96-bks", "bks", "BKS")
+DEEPMD_96 = Series("motion-96-nvt", "deepmd-96", "DeePMD-96")
+BKS_96 = Series("motion-96-bks", "bks", "BKS")
 NVE_96 = Series("liquid-96-nve", "deepmd-96-nve", "DeePMD-96, NVE", " (insets)")
 # Insets of Figs 1 and 2: both NNPs at one N and volume.
 NETWORKS_216 = (

@@ -42,6 +42,7 @@ GLASSES = {
 # Runs that could show diffusion, in the order of the table.
 MOVING = (
     "msd-long",
+    "msd-long-216",
     "liquid-96-nvt@5000",
     "liquid-96-nvt@4500",
     "liquid-96-nvt@4000",

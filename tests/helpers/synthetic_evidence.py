@@ -132,6 +132,12 @@ def write_training(directory: Path, **audit):
     return directory
 
 
+def with_motion(products):
+    """Products in which motion is read from the liquids, as in a tier that observes one run for both."""
+    liquids = {"liquid-96-nvt", "liquid-96-bks", "liquid-216-nvt"} & set(products)
+    return {**products, **{label.replace("liquid", "motion"): products[label] for label in liquids}}
+
+
 def replicas(root: Path, label: str, count: int, *, seed: int, **options):
     """Several replicas of one label."""
     return [write_observation(root / f"{label}-{i}", seed=seed + i, **options) for i in range(count)]

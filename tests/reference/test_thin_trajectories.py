@@ -59,6 +59,20 @@ def test_every_value_is_rounded_by_itself(tmp_path):
     assert kept.thermo(100)["step"][0] == 1000 + 400
 
 
+def test_frames_far_apart_are_kept_without_their_integral(tmp_path):
+    """Over picoseconds an atom's velocity says nothing of where it goes: no leap, and the same rounding."""
+    rng = np.random.default_rng(1)
+    positions = 5 + np.cumsum(rng.normal(scale=0.5, size=(60, 30, 3)), axis=0)
+    velocities = rng.normal(scale=0.02, size=positions.shape)
+    types, cell = np.arange(30) % 2, np.array([12.0, 13.0, 14.0])
+    run = write_md(tmp_path / "md", positions, velocities, types, cell, timestep_fs=2.0, dump_every=1000)
+    write_thin(tmp_path / "thin.npz", open_trajectory(run), spacing_fs=4000.0)
+    kept = open_thin(tmp_path / "thin.npz", sha256=file_sha256(tmp_path / "thin.npz"))
+    assert (kept.n_frames, kept.time_between_frames_fs) == (30, 4000.0)
+    moved = np.abs(kept.positions(0, 30) - positions[::2])
+    assert moved.max() <= QUANTA["positions_A"] / 2 * 1.001
+
+
 def test_a_slow_dump_is_kept_frame_by_frame(tmp_path, vibrating):  # noqa: F811
     run = write_md(tmp_path / "md", *vibrating, timestep_fs=2.0, dump_every=5)
     kept = thinned(run, tmp_path / "thin.npz")
@@ -125,7 +139,7 @@ def tier(tmp_path):
 def test_deposited_md_is_observed_in_place_of_new_md(tier, tmp_path, monkeypatch, capsys):
     store, root = tmp_path / "store", tmp_path / "trajectories"
     computed = build_campaign(str(tier))
-    with pytest.raises(SuiteError, match=r"md-\w+: not found, expected liquid-96-bks #1: python -m jobs run"):
+    with pytest.raises(SuiteError, match=r"found none of the 2 runs of tier tiny, expected some: python -m"):
         deposit_trajectories(computed, Store(store), root=root)
     assert command("run", "--tier", tier, "--only", "liquid-96-bks", "--store", store) == 0
     assert deposit_trajectories(computed, Store(store), root=root) == root / "tiny"
@@ -188,7 +202,7 @@ def test_a_deposit_is_whole_or_not_there(tier, tmp_path, monkeypatch):
     for write, message in (
         (
             lambda path, _, **__: path.write_bytes(b"0" * (MAX_BYTES + 1)),
-            "#1: found 60 MB .* expected at most 60",
+            "tiny.part: found 130 MB .* expected at most 130",
         ),
         (lambda path, _, **__: open_trajectory(tmp_path / "none"), "md.json: not found"),
     ):
@@ -209,6 +223,43 @@ def test_a_deposit_is_whole_or_not_there(tier, tmp_path, monkeypatch):
         deposit_trajectories(campaign, store, root=root)
         assert [path.name for path in root.iterdir()] == ["tiny"]
         assert (root / "tiny" / "liquid-96-bks-1.npz").read_bytes() == b"second"
+
+
+def test_a_tier_is_deposited_in_instalments(tier, tmp_path, monkeypatch, capsys):
+    """What another machine made stays, while the tier would make the same; what nobody made is named."""
+    root, campaign = tmp_path / "trajectories", build_campaign(str(tier))
+    first, second = (stage.inputs["trajectory"] for stage in campaign.labels["liquid-96-bks"])
+    store, there = Store(tmp_path / "store"), {first.name}
+    monkeypatch.setattr(Store, "is_done", lambda _, name: name in there)
+    monkeypatch.setattr(Store, "verify", lambda *_: None)
+    monkeypatch.setattr(Store, "manifest", lambda *_: {"finished": "2026-11-26T00:00:00Z", "software": {}})
+    monkeypatch.setattr(promote, "open_trajectory", lambda path: path)
+    monkeypatch.setattr(promote, "write_thin", lambda path, source, **_: path.write_text(source.name))
+    deposit_trajectories(campaign, store, root=root)
+    assert "1 runs made here, 0 as they were, 1 missing\nmissing: liquid-96-bks #2" in capsys.readouterr().out
+
+    monkeypatch.setattr(campaigns, "thin_trajectories", partial(thin_trajectories, root=root))
+    given = build_campaign(str(tier), start_from="trajectories")
+    assert len(given.labels["liquid-96-bks"]) == 1
+    assert "liquid-96-bks: 1 of 2 runs are deposited" in given.deviations
+
+    there.clear()
+    there.add(second.name)
+    deposit_trajectories(campaign, store, root=root)
+    assert "1 runs made here, 1 as they were, 0 missing" in capsys.readouterr().out
+    found = thin_trajectories("tiny", root=root)
+    assert {label: thin.path.read_text() for label, thin in found.items()} == {
+        "liquid-96-bks #1": first.name,
+        "liquid-96-bks #2": second.name,
+    }
+    # Of a run that the tier would make otherwise now, nothing stays.
+    changed = {**TIER, "runs": {**TIER["runs"], "hot": {**TIER["runs"]["hot"], "schedule": [[4000, 200]]}}}
+    tier.write_text(yaml.safe_dump(changed, sort_keys=False))
+    campaign = build_campaign(str(tier))
+    there.clear()
+    there.add(campaign.labels["liquid-96-bks"][0].inputs["trajectory"].name)
+    deposit_trajectories(campaign, store, root=root)
+    assert "1 runs made here, 0 as they were, 1 missing" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["version https://git-lfs", "trajectories: {a: {file: x}}", "a: [", "- 1"])

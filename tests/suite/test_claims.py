@@ -13,7 +13,7 @@ from jobs.base.errors import SuiteError
 from jobs.campaign.build import build_campaign
 from jobs.cost.record import deposited_costs
 from jobs.observables import msd
-from suite.claims.fig5_msd import bump_height
+from suite.claims.fig5_msd import DIFFUSIVE_FROM_FS, bump_height
 from suite.judging.checks import CLAIMS_FILE, Check, foreseen, load_claims
 from suite.judging.evaluate import REGISTRY, evaluate
 from suite.judging.evidence import Evidence, NotTested, Pending
@@ -22,6 +22,7 @@ from suite.judging.verdict import Verdict
 from tests.helpers.synthetic_evidence import (
     cost_point,
     replicas,
+    with_motion,
     write_cost,
     write_heldout,
     write_observation,
@@ -279,15 +280,13 @@ def test_a_fault_is_a_view(tmp_path):
 
 def liquid_with_reference(root, *, nnp=None, bks_start=None):
     """Network, BKS (0.1 A and 8 degrees off, 20% softer) and AIMD from both starts, N = 96."""
-    return Evidence(
-        {
-            "liquid-96-nvt": replicas(root, "nnp", 4, seed=10, **(nnp or {})),
-            "liquid-96-bks": replicas(root, "bks", 4, seed=20, shift=0.1, turn=8.0, stiffness=0.8),
-            "reference-96-nnp": replicas(root, "aimd-nnp", 4, seed=30),
-            "reference-96-bks": replicas(root, "aimd-bks", 2, seed=40, **(bks_start or {})),
-        },
-        tier="laptop",
-    )
+    products = {
+        "liquid-96-nvt": replicas(root, "nnp", 4, seed=10, **(nnp or {})),
+        "liquid-96-bks": replicas(root, "bks", 4, seed=20, shift=0.1, turn=8.0, stiffness=0.8),
+        "reference-96-nnp": replicas(root, "aimd-nnp", 4, seed=30),
+        "reference-96-bks": replicas(root, "aimd-bks", 2, seed=40, **(bks_start or {})),
+    }
+    return Evidence(with_motion(products), tier="laptop")
 
 
 AGAINST_AIMD = [
@@ -333,17 +332,19 @@ def test_a_potential_that_is_wrong_fails_against_aimd(tmp_path):
 def test_a_pass_that_bks_would_have_too_says_so(tmp_path, bks, remarks):
     evidence = liquid_with_reference(tmp_path)
     products = dict(evidence.products)
+    labels = ("liquid-96-bks", "motion-96-bks")
     if bks == "as good":
-        products["liquid-96-bks"] = replicas(tmp_path, "twin", 4, seed=90)
+        products |= dict.fromkeys(labels, replicas(tmp_path, "twin", 4, seed=90))
     elif bks in ("absent", "waits"):
-        del products["liquid-96-bks"]
+        for label in labels:
+            del products[label]
     elif bks == "without curves":
         for directory in products["liquid-96-bks"]:
             np.savez(directory / "observables.npz", temperature_K=np.full(8, 3000.0))
     for check in AGAINST_AIMD:
         if bks == "far" and "height" in check:
             continue  # the planted BKS is as high
-        pending = {"liquid-96-bks": "job 7"} if bks == "waits" else {}
+        pending = dict.fromkeys(labels, "job 7") if bks == "waits" else {}
         found = judged(Evidence(products, tier="laptop", pending=pending), check)
         assert found.verdict is Verdict.PASS, check
         assert found.reason.startswith("BKS is within the band too (") is remarks, check
@@ -517,7 +518,7 @@ def test_aimd_cannot_forget_what_its_starts_share(tmp_path):
 
 
 def test_one_start_alone_judges_nothing(tmp_path):
-    evidence = Evidence({"liquid-96-nvt": replicas(tmp_path, "nnp", 2, seed=1)}, tier="laptop")
+    evidence = Evidence({"motion-96-nvt": replicas(tmp_path, "nnp", 2, seed=1)}, tier="laptop")
     found = judged(evidence, "vaf-nnp-aimd/O")
     assert found.verdict is Verdict.NOT_TESTED
     assert "reference-96-nnp and reference-96-bks not deposited" in found.reason
@@ -552,15 +553,13 @@ def test_a_potential_against_its_own_trajectories_passes(tmp_path):
     """Halves of one ensemble in both places: nothing fails, whatever the noise."""
     for seed in range(3):
         root = tmp_path / str(seed)
-        evidence = Evidence(
-            {
-                "liquid-96-nvt": replicas(root, "a", 4, seed=1000 * seed, noise=1.5),
-                "liquid-96-nve": replicas(root, "b", 4, seed=1000 * seed + 500, noise=1.5),
-                "reference-96-nnp": replicas(root, "c", 4, seed=1000 * seed + 600, noise=1.5),
-                "reference-96-bks": replicas(root, "d", 4, seed=1000 * seed + 700, noise=1.5),
-            },
-            tier="laptop",
-        )
+        products = {
+            "liquid-96-nvt": replicas(root, "a", 4, seed=1000 * seed, noise=1.5),
+            "liquid-96-nve": replicas(root, "b", 4, seed=1000 * seed + 500, noise=1.5),
+            "reference-96-nnp": replicas(root, "c", 4, seed=1000 * seed + 600, noise=1.5),
+            "reference-96-bks": replicas(root, "d", 4, seed=1000 * seed + 700, noise=1.5),
+        }
+        evidence = Evidence(with_motion(products), tier="laptop")
         results = [judged(evidence, check) for check in (*AGAINST_AIMD, "vaf-nve-nvt/Si", "vaf-nve-nvt/O")]
         assert not [result.id for result in results if result.verdict in (Verdict.FAIL, Verdict.ERROR)]
         assert sum(result.verdict is Verdict.PASS for result in results) >= 7
@@ -692,11 +691,11 @@ def test_audits_are_exact(tmp_path):
 
 
 def test_regimes_of_the_msd(tmp_path):
-    evidence = Evidence({"liquid-216-nvt": replicas(tmp_path, "a", 3, seed=1, n_atoms=216)}, tier="laptop")
+    evidence = Evidence({"motion-216-nvt": replicas(tmp_path, "a", 3, seed=1, n_atoms=216)}, tier="laptop")
     for name in ("ballistic", "plateau", "bump"):
         assert judged(evidence, f"msd-regimes/O/{name}").verdict is Verdict.PASS, name
     ballistic = judged(evidence, "msd-regimes/O/ballistic")
-    lag = max(lag for lag in evidence.observables("liquid-216-nvt")[0]["msd_time_fs"] if lag <= 12)
+    lag = max(lag for lag in evidence.observables("motion-216-nvt")[0]["msd_time_fs"] if lag <= 12)
     assert lag > 6, "at the shortest lag nothing could fail"
     assert ballistic.value == pytest.approx(1 - (0.11 * lag) ** 2 / 12, abs=0.03)
 
@@ -793,10 +792,15 @@ def test_a_glass_quenched_too_fast_does_not_judge_defects(tmp_path):
     assert found.reason == "how fast a glass was quenched is not known, the claim is of 1e12 K/s"
 
 
-def test_a_tier_whose_lags_end_before_diffusion_does_not_judge_it():
+def test_only_tiers_whose_lags_reach_diffusion_judge_it():
     checks = [check for check in load_claims() if "msd-long" in check.needs and check.claim.startswith("msd")]
     assert len(checks) == 4
-    assert {check.tiers for check in checks} == {("paper",)}
+    assert {check.tiers for check in checks} == {("overnight", "paper")}
+    for tier in ("overnight", "paper"):
+        for run in build_campaign(tier).runs["msd-long"]:
+            (production,) = run.parameters["schedule"]
+            longest_lag_fs = production["steps"] * run.parameters["timestep_fs"] / 2
+            assert longest_lag_fs >= DIFFUSIVE_FROM_FS
 
 
 def test_noise_of_many_atoms_at_equal_time(tmp_path):
@@ -888,7 +892,7 @@ def test_runs_that_go_on_from_one_another_are_compared_in_pairs(tmp_path):
     evidence = Evidence(
         {
             "liquid-96-nve": replicas(tmp_path, "a", 3, seed=1),
-            "liquid-96-nvt": replicas(tmp_path, "b", 4, seed=9),
+            "motion-96-nvt": replicas(tmp_path, "b", 4, seed=9),
         },
         tier="laptop",
     )

@@ -10,7 +10,7 @@ from suite.judging.evaluate import REGISTRY, evaluate
 from suite.judging.evidence import Evidence
 from suite.judging.faults import FAULTS, report_faults
 from suite.judging.verdict import Verdict
-from tests.helpers.synthetic_evidence import replicas, write_heldout, write_training
+from tests.helpers.synthetic_evidence import replicas, with_motion, write_heldout, write_training
 
 
 @pytest.fixture(scope="module")
@@ -18,24 +18,22 @@ def laptop(tmp_path_factory) -> Evidence:
     """What the laptop tier has today: both potentials and BKS, no AIMD as a reference."""
     root: Path = tmp_path_factory.mktemp("products")
     bks = {"shift": 0.02, "turn": 6.0, "stiffness": 0.85}
-    return Evidence(
-        {
-            "train-96": [write_training(root / "t96")],
-            "train-216": [write_training(root / "t216")],
-            "parity-96": [write_heldout(root / "p96", error=0.25, seed=1)],
-            "parity-216": [write_heldout(root / "p216", error=0.25, seed=2)],
-            "parity-96-bks": [write_heldout(root / "pbks", error=1.3, seed=3)],
-            "liquid-96-nvt": replicas(root, "nvt", 4, seed=10),
-            "liquid-96-nve": replicas(root, "nve", 4, seed=20),
-            "liquid-96-bks": replicas(root, "bks", 4, seed=30, **bks),
-            "liquid-216-nvt": replicas(root, "nvt216", 2, seed=40, n_atoms=216),
-            "liquid-216-bks": replicas(root, "bks216", 2, seed=50, n_atoms=216, **bks),
-            "fault-stretch": replicas(root, "stretched", 2, seed=80, n_atoms=216, shift=0.02 * 1.637),
-            "fault-hot": replicas(root, "hot", 2, seed=60, temperature_K=3300.0),
-            "fault-thermostat": replicas(root, "rescaled", 2, seed=70, fluctuation=0.3),
-        },
-        tier="laptop",
-    )
+    products = {
+        "train-96": [write_training(root / "t96")],
+        "train-216": [write_training(root / "t216")],
+        "parity-96": [write_heldout(root / "p96", error=0.25, seed=1)],
+        "parity-216": [write_heldout(root / "p216", error=0.25, seed=2)],
+        "parity-96-bks": [write_heldout(root / "pbks", error=1.3, seed=3)],
+        "liquid-96-nvt": replicas(root, "nvt", 4, seed=10),
+        "liquid-96-nve": replicas(root, "nve", 4, seed=20),
+        "liquid-96-bks": replicas(root, "bks", 4, seed=30, **bks),
+        "liquid-216-nvt": replicas(root, "nvt216", 2, seed=40, n_atoms=216),
+        "liquid-216-bks": replicas(root, "bks216", 2, seed=50, n_atoms=216, **bks),
+        "fault-stretch": replicas(root, "stretched", 2, seed=80, n_atoms=216, shift=0.02 * 1.637),
+        "fault-hot": replicas(root, "hot", 2, seed=60, temperature_K=3300.0),
+        "fault-thermostat": replicas(root, "rescaled", 2, seed=70, fluctuation=0.3),
+    }
+    return Evidence(with_motion(products), tier="laptop")
 
 
 def test_nothing_fails_on_honest_evidence(laptop):

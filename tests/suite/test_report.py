@@ -146,6 +146,8 @@ SOURCES = {
     "liquid-96-nvt": (96, 0.0, 0.02, 4),
     "liquid-96-nve": (96, 0.0, 0.02, 2),
     "liquid-96-bks": (96, 0.05, 0.02, 2),
+    "motion-96-nvt": (96, 0.0, 0.02, 4),
+    "motion-96-bks": (96, 0.05, 0.02, 2),
     "liquid-216-nvt": (216, 0.0, 0.015, 4),
     "liquid-216-nvt-96": (216, 0.01, 0.015, 2),
     "liquid-216-bks": (216, 0.05, 0.015, 2),
@@ -195,6 +197,7 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     return Evidence(
         {
             "liquid-96-nvt": [write_observation(root / "nvt", seed=1)],
+            "motion-96-nvt": [write_observation(root / "motion", seed=1)],
             "aimd-training": [write_observation(root / "aimd", seed=2, noise=0.06, blocks=2)],
             "reference-216-nnp": [],
         }
