@@ -166,18 +166,19 @@ class _Builder:
 
     def _faster_glasses(self) -> None:
         """A faster quench (`glass-96@1e13`) stands in for a glass of which no trajectory is deposited."""
-        for label in [label for label in self.campaign.unavailable if label in self.about.runs]:
+        runs, labels = self.about.runs, self.campaign.labels
+        for label in [label for label in self.campaign.unavailable if label in runs]:
+            run = runs[label]
+            glass = run.again if isinstance(run, Again) else label
             faster = {
-                run.quench.rate_K_per_s: other
-                for other, run in self.about.runs.items()
-                if isinstance(run, Quenched)
-                and other.startswith(f"{label}@")
-                and other in self.campaign.labels
+                other.quench.rate_K_per_s: name
+                for name, other in runs.items()
+                if isinstance(other, Quenched) and name.startswith(f"{glass}@") and name in labels
             }
             if faster:
                 slowest = faster[min(faster)]
                 del self.campaign.unavailable[label]
-                self.campaign.labels[label] = self.campaign.labels[slowest]
+                labels[label] = labels[slowest]
                 self.fewer.append(f"{label}: {slowest} stands in, no slower quench is deposited")
 
     def _wrong_start(self, label: str, start: str) -> SuiteError:

@@ -67,6 +67,11 @@ def deviations(
             paper = protocol["II.C liquid"][steps].value
             if own * replicas < paper:
                 yield f"{label}: {replicas} x {own:.0f} steps in place of {paper}"
+    printed_fs = protocol["II.C liquid"]["timestep"].value
+    for label, stages in campaign.runs.items():
+        own_fs = stages[0].parameters.get("timestep_fs")
+        if label in campaign.labels and stages[0].kind == "md" and own_fs != printed_fs:
+            yield f"{label}: steps of {own_fs:g} fs in place of {printed_fs:g}"
     if "vdos-2592" in campaign.runs:
         copies = math.prod(campaign.runs["vdos-2592"][0].parameters["replicate"])
         if copies > 1:

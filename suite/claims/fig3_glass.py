@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
 import numpy as np
 
 from jobs.reference.paper import REFERENCE, gating_value
@@ -15,6 +18,8 @@ from suite.judging.evidence import Evidence, Observation
 from suite.judging.reasons import NotTested
 from suite.judging.statistics import Array, Estimate, Groups, estimate, mean_of
 
+# Samples of some glasses, and the number that is taken from them.
+Feature: TypeAlias = tuple[Groups, Callable[[Groups], float]]
 QUENCHES = 5
 PRINTED_ATOMS = {"96": {2592}, "216": {5832}}
 COMPARED_ANGSTROM = (1.0, 8.0)  # of Fig. 3
@@ -36,7 +41,7 @@ FIRST_DISTANCE_ANGSTROM = {
 }
 
 
-def _coordination(observations: list[Observation]) -> list[Array]:
+def _coordination(observations: Sequence[Observation]) -> list[Array]:
     return [np.atleast_2d(observation["coordination_SiO"]) for observation in observations]
 
 
@@ -90,6 +95,42 @@ def glass_partials(check: Check, evidence: Evidence) -> Estimate:
         return estimate(
             lambda s: moments(curves.x, mean_of(s["quenches"]))[index], {"quenches": curves.groups}
         )
+
+
+@claim("glass-rate")
+def glass_rate(check: Check, evidence: Evidence) -> Estimate:
+    """What a quench slower by a decade changes, from glasses of three rates."""
+    slowest = f"glass-{check['potential']}"
+    by_rate = {}
+    for label in (slowest, f"{slowest}@1e13", f"{slowest}@1e14"):
+        found = evidence.observables(label)
+        by_rate[found[0].facts["quench_rate_K_per_s"]] = found
+    if len(by_rate) < 3:
+        raise NotTested(f"glasses of {len(by_rate)} rates: a trend needs three")
+    decades = -np.log10(list(by_rate))
+    features = {"Si-O": _first_bond, "Si-O-Si": _mean_bridge, "defects": _defects}
+    parts = [features[check.measure](found) for found in by_rate.values()]
+    samples = {str(rate): groups for rate, (groups, _) in zip(by_rate, parts, strict=True)}
+
+    def slope(s: Mapping[str, Groups]) -> float:
+        values = [of(s[rate]) for rate, (_, of) in zip(samples, parts, strict=True)]
+        return float(np.polyfit(decades, values, 1)[0])
+
+    return estimate(slope, samples, counted=check.measure == "defects")
+
+
+def _first_bond(glasses: Sequence[Observation]) -> Feature:
+    curves = rdf_reader("Si-O")(glasses)
+    return curves.groups, lambda groups: peak_feature("Si-O", curves.x, groups)[0]
+
+
+def _mean_bridge(glasses: Sequence[Observation]) -> Feature:
+    curves = badf_reader("Si-O-Si")(glasses)
+    return curves.groups, lambda groups: moments(curves.x, mean_of(groups))[0]
+
+
+def _defects(glasses: Sequence[Observation]) -> Feature:
+    return _coordination(glasses), _percent_not_fourfold
 
 
 def measured_curve(name: str) -> Array:
@@ -148,7 +189,7 @@ def equal_glasses(evidence: Evidence) -> dict[str, list[Observation]]:
     Raises:
         NotTested: N or density differ, or too few quenches.
     """
-    labels = {"96": "glass-96-at-5832", "216": "glass-216"}
+    labels = {"96": "glass-96-equal-n", "216": "glass-216"}
     glasses = {name: evidence.observables(label) for name, label in labels.items()}
     made = {
         name: {(glass.facts["n_atoms"], round(glass.facts["density_g_cm3"], 3)) for glass in found}

@@ -43,7 +43,7 @@ def honest_result(evidence: Evidence, check: Check) -> Result:
 # Which NNP moves the atoms of a product, where the product's name does not say it.
 _MOVED_BY = {
     "liquid-216-nvt-96": "96",
-    "glass-96-at-5832": "96",
+    "glass-96-equal-n": "96",
     "vdos-2592": "96",
     "vdos-96": "96",
     "msd-long": "96",
@@ -56,7 +56,7 @@ def _networks(check: Check) -> list[str]:
     """The NNPs (`96`, `216`) whose MD a check reads."""
     found = []
     for label in check.needs:
-        own = re.fullmatch(r"(?:liquid|motion|glass|paired)-(96|216)(?:-nvt|-nve|-nnp)?(?:@\d+)?", label)
+        own = re.fullmatch(r"(?:liquid|motion|glass|paired)-(96|216)(?:-nvt|-nve|-nnp)?(?:@[\de]+)?", label)
         if moved := _MOVED_BY.get(label, own[1] if own else None):
             found.append(moved)
     return found

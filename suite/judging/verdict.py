@@ -134,6 +134,15 @@ def with_family(results: Sequence[Result]) -> list[Result]:
     return [replace(result, p_family=adjusted.get(i)) for i, result in enumerate(results)]
 
 
+def _by_run(ids: Sequence[str]) -> str:
+    """Preconditions listed by run: `liquid-96-nvt (stationary-energy, temperature), tables`."""
+    runs: dict[str, list[str]] = {}
+    for name in ids:
+        what, _, run = name.removeprefix(f"{PRECONDITION}/").partition("/")
+        runs.setdefault(run or what, []).extend([what] if run else [])
+    return ", ".join(f"{run} ({', '.join(of)})" if of else run for run, of in runs.items())
+
+
 def with_preconditions(
     results: Sequence[Result], behind: Callable[[tuple[str, ...]], Set[str]]
 ) -> list[Result]:
@@ -144,9 +153,9 @@ def with_preconditions(
     unmet = {
         says: [r for r in results if r.category == PRECONDITION and r.verdict is verdict]
         for verdict, says in (
-            (Verdict.FAIL, "reads a run that fails"),
-            (Verdict.ERROR, "reads a run whose precondition broke:"),
-            (Verdict.INCONCLUSIVE, "reads a run that is not known to meet"),
+            (Verdict.FAIL, "preconditions that fail:"),
+            (Verdict.ERROR, "preconditions that broke:"),
+            (Verdict.INCONCLUSIVE, "preconditions not known to hold:"),
         )
     }
 
@@ -159,7 +168,7 @@ def with_preconditions(
             return result
         read = behind(result.needs)
         remarks = [
-            f"{says} {' and '.join(ids)}"
+            f"{says} {_by_run(ids)}"
             for says, found in unmet.items()
             if (ids := [precondition.id for precondition in found if read >= set(precondition.needs)])
         ]

@@ -262,6 +262,24 @@ def test_a_tier_is_deposited_in_instalments(tier, tmp_path, monkeypatch, capsys)
     assert "1 runs made here, 0 as they were, 1 missing" in capsys.readouterr().out
 
 
+def test_a_faster_quench_stands_in_for_a_slower_one_that_is_not_deposited(tmp_path, monkeypatch):
+    root = tmp_path / "trajectories"
+    computed = build_campaign("overnight", start_from="potentials")
+    runs = [stage.inputs["trajectory"] for stage in computed.labels["glass-96@1e13"]]
+    monkeypatch.setattr(Store, "is_done", lambda _, name: name in {run.name for run in runs})
+    monkeypatch.setattr(Store, "verify", lambda *_: None)
+    monkeypatch.setattr(Store, "manifest", lambda *_: {"finished": "2026-11-29T00:00:00Z", "software": {}})
+    monkeypatch.setattr(promote, "open_trajectory", lambda path: path)
+    monkeypatch.setattr(promote, "write_thin", lambda path, source, **_: path.write_text(source.name))
+    deposit_trajectories(computed, Store(tmp_path / "store"), root=root)
+    monkeypatch.setattr(campaigns, "thin_trajectories", partial(thin_trajectories, root=root))
+    given = build_campaign("overnight", start_from="trajectories")
+    for label in ("glass-96", "glass-96-equal-n"):
+        assert given.labels[label] == given.labels["glass-96@1e13"]
+        assert f"{label}: glass-96@1e13 stands in, no slower quench is deposited" in given.deviations
+    assert given.unavailable["glass-216"] == "no trajectory of glass-216 #1 is deposited for tier overnight"
+
+
 @pytest.mark.parametrize("text", ["version https://git-lfs", "trajectories: {a: {file: x}}", "a: [", "- 1"])
 def test_a_broken_record_is_one_line(text, tmp_path):
     (tmp_path / "tiny").mkdir()

@@ -792,6 +792,28 @@ def test_a_glass_quenched_too_fast_does_not_judge_defects(tmp_path):
     assert found.reason == "how fast a glass was quenched is not known, the claim is of 1e12 K/s"
 
 
+def test_what_a_slower_quench_would_change(tmp_path):
+    """Bonds that shorten by 0.01 A a decade are called so; of two rates nothing is said."""
+    products = {
+        label: replicas(
+            tmp_path, label, 5, seed=number, n_atoms=648, shift=shift, turn=3.0, quench_rate_K_per_s=rate
+        )
+        for number, (label, rate, shift) in enumerate(
+            [("glass-96", 1e12, 0.0), ("glass-96@1e13", 1e13, 0.01), ("glass-96@1e14", 1e14, 0.02)]
+        )
+    }
+    found = judged(Evidence(products, tier="overnight"), "glass-rate/96/Si-O")
+    assert found.value == pytest.approx(-0.01, abs=0.002)
+    assert found.verdict is Verdict.FAIL
+    assert judged(Evidence(products, tier="overnight"), "glass-rate/96/Si-O-Si").verdict is Verdict.PASS
+    twice = {**products, "glass-96": products["glass-96@1e13"]}
+    found = judged(Evidence(twice, tier="overnight"), "glass-rate/96/Si-O")
+    assert (found.verdict, found.reason) == (
+        Verdict.NOT_TESTED,
+        "glasses of 2 rates: a trend needs three",
+    )
+
+
 def test_only_tiers_whose_lags_reach_diffusion_judge_it():
     checks = [check for check in load_claims() if "msd-long" in check.needs and check.claim.startswith("msd")]
     assert len(checks) == 4

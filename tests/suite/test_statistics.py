@@ -326,7 +326,8 @@ def test_what_rests_on_a_run_whose_precondition_failed_says_so():
         row("precondition/range", "train", "liquid", verdict=Verdict.FAIL),
         row("precondition/tables", "train", verdict=Verdict.FAIL),
         row("precondition/bond", "liquid"),
-        row("precondition/heat", "bks", verdict=Verdict.INCONCLUSIVE),
+        row("precondition/heat/bks", "bks", verdict=Verdict.INCONCLUSIVE),
+        row("precondition/flow/bks", "bks", verdict=Verdict.INCONCLUSIVE),
         row("rdf/a", "liquid", "bks", reason="by 3 melts"),
         row("rdf/b", "bks"),
         row("rdf/c", "liquid", verdict=Verdict.FAIL, reason="outside"),
@@ -336,11 +337,11 @@ def test_what_rests_on_a_run_whose_precondition_failed_says_so():
     found = with_preconditions(rows, lambda labels: set().union(*(behind[label] for label in labels)))
     assert [one.verdict for one in found] == [one.verdict for one in rows]
     assert {one.id: one.reason for one in found if one.reason} == {
-        "rdf/a": "by 3 melts; reads a run that fails precondition/range and precondition/tables; "
-        "reads a run that is not known to meet precondition/heat",
-        "rdf/b": "reads a run that is not known to meet precondition/heat",
+        "rdf/a": "by 3 melts; preconditions that fail: range, tables; "
+        "preconditions not known to hold: bks (heat, flow)",
+        "rdf/b": "preconditions not known to hold: bks (heat, flow)",
         "rdf/c": "outside",
-        "audit/d": "reads a run that fails precondition/tables",
+        "audit/d": "preconditions that fail: tables",
     }
 
 
