@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.base.errors import SuiteError
+from jobs.base.files import file_sha256
 from jobs.base.machine import available_cores
 from jobs.campaign.accuracy import add_kernels, add_learning_curve, add_parity
 from jobs.campaign.deviations import deviations, short_training
@@ -33,7 +34,7 @@ from jobs.cost.estimates import (
     production_steps,
 )
 from jobs.cost.plan import cost_stage, tier_plan
-from jobs.cost.record import CLASSICAL
+from jobs.cost.record import CLASSICAL, DEPOSITED
 from jobs.engines.first_principles.registry import load_engine, named_settings
 from jobs.engines.lammps.program import DAMPING_FS
 from jobs.reference.potentials import potential_sha256
@@ -97,7 +98,7 @@ class _Builder:
         self.runs = campaign.runs
         self.given: dict[str, ThinTrajectory] | None = None  # trajectories, where these are given
         self.given_pairs: dict[str, ThinTrajectory] = {}
-        self.fewer: list[str] = []  # deviations: of a run not all, or another, is deposited
+        self.instead: list[str] = []  # deviations: what is deposited in place of what was planned
         if campaign.start_from == "trajectories":
             self.given = thin_trajectories(campaign.tier)
 
@@ -116,7 +117,7 @@ class _Builder:
         self._paired(references)
         self._cost()
         self.campaign.deviations.extend(self._deviations(reference_levels=sorted(references.levels)))
-        self.campaign.deviations.extend(self.fewer)
+        self.campaign.deviations.extend(self.instead)
         if self.user_potential is None:
             self.campaign.short_training = short_training(self.campaign)
         if self.given is not None:
@@ -160,7 +161,7 @@ class _Builder:
                 self.campaign.unavailable[label] = self._not_given(stages, self.given) or ""
                 return
             if len(there) < len(stages):
-                self.fewer.append(f"{label}: {len(there)} of {len(stages)} runs are deposited")
+                self.instead.append(f"{label}: {len(there)} of {len(stages)} runs are deposited")
             stages = there
         self.campaign.labels[label] = [self._observed(label, stage, run) for stage in stages]
 
@@ -179,7 +180,7 @@ class _Builder:
                 slowest = faster[min(faster)]
                 del self.campaign.unavailable[label]
                 labels[label] = labels[slowest]
-                self.fewer.append(f"{label}: {slowest} stands in, no slower quench is deposited")
+                self.instead.append(f"{label}: {slowest} stands in, no slower quench is deposited")
 
     def _wrong_start(self, label: str, start: str) -> SuiteError:
         return SuiteError(
@@ -317,7 +318,7 @@ class _Builder:
             self.campaign.unavailable["cost"] = f"the {self.campaign.tier} tier measures no cost"
             return
         if self.given is not None:
-            self.campaign.unavailable["cost"] = "trajectories are given; --start-from potentials times MD"
+            self._deposited_costs()
             return
         plan = tier_plan(about.model_dump(exclude_none=True), precision=self.about.training.precision)
         potential = self.potentials.of("deepmd-96")[0]
@@ -332,6 +333,18 @@ class _Builder:
                 machine_type=None,
             )
         ]
+
+    def _deposited_costs(self) -> None:
+        """The deposited records in the place of a measurement: with given trajectories nothing is timed."""
+        records = sorted(DEPOSITED.glob("*.json"))
+        if not records:
+            self.campaign.unavailable["cost"] = "no cost record is deposited"
+            return
+        self.campaign.labels["cost"] = [
+            Stage("cost", f"cost of {path.stem}", {"file": str(path), "sha256": file_sha256(path)})
+            for path in records
+        ]
+        self.instead.append(f"cost: timed on {' and '.join(path.stem for path in records)}, deposited")
 
 
 def _of_given(observed: Stage, thin: ThinTrajectory) -> Stage:

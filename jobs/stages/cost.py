@@ -7,10 +7,12 @@ A first-principles point is one run, its samples the steps after the first.
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from jobs.base.errors import EngineError, NotInstalled, SuiteError
-from jobs.base.files import write_json
+from jobs.base.files import require_sha256, write_json
 from jobs.base.machine import machine
 from jobs.cost.bench import Bench
 from jobs.cost.points import COST_FILE, Point
@@ -23,6 +25,8 @@ CODE_VERSION = 2
 def run(workspace: Workspace) -> None:
     """Measure every point of the parameters and write `cost.json`.
 
+    Or keep a deposited record, of which the parameters are `file` and `sha256`.
+
     Parameters: `points`, `launches`, `timestep_fs`, `temperature_K`, `density_g_cm3`, `aimd` (engine ->
     sizes, steps, timestep_fs, settings), `budget_minutes` (no new round of launches begins after it; None is
     no limit) and `not_measured` (what the plan left out, and why). Input: `potential`.
@@ -32,6 +36,10 @@ def run(workspace: Workspace) -> None:
         EngineError: no launch of any point succeeded.
     """
     given = workspace.parameters
+    if "file" in given:
+        require_sha256(Path(given["file"]), given["sha256"], record="the plan")
+        shutil.copyfile(given["file"], workspace.directory / COST_FILE)
+        return
     points = [Point(**point) for point in given["points"]]
     for point in points:
         if point.engine not in (NNP, HDNNP, *CLASSICAL):

@@ -21,6 +21,7 @@ import numpy as np
 import suite.claims  # noqa: F401 - fills REGISTRY
 from jobs.base.files import parse_yaml, write_whole
 from jobs.campaign.build import build_campaign
+from jobs.cli.options import DEPOSITED_TIER
 from jobs.observables.rdf import PAIRS
 from jobs.store.store import Store
 from suite.judging.checks import Check, load_claims
@@ -52,6 +53,7 @@ PLANTED_PERCENT = 10.0  # of the planted runs whose response is scaled
 EDGE_STEPS = 15
 OF_BKS_ALONE = "same-qualitatively"  # no fault of the NNP reaches it: it reads BKS only
 ANGLES = ("O-O-O", "O-Si-O", "Si-O-Si", "Si-Si-Si")
+CURVES = ("liquid", "motion", "paired", "reference")  # how products that curves are drawn of begin
 QUIET = 1e-3  # of the scatter: next to none, and yet an error bar
 
 
@@ -85,7 +87,7 @@ def checks_with_numbers(evidence: Evidence, *, kinds: Sequence[str]) -> list[Che
             continue
         if check.comparison_kind not in kinds or check.id.endswith(OF_BKS_ALONE):
             continue
-        curves = [label for label in check.needs if label.split("-")[0] in ("liquid", "paired", "reference")]
+        curves = [label for label in check.needs if label.split("-")[0] in CURVES]
         if curves and _judged(check, evidence).value is not None:
             found.append(check)
     return found
@@ -242,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog="python -m suite.power.measure", description=__doc__)
     parser.add_argument(
-        "--tier", default="laptop", help="observed by pytest suite/ --start-from trajectories"
+        "--tier", default=DEPOSITED_TIER, help="observed by pytest suite/ --start-from trajectories"
     )
     parser.add_argument("--store", type=Path, default=Path("store"))
     parser.add_argument(

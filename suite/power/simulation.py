@@ -26,7 +26,14 @@ Change: TypeAlias = Callable[[str, Array, Array], Array]
 
 GRIDS = {"rdf": "rdf_r", "badf": "angle_deg", "vaf": "vaf_time_fs", "msd": "msd_time_fs"}
 PAIRED_SIZES = (96, 216)
-LIQUIDS = ("liquid-{size}-nvt", "liquid-{size}-bks", "liquid-{size}-nvt-96", "liquid-{size}-nve")
+LIQUIDS = (
+    "liquid-{size}-nvt",
+    "liquid-{size}-bks",
+    "liquid-{size}-nvt-96",
+    "liquid-{size}-nve",
+    "motion-{size}-nvt",
+    "motion-{size}-bks",
+)
 
 
 def kind_of(key: str) -> str:
@@ -248,7 +255,8 @@ class Simulator:
             if (runs := self._read(label)) is not None:
                 known[label] = runs
         for label, runs in known.items():
-            moved = label in (f"liquid-{size}-nvt", "liquid-216-nvt-96" if size == 96 else "")
+            own_size = label in (f"liquid-{size}-nvt", f"motion-{size}-nvt")
+            moved = own_size or (size == 96 and label == "liquid-216-nvt-96")
             signs: dict[object, float] = {}
             made = []
             for number, run in enumerate(runs):
@@ -261,7 +269,7 @@ class Simulator:
                         continue
                     own = self._mean(label, runs, key)
                     target = own
-                    if truth and (label.startswith("reference") or label == f"liquid-{size}-nvt"):
+                    if truth and (label.startswith("reference") or own_size):
                         target = self._truth(size, truth, key, run, own)
                     block_scatter = noise * (rows - rows.mean(axis=0))
                     new = target + sign * (rows.mean(axis=0) - own) + block_scatter

@@ -149,13 +149,19 @@ def test_deposited_md_is_observed_in_place_of_new_md(tier, tmp_path, monkeypatch
     monkeypatch.setattr(campaigns, "thin_trajectories", partial(thin_trajectories, root=root))
     given = build_campaign(str(tier), start_from="trajectories")
     assert given.results_name == "tiny-trajectories"
-    assert given.unavailable["cost"] == "trajectories are given; --start-from potentials times MD"
+    assert any(
+        line.startswith("cost: timed on ") and line.endswith(", deposited") for line in given.deviations
+    )
     assert any(line.startswith("MD is deposited, of 20") for line in given.deviations)
     fresh = tmp_path / "fresh"
     capsys.readouterr()
-    only = ("--only", "liquid-96-bks", "--only", "again")
+    only = ("--only", "liquid-96-bks", "--only", "again", "--only", "cost")
     assert command("run", "--tier", tier, "--start-from", "trajectories", *only, "--store", fresh) == 0
-    assert "made 4 stages" in capsys.readouterr().out  # two runs, observed twice
+    records = given.labels["cost"]
+    assert f"made {4 + len(records)} stages" in capsys.readouterr().out  # two runs, observed twice
+    for stage in records:  # nothing is timed: the deposited records stand in
+        kept = (fresh / stage.name / "cost.json").read_bytes()
+        assert kept == Path(stage.parameters["file"]).read_bytes()
     for new, old in zip(given.labels["liquid-96-bks"], computed.labels["liquid-96-bks"], strict=True):
         with (
             np.load(fresh / new.name / "observables.npz") as less,
