@@ -21,6 +21,7 @@ import numpy as np
 import suite.claims  # noqa: F401 - fills REGISTRY
 from jobs.base.files import parse_yaml, write_whole
 from jobs.campaign.build import build_campaign
+from jobs.campaign.tier import STARTS
 from jobs.cli.options import DEPOSITED_TIER
 from jobs.observables.rdf import PAIRS
 from jobs.store.store import Store
@@ -224,9 +225,9 @@ def simulate(
     }
 
 
-def evidence_of(tier: str, store_root: Path) -> Evidence:
-    """The products of a tier's deposited trajectories, which must be there."""
-    campaign, store = build_campaign(tier, start_from="trajectories"), Store(store_root)
+def evidence_of(tier: str, store_root: Path, *, start_from: str) -> Evidence:
+    """The products of a tier that are there."""
+    campaign, store = build_campaign(tier, start_from=start_from), Store(store_root)
     return Evidence(
         products={
             label: [store.path(stage.name) for stage in stages]
@@ -243,9 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import yaml
 
     parser = argparse.ArgumentParser(prog="python -m suite.power.measure", description=__doc__)
-    parser.add_argument(
-        "--tier", default=DEPOSITED_TIER, help="observed by pytest suite/ --start-from trajectories"
-    )
+    parser.add_argument("--tier", default=DEPOSITED_TIER, help="observed by pytest suite/")
+    parser.add_argument("--start-from", choices=STARTS, default="trajectories")
     parser.add_argument("--store", type=Path, default=Path("store"))
     parser.add_argument(
         "--kinds",
@@ -258,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trials", type=int, default=TRIALS, help="campaigns for each size of each fault")
     given = parser.parse_args(arguments)
     rows = simulate(
-        evidence_of(given.tier, given.store),
+        evidence_of(given.tier, given.store, start_from=given.start_from),
         kinds=given.kinds,
         campaigns=given.campaigns,
         trials=given.trials,

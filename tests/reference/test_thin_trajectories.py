@@ -300,20 +300,28 @@ def test_options_that_contradict_each_other_are_refused(tmp_path, capsys):
     assert command("run", "--start-from", "trajectories", "--potential", own, "--dry-run") == 2
     assert "expected --start-from potentials" in capsys.readouterr().err
     assert command("promote", "--trajectories", "--replace", "--store", tmp_path) == 2
-    assert "--replace is of potentials; trajectories are replaced all together" in capsys.readouterr().err
+    assert (
+        "--replace is of potentials; trajectories are deposited as far as they are made"
+        in capsys.readouterr().err
+    )
     assert command("promote", "--trajectories", "--store", tmp_path) == 2
     assert "found a start from frames, expected --start-from potentials" in capsys.readouterr().err
 
 
-def test_the_deposit_stands_in_for_all_that_the_laptop_tier_observes():
+def test_the_deposit_stands_in_for_what_the_overnight_tier_observes():
     """Nothing is moved and nothing trained; only the potentials are made ready, for the held-out frames."""
-    campaign = build_campaign("laptop", start_from="trajectories")
-    computed = build_campaign("laptop", start_from="potentials")
-    timed_or_compared = {"cost", "kernel-96", "kernel-216"}
-    assert set(computed.labels) - set(campaign.labels) == timed_or_compared
+    campaign = build_campaign("overnight", start_from="trajectories")
+    computed = build_campaign("overnight", start_from="potentials")
+    missing = set(computed.labels) - set(campaign.labels) - {"kernel-96", "kernel-216"}
+    assert all("is deposited for tier overnight" in campaign.unavailable[label] for label in missing)
+    liquids = {"liquid-96-nvt", "liquid-216-nvt", "liquid-216-nvt-96", "liquid-96-bks", "motion-96-nvt"}
+    assert liquids <= set(campaign.labels)
     kinds = {stage.kind for stage in campaign.all_stages()}
-    assert kinds == {"observe", "observe_pairs", "parity", "reweight", "potential", "dataset"}
+    assert kinds == {"observe", "observe_pairs", "parity", "reweight", "potential", "dataset", "cost"}
     assert not any("another DeePMD" in line for line in campaign.deviations)
+    planned = {run.label: run.name for runs in computed.runs.values() for run in runs}
+    for label, thin in thin_trajectories("overnight").items():
+        assert thin.stage == planned[label], "made by another recipe than today's"
     assert list(changed_trajectories()) == []
 
 
@@ -327,45 +335,45 @@ def test_the_deposit_stands_in_for_all_that_the_laptop_tier_observes():
     ],
 )
 def test_another_network_or_another_start_is_another_protocol(run, change, said, tmp_path):
-    laptop = yaml.safe_load((TIERS / "laptop.yml").read_text())
-    laptop["runs"][run] |= change
-    (tmp_path / "laptop.yml").write_text(yaml.safe_dump(laptop, sort_keys=False))
-    campaign = build_campaign(str(tmp_path / "laptop.yml"), start_from="trajectories")
+    overnight = yaml.safe_load((TIERS / "overnight.yml").read_text())
+    overnight["runs"][run] |= change
+    (tmp_path / "overnight.yml").write_text(yaml.safe_dump(overnight, sort_keys=False))
+    campaign = build_campaign(str(tmp_path / "overnight.yml"), start_from="trajectories")
     label = "liquid-216-nvt-96" if run == "liquid-216-nvt-96" else "liquid-216-nvt"
     assert said in campaign.unavailable[label]
     assert "liquid-96-nvt" in campaign.labels
 
 
 def test_md_of_an_earlier_network_is_a_deviation(tmp_path, monkeypatch):
-    for name in ("laptop", PAIRED):
+    for name in ("overnight", PAIRED):
         shutil.copytree(TRAJECTORIES / name, tmp_path / name)
-    record = tmp_path / "laptop" / RECORD
+    record = tmp_path / "overnight" / RECORD
     content = yaml.safe_load(record.read_text())
     for step in content["trajectories"]["liquid-216-nvt #3"]["protocol"]:
         step.update({"model": "0" * 64} if "model" in step else {})
     record.write_text(yaml.safe_dump(content))
     monkeypatch.setattr(campaigns, "thin_trajectories", partial(thin_trajectories, root=tmp_path))
-    campaign = build_campaign("laptop", start_from="trajectories")
+    campaign = build_campaign("overnight", start_from="trajectories")
     assert "deposited MD is by another DeePMD-216 than the deposited one" in campaign.deviations
     assert not any("another DeePMD-96" in line for line in campaign.deviations)
     assert "liquid-216-nvt" in campaign.labels
 
 
 def test_pairs_of_an_earlier_network_are_a_deviation_too(tmp_path, monkeypatch):
-    for name in ("laptop", PAIRED):
+    for name in ("overnight", PAIRED):
         shutil.copytree(TRAJECTORIES / name, tmp_path / name)
     record = tmp_path / PAIRED / RECORD
     content = yaml.safe_load(record.read_text())
     content["trajectories"]["paired-96-nnp #3"]["protocol"][0]["model"] = "0" * 64
     record.write_text(yaml.safe_dump(content))
     monkeypatch.setattr(campaigns, "thin_trajectories", partial(thin_trajectories, root=tmp_path))
-    campaign = build_campaign("laptop", start_from="trajectories")
+    campaign = build_campaign("overnight", start_from="trajectories")
     assert "deposited MD is by another DeePMD-96 than the deposited one" in campaign.deviations
     assert "paired-96-nnp" in campaign.labels
 
 
 def test_without_deposited_pairs_their_claims_say_so(tmp_path, monkeypatch):
-    shutil.copytree(TRAJECTORIES / "laptop", tmp_path / "laptop")
+    shutil.copytree(TRAJECTORIES / "overnight", tmp_path / "overnight")
     monkeypatch.setattr(campaigns, "thin_trajectories", partial(thin_trajectories, root=tmp_path))
-    campaign = build_campaign("laptop", start_from="trajectories")
+    campaign = build_campaign("overnight", start_from="trajectories")
     assert campaign.unavailable["paired-96-nnp"].startswith("no trajectory of paired-96-nnp #1 is deposited")

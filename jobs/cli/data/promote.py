@@ -17,10 +17,11 @@ HELP = "deposit the potentials that a tier trained, or its trajectories"
 DESCRIPTION = """\
 Puts the potentials that a tier trained under reference/models/, for --start-from potentials (it started
 from frames, or from nothing); or, with --trajectories and --start-from potentials, the MD that it observes,
-thinned, under reference/trajectories/, for --start-from trajectories."""
+thinned, under reference/trajectories/, for --start-from trajectories. What is not made here, and was
+deposited before, stays: a tier of many hours is deposited in instalments."""
 EXAMPLES = (
     ("promote --tier reference --start-from frames", "the potentials of the reference tier, all or none"),
-    ("promote --tier laptop --start-from potentials --trajectories", "what the laptop tier observes"),
+    ("promote --tier overnight --start-from potentials --trajectories", "what is made of its MD"),
 )
 
 
@@ -53,7 +54,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.trajectories:
         if arguments.replace or arguments.only:
             wrong = "--replace" if arguments.replace else "--only"
-            raise SuiteError(f"{wrong} is of potentials; trajectories are replaced all together")
+            raise SuiteError(f"{wrong} is of potentials; trajectories are deposited as far as they are made")
         print(deposit_trajectories(campaign, store, paired=arguments.paired))
         return 0
     trained = _trained(campaign)
