@@ -133,15 +133,19 @@ def beyond_a_third(
     """Whether two sets of curves are farther apart than a third of what `far` is from the reference.
 
     The signed root of the difference of the squared distances: at most 0 is "almost the same". All systems
-    are alike; the reference may be one of the two sets.
+    are alike; the reference may be one of the two sets. The upper end counts noise as distance, as `rooted`.
     """
     own = reference is second
     samples = {"first": first, "second": second, "far": far} | ({} if own else {"reference": reference})
 
-    def excess(s: Mapping[str, Groups]) -> float:
-        return square(s["first"], s["second"]) - square(s["far"], s["second" if own else "reference"]) / 9
+    def excess(s: Mapping[str, Groups], *, biased: bool = False) -> float:
+        apart = square(s["first"], s["second"], biased=biased)
+        return apart - square(s["far"], s["second" if own else "reference"]) / 9
 
-    return estimate(excess, samples, scatter_donors=("first", "second")).through(signed_root)
+    def found(biased: bool) -> Estimate:
+        return estimate(lambda s: excess(s, biased=biased), samples, scatter_donors=("first", "second"))
+
+    return rooted(found(biased=False), found(biased=True).through(signed_root))
 
 
 def by_draw(groups: Sequence[Array], runs: Sequence[Observation]) -> list[Array]:
