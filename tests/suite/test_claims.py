@@ -46,7 +46,7 @@ def test_every_claim_of_the_design_has_checks_and_a_function():
         msd-nnp-aimd msd-bks msd-regimes msd-reach cost-ratio cost-scaling small-data iterate n2p2-same
         n2p2-stability precondition fault strong-interaction transport-accuracy vdos-nnp-aimd rdf-paired
         rdf-bks-paired rdf-96-216-paired badf-paired badf-bks-paired coordination-paired vaf-paired
-        vaf-bks-paired msd-paired
+        vaf-bks-paired msd-paired glass-rate
     """
     assert {check.claim for check in checks} == set(named.split()) == set(REGISTRY)
     assert len({check.id for check in checks}) == len(checks)
