@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,8 @@ def deposit_trajectories(
     put_folder(part, target)
     print(f"{target}: {len(made)} runs made here, {len(kept)} as they were, {len(missing)} missing")
     if missing:
-        print(f"missing: {', '.join(missing)}")
+        numbers = Counter(label.split(" #")[0] for label in missing)
+        print(f"missing: {', '.join(f'{run} ({number})' for run, number in numbers.items())}")
     return target
 
 
