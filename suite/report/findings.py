@@ -28,6 +28,7 @@ SUBJECTS = {
     "coordination-paired": "coordination from the same frames",
     "glass-neutron": "the glass against neutron diffraction",
     "glass-partials": "the glass against RMC's partials",
+    "glass-rate": "what a slower quench would change",
     "glass-216-better": "DeePMD-216's glass, nearer to experiment than DeePMD-96's",
     "network-kept": "a bond network that cooling does not change",
     "vaf-nnp-aimd": "the NNP's VAF against AIMD's",

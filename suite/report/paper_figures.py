@@ -324,8 +324,9 @@ def displacements(evidence: Evidence) -> Drawing:
     sketch = Sketch(evidence)
     aimd = _aimd(evidence, 96)
     series = (*aimd, BKS_96, DEEPMD_96)
-    if "msd-long" in evidence:
-        series = (*series, Series("msd-long", "deepmd-96-large", "DeePMD-96, long run"))
+    long = next((label for label in ("msd-long", "liquid-96-nvt") if label in evidence), None)
+    if long and evidence.products[long] != evidence.products.get(DEEPMD_96.label):
+        series = (*series, Series(long, "deepmd-96-large", "DeePMD-96, long run"))
     scale = 1 / FEMTOSECONDS_PER_PICOSECOND
     panels = []
     for species in ("Si", "O"):

@@ -242,7 +242,8 @@ def test_a_tier_is_deposited_in_instalments(tier, tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(promote, "open_trajectory", lambda path: path)
     monkeypatch.setattr(promote, "write_thin", lambda path, source, **_: path.write_text(source.name))
     deposit_trajectories(campaign, store, root=root)
-    assert "1 runs made here, 0 as they were, 1 missing\nmissing: liquid-96-bks (1)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 runs made here, 0 as they were, 1 missing\nmissing: liquid-96-bks (1)" in said
 
     monkeypatch.setattr(campaigns, "thin_trajectories", partial(thin_trajectories, root=root))
     given = build_campaign(str(tier), start_from="trajectories")
