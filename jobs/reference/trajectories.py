@@ -114,8 +114,10 @@ def thin_trajectories(
     if not record.is_file() and not needed:
         return {}
     if not record.is_file():
+        there = ", ".join(sorted(path.parent.name for path in root.glob(f"*/{RECORD}"))) or "none"
         raise SuiteError(
-            f"{record}: not found, expected deposited trajectories of tier {tier}; start from potentials"
+            f"{record}: not found, expected deposited trajectories of tier {tier} (deposited: {there}); "
+            "start from potentials"
         )
     try:
         entries: dict[str, dict[str, Any]] = parse_yaml(record.read_text())["trajectories"]
