@@ -30,6 +30,7 @@ LIQUIDS = (
     "liquid-{size}-nvt",
     "liquid-{size}-bks",
     "liquid-{size}-nvt-96",
+    "liquid-{size}-hdnnp",
     "liquid-{size}-nve",
     "motion-{size}-nvt",
     "motion-{size}-bks",
@@ -246,14 +247,20 @@ class Simulator:
         return self.evidence.once(("simulated excess", size, who, key), make)
 
     def _liquids(self, size: int, network: Sequence[Change], noise: float) -> dict[str, list[Observation]]:
-        references = {name: self._read(f"reference-{size}-{name}") for name in ("nnp", "bks")}
-        known = {f"reference-{size}-{name}": runs for name, runs in references.items() if runs is not None}
+        references = {
+            label: self._read(label) for label in (f"reference-{size}-nnp", f"reference-{size}-bks")
+        }
+        known = {label: runs for label, runs in references.items() if runs is not None}
         truth = [run for runs in known.values() for run in runs]
         drawn: dict[str, list[Observation]] = {}
         for template in LIQUIDS:
             label = template.format(size=size)
             if (runs := self._read(label)) is not None:
                 known[label] = runs
+        alike = {f"liquid-{size}-{what}" for what in ("nvt", "nvt-96", "hdnnp")}
+        honest = {*alike, *references, f"motion-{size}-nvt"}
+        # Without AIMD an honest NNP is what the others are: all of them have the mean of all.
+        truth = truth or [run for label in sorted(alike & set(known)) for run in known[label]]
         for label, runs in known.items():
             own_size = label in (f"liquid-{size}-nvt", f"motion-{size}-nvt")
             moved = own_size or (size == 96 and label == "liquid-216-nvt-96")
@@ -269,7 +276,7 @@ class Simulator:
                         continue
                     own = self._mean(label, runs, key)
                     target = own
-                    if truth and (label.startswith("reference") or own_size):
+                    if truth and label in honest:
                         target = self._truth(size, truth, key, run, own)
                     block_scatter = noise * (rows - rows.mean(axis=0))
                     new = target + sign * (rows.mean(axis=0) - own) + block_scatter
@@ -289,8 +296,9 @@ class Simulator:
     def _truth(
         self, size: int, truth: Sequence[Observation], key: str, run: Observation, own: Array
     ) -> Array:
-        """AIMD's mean where it was observed on the run's grid; else the run's own."""
-        pooled = self._mean(f"AIMD {size}", truth, key)
+        """The mean of what is true, where it was observed on the run's grid; else the run's own."""
+        observed = [run for run in truth if key in run]
+        pooled = self._mean(f"true at {size}", observed, key) if observed else own
         return pooled if pooled.shape == own.shape else own
 
 

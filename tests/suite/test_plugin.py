@@ -65,7 +65,7 @@ def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path):
         (["--potential", "missing.pb"], "missing.pb: not found"),
         (
             ["--tier", "paper", "--start-from", "trajectories"],
-            "expected deposited trajectories of tier paper (deposited: overnight, paired); start from potentials",
+            "expected deposited trajectories of tier paper (deposited: overnight, paired)",
         ),
         (["--site", "one-node"], "--site needs --hpc"),
         (["--wait"], "--wait needs --hpc"),
