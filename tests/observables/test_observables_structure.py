@@ -271,12 +271,21 @@ def test_a_spike_narrower_than_the_smoothing_is_no_peak():
     assert highest_peak(x, y, window=(1.3, 2.0), half_width=0.06)[0] == pytest.approx(1.5, abs=0.01)
 
 
-@pytest.mark.parametrize(("slope", "edge"), [(1.0, 1.99), (-1.0, 1.31)])
-def test_what_only_rises_or_falls_has_its_maximum_at_the_edge(slope, edge):
+@pytest.mark.parametrize(("top", "edge"), [(2.1, 1.99), (1.2, 1.31)])
+def test_what_only_rises_or_falls_has_its_maximum_at_the_edge(top, edge):
+    """A hump whose top lies outside; both ends of the window belong to it."""
     x = np.arange(0.01, 4, 0.02)
-    y = 10 + slope * x
-    position, height = highest_peak(x, y, window=(1.3, 2.0), half_width=0.06)
-    assert (position, height) == (pytest.approx(edge), pytest.approx(10 + slope * edge))
+    y = 10 - (x - top) ** 2
+    first, last = np.argmin(np.abs(x - 1.31)), np.argmin(np.abs(x - 1.99))
+    for window in ((1.3, 2.0), (x[first], x[last])):
+        position, height = highest_peak(x, y, window=window, half_width=0.06)
+        assert (position, height) == (pytest.approx(edge), pytest.approx(10 - (edge - top) ** 2))
+
+
+def test_a_peak_may_stand_on_nothing():
+    x = np.arange(0.01, 4, 0.02)
+    y = np.maximum(0.0, 1 - ((x - 1.6) / 0.1) ** 2)
+    assert highest_peak(x, y, window=(1.3, 2.0), half_width=0.06) == pytest.approx((1.6, 1.0))
 
 
 def test_a_curve_without_a_peak_is_refused():

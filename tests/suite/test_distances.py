@@ -131,6 +131,7 @@ def test_a_square_multiplies_different_runs_only():
     runs = [np.array([[value]]) for value in (1.0, 2.0, 3.0)]
     assert mean_square(runs) == pytest.approx(11 / 3)
     assert mean_square(runs, biased=True) == pytest.approx(4)
+    assert mean_square([3 * run for run in runs], biased=True) == pytest.approx(36)
     # Against 5 and 7, also by different runs: 11/3 + 35 - 2 x 2 x 6.
     others = [np.array([[5.0]]), np.array([[7.0]])]
     assert mean_square_difference(runs, others) == pytest.approx(11 / 3 + 35 - 24)
@@ -138,6 +139,7 @@ def test_a_square_multiplies_different_runs_only():
     # One run in four stretches of its blocks, of means 1.5, 3.5, 5.5 and 7.5.
     blocks = [np.arange(1.0, 9.0)[:, None]]
     assert mean_square(blocks) == pytest.approx((18**2 - 101) / 12)
+    assert mean_square([np.array([[2.0], [5.0]])]) == pytest.approx(10)
     # A run of two blocks weighs twice in what is left of the others.
     unequal = [np.array([[1.0]]), np.array([[2.0], [2.0]]), np.array([[4.0]])]
     assert mean_square(unequal) == pytest.approx((1 * 8 / 3 + 2 * 5 / 2 + 4 * 5 / 3) / 3)
