@@ -13,7 +13,8 @@ def walk(n_frames, n_atoms, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("length", "n_origins", "n_lags"), [(50, 50, 50), (50, 20, 31), (50, 20, 10), (9, 4, 12), (5, 5, 1)]
+    ("length", "n_origins", "n_lags"),
+    [(50, 50, 50), (50, 20, 31), (50, 20, 10), (9, 4, 12), (5, 5, 1), (16, 10, 8)],
 )
 def test_correlation_sums_equal_a_double_loop(length, n_origins, n_lags):
     series = np.random.default_rng(0).normal(size=(length, 4)) + 3.0

@@ -167,6 +167,16 @@ def test_bins_of_angles_fill_180_degrees():
         angles.angle_counts(near, CUTOFFS, bin_degree=0.7)
 
 
+def test_each_block_of_angles_has_a_density_of_its_own():
+    counts = np.zeros((3, 6, 90), int)
+    counts[0, 2, 54] = 1  # a single angle is a density too, no angle is none
+    counts[1, 2, [50, 60]] = 3
+    density = angles.angle_density(counts, bin_degree=2.0)
+    np.testing.assert_allclose(density[:2, 2].sum(axis=1) * 2.0, 1)
+    assert density[1, 2, 60] == pytest.approx(1 / 4)
+    assert np.isnan(density[2]).all()
+
+
 def beta_cristobalite(repeats=2, edge=7.16):
     diamond = np.array([[0, 0, 0], [0, 2, 2], [2, 0, 2], [2, 2, 0]]) / 4
     bonds = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / 8
@@ -218,6 +228,20 @@ def test_defects_and_edge_sharing_are_counted():
     assert twice.o.tolist() == [4, 4, 8, 0, 0, 0, 0, 0, 0, 0]
 
 
+def test_an_edge_that_a_threefold_oxygen_shares_is_a_two_ring():
+    """Three Si around one O; a second O bridges the first and the last of them."""
+    around = np.radians([60, 180, -60])
+    silicon = 6 + 1.7 * np.stack([np.cos(around), np.sin(around), 0 * around], axis=1)
+    positions = np.concatenate([silicon, [[6, 6, 6], [7.7, 6, 6]]])
+    near = find_neighbours(positions[None], np.array([0, 0, 0, 1, 1]), np.full(3, 12.0), cutoff_angstrom=3.6)
+    bonding = coordination.count_bonds(near, cutoff_si_o_angstrom=2.2)
+    assert bonding.si.tolist() == [0, 1, 2, 0, 0, 0, 0, 0, 0, 0]
+    assert bonding.o.tolist() == [0, 0, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert bonding.two_rings == 1
+    lone = find_neighbours(positions[None, 2:4], np.array([0, 1]), np.full(3, 12.0), cutoff_angstrom=3.6)
+    assert coordination.count_bonds(lone, cutoff_si_o_angstrom=2.2).two_rings == 0
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.03])
 def test_peak_of_a_known_curve(noise):
     r = (np.arange(280) + 0.5) * 0.02
@@ -247,12 +271,21 @@ def test_a_spike_narrower_than_the_smoothing_is_no_peak():
     assert highest_peak(x, y, window=(1.3, 2.0), half_width=0.06)[0] == pytest.approx(1.5, abs=0.01)
 
 
-@pytest.mark.parametrize(("slope", "edge"), [(1.0, 1.99), (-1.0, 1.31)])
-def test_what_only_rises_or_falls_has_its_maximum_at_the_edge(slope, edge):
+@pytest.mark.parametrize(("top", "edge"), [(2.1, 1.99), (1.2, 1.31)])
+def test_what_only_rises_or_falls_has_its_maximum_at_the_edge(top, edge):
+    """A hump whose top lies outside; both ends of the window belong to it."""
     x = np.arange(0.01, 4, 0.02)
-    y = 10 + slope * x
-    position, height = highest_peak(x, y, window=(1.3, 2.0), half_width=0.06)
-    assert (position, height) == (pytest.approx(edge), pytest.approx(10 + slope * edge))
+    y = 10 - (x - top) ** 2
+    first, last = np.argmin(np.abs(x - 1.31)), np.argmin(np.abs(x - 1.99))
+    for window in ((1.3, 2.0), (x[first], x[last])):
+        position, height = highest_peak(x, y, window=window, half_width=0.06)
+        assert (position, height) == (pytest.approx(edge), pytest.approx(10 - (edge - top) ** 2))
+
+
+def test_a_peak_may_stand_on_nothing():
+    x = np.arange(0.01, 4, 0.02)
+    y = np.maximum(0.0, 1 - ((x - 1.6) / 0.1) ** 2)
+    assert highest_peak(x, y, window=(1.3, 2.0), half_width=0.06) == pytest.approx((1.6, 1.0))
 
 
 def test_a_curve_without_a_peak_is_refused():

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,57 @@ def test_a_slow_change_of_five_per_cent_is_not_more_than_five_per_cent():
 def test_too_little_is_refused(wrong):
     with pytest.raises(ValueError, match="expected an earlier night"):
         compare_night(*wrong)
+
+
+def test_a_tolerated_slowdown_is_as_likely_more_as_less_and_chances_are_what_they_say():
+    """Nights that scatter as a quiet node's do, slower by exactly what is tolerated: p is uniform."""
+    rng = np.random.default_rng(4)
+    chances = np.array(
+        [
+            compare_night(
+                night(rng, between=0.018, level=1.05), [night(rng, between=0.018) for _ in range(4)]
+            ).p
+            for _ in range(1500)
+        ]
+    )
+    for share in (0.05, 0.2, 0.5, 0.8):
+        assert np.mean(chances < share) == pytest.approx(share, abs=4 * math.sqrt(share / 1500))
+
+
+def test_the_numbers_of_a_night_belong_together():
+    rng = np.random.default_rng(5)
+    earlier = [night(rng) for _ in range(5)]
+    usual = math.exp(np.mean([math.log(np.median(launches)) for launches in earlier]))
+
+    def tonight(level, **how):
+        return compare_night([usual * level] * 8, earlier, **how)
+
+    same = tonight(1.0, series=6)
+    assert (same.change, same.nights) == (pytest.approx(0), 5)
+    assert (1 + same.low) * (1 + same.high) == pytest.approx(1)
+    assert tonight(1.05).p == pytest.approx(0.5)
+    assert tonight(1.2, threshold=0.2).p == pytest.approx(0.5)
+    assert tonight(1.05 * (1 + same.high)).p == pytest.approx(0.025)  # the end of a 95 % interval
+    edge = tonight(1 + same.detectable, series=6)
+    assert edge.p == pytest.approx(0.01 / 6)
+    assert tonight(1.001 * (1 + same.detectable), series=6).regressed
+    assert not tonight(0.999 * (1 + same.detectable), series=6).regressed
+
+
+def test_only_the_last_fortnight_counts():
+    steady = [[1.0, 1.0001, 0.9999]] * 14
+    found = compare_night([1.0, 1.0], [[2.0, 2.0]] * 3 + steady)
+    assert (found.change, found.nights) == (pytest.approx(0), 14)
+
+
+def test_medians_that_agree_by_chance_do_not_make_launches_precise():
+    """The median of 51 launches that scatter by 20 % is good to 1.25 x 20 % / sqrt(51) = 3.5 %."""
+    rng = np.random.default_rng(6)
+    launches = [night(rng, within=0.2, launches=51) for _ in range(6)]
+    alike = [one / np.median(one) for one in launches]
+    found = compare_night(alike[0], alike[1:])
+    student = 2.228  # of ten degrees of freedom
+    assert math.log1p(found.high) == pytest.approx(student * 0.0351 * math.sqrt(1 + 1 / 5), rel=0.1)
 
 
 # What a night is compared with, and what asv reads -------------------------------------------------

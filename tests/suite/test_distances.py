@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from scipy.integrate import trapezoid
 
 from suite.judging.distances import (
     cramer_von_mises,
+    mean_square,
     mean_square_difference,
     moments,
     paired_cramer_von_mises,
@@ -15,7 +17,7 @@ from suite.judging.distances import (
     signed_root,
 )
 from suite.judging.reasons import NotTested
-from suite.judging.statistics import estimate
+from suite.judging.statistics import Estimate, estimate
 
 R = np.arange(0.01, 6.0, 0.02)
 FLAT = np.ones_like(R)
@@ -122,6 +124,43 @@ def test_mean_square_difference_is_unbiased_for_a_known_difference():
     ]
     assert np.mean(values) == pytest.approx(0.25, abs=4 * np.std(values) / np.sqrt(300))
     assert signed_root(-4.0) == -2
+
+
+def test_a_square_multiplies_different_runs_only():
+    """Of 1, 2 and 3: the mean of 1 x 2, 1 x 3 and 2 x 3, where the plain square is that of 2."""
+    runs = [np.array([[value]]) for value in (1.0, 2.0, 3.0)]
+    assert mean_square(runs) == pytest.approx(11 / 3)
+    assert mean_square(runs, biased=True) == pytest.approx(4)
+    assert mean_square([3 * run for run in runs], biased=True) == pytest.approx(36)
+    # Against 5 and 7, also by different runs: 11/3 + 35 - 2 x 2 x 6.
+    others = [np.array([[5.0]]), np.array([[7.0]])]
+    assert mean_square_difference(runs, others) == pytest.approx(11 / 3 + 35 - 24)
+    assert mean_square_difference(runs, others, biased=True) == pytest.approx(16)
+    # One run in four stretches of its blocks, of means 1.5, 3.5, 5.5 and 7.5.
+    blocks = [np.arange(1.0, 9.0)[:, None]]
+    assert mean_square(blocks) == pytest.approx((18**2 - 101) / 12)
+    assert mean_square([np.array([[2.0], [5.0]])]) == pytest.approx(10)
+    # A run of two blocks weighs twice in what is left of the others.
+    unequal = [np.array([[1.0]]), np.array([[2.0], [2.0]]), np.array([[4.0]])]
+    assert mean_square(unequal) == pytest.approx((1 * 8 / 3 + 2 * 5 / 2 + 4 * 5 / 3) / 3)
+
+
+def test_the_upper_end_of_a_root_is_the_later_one():
+    square = Estimate.from_error(4.0, standard_error=0.5, degrees_of_freedom=1e9)
+    late = Estimate(2.2, 0.4, 8, 1.4, 3.0, 7)
+    found = rooted(square, late)
+    assert (found.value, found.ci_high) == (2, 3)
+    assert found.ci_low == pytest.approx(math.sqrt(4 - 0.98), abs=1e-3)
+    assert found.standard_error == pytest.approx(1 / 1.96, abs=1e-3)  # the distance to the later end
+    early = rooted(square, replace(late, ci_high=2.1))
+    assert early.ci_high == pytest.approx(math.sqrt(4 + 0.98), abs=1e-3)
+    assert early.standard_error == square.through(signed_root).standard_error
+
+
+def test_a_distribution_without_a_count_has_no_shares():
+    with pytest.raises(NotTested, match="without a single count"):
+        shares([np.array([[1.0, 2.0], [0.0, 0.0]])])
+    assert shares([np.array([[1.0, 3.0]])])[0].tolist() == [[0.25, 1.0]]
 
 
 def test_interval_of_a_distance_covers_it():

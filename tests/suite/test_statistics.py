@@ -8,6 +8,7 @@ from suite.judging.distances import cramer_von_mises, mean_square_difference, si
 from suite.judging.reasons import NotTested
 from suite.judging.statistics import (
     Estimate,
+    difference_of_shares,
     equilibrated,
     estimate,
     estimate_mean,
@@ -16,6 +17,7 @@ from suite.judging.statistics import (
     mean_interval,
     mean_of,
     more_data,
+    student,
 )
 from suite.judging.verdict import (
     Result,
@@ -35,6 +37,54 @@ def autoregressive(rng, *, replicas, blocks, memory):
     return list(x)
 
 
+def test_a_t_interval_is_the_textbooks():
+    found = Estimate.from_error(1.0, standard_error=0.1, degrees_of_freedom=5)
+    assert (found.ci_low, found.ci_high) == pytest.approx((1 - 0.25706, 1 + 0.25706), abs=1e-5)
+    assert (found.n_eff, found.degrees_of_freedom) == (6, 5)
+    assert student(math.inf) == pytest.approx(1.959964)
+    assert Estimate.exact(3) == Estimate(3.0, 0.0, 1, 3.0, 3.0, math.inf)
+
+
+def scalars(*values):
+    return [np.full(3, value) for value in values]
+
+
+def test_errors_of_sets_add_and_freedoms_are_welchs():
+    """Means of four and of five runs: variances s2/4 and s2/5, and Welch's degrees of freedom."""
+    a, b = [0.0, 2.0, 3.0, 7.0], [1.0, 1.5, 1.0, 2.0, 4.5]
+    found = estimate(lambda s: float(mean_of(s["a"]) - mean_of(s["b"])), {"a": scalars(*a), "b": scalars(*b)})
+    one, other = np.var(a, ddof=1) / 4, np.var(b, ddof=1) / 5
+    assert found.value == pytest.approx(1.0)
+    assert found.standard_error == pytest.approx(math.sqrt(one + other))
+    assert found.degrees_of_freedom == pytest.approx((one + other) ** 2 / (one**2 / 3 + other**2 / 4))
+
+
+def test_two_runs_borrow_from_the_set_that_scatters_most():
+    """The lender's scatter of one run, over two: s2/2, besides the lenders' own s2/4 and s2/5."""
+    wide, narrow = [0.0, 2.0, 3.0, 7.0], [1.0, 1.5, 1.0, 2.0, 1.5]
+    sets = {"narrow": scalars(*narrow), "wide": scalars(*wide), "two": scalars(3.0, 3.1)}
+    found = estimate(
+        lambda s: float(mean_of(s["wide"]) + mean_of(s["narrow"]) - mean_of(s["two"])),
+        sets,
+        scatter_donors=("narrow", "wide"),
+    )
+    expected = np.var(wide, ddof=1) * (1 / 4 + 1 / 2) + np.var(narrow, ddof=1) / 5
+    assert found.standard_error == pytest.approx(math.sqrt(expected))
+
+
+def test_the_difference_of_two_shares_is_newcombes():
+    """Newcombe 1998, Table II, example (a): 56/70 - 48/80 = 0.2, by method 10 from 0.0524 to 0.3339."""
+    found = difference_of_shares([True] * 56 + [False] * 14, [True] * 48 + [False] * 32)
+    assert found.value == pytest.approx(0.2)
+    assert (found.ci_low, found.ci_high) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert found.standard_error == pytest.approx((0.3339 - 0.0524) / 2 / 1.96, abs=1e-4)
+    assert found.n_eff == 70
+    assert difference_of_shares([True] * 2, [False] * 2).n_eff == 2
+    for few in (([True], [True] * 5), ([True] * 5, [True])):
+        with pytest.raises(NotTested, match="1 runs: two"):
+            difference_of_shares(*few)
+
+
 def test_mean_of_independent_blocks_has_the_textbook_error():
     values = np.random.default_rng(0).permutation(np.arange(40.0))
     found = estimate_mean([values])
@@ -42,6 +92,18 @@ def test_mean_of_independent_blocks_has_the_textbook_error():
     expected = values.std(ddof=1) / math.sqrt(40)
     assert found.standard_error == pytest.approx(expected, rel=0.3)
     assert found.standard_error >= 0.999 * expected
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_blocks_that_alternate_all_count(runs):
+    """No positive correlation: n blocks of variance s2 have the error s / sqrt(n), and n - 1 freedoms."""
+    found = estimate_mean([np.array([1.0, -1.0] * 10)] * runs)
+    n = 20 * runs
+    assert found.standard_error == pytest.approx(1 / math.sqrt(n - 1))
+    assert (found.n_eff, found.degrees_of_freedom) == pytest.approx((n, n - 1))
+    mean, half = mean_interval([np.outer([1.0, -1.0] * 10, np.arange(1, 31))] * runs)
+    assert mean == pytest.approx(0)
+    assert half == pytest.approx(student(n - 1) * np.arange(1, 31) / math.sqrt(n - 1))
 
 
 def test_replicas_are_the_units_when_there_are_four():
@@ -230,6 +292,7 @@ def test_one_block_has_no_error_bar():
 def test_a_constant_is_exact_only_where_it_was_counted(groups):
     found = estimate_mean([np.ones(5)] * groups, counted=True)
     assert (found.ci_low, found.ci_high, found.standard_error) == (1, 1, 0)
+    assert found.n_eff == {2: 10, 5: 5}[groups]  # blocks of two runs, runs of five
     with pytest.raises(NotTested, match="the same whatever run or block is left out"):
         estimate_mean([np.ones(5)] * groups)
 
@@ -251,6 +314,7 @@ def test_equilibration_is_cut():
     assert abs(kept.mean()) < 0.15
     assert g < 3
     assert len(equilibrated(np.ones(50))[0]) == 50
+    assert equilibrated(np.ones(50))[1] == 1
 
 
 def test_in_blocks_drops_the_beginning():
@@ -270,6 +334,8 @@ def interval(low, high):
         (0.0, 1.0, (0, 1), Verdict.PASS),
         (0.9, 1.1, (0, 1), Verdict.INCONCLUSIVE),
         (-1.0, 2.0, (0, 1), Verdict.INCONCLUSIVE),
+        (-1.0, 0.0, (0, 1), Verdict.INCONCLUSIVE),
+        (1.0, 2.0, (0, 1), Verdict.INCONCLUSIVE),
         (1.01, 1.2, (0, 1), Verdict.FAIL),
         (-0.2, -0.1, (0, None), Verdict.FAIL),
         (5.0, 9.0, (0, None), Verdict.PASS),
@@ -287,6 +353,10 @@ def test_nothing_is_decided_on_what_is_not_a_number():
 
 def test_more_data_follows_the_square_root_law():
     assert "about 4 times" in more_data(interval(0.75, 1.25), (None, 1.125))
+    assert "about 7 times" in more_data(interval(0.75, 1.25), (None, 1.1)), "6.25, rounded up"
+    assert "about 2 times" in more_data(interval(0.75, 1.25), (0.76, None))
+    assert "about 4 times" in more_data(interval(0.0, 2.0), (0.5, 1.9)), "the nearer edge"
+    assert "about 100 times" in more_data(interval(-1.0, 1.0), (0.1, 4.0))
     assert "more than 100" in more_data(interval(0.0, 2.0), (None, 1.0))
     assert "about 4 times" in decide(interval(0.75, 1.25), (None, 1.125))[1]
 
@@ -295,6 +365,9 @@ def test_p_agrees_with_the_interval():
     found = Estimate.from_error(1.0, standard_error=0.1, degrees_of_freedom=5)
     assert p_value(found, (found.ci_low, None)) == pytest.approx(0.025)
     assert p_value(Estimate.exact(3), (0, 5)) == 0
+    # Two standard errors from the nearer edge, with ten degrees of freedom.
+    near = Estimate.from_error(1.0, standard_error=0.5, degrees_of_freedom=10)
+    assert p_value(near, (0, 9)) == p_value(near, (-7, 2)) == pytest.approx(0.0367, abs=1e-4)
 
 
 def result(p):
@@ -356,3 +429,6 @@ def test_json_has_no_infinities():
 def test_through_maps_both_ends():
     found = interval(4.0, 9.0).through(math.sqrt)
     assert (found.ci_low, found.ci_high) == (2, 3)
+    assert found.value == pytest.approx(math.sqrt(6.5))
+    assert found.standard_error == pytest.approx(1.25 / 5)  # as much narrower as the interval is
+    assert Estimate.exact(4).through(math.sqrt) == Estimate.exact(2)
