@@ -1,6 +1,6 @@
 """Make the picture of the README from a report: its scoreboard and one figure, as a PNG of at most 150 kB.
 
-    python docs/picture.py results/laptop-trajectories/report.html
+    python docs/picture.py results/overnight-trajectories/report.html
 
 Needs Chromium (`chromium` or `google-chrome` on PATH). Colours are reduced to 128 to keep the file small.
 """
