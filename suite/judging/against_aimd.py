@@ -109,9 +109,21 @@ def difference(distance: Distance, first: Curves, second: Curves) -> Estimate:
 
 def root_of(square: Square, first: Curves, second: Curves) -> Estimate:
     """Root of a squared distance between two independent sets of curves of systems that are alike."""
-    return rooted(
-        difference(square, first, second),
-        difference(lambda a, b: math.sqrt(square(a, b, biased=True)), first, second),
+    plain = difference(lambda a, b: math.sqrt(square(a, b, biased=True)), first, second)
+    return rooted(difference(square, first, second), _of_the_smaller(plain, first.groups, second.groups))
+
+
+def _of_the_smaller(found: Estimate, *sets: Groups) -> Estimate:
+    """An estimate with the degrees of freedom of the smallest set that has enough replicas.
+
+    Scatter enters a square twice: with those of both sets, distances on the edge of their band passed in 5 to
+    7 % of simulated campaigns in place of 2.5 %.
+    """
+    enough = [len(groups) - 1 for groups in sets if len(groups) >= REPLICA_UNITS]
+    return Estimate.from_error(
+        found.value,
+        standard_error=found.standard_error,
+        degrees_of_freedom=min([found.degrees_of_freedom, *enough]),
     )
 
 
@@ -145,7 +157,8 @@ def beyond_a_third(
     def found(biased: bool) -> Estimate:
         return estimate(lambda s: excess(s, biased=biased), samples, scatter_donors=("first", "second"))
 
-    return rooted(found(biased=False), found(biased=True).through(signed_root))
+    plain = _of_the_smaller(found(biased=True), first, second)
+    return rooted(found(biased=False), plain.through(signed_root))
 
 
 def by_draw(groups: Sequence[Array], runs: Sequence[Observation]) -> list[Array]:
