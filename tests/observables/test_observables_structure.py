@@ -59,6 +59,17 @@ def g_of(positions, types, cell, step):
     )
 
 
+def test_one_pair_fills_the_bin_of_its_distance():
+    """One Si and one O, 1.63 A apart: g is the box over the shell there, and no pair of a kind has any g."""
+    cell = np.array([10.0, 11.0, 12.0])
+    r = rdf.bin_centres(cell, bin_angstrom=0.02)
+    assert (len(r), r[0], r[-1]) == pytest.approx((250, 0.01, 4.99))
+    g = g_of(np.array([[[1, 1, 1], [1, 1, 2.63]]]) + 0.005, np.array([0, 1]), cell, 0.02)
+    assert np.flatnonzero(g[1]).tolist() == [np.argmin(np.abs(r - 1.63))]
+    assert g[1].max() == pytest.approx(1320 / (4 / 3 * np.pi * (1.64**3 - 1.62**3)))
+    assert np.isnan(g[[0, 2]]).all()
+
+
 def test_an_ideal_gas_is_flat_at_one():
     cell = np.full(3, 10.0)
     positions, types = gas(400, 60, cell)

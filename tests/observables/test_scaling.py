@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jobs.observables.scaling import fit_line, fit_power, median_interval, ratio
+from jobs.observables.scaling import RESAMPLES, Interval, Power, fit_line, fit_power, median_interval, ratio
 
 SIZES = (96, 216, 648, 1296, 2592, 5832)
 
@@ -54,6 +54,31 @@ def test_extrapolation_is_less_certain_than_what_was_measured():
     assert math.log(far.high / far.low) > 3 * math.log(near.high / near.low)
 
 
+def test_what_is_read_off_a_power_law_has_the_spread_of_its_draws():
+    """t = N^2 with ln c drawn evenly from -1 to 1: 95 % of the draws lie between -0.95 and 0.95."""
+    even, exact = np.linspace(-1, 1, RESAMPLES), np.full(RESAMPLES, 2.0)
+    c, p = Interval(1.0, 0.4, 2.6), Interval(2.0, 2.0, 2.0)
+    square = Power(c, p, np.stack([even, exact], axis=1))
+    for found, value, width in (
+        (square.at(10), 100.0, 0.95),
+        (square.ratio(10, [4.0, 4.0]), 25.0, 0.95),
+        (square.atoms_within(400.0), 20.0, 0.95 / 2),
+    ):
+        expected = (value, value * math.exp(-width), value * math.exp(width))
+        assert (found.value, found.low, found.high) == pytest.approx(expected)
+    steep = Power(c, p, np.stack([0 * even, exact + 0.1 * even], axis=1))
+    assert (steep.at(10).low, steep.at(10).high) == pytest.approx((10**1.905, 10**2.095))
+    assert steep.atoms_within(100).low == pytest.approx(100 ** (1 / 2.095))
+
+
+def test_a_power_law_at_one_atom_is_its_prefactor():
+    power = fit_power(noisy(lambda n: 1e-4 * n**2.5, sizes=(24, 48, 96)))
+    found = power.at(1)
+    assert (found.value, found.low, found.high) == pytest.approx((power.c.value, power.c.low, power.c.high))
+    assert power.c.low < power.c.value < power.c.high
+    assert power.p.low < power.p.value < power.p.high
+
+
 def test_median_and_ratio():
     assert median_interval([1.0, 2.0, 100.0]).value == 2.0
     single = median_interval([3.0])
@@ -61,6 +86,13 @@ def test_median_and_ratio():
     assert math.isnan(single.low)
     found = ratio([10.0, 10.5, 9.5], [2.0, 2.1, 1.9])
     assert found.low < found.value == 5.0 < found.high
+    first = median_interval([10.0, 10.5, 9.5])
+    halved = ratio([10.0, 10.5, 9.5], [2.0, 2.0])
+    assert (halved.low, halved.high) == pytest.approx((first.low / 2, first.high / 2))
+    assert first.as_json() == {"value": 10.0, "ci_low": first.low, "ci_high": first.high}
+    # Launches that scatter by 1: the median of 400 is good to 1.25 / 20.
+    many = median_interval(np.random.default_rng(1).normal(size=400))
+    assert many.high - many.low == pytest.approx(2 * 1.96 * 1.2533 / 20, rel=0.25)
 
 
 @pytest.mark.parametrize(("fit", "sizes"), [(fit_line, (96, 216)), (fit_power, (96,))])

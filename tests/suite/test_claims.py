@@ -14,6 +14,7 @@ from jobs.campaign.build import build_campaign
 from jobs.cost.record import deposited_costs
 from jobs.observables import msd
 from suite.claims.fig5_msd import DIFFUSIVE_FROM_FS, bump_height
+from suite.judging.against_aimd import Curves, common
 from suite.judging.checks import CLAIMS_FILE, Check, foreseen, load_claims
 from suite.judging.evaluate import REGISTRY, evaluate
 from suite.judging.evidence import Evidence, NotTested, Pending
@@ -273,6 +274,37 @@ def test_a_fault_is_a_view(tmp_path):
     assert np.array_equal(faulty.observables("a")[0]["rdf_r"], 2 * plain)
     assert np.array_equal(faulty.observables("b")[0]["rdf_r"], plain)
     assert np.array_equal(evidence.observables("a")[0]["rdf_r"], plain)
+
+
+# -- curves on one grid -----------------------------------------------------------------------------
+
+
+def line(*x):
+    """A curve that is ten times its x, of two runs."""
+    return Curves(np.array(x), [10 * np.array([x, x])] * 2)
+
+
+def test_curves_meet_on_the_points_of_the_coarser_grid_that_both_reach():
+    coarse, fine = line(0.0, 2.0, 4.0, 6.0, 8.0), line(*np.arange(0, 6.1, 0.5))
+    for curves in ((coarse, fine), (fine, coarse)):
+        for found in common(*curves):
+            assert found.x.tolist() == [0, 2, 4, 6]
+            assert [group.tolist() for group in found.groups] == [[[0, 20, 40, 60]] * 2] * 2
+    assert common(fine, fine)[1] is fine
+    with pytest.raises(NotTested, match="grids: found"):
+        common(coarse, line(*np.arange(0.2, 6.1, 0.5)))
+    with pytest.raises(NotTested, match="no point of a curve is known"):
+        common(coarse, line())
+
+
+def test_a_part_of_a_curve_has_both_its_ends():
+    found = line(0.0, 2.0, 4.0, 6.0, 8.0).between_fs(2, 6)
+    assert found.x.tolist() == [2, 4, 6]
+    assert found.groups[0].tolist() == [[20, 40, 60]] * 2
+    assert line(0.0, 2.0, 4.0).between_fs(1, 4.4).x.tolist() == [2, 4], "a tenth may lack at the end"
+    for low, high in ((0, 9), (3, 7)):  # more than a tenth, and a single point
+        with pytest.raises(NotTested, match="the curve is known from 0 to 8 fs, not from"):
+            line(0.0, 4.0, 8.0).between_fs(low, high)
 
 
 # -- claims on synthetic data with known answers ------------------------------------------------------
