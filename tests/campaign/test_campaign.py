@@ -150,12 +150,12 @@ def test_identities_are_unique_and_repeatable(tier):
     assert len({stage.identity for stage in first}) == len(first)
 
 
-@pytest.mark.parametrize("deposit", ["laptop", "paired"])
+@pytest.mark.parametrize("deposit", ["overnight", "paired"])
 def test_identities_are_promises(deposit):
     """What was deposited under a name still has it, wherever a run of the same protocol is planned today."""
     runs = {
         stage.label: stage
-        for of in build_campaign("laptop", start_from="potentials").runs.values()
+        for of in build_campaign("overnight", start_from="potentials").runs.values()
         for stage in of
     }
     same = {
