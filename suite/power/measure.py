@@ -264,6 +264,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         trials=given.trials,
         tell=lambda text: print(text, file=sys.stderr, flush=True),
     )
+    if not rows:
+        parser.error(f"{given.store}: found no observations of tier {given.tier}; pytest suite/ makes them")
     content = parse_yaml(POWER_FILE.read_text()) if POWER_FILE.is_file() else {"tiers": {}}
     there = content["tiers"].get(given.tier, {}).get("checks", {})
     known = {check.id for check in load_claims() if check.comparison_kind not in given.kinds}

@@ -110,6 +110,15 @@ def test_what_was_not_simulated_lacks_nothing(table):
 EASY = {"n2p2-same/Si-Si": 0.058}
 
 
+def test_without_observations_the_table_stays_as_it_is(tmp_path, capsys):
+    """An empty store has nothing to draw campaigns from."""
+    before = measure.POWER_FILE.read_bytes()
+    with pytest.raises(SystemExit):
+        measure.main(["--store", str(tmp_path), "--kinds", "paired", "--campaigns", "2", "--trials", "1"])
+    assert "found no observations of tier overnight" in capsys.readouterr().err
+    assert measure.POWER_FILE.read_bytes() == before
+
+
 def test_published_rates_are_at_most_five_percent():
     """Of all checks against AIMD or BKS: those against a number have no honest potential to be drawn."""
     known = {check.id: check for check in load_claims()}
