@@ -14,7 +14,14 @@ from jobs.campaign.build import build_campaign
 from jobs.cost.record import deposited_costs
 from jobs.observables import msd
 from suite.claims.fig5_msd import DIFFUSIVE_FROM_FS, bump_height
-from suite.judging.against_aimd import Curves, common
+from suite.judging.against_aimd import (
+    Curves,
+    common,
+    overlap_lacks,
+    require_pair,
+    require_runs,
+    require_seeds,
+)
 from suite.judging.checks import CLAIMS_FILE, Check, foreseen, load_claims
 from suite.judging.evaluate import REGISTRY, evaluate
 from suite.judging.evidence import Evidence, NotTested, Pending
@@ -305,6 +312,43 @@ def test_a_part_of_a_curve_has_both_its_ends():
     for low, high in ((0, 9), (3, 7)):  # more than a tenth, and a single point
         with pytest.raises(NotTested, match="the curve is known from 0 to 8 fs, not from"):
             line(0.0, 4.0, 8.0).between_fs(low, high)
+
+
+# -- what may judge ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("nnp", "bks", "enough"), [(4, 2, True), (2, 4, True), (3, 3, False), (5, 1, False)])
+def test_starts_are_compared_on_four_runs_of_one_and_two_of_the_other(nnp, bks, enough):
+    runs = {"nnp": [None] * nnp, "bks": [None] * bks}
+    if enough:
+        require_runs(runs)
+    else:
+        with pytest.raises(NotTested, match=f"nnp has {nnp} runs and bks has {bks} run"):
+            require_runs(runs)
+
+
+def test_an_overlap_that_just_reaches_its_bounds_lacks_nothing():
+    enough = {"effective_fraction": 0.1, "expected_fraction": 0.1, "effective_melts": 10}
+    assert overlap_lacks(enough) == ""
+    for name, value in enough.items():
+        assert overlap_lacks({**enough, name: 0.99 * value})
+
+
+def test_a_ranking_needs_four_seeds(tmp_path):
+    seeds = Evidence({f"train-{count}": [tmp_path] * count for count in (1, 3, 4, 5)})
+    require_seeds(seeds, "train-4", "train-5")
+    for label, said in (("train-3", "train-3 has 3 seeds"), ("train-1", "train-1 has 1 seed:")):
+        with pytest.raises(NotTested, match=said):
+            require_seeds(seeds, "train-4", label)
+
+
+def test_one_potential_in_both_places_is_no_pair(tmp_path):
+    heldout = [write_heldout(tmp_path / "heldout", n_atoms=216, frames=1)]
+    one, two = [tmp_path / "one"], [tmp_path / "two"]
+    liquids = {"liquid-216-nvt": one, "liquid-216-nvt-96": two}
+    require_pair(Evidence({"parity-216": heldout, **liquids}))
+    with pytest.raises(NotTested, match="one potential stands for both"):
+        require_pair(Evidence({"parity-216": heldout, **dict.fromkeys(liquids, one)}))
 
 
 # -- claims on synthetic data with known answers ------------------------------------------------------
