@@ -196,6 +196,7 @@ def test_evaluate_gives_every_outcome_its_state(function, verdict, reason):
     assert found.verdict is verdict
     assert reason in found.reason
     assert found.deviations == ("N = 96",)
+    assert (found.p is not None) is found.verdict.decided
     json.dumps(found.as_json(), allow_nan=False)
 
 
