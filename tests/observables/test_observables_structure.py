@@ -139,9 +139,11 @@ def test_neighbours_equal_a_double_loop(n_atoms):
 
 
 def test_a_cutoff_beyond_half_the_box_is_refused():
-    positions, types = gas(1, 9, np.full(3, 6.0))
-    with pytest.raises(ValueError, match=r"3\.1 A is longer than half"):
-        find_neighbours(positions, types, np.full(3, 6.0), cutoff_angstrom=3.1)
+    cell = np.array([9.0, 6.0, 9.0])
+    positions, types = gas(1, 9, cell)
+    with pytest.raises(ValueError, match=r"3\.1 A is longer than half the box edge 6\.000"):
+        find_neighbours(positions, types, cell, cutoff_angstrom=3.1)
+    find_neighbours(positions, types, cell, cutoff_angstrom=3.0)
 
 
 @pytest.mark.parametrize("n_atoms", [48, 330])

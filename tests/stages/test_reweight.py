@@ -79,6 +79,7 @@ def test_identical_potentials_give_equal_weights():
     weights = boltzmann_weights(np.full(60, -31442.1234), thermal_eV=KT)
     np.testing.assert_allclose(weights, 1 / 60)
     assert effective_fraction(weights) == pytest.approx(1)
+    assert effective_fraction(60 * weights) == pytest.approx(1)  # whatever they sum to
     curves = np.random.default_rng(2).normal(size=(60, 5))
     blocks = weighted_ratio_blocks(weights, curves, np.ones(60), np.arange(60))
     np.testing.assert_allclose(blocks, curves)  # plain frames: nothing was changed

@@ -196,6 +196,7 @@ def test_evaluate_gives_every_outcome_its_state(function, verdict, reason):
     assert found.verdict is verdict
     assert reason in found.reason
     assert found.deviations == ("N = 96",)
+    assert (found.p is not None) is found.verdict.decided
     json.dumps(found.as_json(), allow_nan=False)
 
 
@@ -273,6 +274,23 @@ def test_a_broken_product_is_named(tmp_path):
         _ = observation["rdf_r"]
 
 
+def test_what_a_run_did_not_observe_is_not_tested(tmp_path):
+    (observation,) = Evidence({"a": [write_observation(tmp_path / "run")]}).observables("a")
+    assert "rdf_r" in observation
+    with pytest.raises(NotTested, match="sq_q was not observed in this run"):
+        _ = observation["sq_q"]
+
+
+def test_the_cost_of_a_femtosecond_is_that_of_the_cheapest(tmp_path):
+    """100 core-us per step and atom of 96 atoms, in steps of 2 fs: 4.8 ms. Of two machines the cheaper."""
+    points = [cost_point("deepmd", 96, core_us=[100.0] * 3, timestep_fs=2.0)]
+    dearer = [cost_point("deepmd", 96, core_us=[300.0] * 3, timestep_fs=2.0)]
+    for records in ((points, dearer), (dearer, points)):
+        root = tmp_path / str(len(list(tmp_path.iterdir())))
+        evidence = Evidence({"cost": [write_cost(root / str(i), one) for i, one in enumerate(records)]})
+        assert evidence.core_seconds_per_fs("nnp")[96] == pytest.approx([0.0048] * 3)
+
+
 def test_a_fault_is_a_view(tmp_path):
     path = write_observation(tmp_path / "run")
     evidence = Evidence({"a": [path], "b": [path]})
@@ -281,6 +299,11 @@ def test_a_fault_is_a_view(tmp_path):
     assert np.array_equal(faulty.observables("a")[0]["rdf_r"], 2 * plain)
     assert np.array_equal(faulty.observables("b")[0]["rdf_r"], plain)
     assert np.array_equal(evidence.observables("a")[0]["rdf_r"], plain)
+    for state in ("pending", "broken"):  # what is put in its place is there
+        waiting = Evidence({"b": [path]}, **{state: {"a": "job 7", "c": "job 8"}})
+        faulty = waiting.with_fault(replaced={"a": "b"})
+        assert faulty.directories("a") == [path]
+        assert getattr(faulty, state) == {"c": "job 8"}
 
 
 # -- curves on one grid -----------------------------------------------------------------------------
