@@ -19,6 +19,7 @@ PAGES = sorted(
     if not any(part[0] in "._" or part in ("store", "results") for part in path.relative_to(ROOT).parts)
 )
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+COMMANDS_RUN = ROOT / "docs" / "notes" / "commands-run.md"
 LONGEST = {"README.md": 120, "ARCHITECTURE.md": 80}
 
 LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
@@ -28,6 +29,11 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ROOMS = "jobs|suite|reference|docs|tests|benchmarks|containers|\\.ci"
 PATH = re.compile(rf"(?:{ROOMS})/[\w./-]*")
 COMMAND = re.compile(r"python -m jobs [^|#;&`]*|pytest suite/[^|#;&`]*")
+# Words that start a program; and the name of a command, which stands in a sentence for what it does.
+PROGRAM = re.compile(
+    r"(?:[A-Z_]+=\S+ )*(?:python|pytest|asv|sbatch|pip install|\.ci/\w+|lint-imports)(?: |$)"
+)
+NAMED = re.compile(r"python|pytest|asv|python -m jobs(?: [a-z]+)?|pytest (?:suite|tests)/")
 # Values that stand in a command for what a reader has.
 SAMPLES = {"N": "1", "DIR": "there", "K": "3000"}
 
@@ -64,13 +70,38 @@ def missing_paths(text):
                 yield path
 
 
+def lines_of_code(text):
+    """Lines of the blocks of code of a page with their block's language, each without its comment."""
+    for language, block in FENCE.findall(text):
+        for line in re.sub(r"\\\n\s*", "", block).splitlines():
+            yield language, re.split(r"\s{2,}(?=\S)|\s#", line)[0].strip()
+
+
+def in_ticks(text):
+    """What stands in backticks in a page's sentences and tables, also across lines."""
+    return [" ".join(words.split()) for words in re.findall(r"`([^`]+)`", prose(text))]
+
+
 def commands(text):
     """Every command of ours in a page, in blocks of code and in backticks, without its comment."""
-    blocks = [re.sub(r"\\\n\s*", "", block) for _, block in FENCE.findall(text)]
-    in_line = [" ".join(words.split()) for words in re.findall(r"`([^`]+)`", prose(text))]
-    for line in [*(line for block in blocks for line in block.splitlines()), *in_line]:
+    for line in [*(line for _, line in lines_of_code(text)), *in_ticks(text)]:
         for command in COMMAND.findall(re.split(r"\s{2,}(?=\S)|\s#", line)[0]):
             yield command.strip()
+
+
+def shown(text):
+    """Every line that a reader could type: of blocks for a shell, and what starts a program elsewhere."""
+    for language, line in lines_of_code(text):
+        if line and (language == "bash" or (not language and PROGRAM.match(line))):
+            yield line
+    for words in in_ticks(text):
+        if PROGRAM.match(words) and not NAMED.fullmatch(words):
+            yield words
+
+
+def results(text):
+    """Command and result of each row of the table of commands."""
+    return dict(re.findall(r"^\| `([^`]+)` \| ([^|]+) \| \d{4}-\d\d-\d\d \|", text, re.MULTILINE))
 
 
 class Parsed(Exception):  # noqa: N818 - it says that all is well
@@ -135,6 +166,30 @@ def test_a_wrong_command_is_caught(command, parse):
     assert list(commands(f"```bash\n{command}    # why\n```")) == [command]
     with pytest.raises((SystemExit, pytest.UsageError, AssertionError)):
         parse(command)
+
+
+def test_every_command_was_run_or_says_why_not():
+    """A new or changed command is run, and its row says how that ended."""
+    there = {command for page in PAGES if page != COMMANDS_RUN for command in shown(page.read_text())}
+    rows = results(COMMANDS_RUN.read_text())
+    assert sorted(there - set(rows)) == []
+    assert sorted(set(rows) - there) == []
+    assert [row for row in rows.items() if not re.fullmatch(r"run|begun|not run: .+", row[1])] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_a_page_says_what_was_not_run(page):
+    text, rows = page.read_text(), results(COMMANDS_RUN.read_text())
+    unrun = [command for command in shown(text) if rows.get(command, "").startswith("not run")]
+    assert unrun == [] or re.search(r"not (been )?run|never ran", text, re.IGNORECASE), unrun
+
+
+def test_commands_of_a_page_are_found():
+    text = (
+        "`jobs gc`, `python -m jobs gc` and `python -m jobs\ngc --yes`\n```bash\nmake \\\n  it    # so\n```\n"
+    )
+    assert list(shown(text)) == ["make it", "python -m jobs gc --yes"]
+    assert results("| `make it` | not run: no make | 2026-11-29 | |") == {"make it": "not run: no make"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
