@@ -34,7 +34,7 @@ from jobs.cost.estimates import (
     production_steps,
 )
 from jobs.cost.plan import cost_stage, tier_plan
-from jobs.cost.record import CLASSICAL, DEPOSITED
+from jobs.cost.record import CLASSICAL, deposited_files
 from jobs.engines.first_principles.registry import load_engine, named_settings
 from jobs.engines.lammps.program import DAMPING_FS
 from jobs.reference.potentials import potential_sha256
@@ -156,9 +156,10 @@ class _Builder:
         if not observe:
             return
         if self.given is not None:
-            there = [stage for stage in stages if not self._not_given([stage], self.given)]
-            if not there:
-                self.campaign.unavailable[label] = self._not_given(stages, self.given) or ""
+            lacks = [self._not_given([stage], self.given) for stage in stages]
+            there = [stage for stage, why in zip(stages, lacks, strict=True) if why is None]
+            if not there and lacks[0] is not None:
+                self.campaign.unavailable[label] = lacks[0]
                 return
             if len(there) < len(stages):
                 self.instead.append(f"{label}: {len(there)} of {len(stages)} runs are deposited")
@@ -336,7 +337,7 @@ class _Builder:
 
     def _deposited_costs(self) -> None:
         """The deposited records in the place of a measurement: with given trajectories nothing is timed."""
-        records = sorted(DEPOSITED.glob("*.json"))
+        records = deposited_files()
         if not records:
             self.campaign.unavailable["cost"] = "no cost record is deposited"
             return

@@ -105,8 +105,8 @@ def _of_given_trajectories(
 ) -> Iterator[str]:
     days = sorted({thin.finished[:10] for thin in given.values()})
     yield (
-        f"MD is deposited, of {' to '.join(sorted({days[0], days[-1]}))}, thinned to a frame every "
-        f"{SPACING_FS:g} fs or fewer"
+        f"MD is deposited, of {' to '.join(sorted({days[0], days[-1]}))}, thinned to frames "
+        f"{SPACING_FS:g} fs or more apart"
     )
     deposited = {record["name"]: record["sha256"] for _, record in map(deposited_model, NNPS)}
     # The potential of a planted fault has that name and is another one.

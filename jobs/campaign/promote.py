@@ -19,6 +19,7 @@ from jobs.reference.trajectories import (
     PAIRED,
     RECORD,
     TRAJECTORIES,
+    ThinTrajectory,
     protocol_of,
     thin_trajectories,
     write_thin,
@@ -70,18 +71,20 @@ def deposit_trajectories(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        entries, software = _write(made, campaign, store, part)
-        for label, thin in kept.items():
+        written, software = _write(made, campaign, store, part)
+        for thin in kept.values():
             shutil.copy2(thin.path, part / thin.path.name)
-            entries[label] = thin.entry()
         _require_small(part)
         software += [one for one in _software(target) if kept and one not in software]
-        _write_record(part, {label: entries[label] for label in runs if label in entries}, software)
+        deposited = {**written, **kept}
+        _write_record(
+            part, {label: deposited[label].entry() for label in runs if label in deposited}, software
+        )
     except BaseException:
         shutil.rmtree(part)
         raise
     put_folder(part, target)
-    print(f"{target}: {len(made)} runs made here, {len(kept)} as they were, {len(missing)} missing")
+    print(f"{len(made)} runs made here, {len(kept)} as they were, {len(missing)} missing")
     if missing:
         numbers = Counter(label.split(" #")[0] for label in missing)
         print(f"missing: {', '.join(f'{run} ({number})' for run, number in numbers.items())}")
@@ -90,27 +93,27 @@ def deposit_trajectories(
 
 def _write(
     runs: Mapping[str, Stage], campaign: Campaign, store: Store, directory: Path
-) -> tuple[dict[str, Any], list[Any]]:
-    """The files of some runs, with their entries in the record, and the software that made them."""
-    entries: dict[str, Any] = {}
+) -> tuple[dict[str, ThinTrajectory], list[Any]]:
+    """The files of some runs, and the software that made them."""
+    written: dict[str, ThinTrajectory] = {}
     software: list[Any] = []
     for label, run in runs.items():
         path = directory / f"{label.replace(' #', '-')}.npz"
         spacing_fs = 0.0 if run.kind == PAIRED else _spacing_fs(campaign, label)
         write_thin(path, open_trajectory(store.path(run.name)), spacing_fs=spacing_fs)
         manifest = store.manifest(run.name)
-        entries[label] = {
-            "file": path.name,
-            "sha256": file_sha256(path),
-            "stage": run.name,
-            "finished": manifest["finished"],
-            "protocol": protocol_of(run),
-        }
+        written[label] = ThinTrajectory(
+            path,
+            sha256=file_sha256(path),
+            stage=run.name,
+            finished=manifest["finished"],
+            protocol=protocol_of(run),
+        )
         if manifest["software"] not in software:
             software.append(manifest["software"])
         _require_small(directory)
         print(f"{label}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
-    return entries, software
+    return written, software
 
 
 def _spacing_fs(campaign: Campaign, label: str) -> float:

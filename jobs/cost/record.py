@@ -97,9 +97,14 @@ def read_cost(path: Path) -> dict[str, Any]:
     return record
 
 
+def deposited_files(folder: Path = DEPOSITED) -> list[Path]:
+    """The files of the deposited records, one for each machine type."""
+    return sorted(folder.glob("*.json"))
+
+
 def deposited_costs(folder: Path = DEPOSITED) -> list[dict[str, Any]]:
     """The deposited records, by machine type."""
-    return [read_cost(path) for path in sorted(folder.glob("*.json"))]
+    return [read_cost(path) for path in deposited_files(folder)]
 
 
 def deposited_aimd() -> list[tuple[dict[str, Any], str]]:

@@ -50,7 +50,6 @@ _NO_PROTOCOL = {
     "configurations",
     "coordination_cutoff_angstrom",
 }
-_RECORDED = ("sha256", "stage", "finished", "protocol")
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,10 @@ class ThinTrajectory:
 
     def entry(self) -> dict[str, Any]:
         """What the record says of it."""
-        return {"file": self.path.name, **{name: getattr(self, name) for name in _RECORDED}}
+        return {
+            "file": self.path.name,
+            **{name: value for name, value in vars(self).items() if name != "path"},
+        }
 
     @property
     def models(self) -> dict[str, str]:

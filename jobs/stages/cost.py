@@ -25,11 +25,10 @@ CODE_VERSION = 2
 def run(workspace: Workspace) -> None:
     """Measure every point of the parameters and write `cost.json`.
 
-    Or keep a deposited record, of which the parameters are `file` and `sha256`.
-
     Parameters: `points`, `launches`, `timestep_fs`, `temperature_K`, `density_g_cm3`, `aimd` (engine ->
     sizes, steps, timestep_fs, settings), `budget_minutes` (no new round of launches begins after it; None is
-    no limit) and `not_measured` (what the plan left out, and why). Input: `potential`.
+    no limit) and `not_measured` (what the plan left out, and why). Input: `potential`. Or, of a deposited
+    record that stands in for a measurement: `file` and `sha256`.
 
     Raises:
         SuiteError: unknown engine or size.

@@ -50,6 +50,20 @@ def _percent_not_fourfold(groups: Groups) -> float:
     return float(100 * (1 - shares[4] / shares.sum()))
 
 
+def _first_bond(glasses: Sequence[Observation]) -> Feature:
+    curves = rdf_reader("Si-O")(glasses)
+    return curves.groups, lambda groups: peak_feature("Si-O", curves.x, groups)[0]
+
+
+def _mean_bridge(glasses: Sequence[Observation]) -> Feature:
+    curves = badf_reader("Si-O-Si")(glasses)
+    return curves.groups, lambda groups: moments(curves.x, mean_of(groups))[0]
+
+
+def _defects(glasses: Sequence[Observation]) -> Feature:
+    return _coordination(glasses), _percent_not_fourfold
+
+
 def _require_printed_rate(glasses: Sequence[Observation]) -> None:
     """Refuse to judge what a faster quench than the paper's changes.
 
@@ -119,8 +133,8 @@ def glass_rate(check: Check, evidence: Evidence) -> Estimate:
     if len(by_rate) < 3:
         raise NotTested(f"glasses of {len(by_rate)} rates: a trend needs three")
     decades = -np.log10(list(by_rate))
-    features = {"Si-O": _first_bond, "Si-O-Si": _mean_bridge, "defects": _defects}
-    parts = [features[check.measure](found) for found in by_rate.values()]
+    feature = {"Si-O": _first_bond, "Si-O-Si": _mean_bridge, "defects": _defects}[check.measure]
+    parts = [feature(found) for found in by_rate.values()]
     samples = {str(rate): groups for rate, (groups, _) in zip(by_rate, parts, strict=True)}
 
     def slope(s: Mapping[str, Groups]) -> float:
@@ -128,20 +142,6 @@ def glass_rate(check: Check, evidence: Evidence) -> Estimate:
         return float(np.polyfit(decades, values, 1)[0])
 
     return estimate(slope, samples, counted=check.measure == "defects")
-
-
-def _first_bond(glasses: Sequence[Observation]) -> Feature:
-    curves = rdf_reader("Si-O")(glasses)
-    return curves.groups, lambda groups: peak_feature("Si-O", curves.x, groups)[0]
-
-
-def _mean_bridge(glasses: Sequence[Observation]) -> Feature:
-    curves = badf_reader("Si-O-Si")(glasses)
-    return curves.groups, lambda groups: moments(curves.x, mean_of(groups))[0]
-
-
-def _defects(glasses: Sequence[Observation]) -> Feature:
-    return _coordination(glasses), _percent_not_fourfold
 
 
 def measured_curve(name: str) -> Array:
@@ -255,23 +255,11 @@ def network_kept(check: Check, evidence: Evidence) -> Estimate:
     if check.measure == "liquid-coordination":
         samples = {"liquid": _coordination(liquid)}
         return estimate(lambda s: _percent_not_fourfold(s["liquid"]), samples, counted=True)
+    feature = {"coordination": _defects, "bond": _first_bond, "angle": _mean_bridge}[check.measure]
     glass = evidence.observables(f"glass-{check['potential']}")
-    if check.measure == "coordination":
-        return estimate(
-            lambda s: _percent_not_fourfold(s["glass"]) - _percent_not_fourfold(s["liquid"]),
-            {"glass": _coordination(glass), "liquid": _coordination(liquid)},
-            counted=True,
-        )
-    if check.measure == "bond":
-        hot, cold = (rdf_reader("Si-O")(found) for found in (liquid, glass))
-        return estimate(
-            lambda s: (
-                peak_feature("Si-O", cold.x, s["glass"])[0] - peak_feature("Si-O", hot.x, s["liquid"])[0]
-            ),
-            {"glass": cold.groups, "liquid": hot.groups},
-        )
-    hot, cold = (badf_reader("Si-O-Si")(found) for found in (liquid, glass))
+    (cold, of_glass), (hot, of_liquid) = feature(glass), feature(liquid)
     return estimate(
-        lambda s: moments(cold.x, mean_of(s["glass"]))[0] - moments(hot.x, mean_of(s["liquid"]))[0],
-        {"glass": cold.groups, "liquid": hot.groups},
+        lambda s: of_glass(s["glass"]) - of_liquid(s["liquid"]),
+        {"glass": cold, "liquid": hot},
+        counted=check.measure == "coordination",
     )

@@ -11,6 +11,7 @@ import numpy as np
 from suite.judging.against_aimd import (
     Curves,
     Difference,
+    Reader,
     aimd_reference,
     common,
     difference,
@@ -79,20 +80,25 @@ def zero_ratio(first: Curves, second: Curves) -> Estimate:
     return difference(lambda a, b: first_zero(x, mean_of(a)) / first_zero(x, mean_of(b)), first, second)
 
 
+def motion_against_aimd(check: Check, evidence: Evidence, *, read: Reader, aimd: Curves) -> Estimate:
+    """How far the NNP's motion of 96 atoms is from AIMD's."""
+    return network_against_aimd(
+        check, evidence, size=96, read=read, apart=rms_difference, aimd=aimd, run="motion"
+    )
+
+
+def bks_farther(evidence: Evidence, *, read: Reader, bks: Curves, aimd: Curves) -> Estimate:
+    """How much farther BKS's motion of 96 atoms is from AIMD's than the NNP's is."""
+    nnp, bks, aimd = common(read(evidence.observables("motion-96-nvt")), bks, aimd)
+    return farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups)
+
+
 @claim("vaf-nnp-aimd")
 def vaf_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
     """The NNP against AIMD, both at N = 96."""
     species = check["species"]
     aimd = vaf_reference(evidence, species)
-    return network_against_aimd(
-        check,
-        evidence,
-        size=96,
-        read=vaf_reader(species),
-        apart=rms_difference,
-        aimd=aimd,
-        run="motion",
-    )
+    return motion_against_aimd(check, evidence, read=vaf_reader(species), aimd=aimd)
 
 
 @claim("vaf-bks")
@@ -105,8 +111,7 @@ def vaf_bks(check: Check, evidence: Evidence) -> Estimate:
         aimd = vaf_reference(evidence, species, start_difference=zero_ratio, band=check.band)
         return zero_ratio(*common(bks, aimd))
     aimd = vaf_reference(evidence, species)
-    nnp, bks, aimd = common(read(evidence.observables("motion-96-nvt")), bks, aimd)
-    return farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups)
+    return bks_farther(evidence, read=read, bks=bks, aimd=aimd)
 
 
 @claim("vaf-nve-nvt")

@@ -10,18 +10,15 @@ import numpy as np
 from jobs.base.silica import MASSES_AMU, SPECIES
 from jobs.base.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 from jobs.observables.msd import diffusion
-from suite.claims.fig4_vaf import rms_difference
+from suite.claims.fig4_vaf import bks_farther, motion_against_aimd, rms_difference
 from suite.judging.against_aimd import (
     Curves,
     aimd_reference,
     by_draw,
     common,
-    farther,
-    network_against_aimd,
     read_curves,
 )
 from suite.judging.checks import Check, band_of
-from suite.judging.distances import mean_square_difference
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence, Observation
 from suite.judging.reasons import NotTested
@@ -74,15 +71,7 @@ def msd_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
     """The NNP against AIMD."""
     species = check["species"]
     aimd = msd_reference(evidence, species)
-    return network_against_aimd(
-        check,
-        evidence,
-        size=96,
-        read=log_msd_reader(species),
-        apart=rms_difference,
-        aimd=aimd,
-        run="motion",
-    )
+    return motion_against_aimd(check, evidence, read=log_msd_reader(species), aimd=aimd)
 
 
 @claim("msd-bks")
@@ -94,8 +83,7 @@ def msd_bks(check: Check, evidence: Evidence) -> Estimate:
     if check.measure == "qualitative":
         return rms_difference(*common(bks, msd_reference(evidence, species, band=check.band)))
     aimd = msd_reference(evidence, species)
-    nnp, bks, aimd = common(read(evidence.observables("motion-96-nvt")), bks, aimd)
-    return farther(mean_square_difference, far=bks.groups, near=nnp.groups, reference=aimd.groups)
+    return bks_farther(evidence, read=read, bks=bks, aimd=aimd)
 
 
 def window_slope(x: Array, y: Array, window: tuple[float, float]) -> float:
