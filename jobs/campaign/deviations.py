@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jobs.campaign.plan import Campaign
-from jobs.campaign.sections import NNPS
+from jobs.campaign.sections import HDNNP, NNPS
 from jobs.campaign.tier import DISPLAY_NAMES
 from jobs.cost.estimates import production_steps
 from jobs.reference.paper import Stated
@@ -108,7 +108,7 @@ def _of_given_trajectories(
         f"MD is deposited, of {' to '.join(sorted({days[0], days[-1]}))}, thinned to frames "
         f"{SPACING_FS:g} fs or more apart"
     )
-    deposited = {record["name"]: record["sha256"] for _, record in map(deposited_model, NNPS)}
+    deposited = {record["name"]: record["sha256"] for _, record in map(deposited_model, (*NNPS, HDNNP))}
     # The potential of a planted fault has that name and is another one.
     honest = [thin for label, thin in pairs.items() if OVERFITTED not in label]
     moved_by = {model for thin in (*given.values(), *honest) for model in thin.models.items()}
