@@ -114,7 +114,7 @@ def read_paper(path: Path = REFERENCE / "paper.yml") -> Paper:
             if stated.gap is not None:
                 named.add(stated.gap)
     if named != set(gaps):
-        wrong = sorted(named ^ set(gaps))
+        wrong = sorted(map(str, named ^ set(gaps)))
         raise SuiteError(f"{path}: found gaps {wrong} on one side only, expected each named and resolved")
     return Paper(protocol, gaps)
 
