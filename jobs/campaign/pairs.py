@@ -83,7 +83,7 @@ def plan_pairs(
         ) -> None:
             label = f"paired-{size}-{who}"
             runs = tuple(
-                _run(start, label, number, mover, potential, kernel=about.kernel)
+                _run(start, label, number, mover, potential, n_atoms=size, kernel=about.kernel)
                 for number, start in enumerate(starts, start=1)
             )
             found[label] = Pairs(runs, _observe(label, {}, runs))
@@ -133,11 +133,12 @@ def _run(
     mover: str,
     potential: Callable[[str], Sequence[Stage]],
     *,
+    n_atoms: int,
     kernel: str | None,
 ) -> Stage:
     inputs: dict[str, Stage] = {}
     given = dict(parameters)
-    cost = network_md_core_seconds(96 * given["steps"], kernel=kernel)
+    cost = network_md_core_seconds(n_atoms * given["steps"], kernel=kernel)
     if mover in NNPS:
         trainings = potential(mover)
         inputs["potential"] = trainings[(number - 1) % len(trainings)]

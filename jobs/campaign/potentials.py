@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.base.errors import SuiteError
+from jobs.base.units import FS_PER_PS
 from jobs.campaign.plan import Campaign
 from jobs.campaign.sections import HDNNP, HDNNP_DATA, NNPS, Hdnnp, StepwiseAimd
 from jobs.campaign.tier import DISPLAY_NAMES
@@ -270,7 +271,7 @@ class Potentials:
         if atoms not in self.melts:
             melt = self.about.melt
             parameters = {"n_atoms": atoms, **melt.model_dump()}
-            steps = melt.duration_ps * 1000 * 2
+            steps = melt.configurations * melt.duration_ps * FS_PER_PS / melt.timestep_fs
             cost = 5 + atoms * steps * CORE_SECONDS_PER_ATOM_STEP["tersoff"]
             label = f"melt of {atoms} atoms"
             self.melts[atoms] = Stage("melt", label, parameters, seed=1, core_seconds=cost)

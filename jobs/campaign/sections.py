@@ -120,14 +120,14 @@ class Dynamics(Keys):
 
 
 class Melt(Keys):
-    """The melt that runs start from: Tersoff's crystal, molten."""
+    """The melts that runs start from: each a random lattice, annealed with Tersoff's potential."""
 
     duration_ps: Positive
-    """Of melting, and again of what the configurations are drawn from."""
+    """Of each anneal."""
     configurations: Count
-    """Independent starts drawn from it."""
+    """How many melts."""
     temperature_K: Positive = 5000.0
-    """Where it melts."""
+    """Of the anneal."""
     timestep_fs: Positive = 1.0
     """Of its MD."""
 

@@ -14,7 +14,7 @@ from jobs.running import batch, scheduler
 from jobs.running.site import Site
 from jobs.store.stage import Stage
 from jobs.store.store import Store
-from jobs.store.todo import in_order
+from jobs.store.todo import in_order, plan
 
 
 def console() -> Any:
@@ -48,23 +48,22 @@ def state(stage: Stage, store: Store, images: Mapping[str, str] | None = None) -
 
 def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store, *, site: Site | None = None) -> None:
     """Print every stage with its command, resources and estimated cost, inputs first; of a site, its jobs."""
-    stages = in_order(wanted)
+    wanted = list(wanted)
+    stages, todo = in_order(wanted), plan(wanted, store)
     if site is not None:
-        _dry_run_jobs(site, store, stages)
-    total = 0.0
-    for stage in stages:
+        _dry_run_jobs(site, store, todo.to_do)
+    names = {stage.name for stage in todo.to_do}
+    for stage in stages if site is None else ():
         word = state(stage, store)
-        if word != "done":
-            total += stage.core_seconds
-        if site is not None:
-            continue
+        if word == "missing" and stage.name not in names:
+            word = "deleted, not needed"
         wall = duration(stage.core_seconds / stage.cores)
         print(f"{stage.label}  [{word}; {stage.cores} core(s), about {wall}]")
         print(f"    python -m jobs make {stage.name} --store {store.root}")
         print(f"    {json.dumps(dict(stage.parameters), sort_keys=True)}")
     print(
         f"\ntier {campaign.tier} from {campaign.start_from}: {len(stages)} stages, "
-        f"about {duration(total)} of one core still to do"
+        f"about {duration(todo.core_seconds)} of one core still to do"
     )
     for line in beyond_aimd_estimate(stages):
         print(line)
@@ -74,12 +73,11 @@ def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store, *, site: 
             print(f"  - {line}")
 
 
-def _dry_run_jobs(site: Site, store: Store, stages: Sequence[Stage]) -> None:
+def _dry_run_jobs(site: Site, store: Store, to_do: Sequence[Stage]) -> None:
     """Every job with its script, in the order of submission; node-hours by kind of stage, and disk."""
     node_hours: defaultdict[str, float] = defaultdict(float)
     jobs: Counter[str] = Counter()
     disk = 0.0
-    to_do = [stage for stage in stages if not store.is_done(stage.name)]
     for note in site.notes:
         print(f"# {note}")
     waits = {stage.name for stage in to_do}

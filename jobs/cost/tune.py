@@ -180,9 +180,11 @@ def search(
         settings = list(dict.fromkeys([current, *(change(current) for change in axis)]))
         found.add(measure, settings, launches)
         current = found.best(settings)
-    finalists = sorted(found.samples, key=lambda one: statistics.median(found.samples[one]))[:FINALISTS]
+    ranked = sorted(found.samples, key=lambda one: statistics.median(found.samples[one]))
+    # A stage is one run: its threads are those of the fastest that runs alone.
+    alone = [one for one in ranked if one.layout.replicas == 1][:FINALISTS]
     # The few launches along an axis chose who runs here; who does not run here cannot win by a lucky few.
-    found.finals = list(dict.fromkeys([*finalists, start, plain]))
+    found.finals = list(dict.fromkeys([*ranked[:FINALISTS], *alone, start, plain]))
     found.add(measure, found.finals, 2 * launches if time_left() else launches)
     return found
 
@@ -283,7 +285,7 @@ def tune(store: Store, model: Path, *, minutes: float, cores: int, gpus: int) ->
 def answer(found: Search, *, plain: Setting, cores: int) -> dict[str, Any]:
     """What a tuning file holds: resources that are used, what is recommended, and all measurements."""
     best = found.best()
-    single = [setting for setting in found.samples if setting.layout.replicas == 1 and setting != plain]
+    single = [setting for setting in found.finals if setting.layout.replicas == 1 and setting != plain]
     threads = found.best(single).layout.threads if single else 1
     return {
         "n_atoms": N_ATOMS,

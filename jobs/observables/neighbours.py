@@ -90,8 +90,8 @@ def _tree(positions: Floats, cell: Floats, cutoff: float) -> tuple[Integers, Int
     n_atoms = positions.shape[1]
     centres, neighbours = [], []
     for frame, points in enumerate(positions):
-        wrapped = points - cell * np.floor(points / cell)
-        wrapped[wrapped >= cell] = 0.0  # a rounded -1e-17: the tree takes [0, edge)
+        wrapped = np.mod(points, cell)
+        wrapped[wrapped >= cell] = 0.0  # -1e-17, rounded: the tree takes [0, edge)
         # The tree rounds otherwise than the caller, who decides: look a little farther.
         pairs = cKDTree(wrapped, boxsize=cell).query_pairs(cutoff * _MARGIN, output_type="ndarray")
         both = np.concatenate([pairs, pairs[:, ::-1]])

@@ -1,8 +1,8 @@
 """Cost against the number of atoms: fits with bootstrap intervals over launches.
 
 Times are samples, one per launch (of AIMD: one per step); a point is `{N: samples}`. Every interval is a 95%
-percentile bootstrap: launches are drawn anew within each size, and the fit is made again. Fits weigh relative
-errors, because times span decades.
+percentile bootstrap: launches are drawn anew within each size, and the fit is made again. A single launch has
+no interval (NaN), nor has what is fitted through it. Fits weigh relative errors, because times span decades.
 """
 
 from __future__ import annotations
@@ -43,11 +43,7 @@ def median_interval(samples: Sequence[float], *, seed: int = 0) -> Interval:
     values = np.asarray(samples, dtype=float)
     if values.size == 0:
         raise ValueError("no sample")
-    if values.size == 1:
-        return Interval(float(values[0]), math.nan, math.nan)
-    rng = np.random.default_rng(seed)
-    drawn = np.median(rng.choice(values, (RESAMPLES, values.size)), axis=1)
-    return _interval(float(np.median(values)), drawn)
+    return _interval(float(np.median(values)), _drawn_medians(values, np.random.default_rng(seed)))
 
 
 def _interval(value: float, drawn: Array) -> Interval:
@@ -62,8 +58,7 @@ def resampled_medians(points: Samples, *, seed: int = 0) -> tuple[Array, Array]:
     columns = []
     for size in sorted(points):
         values = np.asarray(points[size], dtype=float)
-        drawn = np.median(rng.choice(values, (RESAMPLES, values.size)), axis=1)
-        columns.append(np.concatenate([[np.median(values)], drawn]))
+        columns.append(np.concatenate([[np.median(values)], _drawn_medians(values, rng)]))
     return sizes, np.array(columns).T
 
 
@@ -100,7 +95,9 @@ class Power:
         """The fitted time over the median of samples, the launches of both drawn anew."""
         fitted = self.c.value * n_atoms**self.p.value
         drawn = np.exp(self.draws[:, 0] + self.draws[:, 1] * math.log(n_atoms))
-        return _interval(fitted / float(np.median(samples)), drawn / _drawn_medians(samples, seed=1))
+        return _interval(
+            fitted / float(np.median(samples)), drawn / _drawn_medians(samples, np.random.default_rng(1))
+        )
 
     def atoms_within(self, seconds: float) -> Interval:
         """The number of atoms whose step costs so much."""
@@ -117,7 +114,9 @@ def fit_line(points: Samples, *, seed: int = 0) -> Line:
     sizes, medians = _at_least(points, 3, seed)
     weighted = np.stack([1 / medians, sizes / medians], axis=-1)
     ones = np.ones(sizes.size)
-    fits = np.array([np.linalg.lstsq(rows, ones, rcond=None)[0] for rows in weighted])
+    known = np.isfinite(medians).all(axis=1)
+    fits = np.full((len(medians), 2), math.nan)
+    fits[known] = [np.linalg.lstsq(rows, ones, rcond=None)[0] for rows in weighted[known]]
     return Line(*(_interval(float(fits[0, i]), fits[1:, i]) for i in (0, 1)))
 
 
@@ -143,11 +142,12 @@ def _at_least(points: Samples, count: int, seed: int) -> tuple[Array, Array]:
 
 def ratio(first: Sequence[float], second: Sequence[float]) -> Interval:
     """Median of the first over median of the second, launches of each drawn anew."""
-    drawn = _drawn_medians(first, seed=0) / _drawn_medians(second, seed=1)
+    drawn = _drawn_medians(first, np.random.default_rng(0)) / _drawn_medians(second, np.random.default_rng(1))
     return _interval(float(np.median(first) / np.median(second)), drawn)
 
 
-def _drawn_medians(samples: Sequence[float], *, seed: int) -> Array:
+def _drawn_medians(samples: Sequence[float] | Array, rng: np.random.Generator) -> Array:
     values = np.asarray(samples, dtype=float)
-    rng = np.random.default_rng(seed)
+    if values.size == 1:
+        return np.full(RESAMPLES, math.nan)
     return np.asarray(np.median(rng.choice(values, (RESAMPLES, values.size)), axis=1))

@@ -22,7 +22,7 @@ from jobs.base.files import write_json
 from jobs.engines.process import log_tail
 from jobs.running import scheduler
 from jobs.running.images import checked_digest, read_record
-from jobs.running.local import Outcome
+from jobs.running.local import Outcome, stale_line
 from jobs.running.site import Site
 from jobs.running.worker import FAILURE
 from jobs.store.stage import Stage
@@ -294,7 +294,10 @@ def submit_all(
     """
     in_queue = sum(len(standing.jobs) for standing in standings.values())
     chain = urgency(todo.to_do)
-    order = in_order(sorted(todo.to_do, key=lambda stage: -chain[stage.identity]))
+    # Only what is to do: an input of a finished product may have been deleted, and is not made again.
+    names = {stage.name for stage in todo.to_do}
+    urgent = sorted(todo.to_do, key=lambda stage: -chain[stage.identity])
+    order = [stage for stage in in_order(urgent) if stage.name in names]
     submitted = []
     for stage in [*_each_once(probed), *order]:
         standing = standings[stage.name]
@@ -356,7 +359,7 @@ def run(
     todo = plan(wanted, store, rebuild_stale=rebuild_stale, images=images)
     store.verify(stage.name for stage in todo.done)
     if stale := [stage for stage in todo.done if store.is_stale(stage.name, images)]:
-        say(_stale_line(stale, store, images))
+        say(stale_line(stale, store, images))
     outcome = Outcome(reused=len(todo.done))
     if not todo.to_do:
         return outcome
@@ -403,20 +406,9 @@ def run(
     _record(outcome, todo.to_do, _each_once(probed), standings)
     outcome.seconds = time.monotonic() - begun
     if outcome.pending:
-        say(f"{summary(standings)}; run the same command again to see how they stand")
+        counted = summary({one.name: standings[one.name] for one in stages})
+        say(f"{counted}; run the same command again to see how they stand")
     return outcome
-
-
-def _stale_line(stale: Sequence[Stage], store: Store, images: Mapping[str, str] | None) -> str:
-    """What is said of products that other software, or another image, made."""
-    found, expected = "other software versions", ""
-    if images is not None:
-        image, _, digest = store.manifest(stale[0].name)["image"].partition(":")
-        found, expected = f"image {image} {digest[:12]}", f" {images[image][:12]}"
-    return (
-        f"[yellow]STALE[/yellow]    {len(stale)} products: found {found} in "
-        f"{stale[0].name}/manifest.json, expected today's{expected}; --rebuild-stale makes them again"
-    )
 
 
 def _record(

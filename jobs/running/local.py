@@ -8,9 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from jobs.base.errors import ERROR_EXIT, SuiteError
 from jobs.base.machine import available_cores
@@ -20,6 +20,9 @@ from jobs.store.stage import Stage
 from jobs.store.store import Recipe, Store
 from jobs.store.todo import Plan, in_order, plan, urgency
 from jobs.store.workspace import NOTE
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 POLL_SECONDS = 0.2
 REPORT_SECONDS = 30.0
@@ -54,13 +57,17 @@ class _Slot:
     started: float
 
 
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
 class Display:
     """Progress for people: one line per stage that starts or ends, and a summary now and then."""
 
     def __init__(self, plan: Plan, cores: int) -> None:
-        from rich.console import Console
-
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = _console()
         self.total = len(plan.to_do)
         self.cores = cores
         self.remaining = {stage.name: stage.core_seconds for stage in plan.to_do}
@@ -157,6 +164,8 @@ def run(
         if store.is_done(stage.name):
             store.manifest(stage.name)  # its seal: cheap, and it covers what is not read again
     store.verify(stage.name for stage in todo.done)
+    if stale := [stage for stage in todo.done if store.is_stale(stage.name)]:
+        _console().print(stale_line(stale, store))
     outcome = Outcome(reused=len(todo.done))
     if not todo.to_do:
         return outcome
@@ -255,6 +264,18 @@ def _close(slot: _Slot, outcome: Outcome, display: Display) -> list[Stage]:
     outcome.failed[failed.name] = f"{failed.label}: {reason}"
     display.ended(failed, f"[red]FAILED[/red]   {failed.label}: {reason}")
     return rest
+
+
+def stale_line(stale: Sequence[Stage], store: Store, images: Mapping[str, str] | None = None) -> str:
+    """What is said of products that other software, or another image, made."""
+    found, expected = "other software versions", ""
+    if images is not None:
+        image, _, digest = store.manifest(stale[0].name)["image"].partition(":")
+        found, expected = f"image {image} {digest[:12]}", f" {images[image][:12]}"
+    return (
+        f"[yellow]STALE[/yellow]    {len(stale)} products: found {found} in "
+        f"{stale[0].name}/manifest.json, expected today's{expected}; --rebuild-stale makes them again"
+    )
 
 
 def raise_for_failures(outcome: Outcome) -> None:

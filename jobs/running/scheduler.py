@@ -21,6 +21,7 @@ from jobs.base.errors import SuiteError
 from jobs.base.machine import IMAGE_VARIABLE
 from jobs.base.paths import ROOT
 from jobs.engines.apptainer import exec_prefix
+from jobs.engines.lammps.native.build import RANKS_IMAGE
 from jobs.engines.lammps.program import MPI_LAUNCH
 from jobs.engines.process import THREAD_VARIABLES
 from jobs.running import dispatcher, untried
@@ -148,8 +149,10 @@ def ranks(site: Site, stage: Stage) -> int:
     """MPI ranks that a stage gets: one for each GPU where an NNP's MD has GPUs, with mpirun a node's."""
     asked, gpus = asked_ranks(stage), site.request(kind_of(stage)).gpus
     potential = stage.inputs.get("potential")
-    # A trained one has no family: it is DeePMD.
-    if gpus and potential is not None and potential.parameters.get("family", "deepmd") == "deepmd":
+    deepmd = potential is not None and (
+        potential.kind == "train" or potential.parameters.get("family") == "deepmd"
+    )
+    if gpus and deepmd:
         return min(asked, gpus)
     return asked if site.launcher == "srun" else min(asked, _cores_of_a_node(site, stage))
 
@@ -312,12 +315,18 @@ def _stage_command(
     image = site.image(kind_of(stage))
     if launched(site, stage):
         launch = ["srun", *site.launcher_options, f"--ntasks={ranks(site, stage)}"]
+        variables = {}
         if image is not None:
-            launch += [*_in_image(site, store, stage, image, environment={}), "lmp"]
+            inside = _in_image(
+                site, store, stage, image, environment={"PYTHONPATH": str(ROOT), RANKS_IMAGE: ""}
+            )
+            variables[RANKS_IMAGE] = shlex.join(inside)
+            launch += [*inside, "lmp"]
         else:
             beside = Path(sys.executable).parent / "lmp"
             launch.append(str(beside) if beside.is_file() else "lmp")
-        return ["env", f"{MPI_LAUNCH}={shlex.join(launch)}", sys.executable, *make]
+        variables[MPI_LAUNCH] = shlex.join(launch)
+        return ["env", *(f"{name}={value}" for name, value in variables.items()), sys.executable, *make]
     if image is None:
         return [sys.executable, *make]
     environment = _environment(site, stage, image_digest)

@@ -205,9 +205,11 @@ def _independent(workspace: Workspace, program: _Program, tasks: Sequence[_Task]
     labels = parameters["mode"] == "labels"
     steps_each = 1 if labels else int(parameters["steps"])
     steps_done = dict.fromkeys((task.name for task in tasks), 0)
-    lock = threading.Lock()
+    lock, stopped = threading.Lock(), threading.Event()
 
     def report(name: str, steps: int) -> None:
+        if stopped.is_set():
+            raise SuiteError("another start of this stage failed")
         with lock:
             steps_done[name] = min(steps, steps_each)
             done = sum(steps_done.values())
@@ -215,7 +217,7 @@ def _independent(workspace: Workspace, program: _Program, tasks: Sequence[_Task]
 
     def work(index: int, task: _Task) -> dict[str, Any]:
         if labels:
-            record = _label(workspace, program, task)
+            record = _label(workspace, program, task, watch=lambda: report(task.name, 0))
         else:
             record, _ = _dynamics(
                 workspace,
@@ -235,6 +237,7 @@ def _independent(workspace: Workspace, program: _Program, tasks: Sequence[_Task]
             for future in as_completed(futures):
                 future.result()
         except BaseException:
+            stopped.set()  # each program dies within a second, when its progress is asked for
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [future.result() for future in futures]
@@ -280,11 +283,15 @@ def _stepwise(workspace: Workspace, program: _Program, task: _Task) -> list[dict
     return records
 
 
-def _label(workspace: Workspace, program: _Program, task: _Task) -> dict[str, Any]:
+def _label(
+    workspace: Workspace, program: _Program, task: _Task, *, watch: Callable[[], None]
+) -> dict[str, Any]:
     directory = workspace.checkpoints / task.name
     if (done := _read_record(directory)) is not None:
         return done
-    label = program.engine.single_point(program.settings, task.start, directory=directory, threads=1)
+    label = program.engine.single_point(
+        program.settings, task.start, directory=directory, threads=1, watch=watch
+    )
     record = _new_record(program, task, directory)
     facts: dict[str, Any] = {"scf_steps": label.scf_steps}
     if label.gap_eV is not None:

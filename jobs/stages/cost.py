@@ -75,9 +75,10 @@ def run(workspace: Workspace) -> None:
             kept[point].append(bench.launch(point, models[point.model], number))
             spent += kept[point][-1]["seconds"]
             done += 1
-    records += [bench.point_record(point, models[point.model], launches) for point, launches in kept.items()]
-    if points and not any(record["us_per_step_atom"] for record in records):
-        raise EngineError(f"cost: no launch succeeded; the first said: {records[-1]['failed'][0]}")
+    timed = [bench.point_record(point, models[point.model], launches) for point, launches in kept.items()]
+    if timed and not any(record["us_per_step_atom"] for record in timed):
+        raise EngineError(f"cost: no launch succeeded; the first said: {timed[0]['failed'][0]}")
+    records += timed
     record = cost_record(
         records,
         machine=machine(),

@@ -119,7 +119,9 @@ class Store:
         if manifest.get("image") is not None:
             image, _, digest = manifest["image"].partition(":")
             return images is not None and images.get(image, digest) != digest
-        return images is None and manifest["software"] != software_versions()
+        made, now = manifest["software"], software_versions()
+        # A package of which one side does not speak was not looked at then, or is not installed now.
+        return images is None and any(made[package] != now[package] for package in made.keys() & now.keys())
 
     def delete(self, folder: str) -> None:
         """Delete a stage's folder, finished or `.part`, if there is one; a kill leaves nothing half deleted.

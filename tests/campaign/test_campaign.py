@@ -318,6 +318,36 @@ def test_gc_keeps_what_cost_measured_and_what_a_site_was_found_to_be(tmp_path, c
     assert f"cost-{node_type()}" in capsys.readouterr().out
 
 
+def test_gc_keeps_cost_records_and_trajectories_that_others_start_from(tmp_path, capsys):
+    from jobs.cli.housekeeping.gc import collect_garbage
+    from jobs.store.store import Recipe, Store
+    from jobs.store.workspace import Workspace
+
+    store, laptop = Store(tmp_path), build_campaign("laptop")
+    store.prepare()
+    observed = next(stage for stage in laptop.labels["liquid-96-nvt"])
+    trajectory = observed.inputs["trajectory"]
+
+    def made(stages):
+        for stage in stages:
+            store.part(stage.name).mkdir()
+            store.finish(Recipe.of(stage), Workspace({}, 0, {}, store.part(stage.name)), wall_seconds=1.0)
+
+    def freed():
+        collect_garbage(laptop, store, forget=(), trajectories=True, really=True)
+        capsys.readouterr()
+        return not store.is_done(trajectory.name)
+
+    made([trajectory, observed])
+    (tmp_path / "cost-0123456789abcdef").mkdir()
+    assert not freed(), "other runs of the tier start from it"
+    assert (tmp_path / "cost-0123456789abcdef").is_dir()
+    waiting = [s for s in laptop.all_stages() if trajectory in s.inputs.values() and s != observed]
+    assert waiting
+    made(waiting)
+    assert freed()
+
+
 def test_gc_keeps_what_was_run_in_the_store_until_it_is_forgotten(tmp_path, capsys):
     """A tier file or a potential of one's own that nobody names to gc."""
     from jobs.cli.housekeeping.gc import collect_garbage

@@ -371,6 +371,7 @@ class TestRecheck:
         assert result["force_rms_meV_A_by_species"]["Si"] == pytest.approx(20 / np.sqrt(3))
         assert result["force_rms_meV_A_by_species"]["O"] == pytest.approx(10 / np.sqrt(3))
         assert result["force_rms_meV_A"] == pytest.approx(np.sqrt((20**2 + 2 * 10**2) / 9))
+        assert result["frames_with_gap"] == 0, "their gap is not known"
         assert result["energy_offset_meV_atom"] == pytest.approx((100_000 + 3) / 3)
         assert [row["energy_meV_atom"] for row in result["frames"]] == pytest.approx([-1.0, 1.0])
 

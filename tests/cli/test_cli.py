@@ -13,6 +13,7 @@ import pytest
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_whole
+from jobs.cli.look.compare import compare
 from jobs.cli.main import COMMANDS, FIRST_STEPS, MODULES, command, main, parser_of
 from jobs.store.stage import Stage
 from jobs.store.store import Recipe, Store
@@ -318,18 +319,31 @@ def test_compare_can_insist_on_agreement(tmp_path):
     assert agree("one", "far") == 1
 
 
-def observed_store(root: Path, shift: float) -> Path:
-    """A store with one sealed observation of eight blocks."""
+def observed_store(root: Path, shift: float, *, observations: int = 1, seed: int = 1) -> Path:
+    """A store with sealed observations of eight blocks."""
     store = Store(root)
     store.prepare()
-    stage = Stage("observe", "observe x", {})
-    part = store.part(stage.name)
-    part.mkdir()
-    noise = np.random.default_rng(1).normal(size=8)
-    np.savez(part / "observables.npz", temperature_K=3000 + 10 * noise + shift)
-    workspace = Workspace(parameters={}, seed=0, inputs={}, directory=part)
-    store.finish(Recipe.of(stage), workspace, wall_seconds=1.0, attempts=1)
+    random = np.random.default_rng(seed)
+    for number in range(observations):
+        stage = Stage("observe", "observe x", {}, seed=number)
+        part = store.part(stage.name)
+        part.mkdir()
+        np.savez(part / "observables.npz", temperature_K=3000 + 10 * random.normal(size=8) + shift)
+        workspace = Workspace(parameters={}, seed=0, inputs={}, directory=part)
+        store.finish(Recipe.of(stage), workspace, wall_seconds=1.0, attempts=1)
     return root
+
+
+def test_two_stores_of_one_campaign_rarely_differ_by_chance(tmp_path, capsys):
+    """A hundred values, other noise in each store: of 20 pairs of stores about one may differ, not all."""
+    alarms = [
+        compare(
+            observed_store(tmp_path / f"a{pair}", 0.0, observations=100, seed=2 * pair),
+            observed_store(tmp_path / f"b{pair}", 0.0, observations=100, seed=2 * pair + 1),
+        )
+        for pair in range(20)
+    ]
+    assert sum(alarms) <= 3
 
 
 def test_stores_are_compared_by_what_was_observed(tmp_path):
@@ -338,6 +352,7 @@ def test_stores_are_compared_by_what_was_observed(tmp_path):
     far = jobs_command("compare", here, observed_store(tmp_path / "c", 50.0))
     assert far.returncode == 1
     assert "observe x: temperature_K" in far.stdout
+    assert "p = " in far.stdout
     empty = jobs_command("compare", here, tmp_path)
     assert empty.returncode == 2
     assert "found no observation" in empty.stderr

@@ -14,6 +14,7 @@ from jobs.cost.tune import (
     MODELS,
     SKINS_ANGSTROM,
     Meter,
+    Search,
     answer,
     axes,
     every_setting,
@@ -84,6 +85,15 @@ def test_only_a_setting_of_the_last_comparison_wins():
     found = search(measure, start=start, plain=start, alternatives=[to], time_left=lambda: True)
     assert [len(found.samples[setting]) for setting in settings] == [6, 6, 6, 3]
     assert found.best() in (start, *others)
+
+
+def test_threads_are_those_of_a_setting_of_the_last_comparison():
+    alone = [one for one in every_setting(CORES) if one.layout.replicas == 1]
+    one_thread = next(one for one in alone if one.layout.threads == 1)
+    two_threads = next(one for one in alone if one.layout.threads == 2)
+    found = Search({one_thread: [5.0] * 6, two_threads: [1.0] * 3}, finals=[one_thread])
+    content = answer(found, plain=plain_default(CORES), cores=CORES)
+    assert content["resources"]["threads"] == 1
 
 
 def test_what_is_swept():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs.base import paths
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.silica import Configuration, cristobalite, replicate, write_data
 from jobs.cost.speed import measure_speed
@@ -423,6 +425,11 @@ def test_without_a_compiler_deepmd_kit_runs_and_says_what_is_missing(models, tmp
     assert choose_kernel(given, product, wanted=DEEPMD, scratch=tmp_path).warning is None
 
 
+def test_a_speed_that_cannot_be_kept_is_measured_all_the_same(monkeypatch):
+    monkeypatch.setattr("jobs.cost.speed._file", lambda: Path("/proc/nowhere/speed.json"))
+    assert re.fullmatch(r"MD of NNPs: native kernel, \d+\.\d core-us per step and atom .*", measure_speed())
+
+
 def test_a_compiler_that_fails_is_one_line(tmp_path, monkeypatch):
     broken = tmp_path / "c++"
     broken.write_text("#!/bin/sh\necho 'pair.h:1: error: no such thing' >&2\nexit 1\n")
@@ -434,6 +441,16 @@ def test_a_compiler_that_fails_is_one_line(tmp_path, monkeypatch):
     ):
         build.native_plugin.__wrapped__()
     assert not list((tmp_path / "cache").rglob("*.so"))
+
+
+def test_where_ranks_run_in_an_image_the_plugin_is_the_images(monkeypatch):
+    """Here the image is this environment."""
+    inside = ["env", f"{build.RANKS_IMAGE}=", f"PYTHONPATH={paths.ROOT}"]
+    monkeypatch.setenv(build.RANKS_IMAGE, shlex.join(inside))
+    assert build.native_plugin.__wrapped__() == build.native_plugin()
+    monkeypatch.setenv(build.RANKS_IMAGE, "sh -c 'echo no such image >&2; exit 255' sh")
+    with pytest.raises(EngineError, match="sh: no such image"):
+        build.native_plugin.__wrapped__()
 
 
 def test_a_plugin_of_another_processor_is_refused_before_it_computes(models, tmp_path, monkeypatch):

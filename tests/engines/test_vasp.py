@@ -321,6 +321,15 @@ class TestResuming:
         poscar = read(directory / "POSCAR", format="vasp")
         np.testing.assert_allclose(poscar.get_positions()[1], state(3)[0], atol=1e-9)
 
+    def test_killed_while_the_files_of_an_attempt_are_put_by(self, tmp_path):
+        write_output(tmp_path, [0, 1, 2], cut=True)
+        (tmp_path / "OUTCAR").rename(tmp_path / "OUTCAR-0")
+        vasp._put_by(tmp_path, n_atoms=3)
+        assert sorted(path.name for path in tmp_path.glob("*-0*")) == ["OUTCAR-0", "vasprun-0.xml"]
+        write_output(tmp_path, [2, 3])
+        run = vasp.read_run(SYSTEM, NVT, directory=tmp_path)
+        np.testing.assert_array_equal(run.steps, np.arange(4))
+
     def test_state_that_an_attempt_repeats_counts_once(self, tmp_path):
         write_output(tmp_path, [0, 1, 2], cut=True)
         vasp._put_by(tmp_path, n_atoms=3)

@@ -80,6 +80,19 @@ def test_an_ideal_gas_is_flat_at_one():
     assert (np.abs(g - 1) < 4.5 * error).all()
 
 
+def test_an_atom_within_rounding_of_a_face_has_its_neighbours():
+    """400 atoms, where a tree finds them; some a rounding error below a multiple of the edge."""
+    rng = np.random.default_rng(5)
+    edge = 18.370000000000001
+    positions = rng.uniform(0, edge, (1, 400, 3))
+    positions[0, :200, 0] = np.nextafter(edge * rng.integers(-3, 4, 200), -np.inf)
+    near = find_neighbours(positions, np.zeros(400, int), np.full(3, edge), cutoff_angstrom=3.0)
+    delta = positions[0, :, None] - positions[0, None]
+    delta -= edge * np.rint(delta / edge)
+    distance = np.sqrt((delta**2).sum(axis=2))
+    assert len(near.distance) == (distance < 3.0).sum() - 400
+
+
 def test_rdf_agrees_with_freud():
     freud = pytest.importorskip("freud")
     cell = np.full(3, 14.0)

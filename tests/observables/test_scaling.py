@@ -84,6 +84,13 @@ def test_median_and_ratio():
     single = median_interval([3.0])
     assert single.value == 3.0
     assert math.isnan(single.low)
+    assert math.isnan(ratio([10.0], [2.0, 2.1]).low)
+    power = fit_power({96: [1.0], 216: [2.0, 2.1], 648: [6.0, 6.1]})
+    assert power.p.value == pytest.approx(0.94, abs=0.02)
+    assert math.isnan(power.p.low), "one launch says nothing of its error"
+    line = fit_line({96: [1.0], 216: [2.0, 2.1], 648: [6.0, 6.1]})
+    assert line.b.value == pytest.approx(0.009, rel=0.1)
+    assert math.isnan(line.b.high)
     found = ratio([10.0, 10.5, 9.5], [2.0, 2.1, 1.9])
     assert found.low < found.value == 5.0 < found.high
     first = median_interval([10.0, 10.5, 9.5])

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import pytest
 
 from jobs.base.errors import SuiteError
 from jobs.base.machine import IMAGE_VARIABLE
+from jobs.campaign.build import build_campaign
 from jobs.running import batch, scheduler
 from jobs.running.batch import State
 from jobs.running.local import run as dispatch_run
@@ -193,6 +195,22 @@ def test_submission_killed_anywhere_goes_on_without_a_second_job(
     subprocess.run(list(map(str, command)), cwd=ROOT, check=True, capture_output=True)
     names = [job.directory.parent.name for job in jobs_of(site, store)]
     assert len(names) == len(set(names)), "a stage has two jobs"
+
+
+@pytest.mark.skipif(
+    not (ROOT / "images" / "lammps-mpi.sif").is_file(), reason="needs: python -m jobs images build lammps-mpi"
+)
+def test_an_nnp_of_two_ranks_each_in_the_image_has_the_native_kernel(store: Store) -> None:
+    """`lmp` runs in the image and what writes its script does not: the plugin is the image's."""
+    melt, _ = chain(steps=1)
+    planned = build_campaign("smoke", start_from="potentials").labels["liquid-96-nvt"][0]
+    nnp = next(stage for stage in planned.walk() if "potential" in stage.inputs)
+    given = {**nnp.parameters, "ranks": 2, "schedule": [{"temperature_K": 3000.0, "steps": 20}]}
+    md = replace(nnp, parameters=given, inputs={**nnp.inputs, "start": melt}, cores=2)
+    outcome = batch.run([md], store, read_site("one-node"), wait=True)
+    assert not outcome.failed
+    facts = json.loads((store.path(md.name) / "md.json").read_text())
+    assert facts["kernel"] == "native"
 
 
 def test_a_cancelled_job_goes_on_where_it_stopped(site: Site, store: Store) -> None:

@@ -42,6 +42,7 @@ def write(tmp_path: Path, content: dict) -> str:
         ("example-gpu", Stage("potential", "network", {"family": "deepmd"}), 1, 8),
         ("example-gpu", Stage("potential", "own", {"family": "lammps"}), 16, 16),
         ("example-gpu", None, 16, 16),
+        ("example-gpu", Stage("train_hdnnp", "network", {}), 16, 16),
         ("example-cpu", Stage("train", "network", {}), 16, 16),
     ],
 )

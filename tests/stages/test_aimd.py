@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from jobs.base.errors import SuiteError
+from jobs.base.errors import EngineError, SuiteError
 from jobs.base.frames import read_extxyz
 from jobs.base.silica import Configuration, write_data
 from jobs.engines.first_principles import cp2k, cp2k_output
 from jobs.engines.first_principles.registry import named_settings
+from jobs.engines.process import run_program
 from jobs.stages import aimd
 from jobs.store.workspace import Workspace
 from tests.engines import test_espresso
@@ -76,6 +79,23 @@ def test_every_run_has_a_noise_of_its_own():
     ]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_when_one_start_fails_the_others_are_stopped(tmp_path):
+    """Two starts at a time; the second's program would run for a minute."""
+
+    def single_point(settings, start, *, directory, threads, watch):
+        if directory.name == "start-0":
+            raise EngineError("it failed")
+        directory.mkdir(parents=True)
+        run_program(["sleep", "60"], directory=directory, log=tmp_path / "log", environment={}, watch=watch)
+
+    stage = workspace(tmp_path / "out", starts_file(tmp_path / "starts.xyz", replicas=(7, 8)), cores=2)
+    program = aimd._Program(SimpleNamespace(single_point=single_point), None)
+    begun = time.monotonic()
+    with pytest.raises(EngineError, match="it failed"):
+        aimd._independent(stage, program, aimd._tasks(stage))
+    assert time.monotonic() - begun < 30
 
 
 class TestRuns:

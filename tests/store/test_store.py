@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobs.base.errors import SuiteError
-from jobs.base.machine import suite_commit
+from jobs.base.machine import software_versions, suite_commit
 from jobs.campaign.build import build_campaign
 from jobs.reference.potentials import deposit_models, deposited_model
 from jobs.reference.sets import read_set
@@ -103,10 +103,17 @@ def test_manifest_says_what_it_was_made_with(made):
     assert not store.is_stale(stage.name)
 
 
-def test_product_of_other_versions_is_stale_and_rebuilt_only_when_asked(made, monkeypatch):
+def test_product_of_other_versions_is_stale_and_rebuilt_only_when_asked(made, monkeypatch, capsys):
     store, stage = made
+    now = software_versions()
+    monkeypatch.setattr("jobs.store.store.software_versions", lambda: {**now, "a package": "newly listed"})
+    assert not store.is_stale(stage.name)
     monkeypatch.setattr("jobs.store.store.software_versions", lambda: {"python": "another"})
     assert store.is_stale(stage.name)
+    assert local.run([stage], store).made == []
+    said = capsys.readouterr().err
+    assert "1 products: found other software versions" in said
+    assert "--rebuild-stale makes them again" in said
     assert plan([stage], store).to_do == []
     assert plan([stage], store, rebuild_stale=True).to_do == [stage]
 

@@ -190,7 +190,8 @@ def compare(frames: Sequence[Drawn], again: Sequence[Frame]) -> dict[str, Any]:
         for index, name in enumerate(SPECIES)
     }
     everything = np.concatenate(differences)
-    with_gap = [d for d, f in zip(differences, frames, strict=True) if f.gap_eV is None or f.gap_eV >= GAP_EV]
+    gaps = [0.0 if frame.gap_eV is None else frame.gap_eV for frame in frames]  # not known: not counted
+    with_gap = [d for d, gap in zip(differences, gaps, strict=True) if gap >= GAP_EV]
     deposited = np.concatenate([frame.forces for frame in frames])
     return {
         "force_rms_meV_A": _rms_meV(everything),
@@ -258,7 +259,9 @@ def main(arguments: argparse.Namespace) -> int:
         "again": {
             "engine": arguments.engine,
             "engine_version": json.loads((products[0] / "aimd.json").read_text())["engine_version"],
-            "settings_name": arguments.settings if not arguments.settings.endswith("ml") else "own",
+            "settings_name": "own"
+            if Path(arguments.settings).suffix in (".yml", ".yaml")
+            else arguments.settings,
             "settings": settings,
         },
         **compare([old for old, _ in pairs], [new for _, new in pairs]),

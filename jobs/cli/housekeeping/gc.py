@@ -12,6 +12,7 @@ from jobs.campaign.build import build_campaign
 from jobs.campaign.plan import Campaign
 from jobs.campaign.tier import TIERS
 from jobs.cli.options import add_campaign_options, campaign_of
+from jobs.store import todo
 from jobs.store.store import Store
 
 HELP = "free disk: products, also unfinished ones, that no plan names"
@@ -23,9 +24,9 @@ EXAMPLES = (
     ("gc", "only says what would go"),
     ("gc --trajectories --yes", "deletes it, and trajectories whose observables are there already"),
 )
-# In no plan, and kept: first-principles data of `python -m jobs aimd`, which cost hours and little disk, and
-# what sites were found to be like, a kilobyte each.
-KEPT_KINDS = ("aimd-", "probe-")
+# In no plan, and kept: first-principles data of `python -m jobs aimd`, which cost hours and little disk, cost
+# records, and what sites were found to be like, kilobytes each.
+KEPT_KINDS = ("aimd-", "cost-", "probe-")
 _PRODUCT = re.compile(r"[a-z_]+-[0-9a-f]{16}(\.part)?")
 
 
@@ -91,11 +92,15 @@ def collect_garbage(
         if path.is_dir() and _PRODUCT.fullmatch(path.name) and path.name.removesuffix(".part") not in planned:
             doomed[path] = "in none of these plans"
     if trajectories:
+        # What is still to be made may start from a trajectory that was observed, or observe it once more.
+        awaited = {
+            one.name for stage in todo.plan(chosen.values(), store).to_do for one in stage.inputs.values()
+        }
         for stage in chosen.values():
             if not stage.kind.startswith("observe") or not store.is_done(stage.name):
                 continue
             for source in stage.inputs.values():
-                if store.is_done(source.name):
+                if store.is_done(source.name) and source.name not in awaited:
                     doomed[store.path(source.name)] = f"observed in {stage.name}"
     freed = 0
     for path, why in doomed.items():

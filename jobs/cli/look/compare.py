@@ -13,8 +13,9 @@ from jobs.store.store import Store
 
 HELP = "what moved between two results, or two stores, by more than its error"
 DESCRIPTION = """\
-Compares two claims.json, check by check, or what the same stages observed in two stores. Names what moved
-by more than 3 combined standard errors; ends with 1 if a PASS became a FAIL."""
+Compares two claims.json, check by check, and names what moved by more than 3 combined standard errors; ends
+with 1 if a PASS became a FAIL. Or compares what the same stages observed in two stores, and ends with 1 if a
+value differs by more than chance makes one of so many differ in one comparison of twenty."""
 EXAMPLES = (
     ("compare before/claims.json results/laptop/claims.json", "what a change did to the verdicts"),
     ("compare store ../other/store", "the same stages on two machines"),
@@ -82,6 +83,7 @@ def compare(first: Path, second: Path, *, agree: bool = False) -> int:
     return 1 if worse or (agree and (apart or not decided)) else 0
 
 
+_FALSE_ALARMS = 0.05  # of comparisons of two stores that are alike
 # Series over blocks that every observation has; of a distribution, its largest value.
 _COMPARED = ("temperature_K", "rdf_Si-O", "rdf_O-O", "rdf_Si-Si", "badf_O-Si-O", "badf_Si-O-Si")
 
@@ -89,36 +91,35 @@ _COMPARED = ("temperature_K", "rdf_Si-O", "rdf_O-O", "rdf_Si-Si", "badf_O-Si-O",
 def _compare_stores(first: Store, second: Store) -> int:
     """Compare what the same stages observed in two stores, block averages with their errors."""
     import numpy as np
+    from scipy.stats import false_discovery_control, ttest_ind
 
     common = [name for name in first.finished() if name.startswith("observe-") and second.is_done(name)]
     if not common:
         raise SuiteError(
             f"{second.root}: found no observation that {first.root} has too, expected at least one"
         )
-    values = apart = 0
-    largest = 0.0
+    lines: list[str] = []
+    chances: list[float] = []
     for name in common:
         sides = [np.load(store.path(name) / "observables.npz") for store in (first, second)]
         for key in _COMPARED:
             blocks = [side[key].reshape(len(side[key]), -1).max(axis=1) for side in sides if key in side]
             if len(blocks) < 2:
                 continue
-            values += 1
-            difference = abs(blocks[0].mean() - blocks[1].mean())
-            error = float(np.hypot(*(b.std(ddof=1) / np.sqrt(len(b)) for b in blocks)))
-            distance = difference / error if error > 0 else float(difference > 0) * np.inf
-            largest = max(largest, distance)
-            if distance > 3:
-                apart += 1
-                label = first.manifest(name)["label"]
-                print(
-                    f"{label}: {key} {blocks[0].mean():.5g} -> {blocks[1].mean():.5g}, {distance:.1f} errors"
-                )
+            label = first.manifest(name)["label"]
+            lines.append(f"{label}: {key} {blocks[0].mean():.5g} -> {blocks[1].mean():.5g}")
+            alike = bool((blocks[0] == blocks[1]).all())
+            chances.append(1.0 if alike else float(ttest_ind(*blocks, equal_var=False).pvalue))
+    # Benjamini and Hochberg's correction: of values that are alike, all together rarely raise an alarm.
+    adjusted = false_discovery_control(chances)
+    apart = np.flatnonzero(adjusted < _FALSE_ALARMS)
+    for row in apart:
+        print(f"{lines[row]}, p = {chances[row]:.2g}")
     print(
-        f"{values} values of {len(common)} observations: {apart} more than 3 combined standard errors apart, "
-        f"the farthest {largest:.2g}"
+        f"{len(lines)} values of {len(common)} observations: {len(apart)} differ by more than chance, "
+        f"the least likely with p = {min(chances):.2g}"
     )
-    return 1 if apart else 0
+    return 1 if len(apart) else 0
 
 
 def _combined_errors(before: dict[str, Any], after: dict[str, Any]) -> float | None:

@@ -216,7 +216,14 @@ def version(directory: Path) -> str:
 # Single points ------------------------------------------------------------------------------------
 
 
-def single_point(settings: Settings, start: Configuration, *, directory: Path, threads: int) -> Label:
+def single_point(
+    settings: Settings,
+    start: Configuration,
+    *,
+    directory: Path,
+    threads: int,
+    watch: Callable[[], None] | None = None,
+) -> Label:
     """Energy and forces of one configuration, computed in `directory`.
 
     An SCF that did not converge is returned as such, never dropped here. The gap is known where the
@@ -228,14 +235,19 @@ def single_point(settings: Settings, start: Configuration, *, directory: Path, t
     directory.mkdir(parents=True, exist_ok=True)
     for name in (LOG, "forces.dat"):
         (directory / name).unlink(missing_ok=True)
-    guess_file, gap_eV, seconds = _coarse_guess(settings, start, directory, threads=threads)
+    guess_file, gap_eV, seconds = _coarse_guess(settings, start, directory, threads=threads, watch=watch)
     (directory / DECK).write_text(write_deck(settings, start, dynamics=None, guess_file=guess_file))
-    seconds += _run(directory, threads=threads)
+    seconds += _run(directory, threads=threads, watch=watch)
     return read_single_point(directory, n_atoms=len(start.types), seconds=seconds, gap_eV=gap_eV)
 
 
 def _coarse_guess(
-    settings: Settings, start: Configuration, directory: Path, *, threads: int
+    settings: Settings,
+    start: Configuration,
+    directory: Path,
+    *,
+    threads: int,
+    watch: Callable[[], None] | None,
 ) -> tuple[str | None, float | None, float]:
     """For fine settings, a wave function file of a coarse grid and the gap in eV there; seconds it took."""
     if settings.cutoff_Ry < _FINE_RY:
@@ -248,7 +260,7 @@ def _coarse_guess(
     def solve(**options: Any) -> tuple[str | None, float, str]:
         deck = write_deck(start=start, dynamics=None, forces=False, gap=True, **options)
         (folder / DECK).write_text(deck)
-        seconds = _run(folder, threads=threads)
+        seconds = _run(folder, threads=threads, watch=watch)
         return _best_guess(folder), seconds, (folder / LOG).read_text(errors="replace")
 
     name, seconds, log = solve(settings=replace(coarse, **_DIAGONALIZED), diagonalize=True)
@@ -285,6 +297,11 @@ def run_dynamics(
     if done is None:
         shutil.rmtree(directory)
         directory.mkdir()
+
+    def report() -> None:
+        if watch is not None:
+            watch(_steps_done(directory / ENERGIES))
+
     if done is None or done[1] < dynamics.steps:
         restart_file, step = done if done is not None else (None, 0)
         if done is not None:
@@ -292,7 +309,7 @@ def run_dynamics(
         elif guess is not None:
             guess_file = str(guess)
         else:
-            guess_file, _, _ = _coarse_guess(settings, start, directory, threads=threads)
+            guess_file, _, _ = _coarse_guess(settings, start, directory, threads=threads, watch=report)
         deck = write_deck(
             settings,
             start,
@@ -302,11 +319,6 @@ def run_dynamics(
             guess_file=guess_file,
         )
         (directory / DECK).write_text(deck)
-
-        def report() -> None:
-            if watch is not None:
-                watch(_steps_done(directory / ENERGIES))
-
         _run(directory, threads=threads, watch=report, append=done is not None)
     run = read_run(directory, n_atoms=len(start.types))
     if not np.array_equal(run.steps, np.arange(dynamics.steps + 1)):

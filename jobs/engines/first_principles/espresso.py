@@ -268,7 +268,14 @@ def _read_steps(log: Path, n_atoms: int) -> Iterator[_Step]:
 # Single points ------------------------------------------------------------------------------------
 
 
-def single_point(settings: Settings, start: Configuration, *, directory: Path, threads: int) -> Label:
+def single_point(
+    settings: Settings,
+    start: Configuration,
+    *,
+    directory: Path,
+    threads: int,
+    watch: Callable[[], None] | None = None,
+) -> Label:
     """Energy and forces of one configuration, computed in `directory`.
 
     An SCF that did not converge is returned as such, never dropped here.
@@ -279,7 +286,7 @@ def single_point(settings: Settings, start: Configuration, *, directory: Path, t
     directory.mkdir(parents=True, exist_ok=True)
     (directory / DECK).write_text(write_deck(settings, start, dynamics=None))
     log = _log(directory, 0)
-    seconds = _run(directory, log, threads=threads)
+    seconds = _run(directory, log, threads=threads, watch=watch)
     steps = list(_read_steps(log, len(start.types)))
     if len(steps) != 1 or _END not in log.read_text(errors="replace"):
         raise EngineError(f"{log}: found {len(steps)} evaluations or no end, expected one and '{_END}'")

@@ -106,8 +106,16 @@ class Engine(Protocol):
     def version(self, directory: Path) -> str:
         """The program's version, as the output in a run's folder names it."""
 
-    def single_point(self, settings: Any, start: Configuration, *, directory: Path, threads: int) -> Label:
-        """Energy and forces of one configuration."""
+    def single_point(
+        self,
+        settings: Any,
+        start: Configuration,
+        *,
+        directory: Path,
+        threads: int,
+        watch: Callable[[], None] | None = None,
+    ) -> Label:
+        """Energy and forces of one configuration; `watch` is called about once a second."""
 
     def run_dynamics(
         self,

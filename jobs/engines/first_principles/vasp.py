@@ -310,7 +310,14 @@ def _step(element: ElementTree.Element, scf_steps: int, converged: bool | None, 
 # Single points ------------------------------------------------------------------------------------
 
 
-def single_point(settings: Settings, start: Configuration, *, directory: Path, threads: int) -> Label:
+def single_point(
+    settings: Settings,
+    start: Configuration,
+    *,
+    directory: Path,
+    threads: int,
+    watch: Callable[[], None] | None = None,
+) -> Label:
     """Energy and forces of one configuration, computed in `directory`.
 
     An SCF that did not converge is returned as such, never dropped here.
@@ -321,7 +328,7 @@ def single_point(settings: Settings, start: Configuration, *, directory: Path, t
     """
     directory.mkdir(parents=True, exist_ok=True)
     write_decks(directory, settings, start, dynamics=None)
-    _run(directory, threads=threads)
+    _run(directory, threads=threads, watch=watch)
     return read_single_point(start, directory=directory)
 
 
@@ -413,7 +420,8 @@ def _put_by(directory: Path, *, n_atoms: int) -> None:
         )
     shutil.copyfile(contcar, directory / "POSCAR")
     number = len(_attempts(directory))
-    os.replace(directory / "OUTCAR", directory / f"OUTCAR-{number}")
+    if (directory / "OUTCAR").is_file():  # not where a kill came between the two
+        os.replace(directory / "OUTCAR", directory / f"OUTCAR-{number}")
     # Last: an attempt counts once its vasprun has a number.
     os.replace(directory / "vasprun.xml", directory / f"vasprun-{number}.xml")
 

@@ -12,6 +12,7 @@ import hashlib
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from jobs.base.errors import EngineError
 FOLDER = Path(__file__).parent
 # Where an image keeps the plugins that were compiled when it was built.
 IMAGE_FOLDER = "SILICA_NATIVE_PLUGINS"
+# The words that run a command in an image, where the ranks of this process run in one and it does not.
+RANKS_IMAGE = "SILICA_RANKS_IMAGE"
 COMPILERS = ("c++", "g++", "clang++")
 # Errors of arithmetic are not looked at: without these two, square roots are not vectorised.
 _FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-DLAMMPS_SMALLBIG")
@@ -43,12 +46,24 @@ class NativeUnavailableError(EngineError):
 
 @cache
 def native_plugin() -> Path:
-    """The plugin for this processor; compiled (half a minute) where there is none.
+    """The plugin for this processor, where `lmp` finds it; compiled (half a minute) where there is none.
 
     Raises:
         NativeUnavailableError: no compiler, none of LAMMPS' headers, or the compiler failed.
     """
+    if image := os.environ.get(RANKS_IMAGE):
+        return _ask(shlex.split(image))
     return _find() or _build()
+
+
+def _ask(image: list[str]) -> Path:
+    """The plugin of the image in which the ranks run."""
+    command = [*image, "python", "-m", "jobs.engines.lammps.native.build"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    lines = (result.stdout if result.returncode == 0 else result.stderr).splitlines()
+    if result.returncode != 0 or not lines:
+        raise NativeUnavailableError(f"{shlex.join(image)}: {lines[-1] if lines else 'no output'}")
+    return Path(lines[-1])
 
 
 def why_unavailable() -> str | None:
@@ -199,6 +214,11 @@ def _run(command: list[str]) -> None:
         raise NativeUnavailableError(f"{command[0]}: failed to compile the native kernel: {reason.strip()}")
 
 
-if __name__ == "__main__":  # when an image is built: FOLDER LEVEL...
-    for wanted in map(int, sys.argv[2:]):
-        print(build_plugin(Path(sys.argv[1]), level=wanted))
+if __name__ == "__main__":  # when an image is built: FOLDER LEVEL...; in an image: which plugin it has
+    try:
+        for wanted in map(int, sys.argv[2:]):
+            print(build_plugin(Path(sys.argv[1]), level=wanted))
+        if len(sys.argv) == 1:
+            print(native_plugin())
+    except NativeUnavailableError as error:
+        sys.exit(str(error))
