@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobs.base.errors import SuiteError
-from jobs.base.files import write_whole
+from jobs.base.files import write_json
 from jobs.base.paths import require_checkout
 from jobs.campaign.tier import STARTS
 from jobs.cli.options import count, default_tier, needs
@@ -420,11 +419,11 @@ def provenance(session: ClaimSession) -> dict[str, Any]:
 def write_claims(session: ClaimSession) -> None:
     """Write `claims.json` and `report.html` into the tier's results folder."""
     from suite.judging.faults import report_faults
-    from suite.report.page import write_report
+    from suite.report.page import RESULTS_FILE, SCHEMA, write_report
 
     session.directory.mkdir(parents=True, exist_ok=True)
     content = {
-        "schema": 1,
+        "schema": SCHEMA,
         "tier": session.campaign.tier,
         "start_from": session.campaign.start_from,
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
@@ -434,6 +433,5 @@ def write_claims(session: ClaimSession) -> None:
         "faults": [report.as_json() for report in report_faults(session.evidence)],
         "provenance": provenance(session),
     }
-    path = session.directory / "claims.json"
-    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_json(session.directory / RESULTS_FILE, content, indent=1)
     write_report(session.directory, session.evidence)

@@ -15,7 +15,7 @@ import json
 import mmap
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,12 +70,6 @@ class Trajectory(ABC):
     def thermo(self, start: int) -> Mapping[str, Floats]:
         """What the MD engine wrote from frame `start` on, by column of `THERMO_READ`; of AIMD, nothing."""
         return {}
-
-    def iter(self, start: int, stop: int, chunk: int) -> Iterator[tuple[Floats, Floats]]:
-        """Positions and velocities, `chunk` frames at a time."""
-        for first in range(start, stop, chunk):
-            last = min(first + chunk, stop)
-            yield self.positions(first, last), self.velocities(first, last)
 
 
 class ArrayTrajectory(Trajectory):

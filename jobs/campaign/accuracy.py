@@ -34,14 +34,7 @@ def _parity_of(nnp: str, dataset: Stage, campaign: Campaign, potentials: Potenti
     if label in campaign.unavailable:
         return
     campaign.labels[label] = [
-        Stage(
-            "parity",
-            f"held-out errors of {stage.parameters['name']}",
-            {},
-            inputs={"dataset": dataset, "potential": stage},
-            core_seconds=5,
-        )
-        for stage in potentials.of(nnp)
+        _held_out_errors(stage.parameters["name"], stage, dataset) for stage in potentials.of(nnp)
     ]
 
 
@@ -104,20 +97,18 @@ def add_learning_curve(campaign: Campaign, potentials: Potentials) -> None:
     }
     for label, of_label in points.items():
         campaign.labels[label] = [
-            _held_out_errors(
-                potentials.trained("deepmd-96", seed, share=share, **settings),
-                potentials.dataset("deepmd-96"),
-            )
+            _held_out_errors(trained.label.removeprefix("train "), trained, potentials.dataset("deepmd-96"))
             for share, settings in of_label
             for seed in about.seeds
+            for trained in [potentials.trained("deepmd-96", seed, share=share, **settings)]
         ]
 
 
-def _held_out_errors(trained: Stage, dataset: Stage) -> Stage:
+def _held_out_errors(name: str, potential: Stage, dataset: Stage) -> Stage:
     return Stage(
         "parity",
-        f"held-out errors of {trained.label.removeprefix('train ')}",
+        f"held-out errors of {name}",
         {},
-        inputs={"dataset": dataset, "potential": trained},
+        inputs={"dataset": dataset, "potential": potential},
         core_seconds=5,
     )

@@ -98,7 +98,7 @@ class Bench:
                 self.lacking[point.model] = str(error)
         why = self.lacking[point.model]
         if point.kernel == NATIVE:
-            left_out.append({"what": f"{point.key}", "why": why})
+            left_out.append({"what": point.key, "why": why})
             return None
         left_out.append({"what": f"{point.key} as {point.model}, timed as given", "why": why})
         return replace(point, precision=None, compressed=None)

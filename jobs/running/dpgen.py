@@ -33,7 +33,7 @@ from jobs.running.site import BATCH_TYPES, Request, Site
 # DP-GEN's three kinds of work, and ours.
 _PARTS = {
     "train": ("dataset", "kernel", "potential", "train", "train_hdnnp", "parity"),
-    "model_devi": ("default", "melt", "md", "quench", "paired", "observe", "observe_pairs", "cost", "probe"),
+    "model_devi": ("default",),
     "fp": ("aimd",),
 }
 _BATCH_TYPES = {known.lower(): known for known in BATCH_TYPES}  # DP-GEN takes either

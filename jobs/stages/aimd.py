@@ -11,7 +11,7 @@ Starts come from the input `start` (a melt's configuration number `frames[0]`, o
 product) or from an extended XYZ `file` of the parameters. Product: `frames.xyz` (extended XYZ as
 `jobs.base.frames` reads and `jobs deposit` takes it), `aimd.json`, `decks/`. A step or a label whose SCF did
 not converge is left out of `frames.xyz` and listed in `aimd.json`. `engine` names the program, one of
-`jobs.engines.first_principles.types.ENGINES`, and `settings` are that program's.
+`jobs.engines.first_principles.registry.ENGINES`, and `settings` are that program's.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from jobs.base.files import file_sha256, finite, write_json
 from jobs.base.frames import UNCONVERGED, VELOCITIES, format_extxyz
 from jobs.base.silica import FUSED_ANGSTROM, SPECIES, Configuration, read_data, rescale
 from jobs.base.trajectory import open_trajectory
+from jobs.base.units import FS_PER_PS
 from jobs.engines.first_principles.registry import load_engine
 from jobs.engines.first_principles.types import FUNCTIONAL, Dynamics, Engine
 from jobs.store.workspace import Workspace
@@ -136,7 +137,7 @@ def _trajectory_frame(product: Path, frame: int) -> Configuration:
     trajectory = open_trajectory(product)
     if not 0 <= frame < trajectory.n_frames:
         raise SuiteError(f"{product}: found no frame {frame}, expected 0 to {trajectory.n_frames - 1}")
-    positions, velocities = next(iter(trajectory.iter(frame, frame + 1, 1)))
+    positions, velocities = trajectory.positions(frame, frame + 1), trajectory.velocities(frame, frame + 1)
     types = np.asarray(trajectory.types, np.int8)
     return Configuration(types, positions[0], np.diag(trajectory.cell), velocities[0])
 
@@ -339,7 +340,7 @@ def _dynamics(
     if (done := _read_record(directory)) is not None:
         return done, last
     record = _new_record(program, task, directory)
-    time_ps = steps * dynamics.timestep_fs / 1000
+    time_ps = steps * dynamics.timestep_fs / FS_PER_PS
     record.update(
         seconds=finite(float(run.seconds.sum())),
         scf_steps=int(run.scf_steps.sum()),
@@ -437,29 +438,25 @@ def _finish(workspace: Workspace, program: _Program, records: Sequence[Mapping[s
         for record in records:
             directory = workspace.checkpoints / record["start"]
             out.write((directory / FRAMES_FILE).read_text())
-            if workspace.parameters["mode"] != "labels" or record is records[0]:
+            if parameters["mode"] != "labels" or record is records[0]:
                 # All decks of labels differ in their coordinates only.
                 for name, ending in program.engine.DECKS.items():
                     (decks / f"{record['start']}{ending}").write_text((directory / name).read_text())
-    (workspace.directory / RECORD_FILE).write_text(
-        json.dumps(
-            {
-                "mode": parameters["mode"],
-                "source": parameters["source"],
-                "engine": parameters["engine"],
-                "engine_version": records[0]["engine_version"],
-                "functional": FUNCTIONAL,
-                "settings": dict(parameters["settings"]),
-                "timestep_fs": parameters.get("timestep_fs"),
-                "ensemble": parameters.get("ensemble"),
-                "thermostat": parameters.get("thermostat"),
-                "damping_fs": parameters.get("damping_fs"),
-                "frames": frames,
-                "refused": len(refused),
-                "refusals": refused,
-                "runs": [{k: v for k, v in record.items() if k != "refused"} for record in records],
-            },
-            indent=1,
-        )
-    )
+    about = {
+        "mode": parameters["mode"],
+        "source": parameters["source"],
+        "engine": parameters["engine"],
+        "engine_version": records[0]["engine_version"],
+        "functional": FUNCTIONAL,
+        "settings": dict(parameters["settings"]),
+        "timestep_fs": parameters.get("timestep_fs"),
+        "ensemble": parameters.get("ensemble"),
+        "thermostat": parameters.get("thermostat"),
+        "damping_fs": parameters.get("damping_fs"),
+        "frames": frames,
+        "refused": len(refused),
+        "refusals": refused,
+        "runs": [{k: v for k, v in record.items() if k != "refused"} for record in records],
+    }
+    write_json(workspace.directory / RECORD_FILE, about, indent=1)
     workspace.record(engine_version=records[0]["engine_version"], frames=frames, refused=len(refused))

@@ -20,7 +20,7 @@ from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
 from jobs.base.silica import GRAMS_PER_CM3, MASSES_AMU, SPECIES
 from jobs.base.trajectory import Trajectory, open_trajectory
-from jobs.base.units import BOLTZMANN_EV_K
+from jobs.base.units import BOLTZMANN_EV_K, FS_PER_PS
 from jobs.observables import angles, coordination, correlation, msd, neutron, rdf, structure_factor, vdos
 from jobs.observables.neighbours import find_neighbours
 from jobs.reference.sets import deposit_root
@@ -319,7 +319,7 @@ def _thermo(selection: _Selection) -> dict[str, Floats]:
         )
         arrays["temperature_K"] = series.mean(axis=1)
     if thermo := trajectory.thermo(selection.start):
-        arrays["thermo_time_fs"] = thermo["time_ps"] * 1000.0
+        arrays["thermo_time_fs"] = thermo["time_ps"] * FS_PER_PS
         arrays["thermo_temperature_K"] = thermo["temperature_K"]
         arrays["thermo_total_eV"] = thermo["total_eV"]
     elif trajectory.has_velocities:

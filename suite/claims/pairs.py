@@ -93,6 +93,15 @@ def _distribution_against_aimd(
     )
 
 
+def _heat_of_bks(evidence: Evidence, size: int) -> str:
+    """How hot BKS becomes: it starts from AIMD's frames, and relaxing to its own bonds gives heat."""
+    kelvin = [
+        np.mean([run["temperature_K"].mean() for run in evidence.observables(f"paired-{size}-{side}")])
+        for side in ("bks", "aimd")
+    ]
+    return f"BKS is at {kelvin[0]:.0f} K here, AIMD at {kelvin[1]:.0f} K: part of the difference is heat"
+
+
 def _bks_farther(
     evidence: Evidence,
     *,
@@ -109,7 +118,7 @@ def _bks_farther(
     def excess(s: Sides) -> float:
         return square(x, s["bks"], s["aimd"]) - square(x, s["nnp"], s["aimd"])
 
-    return pairs.estimate(excess).through(signed_root)
+    return pairs.estimate(excess).through(signed_root).with_remark(_heat_of_bks(evidence, size))
 
 
 def _almost_the_same(
@@ -154,7 +163,7 @@ def rdf_bks_paired(check: Check, evidence: Evidence) -> Estimate:
         )
     pairs = read_pairs(evidence, size=size, sides=("bks",), read=rdf_reader(pair))
     apart = feature_difference(check.measure, pair, pairs.x)
-    return pairs.estimate(lambda s: apart(s["bks"], s["aimd"]))
+    return pairs.estimate(lambda s: apart(s["bks"], s["aimd"])).with_remark(_heat_of_bks(evidence, size))
 
 
 @claim("rdf-96-216-paired")
@@ -229,7 +238,8 @@ def vaf_bks_paired(check: Check, evidence: Evidence) -> Estimate:
         return _bks_farther(evidence, size=96, read=read, square=_square_on_any_grid)
     pairs = read_pairs(evidence, size=96, sides=("bks",), read=read)
     x = pairs.x
-    return pairs.estimate(lambda s: first_zero(x, mean_of(s["bks"])) / first_zero(x, mean_of(s["aimd"])))
+    found = pairs.estimate(lambda s: first_zero(x, mean_of(s["bks"])) / first_zero(x, mean_of(s["aimd"])))
+    return found.with_remark(_heat_of_bks(evidence, 96))
 
 
 @claim("vdos-nnp-aimd")

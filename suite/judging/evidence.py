@@ -15,8 +15,6 @@ from jobs.base.errors import SuiteError
 from jobs.cost.record import AIMD, CLASSICAL, core_seconds, deposited_aimd, is_native, read_cost
 from suite.judging.reasons import NotTested, Pending
 
-__all__ = ["Evidence", "NotTested", "Observation", "Pending"]
-
 Array: TypeAlias = np.ndarray
 T = TypeVar("T")
 OBSERVE = ("observe.json", "observables.npz")

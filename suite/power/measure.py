@@ -68,13 +68,16 @@ class Faults:
 
     def change(self, effect: str, amount: float) -> list[Change]:
         """The fault of one rung."""
-        share = amount / PLANTED_PERCENT
-        return {
-            "stretch_percent": lambda: [stretched(amount)],
-            "angle_deg": lambda: [turned(amount)],
-            "force_percent": lambda: [self.soft.times(share)],
-            "temperature_percent": lambda: [self.hot.times(share)],
-        }[effect]()
+        match effect:
+            case "stretch_percent":
+                return [stretched(amount)]
+            case "angle_deg":
+                return [turned(amount)]
+            case "force_percent":
+                return [self.soft.times(amount / PLANTED_PERCENT)]
+            case "temperature_percent":
+                return [self.hot.times(amount / PLANTED_PERCENT)]
+        raise ValueError(effect)
 
 
 def checks_with_numbers(evidence: Evidence, *, kinds: Sequence[str]) -> list[Check]:
@@ -120,7 +123,7 @@ def edge_changes(check: Check, faults: Faults) -> list[Callable[[float], tuple[l
         lambda a: ([towards.times(2 * a)], []),
         lambda a: ([], [towards.times(a)]),
     ]
-    ranking = check.measure in ("farther",) or "farther" in check.id
+    ranking = "farther" in check.id
     same = check.claim in ("rdf-96-216-paired", "iterate")
     return ways[5:6] if ranking else ways[6:7] if same else ways[:5]
 

@@ -277,7 +277,7 @@ class Simulator:
                     own = self._mean(label, runs, key)
                     target = own
                     if truth and label in honest:
-                        target = self._truth(size, truth, key, run, own)
+                        target = self._truth(size, truth, key, own)
                     block_scatter = noise * (rows - rows.mean(axis=0))
                     new = target + sign * (rows.mean(axis=0) - own) + block_scatter
                     new = from_linear(key, new)
@@ -293,9 +293,7 @@ class Simulator:
 
         return self.evidence.once(("simulated mean", label, key), make)
 
-    def _truth(
-        self, size: int, truth: Sequence[Observation], key: str, run: Observation, own: Array
-    ) -> Array:
+    def _truth(self, size: int, truth: Sequence[Observation], key: str, own: Array) -> Array:
         """The mean of what is true, where it was observed on the run's grid; else the run's own."""
         observed = [run for run in truth if key in run]
         pooled = self._mean(f"true at {size}", observed, key) if observed else own

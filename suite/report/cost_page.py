@@ -61,7 +61,6 @@ def write_cost_page(
         drawing=drawing,
         inks=INKS,
         methods=METHODS,
-        number=number,
         three=_three,
     )
     target.parent.mkdir(parents=True, exist_ok=True)

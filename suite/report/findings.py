@@ -119,11 +119,18 @@ def _finding(title: str, rows: Sequence[Mapping[str, Any]]) -> Finding:
     return Finding(
         title=title,
         counts=Counter(str(row["verdict"]) for row in paper),
-        holds=f"{named(passed)}." if passed else "Nothing of the paper was shown to hold.",
+        holds=f"{named(passed)}{_shared(passed)}." if passed else "Nothing of the paper was shown to hold.",
         fails=f"{named(failed)}." if failed else "Nothing of the paper was shown to fail.",
         unseen=f"{len(rest)} of {len(paper)} checks{_why(rest)}." if rest else "Nothing was left open.",
         beside=f"Our checks beside it, most of them at N = 96: {counted}." if beside else "",
     )
+
+
+def _shared(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the reader of most of these verdicts must also know, in brackets."""
+    remarks = Counter(remark for row in rows for remark in row["reason"].split("; ") if remark)
+    said = [remark for remark, count in remarks.items() if 2 * count > len(rows)]
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def _why(rows: Sequence[Mapping[str, Any]]) -> str:

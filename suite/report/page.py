@@ -233,7 +233,7 @@ def _groups(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def untested(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Reason -> claims, the most frequent reason first; those that differ in a measured number are one."""
+    """Reason -> checks, the most frequent reason first; those that differ in a measured number are one."""
     reasons: dict[str, list[str]] = {}
     for row in rows:
         if row["verdict"] in (Verdict.NOT_TESTED, Verdict.PENDING, Verdict.ERROR):
@@ -247,7 +247,7 @@ def _conclusions(
 ) -> dict[str, list[str]]:
     """What the verdicts on the paper's claims allow a reader to say, and what they do not."""
     rows = [row for row in rows if row["class"] == PAPER]
-    comparisons = Counter(str(row["claim"]) for row in rows)
+    checks = Counter(str(row["claim"]) for row in rows)
     found = {
         word: Counter(str(row["claim"]) for row in rows if row["verdict"] == word)
         for word in (Verdict.PASS, Verdict.FAIL)
@@ -255,13 +255,13 @@ def _conclusions(
     passed, failed = found[Verdict.PASS], found[Verdict.FAIL]
 
     def named(counts: Mapping[str, int]) -> str:
-        return ", ".join(f"{claim} ({count} of {comparisons[claim]})" for claim, count in counts.items())
+        return ", ".join(f"{claim} ({count} of {checks[claim]})" for claim, count in counts.items())
 
     may, may_not = [], []
     if unfailed := {claim: count for claim, count in passed.items() if claim not in failed}:
-        may.append(f"Some comparisons pass and none fails, of: {named(unfailed)}.")
+        may.append(f"Some checks pass and none fails, of: {named(unfailed)}.")
     if failed:
-        may.append(f"Some comparisons fail, of: {named(failed)}.")
+        may.append(f"Some checks fail, of: {named(failed)}.")
     if may:
         may.append("All of it is about what this run made or was given, with the deviations listed here.")
     else:
@@ -276,14 +276,14 @@ def _conclusions(
     if undecided:
         may_not.append(f"Anything, either way, about what is not PASS or FAIL ({undecided} of {len(rows)}).")
     may_not.append(
-        "That a whole claim of the paper holds because one of its comparisons does, or that a few failures "
+        "That a whole claim of the paper holds because one of its checks does, or that a few failures "
         "among many 95% intervals mean more than chance: the family-wise p is in the table."
     )
     return {"may": may, "may_not": may_not}
 
 
 def _fault_matrix(faults: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Claims that had something to say about a fault, against the faults."""
+    """Checks that had something to say about a fault, against the faults."""
     ordinary = {row["id"]: row["verdict"] for row in rows}
     lines, silent = [], 0
     for identity in ordinary:

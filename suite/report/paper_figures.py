@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jobs.base.units import FS_PER_PS
 from jobs.reference.paper import read_experiment
 from suite.judging.evidence import Evidence
 from suite.report.plotting import (
@@ -26,7 +27,6 @@ from suite.report.plotting import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FEMTOSECONDS_PER_PICOSECOND = 1000.0
 TRAINING_TEXT = "short AIMD from a BKS start, used for training: informs, is no reference"
 PAIRS = ("O-O", "Si-O", "Si-Si")
 TRIPLETS = ("O-O-O", "O-Si-O", "Si-O-Si", "Si-Si-Si", "Si-Si-O", "Si-O-O")
@@ -147,7 +147,7 @@ def angle_distributions(evidence: Evidence, size: int) -> Drawing:
 def _sides(size: int) -> tuple[Series, ...]:
     """Both sides of the paired comparison at one N."""
     return (
-        Series(f"paired-{size}-aimd", "aimd", "AIMD from its frame 40"),
+        Series(f"paired-{size}-aimd", "aimd", "AIMD from the same frames"),
         Series(f"paired-{size}-bks", "bks", "BKS from the same frames"),
         Series(f"paired-{size}-nnp", f"deepmd-{size}", f"DeePMD-{size} from the same frames"),
     )
@@ -227,7 +227,7 @@ def paired(evidence: Evidence, size: int) -> Drawing:
             y_key=f"vaf_{species}",
             labels=("t (ps)", f"VAF, {species}"),
             x_range=(0.0, 0.198),
-            x_scale=1 / FEMTOSECONDS_PER_PICOSECOND,
+            x_scale=1 / FS_PER_PS,
         )
         for species in ("Si", "O")
     ]
@@ -285,7 +285,7 @@ def velocities(evidence: Evidence) -> Drawing:
     panels = []
     for species in ("Si", "O"):
         canvas, axes = new_canvas()
-        scale, window = 1 / FEMTOSECONDS_PER_PICOSECOND, (0.0, 0.2)
+        scale, window = 1 / FS_PER_PS, (0.0, 0.2)
         key = f"vaf_{species}"
         outlines = sketch.draw(
             axes, (*aimd, BKS_96, DEEPMD_96), "vaf_time_fs", key, x_scale=scale, x_range=window
@@ -327,7 +327,7 @@ def displacements(evidence: Evidence) -> Drawing:
     long = next((label for label in ("msd-long", "liquid-96-nvt") if label in evidence), None)
     if long and evidence.products[long] != evidence.products.get(DEEPMD_96.label):
         series = (*series, Series(long, "deepmd-96-large", "DeePMD-96, long run"))
-    scale = 1 / FEMTOSECONDS_PER_PICOSECOND
+    scale = 1 / FS_PER_PS
     panels = []
     for species in ("Si", "O"):
         canvas, axes = new_canvas((4.1, 3.3))

@@ -24,7 +24,8 @@ from suite.judging.against_aimd import (
 )
 from suite.judging.checks import CLAIMS_FILE, Check, foreseen, load_claims
 from suite.judging.evaluate import REGISTRY, evaluate
-from suite.judging.evidence import Evidence, NotTested, Pending
+from suite.judging.evidence import Evidence
+from suite.judging.reasons import NotTested, Pending
 from suite.judging.statistics import Estimate
 from suite.judging.verdict import Verdict
 from tests.helpers.synthetic_evidence import (

@@ -170,7 +170,7 @@ def state(trajectory: Trajectory, frame: int, *, heat_to_K: float | None = None)
     With `heat_to_K` its velocities are scaled to that temperature.
     """
     types = np.asarray(trajectory.types, np.int8)
-    positions, velocities = next(iter(trajectory.iter(frame, frame + 1, 1)))
+    positions, velocities = trajectory.positions(frame, frame + 1), trajectory.velocities(frame, frame + 1)
     if heat_to_K is not None:
         velocities = velocities * np.sqrt(heat_to_K / kinetic_temperatures_K(types, velocities))
     inside = np.mod(positions[0], trajectory.cell)

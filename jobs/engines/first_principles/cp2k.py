@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jobs.base.errors import EngineError, NotInstalled, SuiteError
 from jobs.base.silica import MASSES_AMU, SPECIES, Configuration
@@ -31,6 +30,7 @@ from jobs.engines.first_principles.cp2k_output import (
     read_single_point,
     whole_lines,
 )
+from jobs.engines.first_principles.deck import fill_deck, rows
 from jobs.engines.first_principles.types import Dynamics, Label, Run, check_thermostat, read_fields
 from jobs.engines.process import executable, run_program, thread_environment
 
@@ -128,22 +128,12 @@ def write_deck(
     With `restart_file` CP2K goes on from the state of step `restart_step`, and positions and velocities
     of the deck are only placeholders; `guess_file` holds the wave function to start the SCF from.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "decks"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
-
-    def rows(values: NDArray[np.float64]) -> list[str]:
-        return [" ".join(f"{value:.12g}" for value in row) for row in values]
-
     velocities = None
     if start.velocities is not None:
         velocities = rows(start.velocities * ATOMIC_TIME_FS / BOHR_ANGSTROM)
     symbols = [SPECIES[index] for index in start.types]
-    return environment.get_template("cp2k.inp.j2").render(
+    return fill_deck(
+        "cp2k.inp.j2",
         settings=settings,
         md=dynamics,
         run_type="MD" if dynamics is not None else "ENERGY_FORCE" if forces else "ENERGY",

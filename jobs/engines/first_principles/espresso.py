@@ -33,6 +33,7 @@ from jobs.base.units import (
     RYDBERG_EV,
     RYDBERG_PER_BOHR_EV_ANGSTROM,
 )
+from jobs.engines.first_principles.deck import fill_deck, rows
 from jobs.engines.first_principles.types import (
     FUNCTIONAL,
     Dynamics,
@@ -154,24 +155,14 @@ def write_deck(
 
     A run needs the velocities of its start.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "decks"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
-
-    def rows(values: NDArray[np.float64]) -> list[str]:
-        return [" ".join(f"{value:.12g}" for value in row) for row in values]
-
     symbols = [SPECIES[index] for index in start.types]
     velocities: list[tuple[str, str]] = []
     if dynamics is not None:
         assert start.velocities is not None
         in_units = rows(start.velocities * RYDBERG_TIME_FS / BOHR_ANGSTROM)
         velocities = list(zip(symbols, in_units, strict=True))
-    return environment.get_template("espresso.in.j2").render(
+    return fill_deck(
+        "espresso.in.j2",
         settings=settings,
         states=None if dynamics is None else steps[1] - steps[0] + 1,
         timestep=None if dynamics is None else f"{dynamics.timestep_fs / RYDBERG_TIME_FS:.12g}",

@@ -87,7 +87,7 @@ class Run:
 
 
 class Engine(Protocol):
-    """What the aimd stage asks of a program; each module `jobs.engines.<name>` of `ENGINES` is one."""
+    """What the aimd stage asks of a program; each module that `registry.ENGINES` names is one."""
 
     @property
     def DECKS(self) -> Mapping[str, str]:  # noqa: N802 - a constant of the module

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jobs.base.errors import EngineError, SuiteError
+from jobs.base.trajectory import DUMP_COLUMNS
 from jobs.base.units import FS_PER_PS
 from jobs.engines.lammps.potential import Potential, interaction_commands
 from jobs.engines.lammps.program import DAMPING_FS, run_lammps
@@ -102,7 +103,7 @@ def timed_script(
 ) -> str:
     """NVT from fresh velocities: a warm-up `run`, then the one whose loop time counts."""
     dump = "" if dump_every is None else (
-        f"dump kept all custom {dump_every} kept.bin id type xu yu zu vx vy vz\ndump_modify kept sort id\n"
+        f"dump kept all custom {dump_every} kept.bin {DUMP_COLUMNS}\ndump_modify kept sort id\n"
     )  # fmt: skip
     return f"""units metal
 atom_style charge
