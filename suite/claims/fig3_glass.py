@@ -87,7 +87,7 @@ def _says_rate(measure: Measure) -> Measure:
         found = measure(check, evidence)
         labels = [label for label in check.needs if label.startswith("glass-")]
         glasses = [glass for label in labels for glass in evidence.observables(label)]
-        fast = [glass.facts for glass in glasses if (glass.facts["quench_rate_K_per_s"] or 0) > FASTEST_K_S]
+        fast = [glass.facts for glass in glasses if (glass.facts.get("quench_rate_K_per_s") or 0) > FASTEST_K_S]
         if not fast:
             return found
         fastest = max(fast, key=lambda facts: facts["quench_rate_K_per_s"])

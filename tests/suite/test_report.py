@@ -358,7 +358,7 @@ def test_full_report_is_whole_self_contained_and_quick(tmp_path: Path, full: Evi
     assert "&lt;Si-O&gt;" in page, "text of a claim is escaped"
     assert "caught by none" in page
     assert "pass and none fails" not in page, "the parity that passes is a supplementary check"
-    assert "Some comparisons fail, of: rdf-nnp-aimd (1 of 2)." in page
+    assert "Some checks fail, of: rdf-nnp-aimd (1 of 2)." in page
     assert page.count("<details><summary>why this band</summary>a shift of 0.02 Å is &lt;1% of the bond") == 6
     assert len(page) < 6_000_000
 
