@@ -17,6 +17,7 @@ from jobs.cost.estimates import (
     CORE_SECONDS_PER_TRAINING_STEP,
     TENSORFLOW_START_S,
     aimd_core_seconds,
+    production_steps,
 )
 from jobs.engines.first_principles.registry import load_engine
 from jobs.engines.hdnnp.recipe import RECIPE
@@ -179,6 +180,12 @@ class Potentials:
         stages = []
         for number, (label, kelvin) in enumerate(about.starts.items()):
             sampler = self.runs[label][0]
+            kept = int(production_steps(sampler)) // sampler.parameters["dump_every"]
+            if about.configurations > kept:
+                raise SuiteError(
+                    f"tier {self.campaign.tier}: aimd.deepmd-216.configurations: found {about.configurations}, "
+                    f"expected at most {kept}, the frames that {label} keeps after its first"
+                )
             starts = list(range(1, about.configurations + 1))
             parameters = {
                 **common,

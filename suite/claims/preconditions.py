@@ -105,7 +105,8 @@ def precondition(check: Check, evidence: Evidence) -> Estimate:
     if check.measure in KERNEL_DIFFERENCES:
         compared = evidence.kernel(f"kernel-{label}")
         if reason := next((one["unavailable"] for one in compared if one["unavailable"]), None):
-            raise NotTested(f"MD ran on DeePMD-kit: {reason}")
+            product = evidence.directories(f"kernel-{label}")[0].name
+            raise NotTested(f"MD ran on DeePMD-kit: {reason}; delete {product} once that has changed")
         worst = max(one["worst"][KERNEL_DIFFERENCES[check.measure]] for one in compared)
         return Estimate.exact(worst, n_eff=len(compared))
     if check.measure in CHANGES:
