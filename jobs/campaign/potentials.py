@@ -183,8 +183,9 @@ class Potentials:
             kept = int(production_steps(sampler)) // sampler.parameters["dump_every"]
             if about.configurations > kept:
                 raise SuiteError(
-                    f"tier {self.campaign.tier}: aimd.deepmd-216.configurations: found {about.configurations}, "
-                    f"expected at most {kept}, the frames that {label} keeps after its first"
+                    f"tier {self.campaign.tier}: aimd.deepmd-216.configurations: found "
+                    f"{about.configurations}, expected at most {kept}, the frames that {label} keeps after "
+                    "its first"
                 )
             starts = list(range(1, about.configurations + 1))
             parameters = {
