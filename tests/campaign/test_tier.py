@@ -169,7 +169,5 @@ def test_a_file_that_is_no_tier_is_one_line(tmp_path, content, expected):
 
 def test_more_starts_than_a_run_keeps_frames_are_refused_before_it_runs(tmp_path):
     tier = edited(tmp_path, "paper", "aimd/deepmd-216/configurations", 500)
-    with pytest.raises(
-        SuiteError, match="configurations: found 500, expected at most 100, the frames"
-    ):
+    with pytest.raises(SuiteError, match="configurations: found 500, expected at most 100, the frames"):
         build_campaign(str(tier), start_from="nothing")
