@@ -33,7 +33,8 @@ from jobs.store.store import Store
 from jobs.store.workspace import Workspace
 
 N_ATOMS = 216
-STEPS, NATIVE_STEPS = 100, 1500  # about two seconds each
+STEPS, NATIVE_STEPS = 100, 1500  # of so many atoms; about two seconds each
+LEAST_STEPS = 20
 LAUNCHES = 3
 FINALISTS = 3
 TEMPERATURE_K, DENSITY_G_CM3, TIMESTEP_FS = 3000.0, 2.20, 1.0
@@ -218,11 +219,12 @@ class Meter:
             EngineError: it failed, or did not simulate what it should.
         """
         self.launches += 1
+        steps = NATIVE_STEPS if setting.kernel == NATIVE else STEPS
         return time_launch(
             self.bench.potential(self._point(setting.kernel, setting.precision, setting.compressed)),
             self.bench.liquid(NNP, self.n_atoms),
             setting.layout,
-            steps=NATIVE_STEPS if setting.kernel == NATIVE else STEPS,
+            steps=max(LEAST_STEPS, round(steps * N_ATOMS / self.n_atoms)),
             timestep_fs=TIMESTEP_FS,
             temperature_K=TEMPERATURE_K,
             seed=self.launches,

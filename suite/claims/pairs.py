@@ -32,6 +32,7 @@ from suite.judging.statistics import Array, Estimate, Groups, mean_of
 
 Measured: TypeAlias = Callable[[Paired, str], Estimate]
 SquareOnGrid: TypeAlias = Callable[[Array, Groups, Groups], float]
+HEATED = 1.05  # as far as a run's temperature may be off (precondition/temperature)
 MSD_FS = (20.0, 100.0)  # half of an AIMD run of 240 fs holds lags to 120 fs
 
 
@@ -95,11 +96,13 @@ def _distribution_against_aimd(
 
 def _heat_of_bks(evidence: Evidence, size: int) -> str:
     """How hot BKS becomes: it starts from AIMD's frames, and relaxing to its own bonds gives heat."""
-    kelvin = [
+    bks, aimd = (
         np.mean([run["temperature_K"].mean() for run in evidence.observables(f"paired-{size}-{side}")])
         for side in ("bks", "aimd")
-    ]
-    return f"BKS is at {kelvin[0]:.0f} K here, AIMD at {kelvin[1]:.0f} K: part of the difference is heat"
+    )
+    if bks < HEATED * aimd:
+        return ""
+    return f"BKS is at {bks:.0f} K here, AIMD at {aimd:.0f} K: part of the difference is heat"
 
 
 def _bks_farther(

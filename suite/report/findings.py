@@ -127,9 +127,10 @@ def _finding(title: str, rows: Sequence[Mapping[str, Any]]) -> Finding:
 
 
 def _shared(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What the reader of most of these verdicts must also know, in brackets."""
+    """What the reader of most of these verdicts must also know, in brackets; preconditions have a place."""
     remarks = Counter(remark for row in rows for remark in row["reason"].split("; ") if remark)
-    said = [remark for remark, count in remarks.items() if 2 * count > len(rows)]
+    common = [remark for remark, count in remarks.items() if 2 * count > len(rows)]
+    said = [remark for remark in common if not remark.startswith("preconditions")]
     return f" ({'; '.join(said)})" if said else ""
 
 

@@ -889,6 +889,8 @@ def test_a_glass_quenched_too_fast_does_not_judge_defects(tmp_path):
     assert verdicts[1e13].reason == "a glass was quenched at 1e+13 K/s, the claim is of 1e12 K/s"
     widened = judged(Evidence({"glass-96": glass}, tier="mine"), "glass-partials/96/Si-O-Si/sd")
     assert widened.reason == verdicts[1e13].reason
+    bond = judged(Evidence({"glass-96": glass}, tier="mine"), "glass-partials/96/Si-O/first-peak-position")
+    assert bond.reason.endswith("glass of 648 atoms quenched at 1e+13 K/s, printed is 1e+12")
     unknown = replicas(tmp_path, "unknown", 5, seed=1, n_atoms=648)
     found = judged(Evidence({"glass-96": unknown}, tier="mine"), "glass-partials/96/silicon-defects")
     assert found.reason == "how fast a glass was quenched is not known, the claim is of 1e12 K/s"

@@ -1,6 +1,7 @@
 """Paired claims on synthetic pairs with known answers, and on the deposited ones."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,16 @@ def test_what_the_runs_differ_by_leaves_the_difference(tmp_path):
     """Unpaired, the same runs do not know the O-O position to 0.02 A; paired they do."""
     found = judged(evidence(tmp_path), "rdf-paired/96/O-O/first-peak-position")
     assert found.ci_high - found.ci_low < 0.02
+
+
+def test_a_bks_that_heats_up_is_said_to(tmp_path):
+    checks = (*RANKED, "rdf-bks-paired/96/Si-O/same-qualitatively", "msd-paired/O/bks-farther")
+    hot = evidence(tmp_path, bks={"shift": 0.1, "turn": 8.0, "stiffness": 0.8, "temperature_K": 3600.0})
+    for check in checks:
+        assert "K: part of the difference is heat" in judged(hot, check).reason, check
+    assert re.search(r"BKS is at 3[56]\d\d K here, AIMD at (29|30)\d\d K", judged(hot, RANKED[0]).reason)
+    even = evidence(tmp_path / "even")
+    assert "heat" not in "".join(judged(even, check).reason for check in checks)
 
 
 def test_a_network_that_is_wrong_fails(tmp_path):

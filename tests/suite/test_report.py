@@ -587,6 +587,11 @@ def test_each_figure_says_what_holds_what_does_not_and_what_was_not_seen(tmp_pat
     assert first.fails.endswith("farther off than the NNP's (1 of 2).")
     assert first.unseen == "1 of 3 checks: no AIMD of 216 (1)."
     assert first.beside == "Our checks beside it, most of them at N = 96: 1 TOO SHORT."
+    fast = "glass of 648 atoms quenched at 1e+14 K/s, printed is 1e+12"
+    remarks = [f"{fast}; preconditions that fail: glass-96 (temperature)", fast, ""]
+    rows = [claim(f"network-kept/{n}", "PASS", where="Fig. 3", reason=said) for n, said in enumerate(remarks)]
+    (third,) = findings(rows)
+    assert third.holds == f"a bond network that cooling does not change (3 of 3) ({fast})."
     assert fourth.holds == "Nothing of the paper was shown to hold."
     assert fourth.unseen == "1 of 1 checks: no power (1)."
     _, reader = read_page(write_report(write_claims(tmp_path, claims, []), Evidence({})))
