@@ -9,9 +9,9 @@ import pytest
 
 from jobs.base.errors import EngineError, SuiteError
 from jobs.engines.first_principles import cp2k
-from jobs.engines.hdnnp import cp2k_nnp
 from jobs.engines.hdnnp.evaluation import Evaluator
 from jobs.engines.hdnnp.n2p2_files import read_network, write_network
+from tests.helpers import cp2k_nnp
 from tests.helpers.hdnnp_tools import VARIED, liquid_like, random_network, symbols_of
 
 try:

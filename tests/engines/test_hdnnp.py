@@ -11,11 +11,11 @@ import pytest
 
 from jobs.base.errors import SuiteError
 from jobs.base.silica import Configuration
-from jobs.engines.hdnnp import oracle
 from jobs.engines.hdnnp.evaluation import Evaluator
 from jobs.engines.hdnnp.kernels import FunctionTables, describe
 from jobs.engines.hdnnp.n2p2_files import read_network, write_network
 from jobs.engines.hdnnp.network import SCALINGS, Angular, Network, Radial, in_order
+from tests.helpers import hdnnp_oracle as oracle
 from tests.helpers.hdnnp_tools import VARIED, liquid_like, random_network, symbols_of, with_scaling
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from jobs.base.errors import EngineError
 from jobs.base.silica import Configuration, write_data
-from jobs.engines.hdnnp import oracle
 from jobs.engines.hdnnp.n2p2_files import read_network, write_network
 from jobs.engines.lammps.native.build import why_unavailable
 from jobs.engines.lammps.potential import Potential, interaction_commands
 from jobs.engines.lammps.program import run_lammps
+from tests.helpers import hdnnp_oracle as oracle
 from tests.helpers.hdnnp_tools import VARIED, liquid_like, random_network, symbols_of
 
 pytestmark = [

@@ -14,7 +14,6 @@ from jobs.base.errors import EngineError, SuiteError
 from jobs.base.silica import SPECIES, Configuration, write_data
 from jobs.campaign.build import build_campaign
 from jobs.engines.first_principles import cp2k
-from jobs.engines.hdnnp import cp2k_nnp, oracle
 from jobs.engines.hdnnp.evaluation import Evaluator
 from jobs.engines.hdnnp.n2p2_files import read_network
 from jobs.engines.lammps.native.build import why_unavailable
@@ -24,6 +23,8 @@ from jobs.reference.potentials import MODELS, deposited_model, imported_potentia
 from jobs.reference.sets import find_set, iter_runs
 from jobs.stages import md, observe, potential
 from jobs.store.workspace import Workspace
+from tests.helpers import cp2k_nnp
+from tests.helpers import hdnnp_oracle as oracle
 from tests.helpers.md_tools import crystal_product
 
 FOLDER = MODELS / "hdnnp-96"
