@@ -27,13 +27,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.regression import compare_night
 from jobs.base.errors import ERROR_EXIT, SuiteError
 from jobs.base.files import write_json
 from jobs.base.machine import machine, suite_commit
 from jobs.cli.options import count, positive, whole
 from jobs.cost.plan import DENSITY_G_CM3, TEMPERATURE_K, TIMESTEP_FS, Plan, native, plain, program, tuned
 from jobs.cost.tune import potential_stage
-from jobs.observables.regression import compare_night
 from jobs.running import local
 from jobs.stages import cost as cost_stage
 from jobs.store.machine_settings import read_tuning
@@ -190,7 +190,7 @@ def training(store: Store, cores: int) -> float:
     from jobs.campaign.build import build_campaign
     from jobs.engines.deepmd import program as deepmd
     from jobs.engines.deepmd.curve import steps_per_second
-    from jobs.stages.train import heldout_systems
+    from jobs.stages.potentials.train import heldout_systems
 
     stage = build_campaign("laptop").labels["train-96"][0]
     dataset = stage.inputs["dataset"]

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from jobs.engines.deepmd import program as deepmd
 from jobs.engines.deepmd.curve import steps_per_second
 from jobs.engines.process import THREAD_VARIABLES, executable, run_program
-from jobs.stages.train import heldout_errors, heldout_systems
+from jobs.stages.potentials.train import heldout_errors, heldout_systems
 
 SETTINGS = {"plain": ("float64", 2), "suite": ("float32", 2)}
 INTERVALS = 6

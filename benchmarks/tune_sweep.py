@@ -20,9 +20,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jobs.base.machine import available_cores, machine
+from jobs.cost.scaling import median_interval, ratio
 from jobs.cost.tune import Meter, Setting, every_setting, plain_default, potential_stage
 from jobs.engines.lammps.timing import Layout
-from jobs.observables.scaling import median_interval, ratio
 from jobs.store.machine_settings import FOLDER, tuning_file
 from jobs.store.store import Store
 

@@ -13,7 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jobs.base import nvidia
 from jobs.base.paths import ROOT
 
 # Name and digest of the container image, set by the batch job that runs in one.
@@ -56,19 +55,31 @@ def hardware() -> dict[str, Any]:
     return {"cpu": model, "cores": os.cpu_count(), "system": platform.system()}
 
 
+def gpus() -> list[tuple[str, str]]:
+    """Name and driver of each NVIDIA GPU; none where nvidia-smi is missing, silent or finds no driver."""
+    query = ("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    if said.returncode != 0:
+        return []
+    rows = (line.split(",") for line in said.stdout.splitlines() if line.strip())
+    return [(name.strip(), driver.strip()) for name, driver in rows]
+
+
 def node_type() -> str:
     """The kind of this node."""
-    return machine_type({**hardware(), "gpus": [name for name, _ in nvidia.gpus()]})
+    return machine_type({**hardware(), "gpus": [name for name, _ in gpus()]})
 
 
 def machine() -> dict[str, Any]:
     """What this runs on: CPU, cores, GPUs with driver, software, image; `type` names the kind of node."""
-    gpus = nvidia.gpus()
-    found = hardware()
+    cards = gpus()
     about = {
-        **found,
-        "gpus": [name for name, _ in gpus],
-        "driver": gpus[0][1] if gpus else None,
+        **hardware(),
+        "gpus": [name for name, _ in cards],
+        "driver": cards[0][1] if cards else None,
         "software": software_versions(),
         "image": os.environ.get(IMAGE_VARIABLE),
         "measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -11,7 +11,7 @@ from pathlib import Path
 from jobs.base.errors import SuiteError
 from jobs.base.files import read_text
 from jobs.base.frames import comment_values
-from jobs.stages.aimd import start_of
+from jobs.stages.data.aimd import start_of
 
 
 @dataclass(frozen=True)

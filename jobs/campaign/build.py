@@ -11,13 +11,13 @@ from typing import Any
 from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256
 from jobs.base.machine import available_cores
-from jobs.campaign.accuracy import add_kernels, add_learning_curve, add_parity
 from jobs.campaign.deviations import deviations, short_training
-from jobs.campaign.observing import angle_cutoffs_angstrom, observe_parameters
-from jobs.campaign.pairs import PAIRED_LABELS, plan_pairs
+from jobs.campaign.parts.accuracy import add_kernels, add_learning_curve, add_parity
+from jobs.campaign.parts.observing import angle_cutoffs_angstrom, observe_parameters
+from jobs.campaign.parts.pairs import PAIRED_LABELS, plan_pairs
+from jobs.campaign.parts.potentials import Potentials
+from jobs.campaign.parts.references import References, plan_references
 from jobs.campaign.plan import Campaign
-from jobs.campaign.potentials import Potentials
-from jobs.campaign.references import References, plan_references
 from jobs.campaign.sections import (
     HDNNP,
     NNPS,

@@ -26,7 +26,7 @@ from jobs.engines.deepmd.precision import PRECISIONS
 from jobs.engines.first_principles.registry import ENGINES
 from jobs.engines.lammps.kernel import KERNELS
 from jobs.reference.trajectories import SPACING_FS
-from jobs.stages.md import THERMOSTATS
+from jobs.stages.motion.md import THERMOSTATS
 
 NNPS = ("deepmd-96", "deepmd-216")
 # The other kind of NNP (Sec. II B), n2p2's, on the frames of the first.

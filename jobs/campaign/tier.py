@@ -39,8 +39,8 @@ from jobs.campaign.sections import (
     Training,
 )
 from jobs.engines.first_principles.registry import load_engine
-from jobs.stages.md import check_schedule
-from jobs.stages.quench import check_quench
+from jobs.stages.motion.md import check_schedule
+from jobs.stages.motion.quench import check_quench
 
 TIERS = Path(__file__).parent / "tiers"
 STARTS = ("trajectories", "potentials", "frames", "nothing")

@@ -15,7 +15,7 @@ from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.base.paths import REFERENCE
-from jobs.observables import scaling
+from jobs.cost import scaling
 
 SCHEMA = 1
 DEPOSITED = REFERENCE / "cost"

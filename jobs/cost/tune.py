@@ -22,10 +22,10 @@ from jobs.base.machine import machine
 from jobs.cost.bench import Bench
 from jobs.cost.points import Point
 from jobs.cost.record import NNP
+from jobs.cost.scaling import median_interval
 from jobs.engines.lammps.kernel import DEEPMD, NATIVE
 from jobs.engines.lammps.native.build import why_unavailable
 from jobs.engines.lammps.timing import LAMMPS_SKIN_ANGSTROM, Layout, time_launch
-from jobs.observables.scaling import median_interval
 from jobs.reference.potentials import deposited_model, imported_potential
 from jobs.store.machine_settings import FOLDER, tuning_file
 from jobs.store.stage import Stage

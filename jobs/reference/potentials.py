@@ -14,7 +14,7 @@ from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256, parse_yaml, read_text
 from jobs.base.paths import REFERENCE
 from jobs.engines.hdnnp.n2p2_files import FOLDER, is_n2p2_folder, potential_files
-from jobs.reference.snippets import EXPECTED, read_snippet
+from jobs.engines.lammps.snippets import EXPECTED, read_snippet
 from jobs.store.stage import Stage
 from jobs.store.store import Store
 
@@ -152,10 +152,10 @@ def _prepare(stage: Stage, store: Store, *, tier: str, folder: Path) -> None:
 
 
 def imported_potential(path: Path, name: str) -> Stage:
-    """The stage that makes a given potential (`jobs.reference.snippets.EXPECTED`) ready for LAMMPS.
+    """The stage that makes a given potential (`jobs.engines.lammps.snippets.EXPECTED`) ready for LAMMPS.
 
     Raises:
-        SuiteError: commands that are refused (see `jobs.reference.snippets`).
+        SuiteError: commands that are refused (see `jobs.engines.lammps.snippets`).
     """
     digest = potential_sha256(path)
     family = "hdnnp" if is_n2p2_folder(path) else "deepmd" if path.suffix == ".pb" else "lammps"

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from jobs.base.errors import SuiteError
-from jobs.base.paths import ROOT
 from jobs.base.schema import (
     Count,
     Flag,
@@ -28,10 +27,9 @@ from jobs.base.schema import (
     read_model,
 )
 from jobs.running import untried
-from jobs.running.dpgen import read_machine_file
 from jobs.running.site import BATCH_TYPES, Request, Site
-
-_KINDS = sorted(path.stem for path in (ROOT / "jobs" / "stages").glob("[!_]*.py"))
+from jobs.running.sites.dpgen import read_machine_file
+from jobs.stages.kinds import ROOMS
 
 
 class RequestKeys(Keys):
@@ -96,7 +94,7 @@ class SiteKeys(Keys):
     """Go on without the GPU that was asked for; for test machines."""
     max_jobs: Count = 1000
     """Most jobs in the queue."""
-    kinds: Annotated[dict[str, RequestKeys], names(only=("default", *_KINDS), needed=("default",))]
+    kinds: Annotated[dict[str, RequestKeys], names(only=("default", *ROOMS), needed=("default",))]
     """What jobs ask for, by kind of stage; `default` holds for the others."""
 
 

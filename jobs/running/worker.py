@@ -6,12 +6,12 @@ import errno
 import json
 import shutil
 import time
-from importlib import import_module
 from pathlib import Path
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
 from jobs.base.machine import node_type
+from jobs.stages.kinds import stage_module
 from jobs.store.machine_settings import FOLDER, Tuning, read_tuning
 from jobs.store.store import Store
 from jobs.store.workspace import CHECKPOINTS, Workspace
@@ -49,13 +49,14 @@ def make_stage(store: Store, name: str) -> bool:
             what it was planned with.
     """
     recipe = store.read_recipe(name)
-    module = import_module(f"jobs.stages.{recipe.kind}")
+    module = stage_module(recipe.kind)
     with store.lock(name):
         if store.is_done(name):
             return False
         if recipe.code_version != module.CODE_VERSION:
             raise SuiteError(
-                f"{name}: found a plan for version {recipe.code_version} of jobs/stages/{recipe.kind}.py, "
+                f"{name}: found a plan for version {recipe.code_version} of "
+                f"{module.__name__.replace('.', '/')}.py, "
                 f"expected {module.CODE_VERSION}, today's; plan again: the command that planned it"
             )
         store.verify(recipe.inputs.values())

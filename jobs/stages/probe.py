@@ -17,10 +17,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from jobs.base import nvidia
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.files import write_json
-from jobs.base.machine import software_versions
+from jobs.base.machine import gpus, software_versions
 from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1
@@ -88,7 +87,7 @@ def _gpu(*, asked: bool, may_be_absent: bool) -> str | dict[str, Any]:
     """What DeePMD-kit would run on, in words where it is no GPU."""
     if not asked:
         return "none asked for"
-    driver = next((driver for _, driver in nvidia.gpus()), "")
+    driver = next((driver for _, driver in gpus()), "")
     seen: dict[str, Any] = {"gpus": [], "cuda": None}
     try:
         done = subprocess.run(

@@ -16,7 +16,7 @@ from typing import Any
 class Stage:
     """One unit of work.
 
-    `kind` names the module in `jobs.stages`; `parameters` are JSON values; `inputs` maps a role
+    `kind` names the module (`jobs.stages.kinds`); `parameters` are JSON values; `inputs` maps a role
     (`"potential"`, `"start"`, ...) to the stage that makes it. `label` is a title for people. `cores`,
     `core_seconds` (an estimate) and `wanted_kernel` (what must run an NNP's MD, None: the fastest) are
     resources. Neither titles nor resources enter the identity.
@@ -58,7 +58,8 @@ class Stage:
     @property
     def module(self) -> ModuleType:
         """The module that runs this kind."""
-        return import_module(f"jobs.stages.{self.kind}")
+        # By its name, since stages lie above the store.
+        return import_module("jobs.stages.kinds").stage_module(self.kind)
 
     def walk(self) -> Iterator[Stage]:
         """This stage after everything it needs, each once."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from jobs.cost import scaling
 from jobs.cost.record import AIMD, NATIVE_CURVE, curves
-from jobs.observables import scaling
 from suite.judging.evidence import Evidence
 from suite.judging.reasons import UNAVAILABLE
 from suite.report.plotting import (

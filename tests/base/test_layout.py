@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from jobs.base.paths import ROOT
+from jobs.stages.kinds import ROOMS
 
-ROOMS = [
+PACKAGES = [
     "base",
     "campaign",
     "cli",
@@ -72,4 +73,17 @@ def test_an_installed_copy_without_reference_data_says_so(command, code, tmp_pat
 
 def test_rooms_of_jobs():
     found = sorted(path.name for path in (ROOT / "jobs").iterdir() if path.is_dir() and path.name[0] != "_")
-    assert found == sorted(ROOMS)
+    assert found == sorted(PACKAGES)
+
+
+def test_every_kind_of_stage_is_in_the_list_and_every_level_can_be_looked_over():
+    files = [
+        path for path in (ROOT / "jobs" / "stages").rglob("*.py") if "\nCODE_VERSION" in path.read_text()
+    ]
+    assert {path.stem: path.parent.name.removeprefix("stages") for path in files} == ROOMS
+    crowded = {}
+    for folder in [ROOT / "jobs", *(ROOT / "jobs").rglob("*/")]:
+        names = [path.name for path in folder.iterdir() if not path.name.startswith("__")]
+        if folder.is_dir() and len(names) > 10 and folder.name != "__pycache__":
+            crowded[folder] = sorted(names)
+    assert not crowded

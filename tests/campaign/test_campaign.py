@@ -7,7 +7,7 @@ import yaml
 
 from jobs.base.errors import SuiteError
 from jobs.campaign.build import _Builder, build_campaign
-from jobs.campaign.pairs import PAIRED_LABELS
+from jobs.campaign.parts.pairs import PAIRED_LABELS
 from jobs.campaign.plan import Campaign
 from jobs.campaign.sections import NNPS
 from jobs.campaign.tier import TIERS, read_tier

@@ -28,7 +28,7 @@ from jobs.engines.process import executable
 from jobs.reference.potentials import deposited_model
 from jobs.running.scheduler import recipe_of
 from jobs.running.site_files import read_site
-from jobs.stages import md
+from jobs.stages.motion import md
 from jobs.store.machine_settings import SKIN_ANGSTROM, Tuning, read_tuning, tuning_file
 from jobs.store.stage import Stage
 from jobs.store.workspace import Workspace

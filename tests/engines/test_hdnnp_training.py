@@ -21,7 +21,7 @@ from jobs.engines.hdnnp.kalman import Schedule, first_covariance, update
 from jobs.engines.hdnnp.n2p2_files import read_network
 from jobs.engines.hdnnp.training import Labelled, Settings, Trainer
 from jobs.engines.lammps.potential import read_potential
-from jobs.stages import parity, train_hdnnp
+from jobs.stages.potentials import parity, train_hdnnp
 from jobs.store.workspace import Workspace
 from tests.helpers.hdnnp_tools import PLAIN, VARIED
 from tests.stages.test_parity import cristobalite, labelled, write_system
@@ -48,7 +48,7 @@ PARAMETERS: dict[str, Any] = {
 RUN = """
 import json, sys
 from pathlib import Path
-from jobs.stages import train_hdnnp
+from jobs.stages.potentials import train_hdnnp
 from jobs.store.workspace import Workspace
 train_hdnnp.run(Workspace(json.loads(sys.argv[1]), 5, {"dataset": Path(sys.argv[2])}, Path(sys.argv[3])))
 """

@@ -23,7 +23,7 @@ from jobs.engines.lammps.potential import Potential, interaction_commands
 from jobs.engines.lammps.program import evaluate, run_lammps
 from jobs.engines.process import executable, run_program, thread_environment
 from jobs.reference.potentials import deposited_model
-from jobs.stages import kernel as kernel_stage
+from jobs.stages.potentials import kernel as kernel_stage
 from tests.helpers.plain_deepmd import PlainDeepPotential
 
 pytestmark = pytest.mark.engine
@@ -309,13 +309,13 @@ def test_a_wrong_kernel_is_caught(file, right, wrong, tmp_path, monkeypatch):
     """A table too coarse, a pair left out: compiled for real, and caught by the comparison."""
     sources = tmp_path / "sources"
     sources.mkdir()
-    for path in [*build.FOLDER.glob("*.h"), *build.FOLDER.glob("*.cpp")]:
+    for path in [*build.SOURCES.rglob("*.h"), *build.SOURCES.rglob("*.cpp")]:
         text = path.read_text()
         if path.name == file:
             assert right in text
             text = text.replace(right, wrong)
         (sources / path.name).write_text(text)
-    monkeypatch.setattr(build, "FOLDER", sources)
+    monkeypatch.setattr(build, "SOURCES", sources)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     model, _ = deposited_model("deepmd-96")
     plugin = build.native_plugin.__wrapped__()
@@ -467,5 +467,5 @@ def test_a_plugin_of_another_processor_is_refused_before_it_computes(models, tmp
 def test_other_sources_have_another_name(tmp_path, monkeypatch):
     before = build.plugin_name(3)
     (tmp_path / "deepmd_kernel.h").write_text("// changed")
-    monkeypatch.setattr(build, "FOLDER", tmp_path)
+    monkeypatch.setattr(build, "SOURCES", tmp_path)
     assert build.plugin_name(3) != before

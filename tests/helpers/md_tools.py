@@ -60,11 +60,11 @@ def start_stage(
     """Run a stage in a process of its own."""
     directory.mkdir(exist_ok=True)
     code = (
-        "import json, sys; from pathlib import Path; from importlib import import_module\n"
+        "import json, sys; from pathlib import Path; from jobs.stages.kinds import stage_module\n"
         "from jobs.store.workspace import Workspace\n"
         "kind, given, seed, directory, inputs = json.loads(sys.argv[1])\n"
         "inputs = {role: Path(path) for role, path in inputs.items()}\n"
-        "import_module('jobs.stages.' + kind).run(Workspace(given, seed, inputs, Path(directory)))\n"
+        "stage_module(kind).run(Workspace(given, seed, inputs, Path(directory)))\n"
     )
     paths = {role: str(path) for role, path in inputs.items()}
     arguments = json.dumps([kind, parameters, seed, str(directory), paths])

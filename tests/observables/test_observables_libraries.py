@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from jobs.base.silica import MASSES_AMU
-from jobs.campaign.observing import observe_parameters
+from jobs.campaign.parts.observing import observe_parameters
 from jobs.campaign.sections import Observables
 from jobs.observables.msd import remove_drift
 from jobs.reference.sets import read_run, read_set
-from jobs.stages import observe
+from jobs.stages.observations import observe
 from jobs.store.workspace import Workspace
 
 SET, RUN, SKIP = "pbe-96-md-nnp-3000K", "nnp-907-3000K", 40

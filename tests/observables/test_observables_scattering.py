@@ -5,13 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
-from jobs.observables import neutron, structure_factor
-from jobs.observables.structure_factor import faber_ziman, structure_factor_sums
+from jobs.observables import scattering
+from jobs.observables.scattering import faber_ziman, structure_factor_sums
 
 
 def test_the_weights_are_those_of_silica():
-    np.testing.assert_allclose(structure_factor.neutron_weights(32, 64), [0.0694, 0.3880, 0.5427], atol=5e-4)
-    assert structure_factor.neutron_weights(7, 3).sum() == pytest.approx(1)
+    np.testing.assert_allclose(scattering.neutron_weights(32, 64), [0.0694, 0.3880, 0.5427], atol=5e-4)
+    assert scattering.neutron_weights(7, 3).sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("cell", [(7.0, 7.0, 7.0), (9.9, 6.0, 7.5)])
@@ -41,7 +41,7 @@ def test_sums_equal_a_loop_over_every_wave_vector(cell):
     shorter = structure_factor_sums(positions, types, cell, q_max=2.9, q_bin=0.25)
     assert len(shorter[1]) == 12
     np.testing.assert_allclose(shorter[0][:, :11], products[:, :11])
-    assert structure_factor.count_wave_vectors(cell, q_max=3.0) == pytest.approx(vectors.sum() / 2, rel=0.35)
+    assert scattering.count_wave_vectors(cell, q_max=3.0) == pytest.approx(vectors.sum() / 2, rel=0.35)
 
 
 def test_atoms_in_one_place_scatter_as_one():
@@ -49,7 +49,7 @@ def test_atoms_in_one_place_scatter_as_one():
     products = 3 * np.array([[2.0**2], [2.0 * 4.0], [4.0**2]])
     si, si_o, o, total = faber_ziman(products, np.array([3.0]), n_si=2, n_o=4)[:, 0]
     assert (si, si_o, o) == pytest.approx((1 + 1 / (1 / 3), 1 + 6, 1 + 3 / (2 / 3)))
-    assert total == pytest.approx(structure_factor.neutron_weights(2, 4) @ [si, si_o, o])
+    assert total == pytest.approx(scattering.neutron_weights(2, 4) @ [si, si_o, o])
 
 
 def test_an_ideal_gas_scatters_one_everywhere():
@@ -93,7 +93,7 @@ def test_partials_agree_with_dynasor():
 
 def test_the_lorch_kernel_is_a_normalised_line_of_the_known_width():
     r = np.linspace(-40, 40, 400001)
-    kernel = neutron.lorch_kernel(r, q_max=45.2)
+    kernel = scattering.lorch_kernel(r, q_max=45.2)
     assert np.trapezoid(kernel, r) == pytest.approx(1, abs=1e-3)
     half = r[kernel > kernel.max() / 2]
     assert half[-1] - half[0] == pytest.approx(5.44 / 45.2, rel=0.01)
@@ -102,11 +102,11 @@ def test_the_lorch_kernel_is_a_normalised_line_of_the_known_width():
     window = np.sin(np.pi * q / 45.2) / (np.pi * q / 45.2)
     for at in (0.0, 0.05, 0.31):
         direct = np.trapezoid(window * np.cos(q * at), q) / np.pi
-        assert neutron.lorch_kernel(np.array([at]), q_max=45.2)[0] == pytest.approx(direct, abs=1e-5)
+        assert scattering.lorch_kernel(np.array([at]), q_max=45.2)[0] == pytest.approx(direct, abs=1e-5)
 
 
 def total(r, partials, q_max):
-    return neutron.total_correlation(r, partials, n_si=32, n_o=64, volume_A3=1451.0, q_max=q_max)
+    return scattering.total_correlation(r, partials, n_si=32, n_o=64, volume_A3=1451.0, q_max=q_max)
 
 
 def test_total_correlation_of_a_gas_and_of_one_bond():
@@ -123,7 +123,7 @@ def test_total_correlation_of_a_gas_and_of_one_bond():
     top = at[near][np.argmax(curve[near])]
     assert top == pytest.approx(1.61, abs=0.02)
     area = np.sum(curve[near] * at[near]) * 0.02
-    sharp = 4 * np.pi * 96 / 1451 * r**2 * (structure_factor.neutron_weights(32, 64) @ shell)
+    sharp = 4 * np.pi * 96 / 1451 * r**2 * (scattering.neutron_weights(32, 64) @ shell)
     assert area == pytest.approx(np.sum(sharp[(r > 1.3) & (r < 1.95)]) * 0.02, rel=0.03)
     wide = at[near][curve[near] > curve[near].max() / 2]
     assert wide[-1] - wide[0] == pytest.approx(np.hypot(5.44 / 45.2, 2.3548 * 0.02), abs=0.021)

@@ -21,7 +21,9 @@ from jobs.engines.lammps.potential import read_potential
 from jobs.engines.lammps.program import evaluate
 from jobs.reference.potentials import MODELS, deposited_model, imported_potential
 from jobs.reference.sets import find_set, iter_runs
-from jobs.stages import md, observe, potential
+from jobs.stages.motion import md
+from jobs.stages.observations import observe
+from jobs.stages.potentials import potential
 from jobs.store.workspace import Workspace
 from tests.helpers import cp2k_nnp
 from tests.helpers import hdnnp_oracle as oracle

@@ -31,7 +31,7 @@ from jobs.reference.formats import Batch, Source
 from jobs.reference.formats.sources import open_sources
 from jobs.reference.sets import QUANTA, pack, read_run, read_set, verify_set
 from jobs.reference.survey import look
-from jobs.stages import dataset
+from jobs.stages.data import dataset
 from jobs.store.workspace import Workspace
 from tests.engines.test_cp2k import MOLECULE, NVE, SETTINGS, needs_cp2k, settings
 from tests.helpers.vasp_files import VaspRun, outcar_head, outcar_step, write_outcar, write_vasprun

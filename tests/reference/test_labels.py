@@ -13,7 +13,7 @@ import pytest
 
 from jobs.base.errors import SuiteError
 from jobs.base.frames import converged_keys, read_extxyz, unconverged_key
-from jobs.reference.formats.extxyz_labels import Choice
+from jobs.reference.formats.extxyz.labels import Choice
 from jobs.reference.formats.sources import open_sources
 from jobs.reference.sets import read_run, read_set
 from tests.reference.test_import import FRAMES, atoms_of, said, vasp_run

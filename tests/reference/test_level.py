@@ -13,7 +13,7 @@ from jobs.base.errors import SuiteError
 from jobs.reference.formats import Source
 from jobs.reference.formats.sources import open_sources
 from jobs.reference.sets import list_sets, read_set
-from jobs.stages import dataset
+from jobs.stages.data import dataset
 from tests.engines.test_cp2k import needs_cp2k
 from tests.helpers.cp2k_runs import run_md, run_single_point, xc
 from tests.helpers.pwx_runs import HYDROGEN, SILICON, ULTRASOFT, deck, run_pwx

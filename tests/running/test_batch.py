@@ -382,13 +382,13 @@ def test_a_dpgen_machine_file_runs_as_it_is(tmp_path: Path, store: Store) -> Non
 
 
 def test_the_whole_suite_as_one_small_job(tmp_path: Path, site: Site, store: Store) -> None:
-    """`jobs/running/suite.sbatch`: submits, waits, judges, and leaves its verdicts, with nobody logged in."""
+    """`jobs/running/sites/suite.sbatch` submits, waits, judges, leaves its verdicts; nobody is logged in."""
     results = tmp_path / "results"
     command = [
         "sbatch",
         "--parsable",
         f"--output={tmp_path}/suite.log",
-        ROOT / "jobs" / "running" / "suite.sbatch",
+        ROOT / "jobs" / "running" / "sites" / "suite.sbatch",
     ]
     command += ["--site", tmp_path / "bare.yml", "--tier", TIER, "--store", store.root, "--results", results]
     command += ["-k", "dangerous-builds and bks"]

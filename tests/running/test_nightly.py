@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.observables.regression import compare_night
+from benchmarks.regression import compare_night
 from tests.helpers.synthetic_evidence import cost_point, write_cost
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -231,8 +231,8 @@ def test_a_night_without_git_is_refused_before_it_measures(tmp_path):
 
 
 def test_batch_script_is_bash():
-    subprocess.run(["bash", "-n", ROOT / "jobs" / "running" / "nightly.sbatch"], check=True)
-    assert "--time=00:20:00" in (ROOT / "jobs" / "running" / "nightly.sbatch").read_text()
+    subprocess.run(["bash", "-n", ROOT / "jobs" / "running" / "sites" / "nightly.sbatch"], check=True)
+    assert "--time=00:20:00" in (ROOT / "jobs" / "running" / "sites" / "nightly.sbatch").read_text()
 
 
 @pytest.mark.engine

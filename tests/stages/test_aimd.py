@@ -19,7 +19,7 @@ from jobs.base.silica import Configuration, write_data
 from jobs.engines.first_principles import cp2k, cp2k_output
 from jobs.engines.first_principles.registry import named_settings
 from jobs.engines.process import run_program
-from jobs.stages import aimd
+from jobs.stages.data import aimd
 from jobs.store.workspace import Workspace
 from tests.engines import test_espresso
 from tests.engines.test_cp2k import needs_cp2k

@@ -16,7 +16,8 @@ from jobs.base.errors import SuiteError
 from jobs.engines.process import executable, thread_environment
 from jobs.reference import deposit
 from jobs.reference.sets import DEPOSIT, iter_run, iter_runs, read_run, read_set
-from jobs.stages import _splits, dataset
+from jobs.stages.data import dataset
+from jobs.stages.data import splits as _splits
 from jobs.store.workspace import Workspace
 
 SETS = ("pbe-96-aimd-3000K", "pbe-96-bks-singlepoints")

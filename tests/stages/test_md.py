@@ -12,7 +12,7 @@ import pytest
 
 from jobs.base.errors import SuiteError
 from jobs.base.silica import cristobalite, read_data, write_data
-from jobs.stages import md
+from jobs.stages.motion import md
 from jobs.store.workspace import Workspace
 from tests.helpers.md_tools import crystal_product, kill_after_checkpoint, read_dump, start_stage
 

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.base.errors import SuiteError
 from jobs.base.silica import lattice_start, minimum_image, read_data, replicate, rescale, write_data
-from jobs.stages import melt
+from jobs.stages.motion import melt
 from jobs.store.workspace import Workspace
 
 

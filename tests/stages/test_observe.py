@@ -11,7 +11,7 @@ from jobs.base.silica import MASSES_AMU, cristobalite
 from jobs.observables import msd
 from jobs.observables.correlation import correlation_sums
 from jobs.observables.rdf import pair_counts, partial_rdf
-from jobs.stages import observe
+from jobs.stages.observations import observe
 from jobs.store.workspace import Workspace
 from tests.base.test_trajectory import write_md
 

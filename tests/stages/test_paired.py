@@ -13,10 +13,11 @@ from jobs.base.silica import MASSES_AMU
 from jobs.base.trajectory import open_trajectory
 from jobs.base.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 from jobs.campaign.build import build_campaign
-from jobs.campaign.pairs import FAULTY_RUNS, PAIRED_LABELS
+from jobs.campaign.parts.pairs import FAULTY_RUNS, PAIRED_LABELS
 from jobs.reference.paper import shared_noise
 from jobs.reference.sets import DEPOSIT, list_sets, read_run, read_set
-from jobs.stages import observe_pairs, paired
+from jobs.stages.motion import paired
+from jobs.stages.observations import observe_pairs
 from jobs.store.todo import in_order
 from jobs.store.workspace import Workspace
 
@@ -219,16 +220,16 @@ def test_faults_are_planted_in_the_paired_runs_of_deepmd_96(campaign):
 
 def test_aimd_of_216_atoms_is_paired_as_soon_as_it_is_deposited(monkeypatch):
     """From network states only, as it will come: no start gate stands before a paired comparison."""
-    import jobs.campaign.pairs
-    import jobs.campaign.references
+    import jobs.campaign.parts.pairs
+    import jobs.campaign.parts.references
 
     small = read_set("pbe-96-md-nnp-3000K")
     types = np.repeat(np.array([0, 1], np.int8), [72, 144])
     facts = MappingProxyType({**small.facts, "atoms": {"Si": 72, "O": 144}})
     large = replace(small, name="pbe-216-md-nnp-3000K", types=types, facts=facts)
-    monkeypatch.setattr(jobs.campaign.references, "list_sets", lambda **_: [*list_sets(), large])
+    monkeypatch.setattr(jobs.campaign.parts.references, "list_sets", lambda **_: [*list_sets(), large])
     monkeypatch.setattr(
-        jobs.campaign.pairs, "find_set", lambda name, _: large if name == large.name else read_set(name)
+        jobs.campaign.parts.pairs, "find_set", lambda name, _: large if name == large.name else read_set(name)
     )
     planned = build_campaign("laptop", start_from="potentials")
     names = {

@@ -13,7 +13,7 @@ from jobs.base.errors import SuiteError
 from jobs.base.frames import Frames
 from jobs.base.silica import SPECIES
 from jobs.engines.lammps.potential import builtin_potential
-from jobs.stages import parity
+from jobs.stages.potentials import parity
 from jobs.store.workspace import Workspace
 
 CRISTOBALITE_EDGE = 7.16

@@ -16,10 +16,10 @@ from jobs.base.errors import EngineError, SuiteError
 from jobs.base.silica import cristobalite
 from jobs.engines.lammps.potential import Potential, builtin_potential, read_potential
 from jobs.engines.lammps.program import evaluate
+from jobs.engines.lammps.snippets import read_snippet
 from jobs.reference.potentials import MODELS, imported_potential
-from jobs.reference.snippets import read_snippet
-from jobs.stages import potential
-from jobs.stages._first_look import alpha_quartz, first_look
+from jobs.stages.potentials import potential
+from jobs.stages.potentials.first_look import alpha_quartz, first_look
 from jobs.store.workspace import Workspace
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from jobs.base.errors import SuiteError
-from jobs.stages import quench
+from jobs.stages.motion import quench
 from jobs.store.workspace import Workspace
 from tests.helpers.md_tools import crystal_product, kill_after_checkpoint, read_dump, start_stage
 

@@ -22,7 +22,8 @@ from jobs.observables.reweighting import (
 from jobs.reference import deposit
 from jobs.reference.potentials import deposited_model
 from jobs.reference.sets import list_sets, read_run, read_set, summary
-from jobs.stages import observe, parity, potential, reweight
+from jobs.stages.observations import observe, reweight
+from jobs.stages.potentials import parity, potential
 from jobs.store.workspace import Workspace
 from suite.judging.checks import load_claims
 from suite.judging.evaluate import REGISTRY, evaluate
@@ -344,7 +345,7 @@ def test_the_sampler_is_recorded_and_cannot_change(tmp_path):
 
 def test_the_plan_has_the_stage_when_such_a_set_is_deposited(tmp_path, monkeypatch):
     sets = [found for found in list_sets() if found.sampler is None]
-    monkeypatch.setattr("jobs.campaign.references.list_sets", lambda: sets)
+    monkeypatch.setattr("jobs.campaign.parts.references.list_sets", lambda: sets)
     assert "--sampler" in campaigns.build_campaign("smoke").unavailable["reference-96-reweighted"]
     deposit.deposit(
         frames_with(configurations().energies_eV), source="t", name="drawn", root=tmp_path, **SINGLE

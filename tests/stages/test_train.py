@@ -23,8 +23,8 @@ from jobs.base.frames import Frames
 from jobs.engines.deepmd import program as deepmd
 from jobs.engines.deepmd.program import Prediction
 from jobs.engines.lammps.potential import Potential, read_potential
-from jobs.stages import parity, train
-from jobs.stages._splits import neighbour_counts
+from jobs.stages.data.splits import neighbour_counts
+from jobs.stages.potentials import parity, train
 from jobs.store.workspace import Workspace
 from tests.stages.test_parity import cristobalite, labelled, write_system
 
@@ -53,7 +53,7 @@ PARAMETERS: dict[str, Any] = {
 RUN = """
 import json, sys
 from pathlib import Path
-from jobs.stages import train
+from jobs.stages.potentials import train
 from jobs.store.workspace import Workspace
 train.run(Workspace(json.loads(sys.argv[1]), 5, {"dataset": Path(sys.argv[2])}, Path(sys.argv[3])))
 """

@@ -313,7 +313,7 @@ def test_what_was_planned_with_other_code_is_not_made_under_its_name(tmp_path):
     planned = Recipe.of(stage)
     store.write_recipe(replace(planned, code_version=planned.code_version - 1))
     with pytest.raises(
-        SuiteError, match=r"found a plan for version \d+ of jobs/stages/dataset\.py.*plan again"
+        SuiteError, match=r"found a plan for version \d+ of jobs/stages/data/dataset\.py.*plan again"
     ):
         make_stage(store, stage.name)
     assert not store.part(stage.name).exists()

@@ -15,7 +15,7 @@ from jobs.base.errors import SuiteError
 from jobs.base.frames import read_extxyz
 from jobs.cli.options import option, positive, whole
 from jobs.reference.deposit import KINDS, STARTS, USES, check_cut, deposit, span
-from jobs.reference.formats.extxyz import refuse_other_labels
+from jobs.reference.formats.extxyz.frames import refuse_other_labels
 from jobs.reference.sets import DEPOSIT, list_sets, summary, verify_set
 from jobs.reference.stage_products import read_products
 

@@ -17,7 +17,7 @@ from jobs.base.errors import SuiteError
 from jobs.cli.options import count, option, positive, whole
 from jobs.reference.deposit import KINDS, STARTS, USES, check_cut
 from jobs.reference.formats import Source
-from jobs.reference.formats.extxyz_labels import Choice
+from jobs.reference.formats.extxyz.labels import Choice
 from jobs.reference.formats.sources import open_sources
 from jobs.reference.importing import LEVEL, Choices, NewSet, deposit_sources
 from jobs.reference.sets import READ_REFERENCES, DepositedSet

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from jobs.base.errors import SuiteError
+from jobs.campaign.parts.potentials import SAMPLERS
 from jobs.campaign.plan import Campaign
-from jobs.campaign.potentials import SAMPLERS
 from jobs.campaign.promote import deposit_trajectories
 from jobs.cli.options import add_campaign_options, campaign_of, needs
 from jobs.reference.potentials import deposit_models

@@ -18,7 +18,7 @@ from jobs.engines.first_principles.registry import load_engine, named_settings
 from jobs.engines.first_principles.types import THERMOSTATS
 from jobs.engines.lammps.program import DAMPING_FS
 from jobs.running import local
-from jobs.stages.aimd import MODES
+from jobs.stages.data.aimd import MODES
 from jobs.store.stage import Stage
 from jobs.store.store import Store
 

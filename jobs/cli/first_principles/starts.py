@@ -17,7 +17,7 @@ from jobs.cli.options import add_store_option, count, positive, whole
 from jobs.engines.first_principles.types import kinetic_temperatures_K
 from jobs.observables.rdf import PAIRS
 from jobs.reference.sets import list_sets
-from jobs.stages._splits import neighbour_counts
+from jobs.stages.data.splits import neighbour_counts
 from jobs.store.store import Store
 
 HELP = "write the last states of a tier's MD runs as starts for aimd"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs.base import nvidia
 from jobs.base.errors import EngineError, SuiteError
+from jobs.base.machine import gpus
 from jobs.engines.lammps.native.build import native_plugin
 from jobs.engines.lammps.native.deepmd_export import export_model
 from jobs.engines.lammps.potential import Potential
@@ -56,7 +56,7 @@ def choose_kernel(potential: Potential, product: Path | None, *, wanted: str | N
         return Choice(potential, None)
     if wanted == DEEPMD:
         return Choice(potential, DEEPMD)
-    if wanted is None and nvidia.gpus():
+    if wanted is None and gpus():
         return Choice(potential, DEEPMD)
     try:
         return Choice(native_potential(potential, product / MODEL_FILE, scratch=scratch), NATIVE)

@@ -15,14 +15,13 @@ from jobs.reference.formats import (
     LEFT_HANDED,
     Batch,
     Source,
-    cp2k_files,
     deepmd_data,
     espresso_out,
-    extxyz,
-    vasp_outcar,
-    vasp_xml,
 )
-from jobs.reference.formats.extxyz_labels import Choice
+from jobs.reference.formats.cp2k import files as cp2k_files
+from jobs.reference.formats.extxyz import frames as extxyz
+from jobs.reference.formats.extxyz.labels import Choice
+from jobs.reference.formats.vasp import outcar, vasprun
 
 FORMATS = "OUTCAR, vasprun.xml, NAME-pos-1.xyz or log of CP2K, pw.x output, extended XYZ, DeePMD npy or HDF5"
 # In this order in a folder that is given: the first that is there is what the run is read from.
@@ -85,7 +84,7 @@ def _open(path: Path, choice: Choice) -> list[Source]:
         return [deepmd_data.open_source(path.parent)]
     if deepmd_data.recognises(path):
         return deepmd_data.open_hdf5(path)
-    for reader in (vasp_outcar, vasp_xml, cp2k_files, espresso_out):
+    for reader in (outcar, vasprun, cp2k_files, espresso_out):
         if reader.recognises(path):
             return [reader.open_source(path)]
     if extxyz.recognises(path):

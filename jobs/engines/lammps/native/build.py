@@ -26,7 +26,7 @@ from filelock import FileLock
 
 from jobs.base.errors import EngineError
 
-FOLDER = Path(__file__).parent
+SOURCES = Path(__file__).parent / "source"
 # Where an image keeps the plugins that were compiled when it was built.
 IMAGE_FOLDER = "SILICA_NATIVE_PLUGINS"
 # The words that run a command in an image, where the ranks of this process run in one and it does not.
@@ -95,7 +95,7 @@ def processor_level() -> int:
 def plugin_name(level: int) -> str:
     """File name of the plugin that these sources give for a level."""
     digest = hashlib.sha256()
-    for path in sorted([*FOLDER.glob("*.h"), *FOLDER.glob("*.cpp")]):
+    for path in sorted([*SOURCES.rglob("*.h"), *SOURCES.rglob("*.cpp")]):
         digest.update(path.name.encode() + path.read_bytes())
     digest.update(repr((_FLAGS, _lammps_version())).encode())
     return f"{_level_name(level)}-{digest.hexdigest()[:16]}.so"
@@ -191,11 +191,12 @@ def _mpi_folders() -> list[Path]:
 
 def _compile(compiler: str, includes: list[Path], level: int, scratch: Path) -> Path:
     """Compile and link in `scratch`; `plugin.cpp` for any processor, since it asks which one this is."""
-    flags = [*_FLAGS, f"-DSILICA_LEVEL={level}", f"-I{FOLDER}"]
+    flags = [*_FLAGS, f"-DSILICA_LEVEL={level}"]
+    flags += [f"-I{folder}" for folder in (SOURCES, *sorted(p for p in SOURCES.iterdir() if p.is_dir()))]
     for folder in includes:
         flags += ["-isystem", str(folder)]
     objects = []
-    for source in sorted(FOLDER.glob("*.cpp")):
+    for source in sorted(SOURCES.rglob("*.cpp")):
         objects.append(scratch / f"{source.stem}.o")
         march = [] if source.stem == "plugin" else [_march(level)]
         if level == 4 and march:

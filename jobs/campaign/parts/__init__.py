@@ -1,0 +1,1 @@
+"""The parts of a campaign that `jobs.campaign.build` puts together."""

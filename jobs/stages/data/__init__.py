@@ -1,0 +1,1 @@
+"""First-principles data, and datasets of them."""

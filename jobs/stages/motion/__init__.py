@@ -1,0 +1,1 @@
+"""What moves atoms: melts, MD, quenches, pairs."""

@@ -1,0 +1,1 @@
+"""Potentials: trained or given, and how good they are."""
