@@ -5,8 +5,8 @@
 The folder of nights is a git repository of its own: `records/` holds one raw record a night, each committed,
 so asv's series has a commit for every night (asv keys results by commit: a second night on one commit of the
 project would overwrite the first) and nothing is ever lost. Models and starting liquids are made once and
-used every night. Exit code 1 if something got slower by more than 5 % beyond noise (`jobs.observables.
-regression` says how that is decided); such a night is no baseline for later ones unless `--accept` says that
+used every night. Exit code 1 if something got slower by more than 5 % beyond noise (`regression.py` says
+how that is decided); such a night is no baseline for later ones unless `--accept` says that
 the new level is wanted. A change of driver, software or commit since the last night is named.
 """
 
