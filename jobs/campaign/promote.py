@@ -31,13 +31,18 @@ MAX_BYTES = 130_000_000
 
 
 def deposit_trajectories(
-    campaign: Campaign, store: Store, *, paired: bool = False, root: Path = TRAJECTORIES
+    campaign: Campaign,
+    store: Store,
+    *,
+    paired: bool = False,
+    replace: bool = False,
+    root: Path = TRAJECTORIES,
 ) -> Path:
     """Put the MD that a tier observes under `reference/trajectories/`.
 
-    These are its own runs, or with `paired` the runs that start from frames of AIMD, used by every tier. A
-    run that is not done here keeps what was deposited of it before, if the tier would still make the same: so
-    a tier of many hours is deposited in instalments. Runs that neither has are printed.
+    These are its own runs, or with `paired` the runs that start from frames of AIMD, used by every tier. What
+    was deposited of a run stays if the tier would still make the same, so a tier of many hours is deposited
+    in parts; with `replace` a run that is done here takes its place. Runs that neither has are printed.
 
     Raises:
         SuiteError: the potentials are not the deposited ones, no run is there or one was changed, an atom
@@ -55,14 +60,15 @@ def deposit_trajectories(
     target, part = root / name, root / f"{name}.part"
     restore_folder(target)
     before = thin_trajectories(name, needed=False, root=root)
-    made = {label: run for label, run in runs.items() if store.is_done(run.name)}
+    done = {label: run for label, run in runs.items() if store.is_done(run.name)}
     kept = {
         label: thin
         for label, thin in before.items()
-        if label in runs and label not in made and thin.stage == runs[label].name
+        if label in runs and thin.stage == runs[label].name and not (replace and label in done)
     }
+    made = {label: run for label, run in done.items() if label not in kept}
     missing = [label for label in runs if label not in made and label not in kept]
-    if not made:
+    if not done:
         raise SuiteError(
             f"{store.root}: found none of the {len(runs)} runs of tier {campaign.tier}, expected some: "
             f"python -m jobs run --tier {campaign.tier} --start-from potentials makes them"

@@ -214,11 +214,11 @@ def test_a_deposit_is_whole_or_not_there(tier, tmp_path, monkeypatch):
     ):
         monkeypatch.setattr(promote, "write_thin", write)
         with pytest.raises(SuiteError, match=message):
-            deposit_trajectories(campaign, store, root=root)
+            deposit_trajectories(campaign, store, replace=True, root=root)
         assert [path.name for path in root.iterdir()] == ["tiny"]
         assert (root / "tiny" / "liquid-96-bks-1.npz").read_bytes() == b"first"
     monkeypatch.setattr(promote, "write_thin", lambda path, _, **__: path.write_bytes(b"second"))
-    deposit_trajectories(campaign, store, root=root)
+    deposit_trajectories(campaign, store, replace=True, root=root)
     assert (root / "tiny" / "liquid-96-bks-1.npz").read_bytes() == b"second"
     assert [path.name for path in root.iterdir()] == ["tiny"]
     # Killed before what was there was gone, or between the two renames: the next deposit is whole again.
@@ -226,12 +226,12 @@ def test_a_deposit_is_whole_or_not_there(tier, tmp_path, monkeypatch):
         shutil.copytree(root / "tiny", root / "tiny.old")
         if "tiny" not in left:
             shutil.rmtree(root / "tiny")
-        deposit_trajectories(campaign, store, root=root)
+        deposit_trajectories(campaign, store, replace=True, root=root)
         assert [path.name for path in root.iterdir()] == ["tiny"]
         assert (root / "tiny" / "liquid-96-bks-1.npz").read_bytes() == b"second"
 
 
-def test_a_tier_is_deposited_in_instalments(tier, tmp_path, monkeypatch, capsys):
+def test_a_tier_is_deposited_in_parts(tier, tmp_path, monkeypatch, capsys):
     """What another machine made stays, while the tier would make the same; what nobody made is named."""
     root, campaign = tmp_path / "trajectories", build_campaign(str(tier))
     first, second = (stage.inputs["trajectory"] for stage in campaign.labels["liquid-96-bks"])
@@ -250,10 +250,14 @@ def test_a_tier_is_deposited_in_instalments(tier, tmp_path, monkeypatch, capsys)
     assert len(given.labels["liquid-96-bks"]) == 1
     assert "liquid-96-bks: 1 of 2 runs are deposited" in given.deviations
 
-    there.clear()
-    there.add(second.name)
+    there.add(second.name)  # on a machine where the first was made again, too
     deposit_trajectories(campaign, store, root=root)
     assert "1 runs made here, 1 as they were, 0 missing" in capsys.readouterr().out
+    deposit_trajectories(campaign, store, replace=True, root=root)
+    assert "2 runs made here, 0 as they were, 0 missing" in capsys.readouterr().out
+    there.remove(first.name)
+    deposit_trajectories(campaign, store, root=root)
+    assert "0 runs made here, 2 as they were, 0 missing" in capsys.readouterr().out
     found = thin_trajectories("tiny", root=root)
     assert {label: thin.path.read_text() for label, thin in found.items()} == {
         "liquid-96-bks #1": first.name,
@@ -300,9 +304,9 @@ def test_options_that_contradict_each_other_are_refused(tmp_path, capsys):
     own.write_text("pair_style zero 6.0\npair_coeff * *\n")
     assert command("run", "--start-from", "trajectories", "--potential", own, "--dry-run") == 2
     assert "expected --start-from potentials" in capsys.readouterr().err
-    assert command("promote", "--trajectories", "--replace", "--store", tmp_path) == 2
+    assert command("promote", "--trajectories", "--only", "deepmd-96", "--store", tmp_path) == 2
     assert (
-        "--replace is of potentials; trajectories are deposited as far as they are made"
+        "--only is of potentials; trajectories are deposited as far as they are made"
         in capsys.readouterr().err
     )
     assert command("promote", "--trajectories", "--store", tmp_path) == 2

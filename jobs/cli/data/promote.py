@@ -17,8 +17,8 @@ HELP = "deposit the potentials that a tier trained, or its trajectories"
 DESCRIPTION = """\
 Puts the potentials that a tier trained under reference/models/, for --start-from potentials (it started
 from frames, or from nothing); or, with --trajectories and --start-from potentials, the MD that it observes,
-thinned, under reference/trajectories/, for --start-from trajectories. What is not made here, and was
-deposited before, stays: a tier of many hours is deposited in instalments."""
+thinned, under reference/trajectories/, for --start-from trajectories. What was deposited of a run stays while
+the tier would make the same: a tier of many hours is deposited in parts."""
 EXAMPLES = (
     ("promote --tier reference --start-from frames", "the potentials of the reference tier, all or none"),
     ("promote --tier overnight --start-from potentials --trajectories", "what is made of its MD"),
@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m jobs promote`."""
     add_campaign_options(parser, potential=False)
     parser.add_argument(
-        "--replace", action="store_true", help="also potentials that were trained for more steps than these"
+        "--replace",
+        action="store_true",
+        help="also potentials that were trained for more steps than these; of trajectories, also those that "
+        "are deposited and made here again",
     )
     parser.add_argument(
         "--only",
@@ -52,10 +55,9 @@ def main(arguments: argparse.Namespace) -> int:
     needs(arguments, "trajectories", "paired")
     campaign, store = campaign_of(arguments), Store(arguments.store)
     if arguments.trajectories:
-        if arguments.replace or arguments.only:
-            wrong = "--replace" if arguments.replace else "--only"
-            raise SuiteError(f"{wrong} is of potentials; trajectories are deposited as far as they are made")
-        print(deposit_trajectories(campaign, store, paired=arguments.paired))
+        if arguments.only:
+            raise SuiteError("--only is of potentials; trajectories are deposited as far as they are made")
+        print(deposit_trajectories(campaign, store, paired=arguments.paired, replace=arguments.replace))
         return 0
     trained = _trained(campaign)
     if arguments.only:
