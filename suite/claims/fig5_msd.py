@@ -189,9 +189,13 @@ def onset_decades(x: Array, y: Array, *, slope: float) -> float:
 
 @claim("transport-accuracy")
 def transport_accuracy(check: Check, evidence: Evidence) -> Estimate:
-    """How well D is known where motion is diffusive. Its error comes from the spread over replicas."""
+    """How well D is known where motion is diffusive. Its error comes from the spread over replicas.
+
+    Lags go to half of a run, and a run has two such stretches. D is of lags to an eighth of that.
+    """
     curves = msd_reader(check["species"])(evidence.observables("msd-long"))
-    last = float(curves.x[-1])
+    last = float(curves.x[-1]) / 8
+    curves = curves.between_fs(0.0, last)
     replicas = np.array([np.mean(group, axis=0) for group in curves.groups])
     if len(replicas) < REPLICA_UNITS:
         raise NotTested(f"{len(replicas)} replicas: how well D is known needs at least {REPLICA_UNITS}")
