@@ -76,7 +76,8 @@ def run(workspace: Workspace) -> None:
             spent += kept[point][-1]["seconds"]
             done += 1
     timed = [bench.point_record(point, models[point.model], launches) for point, launches in kept.items()]
-    if timed and not any(record["us_per_step_atom"] for record in timed):
+    # Where the budget was spent before the first launch, nothing was tried.
+    if any(kept.values()) and not any(record["us_per_step_atom"] for record in timed):
         raise EngineError(f"cost: no launch succeeded; the first said: {timed[0]['failed'][0]}")
     records += timed
     record = cost_record(
