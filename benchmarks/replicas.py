@@ -11,26 +11,25 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.cost.tune import Meter, Setting, potential_stage
+from jobs.cost.tune import Meter, Setting, plain_default, potential_stage
 from jobs.engines.lammps.kernel import DEEPMD, NATIVE
-from jobs.engines.lammps.timing import LAMMPS_SKIN_ANGSTROM, Layout
+from jobs.engines.lammps.timing import Layout
 from jobs.running import local
 from jobs.store.store import Store
 
 SIZES = (96, 216, 2592)
-APART, TOGETHER = Layout(replicas=2), Layout(ranks=2)
+PLAIN = plain_default(1)
 SETTINGS = {
-    "native, two runs": Setting(NATIVE, "float32", False, APART),
-    "DeePMD-kit, compressed float32, two runs": Setting(DEEPMD, "float32", True, APART),
-    "DeePMD-kit as it comes (float64), two runs": Setting(
-        DEEPMD, "float64", False, Layout(replicas=2, skin_angstrom=LAMMPS_SKIN_ANGSTROM)
-    ),
+    "native, two runs": Setting(NATIVE, "float32", False, Layout(replicas=2)),
+    "DeePMD-kit, compressed float32, two runs": Setting(DEEPMD, "float32", True, Layout(replicas=2)),
+    "DeePMD-kit as it comes (float64), two runs": replace(PLAIN, layout=replace(PLAIN.layout, replicas=2)),
     "native, one run alone": Setting(NATIVE, "float32", False, Layout()),
-    "native, two ranks": Setting(NATIVE, "float32", False, TOGETHER),
+    "native, two ranks": Setting(NATIVE, "float32", False, Layout(ranks=2)),
 }
 
 

@@ -141,18 +141,14 @@ class _Builder:
     # -- trajectories ---------------------------------------------------------------------------
 
     def _run(self, label: str, run: Run) -> None:
+        if self._is_replaced(run):
+            self.campaign.unavailable[label] = self.potentials.judged_instead
+            return
         if isinstance(run, Again):
-            if self._judged_instead(label, run.again):
-                return
             if run.again not in self.runs:
                 raise self._wrong_start(label, run.again)
             stages, observe = self.runs[run.again], True
         else:
-            if run.potential == HDNNP and self.user_potential is not None:
-                self.campaign.unavailable[label] = self.potentials.judged_instead
-                return
-            if self._judged_instead(label, run.start):
-                return
             self._check_starts(label, run)
             stages = [self._replica(label, run, replica) for replica in range(run.replicas)]
             observe = run.observe
@@ -170,12 +166,12 @@ class _Builder:
             stages = there
         self.campaign.labels[label] = [self._observed(label, stage, run) for stage in stages]
 
-    def _judged_instead(self, label: str, source: str) -> bool:
-        """Whether a run starts from one that is not made, since a user's potential is judged in its place."""
-        if self.campaign.unavailable.get(source) != self.potentials.judged_instead:
-            return False
-        self.campaign.unavailable[label] = self.potentials.judged_instead
-        return True
+    def _is_replaced(self, run: Run) -> bool:
+        """Whether a run is HDNNP-96's, or follows such a run, and a user's potential is judged instead."""
+        if isinstance(run, Moving) and run.potential == HDNNP and self.user_potential is not None:
+            return True
+        source = run.again if isinstance(run, Again) else run.start
+        return self.campaign.unavailable.get(source) == self.potentials.judged_instead
 
     def _faster_glasses(self) -> None:
         """A faster quench (`glass-96@1e13`) stands in for a glass of which no trajectory is deposited."""

@@ -171,3 +171,20 @@ def test_more_starts_than_a_run_keeps_frames_are_refused_before_it_runs(tmp_path
     tier = edited(tmp_path, "paper", "aimd/deepmd-216/configurations", 500)
     with pytest.raises(SuiteError, match="configurations: found 500, expected at most 100, the frames"):
         build_campaign(str(tier), start_from="nothing")
+
+
+@pytest.mark.parametrize("follows", ["again", "start"])
+def test_what_follows_a_run_of_hdnnp_is_not_made_with_a_potential_of_ones_own(tmp_path, follows):
+    """It names the same reason as that run, and is no wrong start."""
+    content = yaml.safe_load((TIERS / "laptop.yml").read_text())
+    run = content["runs"]["liquid-96-hdnnp"]
+    content["runs"]["after"] = {"again": "liquid-96-hdnnp"} if follows == "again" else {
+        **run, "start": "liquid-96-hdnnp",
+    }  # fmt: skip
+    (tmp_path / "own.yml").write_text(yaml.safe_dump(content, sort_keys=False))
+    (tmp_path / "own.lmp").write_text("pair_style zero 5.0\npair_coeff * *\n")
+    tier = str(tmp_path / "own.yml")
+    assert "after" in build_campaign(tier).labels
+    judged = build_campaign(tier, start_from="potentials", potential=tmp_path / "own.lmp")
+    assert "after" not in judged.labels
+    assert judged.unavailable["after"] == judged.unavailable["liquid-96-hdnnp"]

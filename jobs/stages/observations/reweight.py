@@ -59,7 +59,7 @@ class _Sample:
 
     @property
     def thermal_eV(self) -> float:  # noqa: N802 - the unit
-        """K T in eV."""
+        """Its k T in eV."""
         return BOLTZMANN_EV_K * self.temperature_K
 
 
