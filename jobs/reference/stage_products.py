@@ -9,6 +9,7 @@ and each would be cut by its unequilibrated frames again.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from jobs.store.store import Store
 PROGRAM_NAMES = {"cp2k": "CP2K", "espresso": "Quantum ESPRESSO", "vasp": "VASP"}
 # What the settings do not say because it is the same for all of an engine's.
 FIXED_SETTINGS: Mapping[str, Mapping[str, str]] = {
-    "cp2k": {"pseudopotential": "GTH-PBE", "scf": "OT-DIIS-FULL_ALL", "k_points": "Gamma"},
+    "cp2k": {"pseudopotential": "GTH-PBE", "k_points": "Gamma"},
     "espresso": {"k_points": "Gamma", "occupations": "fixed"},
     "vasp": {"k_points": "Gamma", "pseudopotential": "PAW-PBE"},
 }
@@ -150,6 +151,7 @@ def _describe(path: Path) -> dict[str, Any]:
         "basis": load_engine(about["engine"]).read_settings(about["settings"]).basis,
         "settings": {
             **FIXED_SETTINGS[about["engine"]],
+            **_solver(path),
             **{key: _text(value) for key, value in about["settings"].items() if key != "basis"},
         },
         "thermostat": thermostat,
@@ -157,6 +159,13 @@ def _describe(path: Path) -> dict[str, Any]:
         # The state at the change of temperature relaxes too.
         "unequilibrated_frames": parameters["relaxation_steps"] + 1 if about["mode"] == "stepwise" else 0,
     }
+
+
+def _solver(path: Path) -> dict[str, str]:
+    """How CP2K finds the wave function, as the first deck says: labels and MD have other preconditioners."""
+    deck = min((path / "decks").iterdir()).read_text(errors="replace")
+    found = re.search(r"^\s*PRECONDITIONER (\S+)$", deck, re.MULTILINE)
+    return {"scf": f"OT-DIIS-{found.group(1)}"} if found else {}
 
 
 def _text(value: Any) -> str:

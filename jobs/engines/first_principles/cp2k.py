@@ -58,7 +58,7 @@ _GAP_FROM_ATOMS_HARTREE, _GAP_FROM_GUESS_HARTREE = 0.05, 0.2
 
 @dataclass(frozen=True)
 class Settings:
-    """How well the electrons are solved: PBE, GTH pseudopotentials, orbital transformation (DIIS, FULL_ALL).
+    """How well the electrons are solved: PBE, GTH pseudopotentials, orbital transformation (DIIS).
 
     `cutoff_Ry` and `rel_cutoff_Ry` are of the density's grids, `eps_default` the precision of Quickstep,
     `eps_scf` the SCF's target; `max_scf` inner steps are made between preconditioners, at most
@@ -225,7 +225,9 @@ def single_point(
     directory.mkdir(parents=True, exist_ok=True)
     for name in (LOG, "forces.dat"):
         (directory / name).unlink(missing_ok=True)
-    guess_file, gap_eV, seconds = _coarse_guess(settings, start, directory, threads=threads, watch=watch)
+    guess_file, gap_eV, seconds = None, None, 0.0
+    if settings.cutoff_Ry >= _FINE_RY:
+        guess_file, gap_eV, seconds = _coarse_guess(settings, start, directory, threads=threads, watch=watch)
     (directory / DECK).write_text(write_deck(settings, start, dynamics=None, guess_file=guess_file))
     seconds += _run(directory, threads=threads, watch=watch)
     return read_single_point(directory, n_atoms=len(start.types), seconds=seconds, gap_eV=gap_eV)
@@ -239,12 +241,8 @@ def _coarse_guess(
     threads: int,
     watch: Callable[[], None] | None,
 ) -> tuple[str | None, float | None, float]:
-    """For fine settings, a wave function file of a coarse grid and the gap in eV there; seconds it took."""
-    if settings.cutoff_Ry < _FINE_RY:
-        return None, None, 0.0
-    folder = directory / _COARSE_FOLDER
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    """A wave function file of a coarse grid and the gap in eV there; seconds it took."""
+    folder = _empty_coarse_folder(directory)
     coarse = replace(settings, **_COARSE)
 
     def solve(**options: Any) -> tuple[str | None, float, str]:
@@ -259,6 +257,28 @@ def _coarse_guess(
         seconds += more_seconds
     gaps = GAP.findall(log)
     return None if name is None else f"{_COARSE_FOLDER}/{name}", float(gaps[-1]) if gaps else None, seconds
+
+
+def _transformed_guess(
+    settings: Settings, start: Configuration, directory: Path, *, threads: int, watch: Callable[[], None]
+) -> str | None:
+    """A wave function file of a coarse grid for a run's first SCF, by the transformation alone.
+
+    The preconditioner of a run is cheap, and does not get there from atomic densities where there is no gap.
+    """
+    folder = _empty_coarse_folder(directory)
+    coarse = replace(settings, **_COARSE, **_TRANSFORMED)
+    (folder / DECK).write_text(write_deck(coarse, start, dynamics=None, forces=False))
+    _run(folder, threads=threads, watch=watch)
+    name = _best_guess(folder)
+    return None if name is None else f"{_COARSE_FOLDER}/{name}"
+
+
+def _empty_coarse_folder(directory: Path) -> Path:
+    folder = directory / _COARSE_FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
 
 
 # Molecular dynamics -------------------------------------------------------------------------------
@@ -299,7 +319,7 @@ def run_dynamics(
         elif guess is not None:
             guess_file = str(guess)
         else:
-            guess_file, _, _ = _coarse_guess(settings, start, directory, threads=threads, watch=report)
+            guess_file = _transformed_guess(settings, start, directory, threads=threads, watch=report)
         deck = write_deck(
             settings,
             start,
