@@ -30,7 +30,7 @@ from jobs.engines.first_principles.registry import load_engine
 from jobs.engines.first_principles.types import Dynamics
 from jobs.engines.lammps.kernel import DEEPMD, MODEL_FILE, NATIVE, native_potential
 from jobs.engines.lammps.potential import Potential, builtin_potential, interaction_commands, read_potential
-from jobs.engines.lammps.program import DAMPING_FS, evaluate, run_lammps
+from jobs.engines.lammps.program import DAMPING_FS, evaluate_all, run_lammps
 from jobs.engines.lammps.timing import LAMMPS_SKIN_ANGSTROM, Layout, time_launch
 from jobs.store.machine_settings import Tuning
 from jobs.store.workspace import Workspace
@@ -135,10 +135,9 @@ class Bench:
         if not path.is_file():
             liquid = read_data(self.liquid(NNP, 216))
             full = replace(point, n_atoms=216, compressed=False)
-            forces = [
-                evaluate(liquid, self.potential(one), directory=self.folder).forces for one in (point, full)
-            ]
-            write_whole(path, str(float(np.sqrt(np.mean((forces[0] - forces[1]) ** 2)))))
+            cases = [(liquid, self.potential(one)) for one in (point, full)]
+            quick, right = (one.forces for one in evaluate_all(cases, directory=self.folder))
+            write_whole(path, str(float(np.sqrt(np.mean((quick - right) ** 2)))))
         return float(path.read_text())
 
     # -- starts ---------------------------------------------------------------------------------

@@ -56,28 +56,22 @@ def structure_factor_sums(
         (np.arange(n_yz[0])[:, None] == highest[1]) & (np.arange(n_yz[1])[None, :] > highest[2])
     )
     for frame in positions:
-        tables = [
-            [
-                np.exp(1j * np.outer(frame[types == s][:, axis], spacing[axis] * np.arange(low, high + 1)))
-                for axis, (low, high) in enumerate(
-                    ((0, highest[0]), (-highest[1], highest[1]), (-highest[2], highest[2]))
-                )
-            ]
-            for s in (0, 1)
-        ]
+        tables = [_phases(frame[types == s], spacing=spacing, highest=highest) for s in (0, 1)]
         for step in range(highest[0] + 1):
             length = np.sqrt(q_yz + (spacing[0] * step) ** 2)
             inside = length < q_max
             if step == 0:
                 inside &= half_plane
-            # Only the columns of y that hold a wave vector inside the sphere.
-            rows = np.flatnonzero(inside.any(axis=1))
-            if len(rows) == 0:
+            if not inside.any():
                 continue
-            rho = [(x[:, step, None] * y[:, rows]).T @ z for x, y, z in tables]
-            chosen = inside[rows]
-            si, o = rho[0][chosen], rho[1][chosen]
-            length = length[rows][chosen]
+            # Only the rows of y and the columns of z that hold a wave vector inside the sphere.
+            in_rows = np.flatnonzero(inside.any(axis=1))
+            rows = slice(in_rows[0], in_rows[-1] + 1)
+            reach = np.abs(np.flatnonzero(inside.any(axis=0)) - highest[2]).max()
+            columns = slice(highest[2] - reach, highest[2] + reach + 1)
+            chosen, length = inside[rows, columns], length[rows, columns]
+            si, o = (_sums(x[:, step, None] * y[:, rows], z[:, :, : reach + 1])[chosen] for x, y, z in tables)
+            length = length[chosen]
             shell = np.minimum((length / q_bin).astype(int), n_bins - 1)
             for row, value in enumerate((abs(si) ** 2, (si * o.conj()).real, abs(o) ** 2)):
                 products[row] += np.bincount(shell, value, minlength=n_bins)
@@ -85,6 +79,29 @@ def structure_factor_sums(
             lengths += np.bincount(shell, length, minlength=n_bins)
     with np.errstate(invalid="ignore"):
         return products, vectors, lengths / vectors
+
+
+def _phases(
+    positions: Floats, *, spacing: Floats, highest: Integers
+) -> tuple[NDArray[np.complex128], NDArray[np.complex128], Floats]:
+    """exp(i q x) for q from 0 on, exp(i q y) for q of both signs, and cos and sin of q z for q from 0 on."""
+    x, y, z = (
+        np.outer(positions[:, axis], spacing[axis] * np.arange(low, highest[axis] + 1))
+        for axis, low in enumerate((0, -highest[1], 0))
+    )
+    return np.exp(1j * x), np.exp(1j * y), np.stack([np.cos(z), np.sin(z)], axis=1)
+
+
+def _sums(phase: NDArray[np.complex128], z: Floats) -> NDArray[np.complex128]:
+    """Sum over atoms of phase (N, rows) times exp(i q z), q of both signs from cos and sin (N, 2, m) of one.
+
+    The product of real matrices takes half the time of the complex one: q and -q share their cosine and sine.
+    """
+    n_atoms, rows = phase.shape
+    real = phase.view(float).T @ z.reshape(n_atoms, -1)
+    parts = real.reshape(rows, 2, 2, -1)  # real and imaginary part of the phase, times cos and sin
+    of_cos, of_sin = (parts[:, 0, k] + 1j * parts[:, 1, k] for k in (0, 1))
+    return np.concatenate([(of_cos - 1j * of_sin)[:, :0:-1], of_cos + 1j * of_sin], axis=1)
 
 
 def faber_ziman(products: Floats, vectors: Floats, *, n_si: int, n_o: int) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
@@ -15,9 +15,9 @@ import numpy as np
 
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.silica import Configuration, write_data
+from jobs.base.units import EV_A3_PER_BAR
 from jobs.engines.lammps.potential import Potential, interaction_commands
 from jobs.engines.process import executable, log_tail, run_program, thread_environment
-from jobs.store.machine_settings import SKIN_ANGSTROM
 
 # Set by a batch job: the command that starts `lmp` on all its ranks.
 MPI_LAUNCH = "SILICA_MPI_LAUNCH"
@@ -246,35 +246,51 @@ def _explain(log: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Energy (eV), forces (N, 3) in eV/A and the neighbour cut-off (A) that LAMMPS worked out."""
+    """Energy (eV), forces (N, 3) in eV/A, and the virial's six components (eV) in LAMMPS' order."""
 
     energy: float
     forces: np.ndarray
-    cutoff_angstrom: float
+    virial_eV: np.ndarray
 
 
 def evaluate(configuration: Configuration, potential: Potential, *, directory: Path) -> Evaluation:
-    """Energy and forces of one configuration; leaves its script, log and dump in `directory`.
+    """Energy and forces of one configuration; see `evaluate_all`."""
+    return evaluate_all([(configuration, potential)], directory=directory)[0]
+
+
+def evaluate_all(
+    cases: Sequence[tuple[Configuration, Potential]], *, directory: Path, name: str = "evaluate"
+) -> list[Evaluation]:
+    """Energy and forces of each configuration by its potential, all in one process: TensorFlow starts slowly.
+
+    Leaves scripts, the log and dumps in `directory`; their names begin with `name`.
 
     Raises:
         EngineError: as `run_lammps`.
     """
-    write_data(directory / "evaluate.data", configuration)
-    script = f"""units metal
+    parts = []
+    for index, (configuration, potential) in enumerate(cases):
+        write_data(directory / f"{name}-{index}.data", configuration)
+        parts.append(f"""clear
+units metal
 atom_style charge
-read_data evaluate.data
+read_data {name}-{index}.data
 {interaction_commands(potential)}
-thermo_style custom step pe
+thermo_style custom step pe pxx pyy pzz pxy pxz pyz vol
 thermo_modify format float %.15g
-dump forces all custom 1 evaluate.forces fx fy fz
+dump forces all custom 1 {name}-{index}.forces fx fy fz
 dump_modify forces sort id format float %.10g
 run 0
-"""
-    log = run_lammps(script, directory=directory, name="evaluate")
-    if log.neighbour_cutoff_angstrom is None:
-        raise EngineError(f"lmp: found no neighbour list, expected a pair potential (log: {log.path})")
-    return Evaluation(
-        energy=float(log.thermo[0]["PotEng"][0]),
-        forces=np.loadtxt(directory / "evaluate.forces", skiprows=9, ndmin=2),
-        cutoff_angstrom=log.neighbour_cutoff_angstrom - SKIN_ANGSTROM,
-    )
+""")
+    log = run_lammps("".join(parts), directory=directory, name=name)
+    results = []
+    for index, table in enumerate(log.thermo):
+        pressure_bar = np.array([table[f"P{axes}"][0] for axes in ("xx", "yy", "zz", "xy", "xz", "yz")])
+        results.append(
+            Evaluation(
+                energy=float(table["PotEng"][0]),
+                forces=np.loadtxt(directory / f"{name}-{index}.forces", skiprows=9, ndmin=2),
+                virial_eV=pressure_bar * EV_A3_PER_BAR * float(table["Volume"][0]),
+            )
+        )
+    return results

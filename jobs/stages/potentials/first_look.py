@@ -13,9 +13,8 @@ import numpy as np
 from jobs.base.frames import Frames
 from jobs.base.silica import Configuration, replicate
 from jobs.engines.lammps.potential import Potential
-from jobs.engines.lammps.program import evaluate
+from jobs.engines.lammps.program import evaluate_all
 from jobs.reference.sets import iter_run, read_set
-from jobs.stages.potentials.parity import rerun
 
 # Labels of liquid silica at 3000 K, 96 atoms, each of a melt of its own.
 LIQUID_SET = "pbe-96-nnp-2.20"
@@ -75,16 +74,18 @@ def first_look(potential: Potential, *, directory: Path) -> FirstLook:
         EngineError: LAMMPS refuses the potential.
     """
     quartz = replicate(alpha_quartz(), _REPEATS)
-    energy = evaluate(quartz, potential, directory=directory).energy
     deposited = read_set(LIQUID_SET)
     runs = [run for run in deposited.runs if run.temperatures_K == (LIQUID_K,)][:LIQUID_FRAMES]
     liquid = [next(iter_run(deposited, run.id)).select(slice(0, 1)) for run in runs]
     frames = Frames.joined(liquid)
-    (found,) = rerun(potential, [frames], directory=directory)
-    forces, pbe = found.forces, frames.forces
+    alone = [
+        Configuration(frames.types, *frame) for frame in zip(frames.positions, frames.cells, strict=True)
+    ]
+    first, *found = evaluate_all([(one, potential) for one in (quartz, *alone)], directory=directory)
+    forces, pbe = np.array([one.forces for one in found]), frames.forces
     return FirstLook(
-        quartz_eV_SiO2=3 * energy / quartz.n_atoms,
-        liquid_eV_SiO2=3 * float(found.energies.mean()) / len(frames.types),
+        quartz_eV_SiO2=3 * first.energy / quartz.n_atoms,
+        liquid_eV_SiO2=3 * float(np.mean([one.energy for one in found])) / len(frames.types),
         rms=_rms(forces),
         pbe_rms=_rms(pbe),
         off=_rms(forces - pbe),

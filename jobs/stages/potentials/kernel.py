@@ -8,8 +8,7 @@ The standard is the model as it was trained, uncompressed, with its neural netwo
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,12 @@ import numpy as np
 
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.files import write_json
-from jobs.base.silica import Configuration, replicate, write_data
-from jobs.base.units import EV_A3_PER_BAR
+from jobs.base.silica import Configuration, replicate
 from jobs.engines.deepmd.precision import in_precision
 from jobs.engines.deepmd.program import read_system
 from jobs.engines.lammps.kernel import MODEL_FILE, native_potential
-from jobs.engines.lammps.potential import Potential, interaction_commands, read_potential
-from jobs.engines.lammps.program import run_lammps
+from jobs.engines.lammps.potential import Potential, read_potential
+from jobs.engines.lammps.program import Evaluation, evaluate_all
 from jobs.stages.potentials.train import heldout_systems
 from jobs.store.workspace import Workspace
 
@@ -34,13 +32,6 @@ KERNEL_FILE = "kernel.json"
 COMPRESSION = 0.97
 DISPLACEMENT_ANGSTROM = 0.1
 LARGE = (2, 2, 2)
-
-
-@dataclass(frozen=True)
-class _Result:
-    energy_eV: float
-    forces: np.ndarray
-    virial_eV: np.ndarray
 
 
 def run(workspace: Workspace) -> None:
@@ -62,9 +53,13 @@ def run(workspace: Workspace) -> None:
         return
     yardstick = _in_float64(potential, product, scratch)
     configurations = _configurations(workspace.inputs["dataset"], seed=workspace.seed)
-    found = _evaluate(list(configurations.values()), native, directory=scratch, name="native")
+
+    def by(chosen: Potential, name: str) -> list[Evaluation]:
+        return evaluate_all([(one, chosen) for one in configurations.values()], directory=scratch, name=name)
+
+    found = by(native, "native")
     workspace.progress(0.3, "DeePMD-kit in float64")
-    expected = _evaluate(list(configurations.values()), yardstick, directory=scratch, name="deepmd")
+    expected = by(yardstick, "deepmd")
     rows = [
         {"configuration": what, "n_atoms": configuration.n_atoms, **_differences(a, b)}
         for (what, configuration), a, b in zip(configurations.items(), found, expected, strict=True)
@@ -108,45 +103,12 @@ def _first(system: Path) -> Configuration:
     return Configuration(frames.types, frames.positions[0], frames.cells[0])
 
 
-def _evaluate(
-    configurations: Sequence[Configuration], potential: Potential, *, directory: Path, name: str
-) -> list[_Result]:
-    """Energy, forces and virial of each, all in one run of LAMMPS: starting TensorFlow takes seconds."""
-    parts = []
-    for index, configuration in enumerate(configurations):
-        write_data(directory / f"{name}-{index}.data", configuration)
-        parts.append(f"""clear
-units metal
-atom_style charge
-boundary p p p
-read_data {name}-{index}.data
-{interaction_commands(potential)}
-thermo_style custom step pe pxx pyy pzz pxy pxz pyz vol
-thermo_modify format float %.15g
-dump forces all custom 1 {name}-{index}.forces fx fy fz
-dump_modify forces sort id format float %.10g
-run 0
-""")
-    log = run_lammps("".join(parts), directory=directory, name=name)
-    results = []
-    for index, table in enumerate(log.thermo):
-        pressure_bar = np.array([table[f"P{axes}"][0] for axes in ("xx", "yy", "zz", "xy", "xz", "yz")])
-        results.append(
-            _Result(
-                energy_eV=float(table["PotEng"][0]),
-                forces=np.loadtxt(directory / f"{name}-{index}.forces", skiprows=9, ndmin=2),
-                virial_eV=pressure_bar * EV_A3_PER_BAR * float(table["Volume"][0]),
-            )
-        )
-    return results
-
-
-def _differences(a: _Result, b: _Result) -> dict[str, Any]:
+def _differences(a: Evaluation, b: Evaluation) -> dict[str, Any]:
     """How far two results lie apart."""
     forces, n_atoms = a.forces - b.forces, len(a.forces)
     return {
         "force_rms_eV_A": float(np.sqrt(np.mean(forces**2))),
         "force_max_eV_A": float(np.abs(forces).max()),
-        "energy_meV_atom": 1000 * abs(a.energy_eV - b.energy_eV) / n_atoms,
+        "energy_meV_atom": 1000 * abs(a.energy - b.energy) / n_atoms,
         "virial_rms_meV_atom": float(1000 * np.sqrt(np.mean((a.virial_eV - b.virial_eV) ** 2)) / n_atoms),
     }

@@ -14,11 +14,12 @@ from jobs.base.units import BOHR_ANGSTROM
 from jobs.engines.deepmd.program import COMPRESSION_FORCE_LIMIT_EV_A, compress
 from jobs.engines.hdnnp.n2p2_files import FOLDER, potential_files, read_network
 from jobs.engines.lammps.potential import Potential, interaction_commands, read_potential, write_potential
-from jobs.engines.lammps.program import evaluate, run_lammps
+from jobs.engines.lammps.program import evaluate_all, run_lammps
 from jobs.engines.lammps.snippets import read_snippet
 from jobs.reference.potentials import potential_sha256
 from jobs.stages.potentials.first_look import first_look
 from jobs.stages.potentials.train_hdnnp import COMMANDS
+from jobs.store.machine_settings import SKIN_ANGSTROM
 from jobs.store.workspace import NOTE, Workspace
 
 CODE_VERSION = 1
@@ -73,9 +74,10 @@ def _take_model(workspace: Workspace, source: Path) -> None:
     crystal = cristobalite(
         TRIAL_REPEATS, displacement_angstrom=TRIAL_DISPLACEMENT_ANGSTROM, seed=workspace.seed
     )
-    full = evaluate(crystal, read_potential(directory), directory=scratch).forces
+    as_trained = read_potential(directory)
     _describe_deepmd(workspace, "compressed.pb", cutoff_angstrom=cutoff)
-    quick = evaluate(crystal, read_potential(directory), directory=scratch).forces
+    cases = [(crystal, one) for one in (as_trained, read_potential(directory))]
+    full, quick = (one.forces for one in evaluate_all(cases, directory=scratch))
     rms = float(np.sqrt(np.mean((full - quick) ** 2)))
     if not rms <= COMPRESSION_FORCE_LIMIT_EV_A:
         (directory / "compressed.pb").unlink()
@@ -175,5 +177,7 @@ fix integrate all nve
 thermo {TRIAL_STEPS}
 run {TRIAL_STEPS}
 """
-    run_lammps(script, directory=directory, name="trial")
-    return evaluate(crystal, potential, directory=directory).cutoff_angstrom
+    log = run_lammps(script, directory=directory, name="trial")
+    if log.neighbour_cutoff_angstrom is None:
+        raise EngineError(f"lmp: found no neighbour list, expected a pair potential (log: {log.path})")
+    return log.neighbour_cutoff_angstrom - SKIN_ANGSTROM
