@@ -1,9 +1,11 @@
 """Simulated campaigns: the suite's own runs with their scatter drawn anew, and a known fault put in.
 
-A campaign has as many runs, blocks and points as the real one. The deviation of each unit from the mean of
-its side gets a random sign (a wild bootstrap), so that correlations along a curve, and between curves of one
-run, stay. An honest NNP has AIMD's mean; BKS has its own. Faults act on the NNP's curves: distances and
-angles are mapped; too hot and too soft add, in proportion, what planted runs have in excess of honest ones.
+A campaign has as many runs, blocks and points as the real one. How its units deviate from the mean of their
+side is drawn from a normal distribution with the covariance of the real ones: as random mixtures of them, so
+that correlations along a curve, and between curves of one run, stay. (A random sign for each would draw five
+runs in 32 ways, all of one size.) An honest NNP has AIMD's mean; BKS has its own. Faults act on the NNP's
+curves: distances and angles are mapped; too hot and too soft add, in proportion, what planted runs have in
+excess of honest ones.
 """
 
 from __future__ import annotations
@@ -205,8 +207,9 @@ class Simulator:
             if kind_of(key) and (not self.about or key.split("_", 1)[1] in self.about)
         ]
 
-    def _sign(self, noise: float) -> float:
-        return noise * float(self.rng.choice((-1.0, 1.0)))
+    def _mixture(self, units: int) -> Array:
+        """Weights (units, units) that make new deviations of old ones: normal, with their covariance."""
+        return self.rng.standard_normal((units, units)) / np.sqrt(max(units - 1, 1))
 
     def _pairs(
         self, size: int, network: Sequence[Change], other: Sequence[Change], noise: float
@@ -215,34 +218,34 @@ class Simulator:
         if aimd is None:
             return {}
         sides = {who: self._read(f"paired-{size}-{who}") for who in ("nnp", "other", "bks")}
-        signs = [self._sign(noise) for _ in aimd]
+        mixture = noise * self._mixture(len(aimd))  # one for all sides: a pair is a unit
         drawn: dict[str, list[Observation]] = {f"paired-{size}-aimd": aimd}
         for who, runs in sides.items():
             if runs is None:
                 continue
             changes = {"nnp": network, "other": other}.get(who, ())
             made = []
-            for mine, theirs, sign in zip(runs, aimd, signs, strict=True):
+            for mine, theirs, weights in zip(runs, aimd, mixture, strict=True):
                 arrays = {}
                 for key in self._keys(mine):
                     excess = self._excess(size, who, key)
-                    own = to_linear(key, mine[key].mean(axis=0)) - to_linear(key, theirs[key].mean(axis=0))
-                    honest = excess if who == "bks" else 0.0
-                    rows = to_linear(key, theirs[key]) + honest + sign * (own - excess)
+                    honest = excess.mean(axis=0) if who == "bks" else 0.0
+                    deviation = weights @ (excess - excess.mean(axis=0))
+                    rows = to_linear(key, theirs[key]) + honest + deviation
                     arrays[key] = _changed(key, mine, from_linear(key, rows), changes)
                 made.append(_drawn(mine, arrays))
             drawn[f"paired-{size}-{who}"] = made
         return drawn
 
     def _excess(self, size: int, who: str, key: str) -> Array:
-        """Mean excess of a side of the pairs over AIMD."""
+        """Excess of a side of the pairs over AIMD: (pairs, points)."""
 
         def make() -> Array:
             means = [
-                np.mean([to_linear(key, run[key].mean(axis=0)) for run in found], axis=0)
+                np.array([to_linear(key, run[key].mean(axis=0)) for run in found])
                 for found in (self.evidence.observables(f"paired-{size}-{name}") for name in (who, "aimd"))
             ]
-            return np.asarray(means[0] - means[1])
+            return means[0] - means[1]
 
         return self.evidence.once(("simulated excess", size, who, key), make)
 
@@ -264,11 +267,10 @@ class Simulator:
         for label, runs in known.items():
             own_size = label in (f"liquid-{size}-nvt", f"motion-{size}-nvt")
             moved = own_size or (size == 96 and label == "liquid-216-nvt-96")
-            signs: dict[object, float] = {}
+            units = units_of(runs)
+            mixture = noise * self._mixture(max(units) + 1)
             made = []
-            for number, run in enumerate(runs):
-                draw = shared_noise().get(run.facts.get("aimd_run") or "")
-                sign = signs.setdefault(number if draw is None else ("draw", draw), self._sign(noise))
+            for unit, run in zip(units, runs, strict=True):
                 arrays = {}
                 for key in self._keys(run):
                     rows = to_linear(key, run[key]) if _positive(key, run) else None
@@ -278,9 +280,10 @@ class Simulator:
                     target = own
                     if truth and label in honest:
                         target = self._truth(size, truth, key, own)
-                    block_scatter = noise * (rows - rows.mean(axis=0))
-                    new = target + sign * (rows.mean(axis=0) - own) + block_scatter
-                    new = from_linear(key, new)
+                    deviations = self._deviations(label, runs, key)
+                    # Within a unit blocks, and runs of one noise, scatter as they did.
+                    inner = noise * (rows - own - deviations[unit])
+                    new = from_linear(key, target + mixture[unit] @ deviations + inner)
                     arrays[key] = _changed(key, run, new, network if moved else ())
                 made.append(_drawn(run, arrays))
             drawn[label] = made
@@ -293,11 +296,31 @@ class Simulator:
 
         return self.evidence.once(("simulated mean", label, key), make)
 
+    def _deviations(self, label: str, runs: Sequence[Observation], key: str) -> Array:
+        """Mean deviation of each unit from the mean of all runs: (units, points)."""
+
+        def make() -> Array:
+            units, own = np.array(units_of(runs)), self._mean(label, runs, key)
+            means = np.array([to_linear(key, run[key]).mean(axis=0) for run in runs]) - own
+            return np.array([means[units == unit].mean(axis=0) for unit in range(max(units) + 1)])
+
+        return self.evidence.once(("simulated deviations", label, key), make)
+
     def _truth(self, size: int, truth: Sequence[Observation], key: str, own: Array) -> Array:
         """The mean of what is true, where it was observed on the run's grid; else the run's own."""
         observed = [run for run in truth if key in run]
         pooled = self._mean(f"true at {size}", observed, key) if observed else own
         return pooled if pooled.shape == own.shape else own
+
+
+def units_of(runs: Sequence[Observation]) -> list[int]:
+    """Which unit each run belongs to, from 0 on: runs that share a draw of a thermostat's noise are one."""
+    names: dict[object, int] = {}
+    draws = [shared_noise().get(run.facts.get("aimd_run") or "") for run in runs]
+    return [
+        names.setdefault(("run", number) if draw is None else ("draw", draw), len(names))
+        for number, draw in enumerate(draws)
+    ]
 
 
 def _positive(key: str, run: Observation) -> bool:

@@ -96,7 +96,7 @@ def product(store: Store, text: str, *, seed: int = 1, **changes: Any) -> Path:
     store.prepare()
     directory = store.part(stage.name)
     (directory / "decks").mkdir(parents=True)
-    (directory / "decks" / "start-0.inp").write_text(f"deck of {seed}\n")
+    (directory / "decks" / "start-0.inp").write_text(f"deck of {seed}\n  PRECONDITIONER FULL_ALL\n")
     (directory / "frames.xyz").write_text(text)
     about = {
         "mode": "short",
@@ -256,6 +256,7 @@ class TestDepositFromStage:
         )
         assert facts["settings"]["cutoff_Ry"] == "100"
         assert facts["settings"]["pseudopotential"] == "GTH-PBE"
+        assert facts["settings"]["scf"] == "OT-DIIS-FULL_ALL", "as the decks say"
         assert facts["timestep_fs"] == 1.0
         assert [deck["file"] for deck in facts["decks"]] == [
             f"decks/{path.name}.inp" for path in (first, second)

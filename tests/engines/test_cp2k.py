@@ -122,6 +122,11 @@ class TestSinglePoint:
 class TestDynamics:
     pytestmark = needs_cp2k
 
+    def test_the_first_wave_function_is_of_a_coarse_grid(self, whole):
+        directory, _ = whole
+        assert "WFN_RESTART_FILE_NAME coarse/run-RESTART.wfn" in (directory / cp2k.DECK).read_text()
+        assert "PRECONDITIONER FULL_ALL" in (directory / "coarse" / cp2k.DECK).read_text()
+
     def test_units_obey_newton(self, whole):
         """Positions, velocities and forces fit together as velocity Verlet makes them."""
         _, run = whole
@@ -271,7 +276,9 @@ def test_deck_says_what_was_asked():
         "MASS 28.0855",
     ):
         assert expected in words
+    assert "PRECONDITIONER FULL_SINGLE_INVERSE" in words
     assert "THERMOSTAT" not in cp2k.write_deck(settings(), MOLECULE, dynamics=NVE)
+    assert "PRECONDITIONER FULL_ALL" in cp2k.write_deck(settings(), MOLECULE, dynamics=None)
 
 
 @pytest.mark.parametrize(("guess_file", "hartree"), [(None, "0.05"), ("near.wfn", "0.2")])
