@@ -224,9 +224,10 @@ def aimd_reference(
         if differs := _state_differs(runs[label][0].facts, liquid):
             raise NotTested(f"{label} is not of the liquid's state: {differs}")
         _require_temperature(label, runs[label])
+    both = common(*(read(runs[label]) for label in starts))
     from_nnp, from_bks = (
         replace(curves, groups=by_draw(curves.groups, runs[label]))
-        for label, curves in zip(starts, common(*(read(runs[label]) for label in starts)), strict=True)
+        for label, curves in zip(starts, both, strict=True)
     )
     apart = start_difference(from_nnp, from_bks)
     verdict, why = decide(apart, band)
@@ -236,7 +237,9 @@ def aimd_reference(
             f"{known}: AIMD from NNP and from BKS configurations are {apart.value:.3g} apart "
             f"({apart.ci_low:.3g} to {apart.ci_high:.3g}{unit and f' {unit}'}); {why}{thin}"
         )
-    return Curves(from_nnp.x, from_nnp.groups + from_bks.groups)
+    # A draw may have runs of both starts.
+    every = [run for label in starts for run in runs[label]]
+    return Curves(from_nnp.x, by_draw(both[0].groups + both[1].groups, every))
 
 
 def network_against_aimd(

@@ -44,6 +44,7 @@ _CHANGE_KEYS = {"date", "claims", "change", "known"}
 class Check:
     """One comparison, one number, one band.
 
+    `paper` is the sentence of the paper that it stands for, in our words, `where` its place.
     `values` are what `each` chose (`size`, `pair`, ...); `measure` tells the claim's function which number.
     `same_as` is the id of the check whose comparison, band and verdict it shares, or nothing.
     """
@@ -53,6 +54,7 @@ class Check:
     category: str
     comparison_kind: str
     where: str
+    paper: str
     statement: str
     comparison: str
     distance: str
@@ -183,7 +185,7 @@ def _check(
     if same := text.get("same_as"):
         if same not in above:
             raise SuiteError(f"{where}: found same_as {same}, expected the id of a check of a claim above")
-        about = {"claim": claim["id"], "where": str(claim["where"]), "category": kinds["category"]}
+        about = {"claim": claim["id"], "category": kinds["category"], **_said(claim)}
         return replace(above[same], id=text["id"], statement=text["statement"], same_as=same, **about)
     tiers = tuple(template["tiers"])
     if not tiers or set(tiers) - set(TIERS):
@@ -191,14 +193,19 @@ def _check(
     return Check(
         **text,
         **kinds,
+        **_said(claim),
         claim=claim["id"],
-        where=str(claim["where"]),
         band=_band(template["band"], values, where),
         tiers=tiers,
         needs=needs,
         measure=measure,
         values=values,
     )
+
+
+def _said(claim: Mapping[str, Any]) -> dict[str, str]:
+    """Where the paper says what a claim stands for, and what it says, in our words."""
+    return {"where": str(claim["where"]), "paper": " ".join(str(claim["paper"]).split())}
 
 
 def _chosen(

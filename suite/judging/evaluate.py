@@ -97,7 +97,7 @@ def evaluate(function: Measure, check: Check, evidence: Evidence) -> Result:
             raise NotTested(why)
         found = function(check, read)
         verdict, reason = decide(found, check.band)
-        if verdict is Verdict.PASS and (why := lacks_power(check.id, tier)):
+        if verdict is Verdict.PASS and (why := lacks_power(check, tier)):
             verdict, reason = Verdict.INCONCLUSIVE, why
         elif verdict is Verdict.FAIL and (why := too_short(check, evidence)):
             verdict, reason = Verdict.TOO_SHORT, why
@@ -122,6 +122,7 @@ def evaluate(function: Measure, check: Check, evidence: Evidence) -> Result:
         category=check.category,
         comparison_kind=check.comparison_kind,
         where=check.where,
+        paper=check.paper,
         same_as=check.same_as,
         statement=check.statement,
         comparison=check.comparison,

@@ -13,6 +13,7 @@ from typing import Any
 
 from jobs.base.files import parse_yaml
 from jobs.base.paths import REFERENCE
+from suite.judging.checks import TIERS, Check
 
 POWER_FILE = REFERENCE / "power.yml"
 EFFECTS = ("stretch_percent", "force_percent", "temperature_percent", "angle_deg")
@@ -23,20 +24,23 @@ EFFECTS = ("stretch_percent", "force_percent", "temperature_percent", "angle_deg
 class Power:
     """What a check does in simulated campaigns.
 
-    `false_fail` is how often it fails an honest potential, `false_pass` how often it passes one that lies on
-    the edge of its band (None where no fault reaches the edge), `passes` how often it passes an honest one;
-    `sees` has the smallest of each effect that it fails in 80% of campaigns, None beyond the largest tried.
+    `judged` is the share of campaigns whose data let it judge. Of these, `false_fail` is how often it fails
+    an honest potential, `false_pass` how often it passes one that lies on the edge of its band (None where no
+    fault reaches the edge), and `sees` has the smallest of each effect that it fails in 80%, None beyond the
+    largest tried. All are None where a fifth of the campaigns or fewer judge. `passes` is how often it passes
+    an honest potential, of all campaigns.
     """
 
-    false_fail: float
+    judged: float
+    false_fail: float | None
     false_pass: float | None
     passes: float
     sees: Mapping[str, float | None]
 
     @property
     def blind(self) -> bool:
-        """Whether it sees none of the effects."""
-        return all(value is None for value in self.sees.values())
+        """Whether it is known to see none of the effects."""
+        return self.false_fail is not None and all(value is None for value in self.sees.values())
 
 
 @cache
@@ -51,9 +55,26 @@ def read_power(path: Path = POWER_FILE) -> dict[str, dict[str, Power]]:
     }
 
 
-def lacks_power(check_id: str, tier: str) -> str:
-    """Why a PASS of a check proves nothing at a tier; empty if it does, or if its power is not known."""
-    found = read_power().get(tier, {}).get(check_id)
-    if found is None or not found.blind:
+def power_of(check_id: str, *, comparison_kind: str, tier: str) -> Power | None:
+    """The published power of a check at a tier, or None.
+
+    Pairs are the same AIMD runs at every tier of the suite, so one tier's simulation stands for all.
+    """
+    table = read_power()
+    if (found := table.get(tier, {}).get(check_id)) is not None:
+        return found
+    if comparison_kind != "paired" or tier not in TIERS:
+        return None
+    return next((rows[check_id] for rows in table.values() if check_id in rows), None)
+
+
+def lacks_power(check: Check, tier: str) -> str:
+    """Why a PASS of a check proves nothing at a tier; empty if it does, or if its power is not known.
+
+    Checks against a number prove what they say: the effects that are tried are not what makes a plateau or a
+    coordination number wrong.
+    """
+    found = power_of(check.id, comparison_kind=check.comparison_kind, tier=tier)
+    if found is None or not found.blind or check.comparison_kind == "alone":
         return ""
     return "no power at this tier: not even the largest faults tried (reference/power.yml) would fail here"

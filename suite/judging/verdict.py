@@ -51,6 +51,7 @@ class Result:
     `p` is the chance, under the t distribution of the estimate, that the true value lies on the other
     side of the nearest edge of the band; `p_family` the same after Holm's correction over a whole run.
     `same_as` names the check whose verdict it shares: that one is counted, this one is not.
+    `paper` is the sentence of the paper that it stands for, in our words, `where` its place.
     `category` is a key of `CLASSES` (`class` in the file), `comparison_kind` one of `COMPARISONS`.
     """
 
@@ -59,6 +60,7 @@ class Result:
     category: str
     comparison_kind: str
     where: str
+    paper: str
     statement: str
     comparison: str
     distance: str

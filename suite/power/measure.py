@@ -2,7 +2,7 @@
 
 For every check that gave a number and reads g(r), angles, coordination, VAF or MSD: how often it fails an
 honest potential, how often it passes one that lies on the edge of its band, how often it passes an honest
-one, and the smallest stretch, softness, heat and shift of angles that it fails in 80% of campaigns
+one, and the smallest stretch, softness, heat and shift of angles that it fails in 80% of campaigns that judge
 (docs/notes/power.md).
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +43,7 @@ from suite.power.simulation import (
 
 CAMPAIGNS, TRIALS = 500, 25  # of an honest NNP and of one on the edge; of one with a fault
 SEEN = 0.8
+LEAST_JUDGED = 0.2  # of the campaigns, 100 of 500 and 5 of 25: of fewer no rate is given
 LADDERS: Mapping[str, tuple[float, ...]] = {
     "stretch_percent": (0.25, 0.5, 1, 1.5, 2, 3, 5, 10),
     "force_percent": (2, 5, 10, 20, 30, 50),
@@ -52,7 +52,7 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
 }
 PLANTED_PERCENT = 10.0  # of the planted runs whose response is scaled
 EDGE_STEPS = 15
-OF_BKS_ALONE = "same-qualitatively"  # no fault of the NNP reaches it: it reads BKS only
+WITHOUT_NNP = ("same-qualitatively", "inherited")  # read BKS or AIMD only: no fault of the NNP reaches them
 ANGLES = ("O-O-O", "O-Si-O", "Si-O-Si", "Si-Si-Si")
 CURVES = ("liquid", "motion", "paired", "reference")  # how products that curves are drawn of begin
 QUIET = 1e-3  # of the scatter: next to none, and yet an error bar
@@ -89,7 +89,7 @@ def checks_with_numbers(evidence: Evidence, *, kinds: Sequence[str]) -> list[Che
     for check in load_claims():
         if check.category not in (PAPER, SUPPLEMENTARY) or check.same_as or check.claim == "parity":
             continue
-        if check.comparison_kind not in kinds or check.id.endswith(OF_BKS_ALONE):
+        if check.comparison_kind not in kinds or any(part in check.id for part in WITHOUT_NNP):
             continue
         curves = [label for label in check.needs if label.split("-")[0] in CURVES]
         if curves and _judged(check, evidence).value is not None:
@@ -108,6 +108,15 @@ def _judged(check: Check, evidence: Evidence) -> Any:
 def rate(verdicts: Sequence[Verdict], wanted: Verdict) -> float:
     """Share of campaigns with a verdict."""
     return round(sum(verdict is wanted for verdict in verdicts) / len(verdicts), 4)
+
+
+def rate_of_judged(verdicts: Sequence[Verdict], wanted: Verdict) -> float | None:
+    """The same of the campaigns that judge; None if fewer than `LEAST_JUDGED` of all do.
+
+    The data of the others refuse the check, as where AIMD's starts disagree: nothing can fail there.
+    """
+    judged = [verdict for verdict in verdicts if verdict is not Verdict.NOT_TESTED]
+    return rate(judged, wanted) if len(judged) >= LEAST_JUDGED * len(verdicts) else None
 
 
 def edge_changes(check: Check, faults: Faults) -> list[Callable[[float], tuple[list[Change], list[Change]]]]:
@@ -202,24 +211,28 @@ def simulate(
             continue
         network, other = changes
         verdicts = [_judged(check, own.campaign(network, other=other)).verdict for _ in range(campaigns)]
-        edges[check.id] = rate(verdicts, Verdict.PASS)
+        edges[check.id] = rate_of_judged(verdicts, Verdict.PASS)
         tell(f"edge {place + 1} of {len(checks)}: {check.id} {edges[check.id]}")
     sees: dict[str, dict[str, float | None]] = {check.id: dict.fromkeys(LADDERS) for check in checks}
+    able = [check for check in checks if rate_of_judged(honest[check.id], Verdict.FAIL) is not None]
     for effect, ladder in LADDERS.items():
-        open_checks = list(checks)
+        open_checks = list(able)
         for amount in ladder:
-            counts: Counter[str] = Counter()
+            faulty: dict[str, list[Verdict]] = {check.id: [] for check in open_checks}
             for _ in range(trials):
                 drawn = simulator.campaign(faults.change(effect, amount))
                 for check in open_checks:
-                    counts[check.id] += _judged(check, drawn).verdict is Verdict.FAIL
-            for check in [one for one in open_checks if counts[one.id] >= SEEN * trials]:
+                    faulty[check.id].append(_judged(check, drawn).verdict)
+            for check in [
+                one for one in open_checks if (rate_of_judged(faulty[one.id], Verdict.FAIL) or 0) >= SEEN
+            ]:
                 sees[check.id][effect] = amount
                 open_checks.remove(check)
-            tell(f"{effect} {amount}: {len(checks) - len(open_checks)} of {len(checks)} see it")
+            tell(f"{effect} {amount}: {len(able) - len(open_checks)} of {len(able)} see it")
     return {
         check.id: {
-            "false_fail": rate(honest[check.id], Verdict.FAIL),
+            "judged": round(1 - rate(honest[check.id], Verdict.NOT_TESTED), 4),
+            "false_fail": rate_of_judged(honest[check.id], Verdict.FAIL),
             "false_pass": edges[check.id],
             "passes": rate(honest[check.id], Verdict.PASS),
             "sees": sees[check.id],

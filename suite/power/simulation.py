@@ -1,9 +1,10 @@
 """Simulated campaigns: the suite's own runs with their scatter drawn anew, and a known fault put in.
 
-A campaign has as many runs, blocks and points as the real one. How its units deviate from the mean of their
+A campaign has as many runs, blocks and points as the real one. How its runs deviate from the mean of their
 side is drawn from a normal distribution with the covariance of the real ones: as random mixtures of them, so
 that correlations along a curve, and between curves of one run, stay. (A random sign for each would draw five
-runs in 32 ways, all of one size.) An honest NNP has AIMD's mean; BKS has its own. Faults act on the NNP's
+runs in 32 ways, all of one size.) Blocks within a run stay, and so do AIMD's runs in pairs, where only the
+differences are drawn. An honest NNP has AIMD's mean; BKS has its own. Faults act on the NNP's
 curves: distances and angles are mapped; too hot and too soft add, in proportion, what planted runs have in
 excess of honest ones.
 """
@@ -28,6 +29,9 @@ Change: TypeAlias = Callable[[str, Array, Array], Array]
 
 GRIDS = {"rdf": "rdf_r", "badf": "angle_deg", "vaf": "vaf_time_fs", "msd": "msd_time_fs"}
 PAIRED_SIZES = (96, 216)
+# How alike AIMD runs of one thermostat noise are drawn at equilibrium: the upper end of what pairs show,
+# 0.16 +- 0.14 (docs/notes/aimd-references.md).
+ALIKE = 0.3
 LIQUIDS = (
     "liquid-{size}-nvt",
     "liquid-{size}-bks",
@@ -207,9 +211,19 @@ class Simulator:
             if kind_of(key) and (not self.about or key.split("_", 1)[1] in self.about)
         ]
 
-    def _mixture(self, units: int) -> Array:
-        """Weights (units, units) that make new deviations of old ones: normal, with their covariance."""
-        return self.rng.standard_normal((units, units)) / np.sqrt(max(units - 1, 1))
+    def _mixture(self, runs: Sequence[Observation], *, alike: float) -> Array:
+        """Weights (runs, runs) that make new deviations of old ones: normal, with their covariance.
+
+        Runs of one thermostat noise are drawn `alike`, from 0 (not at all) to 1.
+        """
+        n = len(runs)
+        weights = self.rng.standard_normal((n, n))
+        common: dict[int, Array] = {}
+        for place, run in enumerate(runs):
+            if (draw := shared_noise().get(run.facts.get("aimd_run") or "")) is not None:
+                one = common.setdefault(draw, self.rng.standard_normal(n))
+                weights[place] = np.sqrt(1 - alike) * weights[place] + np.sqrt(alike) * one
+        return weights / np.sqrt(max(n - 1, 1))
 
     def _pairs(
         self, size: int, network: Sequence[Change], other: Sequence[Change], noise: float
@@ -218,7 +232,8 @@ class Simulator:
         if aimd is None:
             return {}
         sides = {who: self._read(f"paired-{size}-{who}") for who in ("nnp", "other", "bks")}
-        mixture = noise * self._mixture(len(aimd))  # one for all sides: a pair is a unit
+        # One for all sides: a pair is a unit. Their noise is on both sides and leaves the difference.
+        mixture = noise * self._mixture(aimd, alike=0.0)
         drawn: dict[str, list[Observation]] = {f"paired-{size}-aimd": aimd}
         for who, runs in sides.items():
             if runs is None:
@@ -267,10 +282,9 @@ class Simulator:
         for label, runs in known.items():
             own_size = label in (f"liquid-{size}-nvt", f"motion-{size}-nvt")
             moved = own_size or (size == 96 and label == "liquid-216-nvt-96")
-            units = units_of(runs)
-            mixture = noise * self._mixture(max(units) + 1)
+            mixture = noise * self._mixture(runs, alike=ALIKE)
             made = []
-            for unit, run in zip(units, runs, strict=True):
+            for weights, run in zip(mixture, runs, strict=True):
                 arrays = {}
                 for key in self._keys(run):
                     rows = to_linear(key, run[key]) if _positive(key, run) else None
@@ -280,10 +294,9 @@ class Simulator:
                     target = own
                     if truth and label in honest:
                         target = self._truth(size, truth, key, own)
-                    deviations = self._deviations(label, runs, key)
-                    # Within a unit blocks, and runs of one noise, scatter as they did.
-                    inner = noise * (rows - own - deviations[unit])
-                    new = from_linear(key, target + mixture[unit] @ deviations + inner)
+                    deviation = weights @ self._deviations(label, runs, key)
+                    blocks = noise * (rows - rows.mean(axis=0))
+                    new = from_linear(key, target + deviation + blocks)
                     arrays[key] = _changed(key, run, new, network if moved else ())
                 made.append(_drawn(run, arrays))
             drawn[label] = made
@@ -297,12 +310,11 @@ class Simulator:
         return self.evidence.once(("simulated mean", label, key), make)
 
     def _deviations(self, label: str, runs: Sequence[Observation], key: str) -> Array:
-        """Mean deviation of each unit from the mean of all runs: (units, points)."""
+        """Deviation of each run's mean from that of all: (runs, points)."""
 
         def make() -> Array:
-            units, own = np.array(units_of(runs)), self._mean(label, runs, key)
-            means = np.array([to_linear(key, run[key]).mean(axis=0) for run in runs]) - own
-            return np.array([means[units == unit].mean(axis=0) for unit in range(max(units) + 1)])
+            means = np.array([to_linear(key, run[key]).mean(axis=0) for run in runs])
+            return means - self._mean(label, runs, key)
 
         return self.evidence.once(("simulated deviations", label, key), make)
 
@@ -311,16 +323,6 @@ class Simulator:
         observed = [run for run in truth if key in run]
         pooled = self._mean(f"true at {size}", observed, key) if observed else own
         return pooled if pooled.shape == own.shape else own
-
-
-def units_of(runs: Sequence[Observation]) -> list[int]:
-    """Which unit each run belongs to, from 0 on: runs that share a draw of a thermostat's noise are one."""
-    names: dict[object, int] = {}
-    draws = [shared_noise().get(run.facts.get("aimd_run") or "") for run in runs]
-    return [
-        names.setdefault(("run", number) if draw is None else ("draw", draw), len(names))
-        for number, draw in enumerate(draws)
-    ]
 
 
 def _positive(key: str, run: Observation) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_whole
 from suite.judging.evidence import Evidence
-from suite.judging.power_table import EFFECTS, Power, read_power
+from suite.judging.power_table import EFFECTS, Power, power_of
 from suite.judging.verdict import CLASSES, PAPER, PRECONDITION, Verdict
 from suite.report.findings import findings
 
@@ -221,6 +221,7 @@ def _groups(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             "name": name,
             "class": CLASSES[category],
             "where": members[0]["where"],
+            "paper": members[0]["paper"] if category == PAPER else "",
             "rows": members,
             "counts": [
                 (state, sum(row["shown"] is state for row in members))
@@ -301,17 +302,19 @@ def _fault_matrix(faults: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[st
 
 def _power_rows(rows: Sequence[Mapping[str, Any]], tier: str) -> list[tuple[str, ...]]:
     """What each check of this run sees, by simulation: a row for each that has an entry in the table."""
-    table = read_power().get(tier, {})
 
     def cells(found: Power) -> tuple[str, ...]:
-        rates = [found.false_fail, found.false_pass, found.passes]
+        rates = [found.judged, found.false_fail, found.false_pass, found.passes]
         seen = [found.sees.get(effect) for effect in EFFECTS]
         return (
             *(NO_NUMBER if rate is None else f"{100 * rate:.1f}%" for rate in rates),
             *(NO_NUMBER if value is None else f"{value:g}" for value in seen),
         )
 
-    return [(row["id"], *cells(table[row["id"]])) for row in rows if row["id"] in table]
+    known = [
+        (row["id"], power_of(row["id"], comparison_kind=row["comparison_kind"], tier=tier)) for row in rows
+    ]
+    return [(identity, *cells(found)) for identity, found in known if found is not None]
 
 
 def _flat(value: Any) -> str:

@@ -107,12 +107,15 @@ def test_a_class_may_be_of_one_value(tmp_path):
 
 def twin(same_as, **changes):
     same = {"id": "{pair}", "each": {"pair": ["O-O"]}, "statement": "the child's", "same_as": same_as}
-    return [*template(), {"id": "child", **ABOUT, "where": "Sec. IV", "checks": [same | changes]}]
+    return [
+        *template(),
+        {"id": "child", **ABOUT, "where": "Sec. IV", "paper": "too", "checks": [same | changes]},
+    ]
 
 
 def test_a_check_may_be_the_same_as_one_above(tmp_path):
     _, first, second = read(tmp_path, twin("rdf/{pair}"))
-    assert (second.id, second.claim, second.where) == ("child/O-O", "child", "Sec. IV")
+    assert (second.id, second.claim, second.where, second.paper) == ("child/O-O", "child", "Sec. IV", "too")
     assert (second.statement, second.same_as) == ("the child's", "rdf/O-O")
     shared = ("comparison", "band", "unit", "tiers", "needs", "measure", "values")
     assert all(getattr(first, name) == getattr(second, name) for name in shared)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import suite.claims  # noqa: F401 - fills REGISTRY
+from suite.claims.fig1_rdf import rdf_reference
 from suite.judging.against_aimd import by_draw
 from suite.judging.checks import load_claims
 from suite.judging.evaluate import REGISTRY, evaluate
@@ -133,6 +134,26 @@ def test_runs_that_share_a_noise_are_one_unit_at_equilibrium(tmp_path):
     observations = Evidence({"a": runs}).observables("a")
     groups = [np.full((2, 3), float(k)) for k in range(4)]
     assert [len(group) for group in by_draw(groups, observations)] == [4, 2, 2]
+
+
+def test_a_noise_that_runs_of_both_starts_share_is_one_unit_of_the_reference(tmp_path):
+    def runs(start, names):
+        return [
+            write_observation(tmp_path / f"{start}-{seed}", seed=10 * len(start) + seed, aimd_run=name)
+            for seed, name in enumerate(names)
+        ]
+
+    found = Evidence(
+        {
+            "liquid-96-nvt": [write_observation(tmp_path / "liquid", seed=99)],
+            "reference-96-nnp": runs("nnp", [*SHARED, "set/1", "set/2", "set/3"]),
+            "reference-96-bks": runs("bks", ["pbe-96-md-bks-3000K/bks-901-3000K", "set/4"]),
+        }
+    )
+    aimd = rdf_reference(found, size=96, pair="Si-O", measure="first-peak-position", band=(-1.0, 1.0))
+    assert [len(group) // 8 for group in aimd.groups] == [3, 1, 1, 1, 1], (
+        "runs in each unit, of 8 blocks each"
+    )
 
 
 def test_a_short_training_is_not_the_papers_fault(tmp_path):

@@ -217,6 +217,7 @@ def claim(identity: str, verdict: str, **changes: object) -> dict[str, object]:
         "class": {"parity": "supplementary", "precondition": name, "fault": name}.get(name, "paper"),
         "comparison_kind": "equilibrium",
         "where": "Fig 1, N = 216",
+        "paper": "DeePMD has the first peak where AIMD has it.",
         "statement": "First peak of g(r) <Si-O> lies where AIMD has it",
         "comparison": "DeePMD-216 against AIMD",
         "distance": "position of the first maximum",

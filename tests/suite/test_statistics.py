@@ -371,7 +371,9 @@ def test_p_agrees_with_the_interval():
 
 
 def result(p):
-    return Result("c/a", "c", "paper", "alone", "w", "s", "c", "d", 0, 1, "", "laptop", (), Verdict.PASS, p=p)
+    return Result(
+        "c/a", "c", "paper", "alone", "w", "p", "s", "c", "d", 0, 1, "", "laptop", (), Verdict.PASS, p=p
+    )
 
 
 def test_family_p_is_holm_and_changes_no_verdict():
@@ -421,7 +423,9 @@ def test_what_rests_on_a_run_whose_precondition_failed_says_so():
 def test_json_has_no_infinities():
     assert result(0.1).as_json()["verdict"] == "PASS"
     infinite = Result(
-        "c/a", "c", "paper", "alone", "w", "s", "c", "d", 0, 1, "", "laptop", (), Verdict.PASS, n_eff=math.inf
+        *("c/a", "c", "paper", "alone", "w", "p", "s", "c", "d", 0, 1, "", "laptop", ()),
+        Verdict.PASS,
+        n_eff=math.inf,
     )
     assert infinite.as_json()["n_eff"] is None
 
