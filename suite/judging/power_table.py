@@ -39,8 +39,8 @@ class Power:
 
     @property
     def blind(self) -> bool:
-        """Whether it is known to see none of the effects."""
-        return self.false_fail is not None and all(value is None for value in self.sees.values())
+        """Whether it sees none of the effects."""
+        return all(value is None for value in self.sees.values())
 
 
 @cache
@@ -69,12 +69,16 @@ def power_of(check_id: str, *, comparison_kind: str, tier: str) -> Power | None:
 
 
 def lacks_power(check: Check, tier: str) -> str:
-    """Why a PASS of a check proves nothing at a tier; empty if it does, or if its power is not known.
+    """Why a PASS of a check proves nothing at a tier; empty if it does, or if it was not simulated.
 
     Checks against a number prove what they say: the effects that are tried are not what makes a plateau or a
     coordination number wrong.
     """
     found = power_of(check.id, comparison_kind=check.comparison_kind, tier=tier)
-    if found is None or not found.blind or check.comparison_kind == "alone":
+    if found is None or check.comparison_kind == "alone":
+        return ""
+    if found.false_fail is None:
+        return f"unknown power at this tier: only {found.judged:.0%} of simulated campaigns could judge"
+    if not found.blind:
         return ""
     return "no power at this tier: not even the largest faults tried (reference/power.yml) would fail here"

@@ -171,6 +171,15 @@ def test_what_was_not_simulated_lacks_nothing(table):
     assert lacks_power(check_of(CHECK), "my-tier") == ""
 
 
+def test_a_check_that_campaigns_can_seldom_judge_is_inconclusive_too(table):
+    rows = yaml.safe_load(table.read_text())
+    rows["tiers"]["laptop"]["checks"][CHECK] |= {"judged": 0.11, "false_fail": None}
+    table.write_text(yaml.safe_dump(rows))
+    read_power.cache_clear()
+    said = "unknown power at this tier: only 11% of simulated campaigns could judge"
+    assert lacks_power(check_of(CHECK), "laptop") == said
+
+
 def test_pairs_are_the_same_at_every_tier(table):
     assert lacks_power(check_of(CHECK), "overnight")
     assert lacks_power(replace(check_of(CHECK), comparison_kind="equilibrium"), "overnight") == ""
