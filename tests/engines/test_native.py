@@ -20,10 +20,9 @@ from jobs.engines.lammps.native import build
 from jobs.engines.lammps.native.deepmd_export import export_model
 from jobs.engines.lammps.native.graph import read_constants
 from jobs.engines.lammps.potential import Potential, interaction_commands
-from jobs.engines.lammps.program import evaluate, run_lammps
+from jobs.engines.lammps.program import evaluate, evaluate_all, run_lammps
 from jobs.engines.process import executable, run_program, thread_environment
 from jobs.reference.potentials import deposited_model
-from jobs.stages.potentials import kernel as kernel_stage
 from tests.helpers.plain_deepmd import PlainDeepPotential
 
 pytestmark = pytest.mark.engine
@@ -117,7 +116,7 @@ def by_native(model: Path, scratch: Path) -> Potential:
 
 def both(model: Path, configuration: Configuration, folder: Path):
     return [
-        kernel_stage._evaluate([configuration], potential, directory=folder, name=name)[0]
+        evaluate_all([(configuration, potential)], directory=folder, name=name)[0]
         for name, potential in (("native", by_native(model, folder)), ("deepmd", by_deepmd(model)))
     ]
 
@@ -129,7 +128,7 @@ def both(model: Path, configuration: Configuration, folder: Path):
 def test_energy_forces_and_virial_are_deepmd_kits(models, name, tmp_path):
     native, deepmd = both(models[name], frame(2), tmp_path)
     n_atoms = len(native.forces)
-    assert native.energy_eV == pytest.approx(deepmd.energy_eV, abs=2e-6 * n_atoms)
+    assert native.energy == pytest.approx(deepmd.energy, abs=2e-6 * n_atoms)
     scale = np.sqrt(np.mean(deepmd.forces**2))
     assert np.sqrt(np.mean((native.forces - deepmd.forces) ** 2)) < 1e-4 * scale
     assert np.abs(native.virial_eV - deepmd.virial_eV).max() < 1e-4 * np.abs(deepmd.virial_eV).max()
@@ -275,7 +274,7 @@ run 8000
 def compare(potential: Potential, model: Path, folder: Path) -> float:
     """Rms force difference (eV/A) to DeePMD-kit on a hot crystal of 192 atoms."""
     found = [
-        kernel_stage._evaluate([frame(2, 0.15)], one, directory=folder, name=name)[0].forces
+        evaluate_all([(frame(2, 0.15), one)], directory=folder, name=name)[0].forces
         for name, one in (("native", potential), ("deepmd", by_deepmd(model)))
     ]
     return float(np.sqrt(np.mean((found[0] - found[1]) ** 2)))
