@@ -27,8 +27,8 @@ class Power:
     `judged` is the share of campaigns whose data let it judge. Of these, `false_fail` is how often it fails
     an honest potential, `false_pass` how often it passes one that lies on the edge of its band (None where no
     fault reaches the edge), and `sees` has the smallest of each effect that it fails in 80%, None beyond the
-    largest tried. All are None where a fifth of the campaigns or fewer judge. `passes` is how often it passes
-    an honest potential, of all campaigns.
+    largest tried. All are None where a fifth of the campaigns or fewer judge, or where the NNP's own value
+    lies outside the band. `passes` is how often it passes an honest potential, of all campaigns.
     """
 
     judged: float

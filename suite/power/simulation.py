@@ -27,7 +27,14 @@ from suite.judging.statistics import Array
 Change: TypeAlias = Callable[[str, Array, Array], Array]
 """Of an array's name, its grid and its rows (blocks, points): the rows with a fault."""
 
-GRIDS = {"rdf": "rdf_r", "badf": "angle_deg", "vaf": "vaf_time_fs", "msd": "msd_time_fs"}
+GRIDS = {
+    "rdf": "rdf_r",
+    "badf": "angle_deg",
+    "vaf": "vaf_time_fs",
+    "msd": "msd_time_fs",
+    "tr": "tr_r",
+    "sq": "sq_q",
+}
 PAIRED_SIZES = (96, 216)
 # How alike AIMD runs of one thermostat noise are drawn at equilibrium: the upper end of what pairs show,
 # 0.16 +- 0.14 (docs/notes/aimd-references.md).
@@ -40,11 +47,13 @@ LIQUIDS = (
     "liquid-{size}-nve",
     "motion-{size}-nvt",
     "motion-{size}-bks",
+    "glass-{size}",
 )
+LONG = {96: "msd-long", 216: "msd-long-216"}
 
 
 def kind_of(key: str) -> str:
-    """`rdf`, `badf`, `vaf`, `msd` or `coordination`; nothing for arrays that campaigns do not draw."""
+    """A key of `GRIDS` or `coordination`; nothing for arrays that campaigns do not draw."""
     head = key.split("_")[0]
     return head if (head in GRIDS and key not in GRIDS.values()) or head == "coordination" else ""
 
@@ -64,7 +73,10 @@ def stretched(percent: float) -> Change:
     factor = 1 + percent / 100
 
     def change(key: str, x: Array, rows: Array) -> Array:
-        return _mapped(x / factor, x, rows) if kind_of(key) == "rdf" else rows
+        kind = kind_of(key)
+        if kind == "sq":
+            return _mapped(x * factor, x, rows)
+        return _mapped(x / factor, x, rows) if kind in ("rdf", "tr") else rows
 
     return change
 
@@ -83,6 +95,15 @@ def slowed(percent: float) -> Change:
 
     def change(key: str, x: Array, rows: Array) -> Array:
         return _mapped(x * (1 - percent / 100), x, rows) if kind_of(key) == "vaf" else rows
+
+    return change
+
+
+def steeper(amount: float) -> Change:
+    """Ln MSD too steep in ln t by an amount."""
+
+    def change(key: str, x: Array, rows: Array) -> Array:
+        return rows * (x / x[-1]) ** amount if kind_of(key) == "msd" else rows
 
     return change
 
@@ -186,13 +207,13 @@ class Simulator:
 
         Args:
             network: faults of the NNP, in every product whose atoms it moves.
-            other: faults of the other NNP of a pair instead.
+            other: faults of the other NNP of a pair instead, or of the glass beside the liquid.
             noise: how much units scatter; with a thousandth, values are those of infinite data.
         """
         drawn: dict[str, list[Observation]] = {}
         for size in PAIRED_SIZES:
             drawn |= self._pairs(size, network, other, noise)
-            drawn |= self._liquids(size, network, noise)
+            drawn |= self._liquids(size, network, other, noise)
         return self.evidence.with_drawn(drawn)
 
     def _read(self, label: str) -> list[Observation] | None:
@@ -208,7 +229,8 @@ class Simulator:
         return [
             key
             for key in run.arrays
-            if kind_of(key) and (not self.about or key.split("_", 1)[1] in self.about)
+            if (kind := kind_of(key))
+            and (not self.about or kind in ("tr", "sq") or key.split("_", 1)[1] in self.about)
         ]
 
     def _mixture(self, runs: Sequence[Observation], *, alike: float) -> Array:
@@ -264,15 +286,16 @@ class Simulator:
 
         return self.evidence.once(("simulated excess", size, who, key), make)
 
-    def _liquids(self, size: int, network: Sequence[Change], noise: float) -> dict[str, list[Observation]]:
+    def _liquids(
+        self, size: int, network: Sequence[Change], other: Sequence[Change], noise: float
+    ) -> dict[str, list[Observation]]:
         references = {
             label: self._read(label) for label in (f"reference-{size}-nnp", f"reference-{size}-bks")
         }
         known = {label: runs for label, runs in references.items() if runs is not None}
         truth = [run for runs in known.values() for run in runs]
         drawn: dict[str, list[Observation]] = {}
-        for template in LIQUIDS:
-            label = template.format(size=size)
+        for label in (*(template.format(size=size) for template in LIQUIDS), LONG[size]):
             if (runs := self._read(label)) is not None:
                 known[label] = runs
         alike = {f"liquid-{size}-{what}" for what in ("nvt", "nvt-96", "hdnnp")}
@@ -280,8 +303,10 @@ class Simulator:
         # Without AIMD an honest NNP is what the others are: all of them have the mean of all.
         truth = truth or [run for label in sorted(alike & set(known)) for run in known[label]]
         for label, runs in known.items():
-            own_size = label in (f"liquid-{size}-nvt", f"motion-{size}-nvt")
+            glass = label == f"glass-{size}"
+            own_size = glass or label in (f"liquid-{size}-nvt", f"motion-{size}-nvt", LONG[size])
             moved = own_size or (size == 96 and label == "liquid-216-nvt-96")
+            changes = (*(network if moved else ()), *(other if glass else ()))
             mixture = noise * self._mixture(runs, alike=ALIKE)
             made = []
             for weights, run in zip(mixture, runs, strict=True):
@@ -297,7 +322,7 @@ class Simulator:
                     deviation = weights @ self._deviations(label, runs, key)
                     blocks = noise * (rows - rows.mean(axis=0))
                     new = from_linear(key, target + deviation + blocks)
-                    arrays[key] = _changed(key, run, new, network if moved else ())
+                    arrays[key] = _changed(key, run, new, changes)
                 made.append(_drawn(run, arrays))
             drawn[label] = made
         return drawn

@@ -18,7 +18,7 @@ from suite.judging.power_table import EFFECTS, lacks_power, read_power
 from suite.judging.verdict import Verdict
 from suite.power import measure
 from suite.power.measure import checks_with_numbers, rate, rate_of_judged, simulate
-from suite.power.simulation import ALIKE, Simulator, raised, slowed, stretched, turned
+from suite.power.simulation import ALIKE, Simulator, raised, slowed, steeper, stretched, turned
 from tests.suite.test_pairs import evidence, side
 
 CHECK = "rdf-paired/96/Si-O/first-peak-position"
@@ -50,6 +50,9 @@ def test_changes_are_what_they_say():
     assert x[turned(0.5)("badf_O-Si-O", x, rows)[0].argmax()] == pytest.approx(2.1, abs=0.02)
     assert x[slowed(20)("vaf_Si", x, rows)[0].argmax()] == pytest.approx(2.0, abs=0.02)
     np.testing.assert_allclose(raised(0.1)("msd_Si", x, rows), rows * math.exp(0.1))
+    slope = np.diff(np.log(steeper(0.3)("msd_Si", x, np.ones_like(rows))[0])) / np.diff(np.log(x))
+    np.testing.assert_allclose(slope, 0.3)
+    assert x[stretched(5)("sq_neutron", x, rows)[0].argmax()] == pytest.approx(1.6 / 1.05, abs=0.02)
     for change in (stretched(5), slowed(20), raised(0.1)):
         np.testing.assert_array_equal(change("badf_O-Si-O", x, rows), rows)
 
