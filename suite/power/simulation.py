@@ -4,7 +4,7 @@ A campaign has as many runs, blocks and points as the real one. How its runs dev
 side is drawn from a normal distribution with the covariance of the real ones: as random mixtures of them, so
 that correlations along a curve, and between curves of one run, stay. (A random sign for each would draw five
 runs in 32 ways, all of one size.) Blocks within a run stay, and so do AIMD's runs in pairs, where only the
-differences are drawn. An honest NNP has AIMD's mean; BKS has its own. Faults act on the NNP's
+differences are drawn. An honest NNP has AIMD's mean; BKS and glasses have their own. Faults act on the NNP's
 curves: distances and angles are mapped; too hot and too soft add, in proportion, what planted runs have in
 excess of honest ones.
 """
@@ -35,11 +35,11 @@ GRIDS = {
     "tr": "tr_r",
     "sq": "sq_q",
 }
-PAIRED_SIZES = (96, 216)
+SIZES = (96, 216)
 # How alike AIMD runs of one thermostat noise are drawn at equilibrium: the upper end of what pairs show,
 # 0.16 +- 0.14 (docs/notes/aimd-references.md).
 ALIKE = 0.3
-LIQUIDS = (
+UNPAIRED = (
     "liquid-{size}-nvt",
     "liquid-{size}-bks",
     "liquid-{size}-nvt-96",
@@ -211,9 +211,9 @@ class Simulator:
             noise: how much units scatter; with a thousandth, values are those of infinite data.
         """
         drawn: dict[str, list[Observation]] = {}
-        for size in PAIRED_SIZES:
+        for size in SIZES:
             drawn |= self._pairs(size, network, other, noise)
-            drawn |= self._liquids(size, network, other, noise)
+            drawn |= self._unpaired(size, network, other, noise)
         return self.evidence.with_drawn(drawn)
 
     def _read(self, label: str) -> list[Observation] | None:
@@ -286,7 +286,7 @@ class Simulator:
 
         return self.evidence.once(("simulated excess", size, who, key), make)
 
-    def _liquids(
+    def _unpaired(
         self, size: int, network: Sequence[Change], other: Sequence[Change], noise: float
     ) -> dict[str, list[Observation]]:
         references = {
@@ -295,7 +295,7 @@ class Simulator:
         known = {label: runs for label, runs in references.items() if runs is not None}
         truth = [run for runs in known.values() for run in runs]
         drawn: dict[str, list[Observation]] = {}
-        for label in (*(template.format(size=size) for template in LIQUIDS), LONG[size]):
+        for label in (*(template.format(size=size) for template in UNPAIRED), LONG[size]):
             if (runs := self._read(label)) is not None:
                 known[label] = runs
         alike = {f"liquid-{size}-{what}" for what in ("nvt", "nvt-96", "hdnnp")}
