@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from itertools import combinations
-from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -134,7 +133,8 @@ def test_runs_that_share_a_noise_are_the_listed_ones():
                 heats[f"{deposited.name}/{one.id}"] = paired.heat(read_run(deposited, one.id))[1]
     for first, second in combinations(heats, 2):
         draws = {shared_noise().get(name, name) for name in (first, second)}
-        alike = np.corrcoef(heats[first], heats[second])[0, 1]
+        steps = min(len(heats[first]), len(heats[second]))
+        alike = np.corrcoef(heats[first][:steps], heats[second][:steps])[0, 1]
         assert alike > 0.95 if len(draws) == 1 else abs(alike) < 0.4, (first, second)
 
 
@@ -218,26 +218,16 @@ def test_faults_are_planted_in_the_paired_runs_of_deepmd_96(campaign):
     }
 
 
-def test_aimd_of_216_atoms_is_paired_as_soon_as_it_is_deposited(monkeypatch):
-    """From network states only, as it will come: no start gate stands before a paired comparison."""
-    import jobs.campaign.parts.pairs
-    import jobs.campaign.parts.references
-
-    small = read_set("pbe-96-md-nnp-3000K")
-    types = np.repeat(np.array([0, 1], np.int8), [72, 144])
-    facts = MappingProxyType({**small.facts, "atoms": {"Si": 72, "O": 144}})
-    large = replace(small, name="pbe-216-md-nnp-3000K", types=types, facts=facts)
-    monkeypatch.setattr(jobs.campaign.parts.references, "list_sets", lambda **_: [*list_sets(), large])
-    monkeypatch.setattr(
-        jobs.campaign.parts.pairs, "find_set", lambda name, _: large if name == large.name else read_set(name)
-    )
+def test_aimd_of_216_atoms_is_paired():
+    """From network states only: no start gate stands before a paired comparison."""
     planned = build_campaign("laptop", start_from="potentials")
     names = {
         who: {stage.inputs["potential"].parameters["name"] for stage in planned.runs[f"paired-216-{who}"]}
         for who in ("nnp", "other")
     }
     assert names == {"nnp": {"DeePMD-216"}, "other": {"DeePMD-96"}}
-    assert len(planned.labels["paired-216-aimd"][0].parameters["references"]) == len(small.runs)
+    references = planned.labels["paired-216-aimd"][0].parameters["references"]
+    assert len(references) == len(read_set("pbe-216-md-nnp-3000K").runs)
     assert "paired-216-bks" in planned.labels
 
 
