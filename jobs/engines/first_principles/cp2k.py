@@ -242,15 +242,12 @@ def _coarse_guess(
     watch: Callable[[], None] | None,
 ) -> tuple[str | None, float | None, float]:
     """A wave function file of a coarse grid and the gap in eV there; seconds it took."""
-    folder = _empty_coarse_folder(directory)
     coarse = replace(settings, **_COARSE)
 
     def solve(**options: Any) -> tuple[str | None, float, str]:
-        deck = write_deck(start=start, dynamics=None, forces=False, gap=True, **options)
-        (folder / DECK).write_text(deck)
-        seconds = _run(folder, threads=threads, watch=watch)
-        return _best_guess(folder), seconds, (folder / LOG).read_text(errors="replace")
+        return _solve_coarse(start, directory, threads=threads, watch=watch, gap=True, **options)
 
+    shutil.rmtree(directory / _COARSE_FOLDER, ignore_errors=True)
     name, seconds, log = solve(settings=replace(coarse, **_DIAGONALIZED), diagonalize=True)
     if DIAGONALIZATION_CONVERGED not in log:
         name, more_seconds, log = solve(settings=replace(coarse, **_TRANSFORMED), guess_file=name)
@@ -266,19 +263,26 @@ def _transformed_guess(
 
     The preconditioner of a run is cheap, and does not get there from atomic densities where there is no gap.
     """
-    folder = _empty_coarse_folder(directory)
+    shutil.rmtree(directory / _COARSE_FOLDER, ignore_errors=True)
     coarse = replace(settings, **_COARSE, **_TRANSFORMED)
-    (folder / DECK).write_text(write_deck(coarse, start, dynamics=None, forces=False))
-    _run(folder, threads=threads, watch=watch)
-    name = _best_guess(folder)
+    name, _, _ = _solve_coarse(start, directory, threads=threads, watch=watch, settings=coarse)
     return None if name is None else f"{_COARSE_FOLDER}/{name}"
 
 
-def _empty_coarse_folder(directory: Path) -> Path:
+def _solve_coarse(
+    start: Configuration,
+    directory: Path,
+    *,
+    threads: int,
+    watch: Callable[[], None] | None,
+    **options: Any,
+) -> tuple[str | None, float, str]:
+    """An SCF in the coarse folder: its wave function file there, seconds and log; `options` of the deck."""
     folder = directory / _COARSE_FOLDER
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    return folder
+    folder.mkdir(exist_ok=True)
+    (folder / DECK).write_text(write_deck(start=start, dynamics=None, forces=False, **options))
+    seconds = _run(folder, threads=threads, watch=watch)
+    return _best_guess(folder), seconds, (folder / LOG).read_text(errors="replace")
 
 
 # Molecular dynamics -------------------------------------------------------------------------------
