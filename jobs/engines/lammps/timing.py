@@ -16,7 +16,7 @@ import numpy as np
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.trajectory import DUMP_COLUMNS
 from jobs.base.units import FS_PER_PS
-from jobs.engines.lammps.potential import Potential, interaction_commands
+from jobs.engines.lammps.potential import Potential, box_commands, interaction_commands
 from jobs.engines.lammps.program import DAMPING_FS, run_lammps
 from jobs.store.machine_settings import SKIN_ANGSTROM
 
@@ -100,13 +100,13 @@ def timed_script(
     warm_up_steps: int,
     steps: int,
     dump_every: int | None = None,
+    dump_file: str = "kept.bin",
 ) -> str:
     """NVT from fresh velocities: a warm-up `run`, then the one whose loop time counts."""
     dump = "" if dump_every is None else (
-        f"dump kept all custom {dump_every} kept.bin {DUMP_COLUMNS}\ndump_modify kept sort id\n"
+        f"dump kept all custom {dump_every} {dump_file} {DUMP_COLUMNS}\ndump_modify kept sort id\n"
     )  # fmt: skip
-    return f"""units metal
-atom_style charge
+    return f"""{box_commands(potential)}
 boundary p p p
 read_data {start}
 {interaction_commands(potential, skin_angstrom=skin_angstrom)}
@@ -154,6 +154,7 @@ def time_launch(
             warm_up_steps=max(WARM_UP_STEPS, done // 5),
             steps=done,
             dump_every=dump_every,
+            dump_file=f"kept-{replica}.bin",
         )
         log = run_lammps(
             script,
@@ -162,6 +163,7 @@ def time_launch(
             ranks=layout.ranks,
             threads=layout.threads,
             gpus=layout.gpus,
+            own=potential.own,
         )
         loop, table = log.loops[-1], log.thermo[-1]
         n_atoms, conserved = loop.atoms, table["Econserve"]

@@ -18,8 +18,14 @@ from jobs.base.silica import Configuration, write_data
 from jobs.engines.deepmd.program import Prediction, read_system
 from jobs.engines.hdnnp.evaluation import predict
 from jobs.engines.hdnnp.n2p2_files import FOLDER
-from jobs.engines.lammps.potential import POTENTIAL_FILE, Potential, interaction_commands, potential_of
-from jobs.engines.lammps.program import run_lammps
+from jobs.engines.lammps.potential import (
+    POTENTIAL_FILE,
+    Potential,
+    box_commands,
+    interaction_commands,
+    potential_of,
+)
+from jobs.engines.lammps.program import own_lammps, run_lammps
 from jobs.stages.potentials.train import TRAIN_FILE, heldout_errors, heldout_systems
 from jobs.store.workspace import Workspace
 
@@ -51,6 +57,8 @@ def run(workspace: Workspace) -> None:
         predictions = predict(workspace.inputs["potential"] / FOLDER, frames)
     else:
         predictions = rerun(potential, frames, directory=workspace.checkpoints)
+    if potential.own:
+        workspace.record(lammps=own_lammps(workspace.checkpoints))
 
     offset = 0.0
     if not _trained(workspace):
@@ -168,8 +176,7 @@ def _rerun_group(
         for step, one in enumerate(configurations):
             stream.write(_dump_text(step, one))
     write_data(directory / f"{name}.data", configurations[0])
-    script = f"""units metal
-atom_style charge
+    script = f"""{box_commands(potential)}
 boundary p p p
 read_data {name}.data
 {interaction_commands(potential)}
@@ -180,7 +187,7 @@ dump out all custom 1 {name}.out id fx fy fz
 dump_modify out sort id format float %.12g
 rerun {name}.dump dump x y z box yes
 """
-    log = run_lammps(script, directory=directory, name=name)
+    log = run_lammps(script, directory=directory, name=name, own=potential.own)
     energies = log.thermo[-1]["PotEng"]
     forces = _read_forces(directory / f"{name}.out", atoms=configurations[0].n_atoms)
     if not len(energies) == len(forces) == len(configurations):

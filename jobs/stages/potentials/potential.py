@@ -13,9 +13,15 @@ from jobs.base.silica import cristobalite, write_data
 from jobs.base.units import BOHR_ANGSTROM
 from jobs.engines.deepmd.program import COMPRESSION_FORCE_LIMIT_EV_A, compress
 from jobs.engines.hdnnp.n2p2_files import FOLDER, potential_files, read_network
-from jobs.engines.lammps.potential import Potential, interaction_commands, read_potential, write_potential
-from jobs.engines.lammps.program import evaluate_all, run_lammps
-from jobs.engines.lammps.snippets import read_snippet
+from jobs.engines.lammps.potential import (
+    Potential,
+    box_commands,
+    interaction_commands,
+    read_potential,
+    write_potential,
+)
+from jobs.engines.lammps.program import evaluate_all, own_lammps, run_lammps
+from jobs.engines.lammps.snippets import files_of, read_snippet
 from jobs.reference.potentials import potential_sha256
 from jobs.stages.potentials.first_look import first_look
 from jobs.stages.potentials.train_hdnnp import COMMANDS
@@ -34,7 +40,8 @@ def run(workspace: Workspace) -> None:
     """Take a DeePMD model (`.pb`), a folder of n2p2's files or LAMMPS commands and write `potential.json`.
 
     A snippet holds pair_style, pair_coeff, pair_modify and kspace lines for types 1 = Si and 2 = O in metal
-    units; files that it names are looked for beside it and copied in; `# charges q1 q2` sets charges.
+    units; files that it names are looked for beside it and copied in, with their parts. `# charges q1 q2`
+    sets charges.
 
     Raises:
         SuiteError: the file is missing, is not the one that was asked for (sha256), or holds other commands.
@@ -140,6 +147,7 @@ def _take_snippet(workspace: Workspace, source: Path) -> None:
     describe(0.0)
     describe(prove(read_potential(workspace.directory), workspace.checkpoints))
     _look(workspace)
+    workspace.record(lammps=own_lammps(workspace.checkpoints))
 
 
 def _look(workspace: Workspace) -> None:
@@ -150,12 +158,11 @@ def _look(workspace: Workspace) -> None:
 
 
 def _copied(word: str, beside: Path, *, into: Path) -> str:
-    """A word of a command; if it names a file, the file is copied and the word points to the copy."""
-    file = beside / word
-    if not file.is_file():
-        return word
-    shutil.copyfile(file, into / file.name)
-    return f"{{directory}}/{file.name}"
+    """A word of a command; if it names a file, the file is copied with its parts; the word names the copy."""
+    files = files_of(word, beside)
+    for file in files:
+        shutil.copyfile(file, into / file.name)
+    return f"{{directory}}/{files[0].name}" if files else word
 
 
 def prove(potential: Potential, directory: Path) -> float:
@@ -166,8 +173,7 @@ def prove(potential: Potential, directory: Path) -> float:
     """
     crystal = cristobalite(TRIAL_REPEATS, displacement_angstrom=TRIAL_DISPLACEMENT_ANGSTROM, seed=1)
     write_data(directory / "trial.data", crystal)
-    script = f"""units metal
-atom_style charge
+    script = f"""{box_commands(potential)}
 boundary p p p
 read_data trial.data
 {interaction_commands(potential)}
@@ -177,7 +183,7 @@ fix integrate all nve
 thermo {TRIAL_STEPS}
 run {TRIAL_STEPS}
 """
-    log = run_lammps(script, directory=directory, name="trial")
+    log = run_lammps(script, directory=directory, name="trial", own=potential.own)
     if log.neighbour_cutoff_angstrom is None:
         raise EngineError(f"lmp: found no neighbour list, expected a pair potential (log: {log.path})")
     return log.neighbour_cutoff_angstrom - SKIN_ANGSTROM
