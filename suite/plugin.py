@@ -161,6 +161,14 @@ class DryRun:
             session.exitstatus = pytest.ExitCode.OK
 
 
+def replicas(campaign: Campaign) -> dict[str, list[int]]:
+    """Which replica each stage of a product is, by product: a deposit may lack some."""
+    return {
+        label: [int(number) for stage in stages if (number := stage.label.rpartition(" #")[2]).isdigit()]
+        for label, stages in campaign.labels.items()
+    }
+
+
 class ClaimSession:
     """One pytest run's campaign, its evidence, and the verdicts so far; registered as a plugin."""
 
@@ -187,6 +195,7 @@ class ClaimSession:
         from jobs.cli.campaign.run import outcome_of
         from jobs.cost.speed import planned_with_speed
         from jobs.store.store import Store
+        from suite.judging.evaluate import held_out_checks
         from suite.judging.evidence import Evidence
 
         site = _site(option)
@@ -197,6 +206,7 @@ class ClaimSession:
                 start_from=option.start_from,
                 potential=option.potential,
                 engine=option.engine,
+                kernel_of=overview.kernel_at(site),
             )
 
         campaign = plan()
@@ -204,7 +214,10 @@ class ClaimSession:
             campaign = planned_with_speed(campaign, plan)
         store = Store(option.store)
         # A whole suite also makes what only the report draws; a selection of claims only what they need.
-        needs = {label for check in checks for label in check.needs}
+        read = [*checks]
+        if campaign.short_training:  # a value outside its band then asks for the held-out errors
+            read += [forces for check in checks for forces in held_out_checks(check)]
+        needs = {label for check in read for label in check.needs}
         labels = [label for label in campaign.labels if label in needs or complete]
         wanted = campaign.select(labels)
         if option.dry_run:
@@ -237,6 +250,8 @@ class ClaimSession:
             absent=campaign.unavailable,
             broken=broken,
             pending=pending,
+            density_g_cm3=campaign.about.density_g_cm3,
+            replicas=replicas(campaign),
         )
         return cls(
             campaign=campaign, store=store, outcome=outcome, evidence=evidence, results_root=option.results

@@ -26,7 +26,7 @@ from suite.judging.against_aimd import (
     root_of,
 )
 from suite.judging.checks import Check, band_of
-from suite.judging.distances import cramer_von_mises, peak, signed_root
+from suite.judging.distances import cramer_von_mises, peak
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence, Observation
 from suite.judging.reasons import NotTested
@@ -152,9 +152,7 @@ def rdf_96_216(check: Check, evidence: Evidence) -> Estimate:
             }
             return gains["Si-Si"] - max(gains["Si-O"], gains["O-O"])
 
-        return estimate(lambda s: advantage(dict(s)), joined, scatter_donors=("96", "216")).through(
-            signed_root
-        )
+        return estimate(lambda s: advantage(dict(s)), joined, scatter_donors=("96", "216")).root()
     groups = samples[check["pair"]]
     square = squares[check["pair"]]
     if check.measure == "closer":

@@ -122,18 +122,34 @@ def vaf_nve_nvt(check: Check, evidence: Evidence) -> Estimate:
     two are compared pair by pair: the mean difference is squared, by products of different pairs.
     """
     read = vaf_reader(check["species"])
-    nve, nvt = common(*(read(evidence.observables(label)) for label in ("liquid-96-nve", "motion-96-nvt")))
-    if len(nve.groups) != len(nvt.groups):
-        raise NotTested(f"{len(nve.groups)} runs without a thermostat follow {len(nvt.groups)} with one")
+    labels = ("liquid-96-nve", "motion-96-nvt")
+    curves = common(*(read(evidence.observables(label)) for label in labels))
+    nve, nvt = (
+        dict(zip(evidence.replicas_of(label), found.groups, strict=True))
+        for label, found in zip(labels, curves, strict=True)
+    )
+    if nve.keys() != nvt.keys():
+        raise NotTested(f"replicas without a thermostat are {sorted(nve)}, with one {sorted(nvt)}: no pairs")
     pairs = [
-        without.mean(axis=0, keepdims=True) - with_one.mean(axis=0, keepdims=True)
-        for without, with_one in zip(nve.groups, nvt.groups, strict=True)
+        without.mean(axis=0, keepdims=True) - nvt[number].mean(axis=0, keepdims=True)
+        for number, without in nve.items()
     ]
     samples = {"pairs": pairs}
     return rooted(
         estimate(lambda s: mean_square(s["pairs"]), samples),
         estimate(lambda s: math.sqrt(mean_square(s["pairs"], biased=True)), samples),
     )
+
+
+def spectral_window(times: Array) -> Array:
+    """What a VAF is multiplied by so that its mean square is that of its VDOS, but for a factor.
+
+    By Parseval's theorem, of the Hann window that VDOS are made with. An even function of time has each lag
+    twice, and lag 0 once.
+    """
+    window: Array = np.cos(0.5 * np.pi * times / times[-1]) ** 2
+    window[0] *= math.sqrt(0.5)
+    return window
 
 
 def _noise(groups: Groups) -> float:
@@ -189,10 +205,10 @@ def vdos_size(check: Check, evidence: Evidence) -> Estimate:
     _require_alike(large, small)
     read = vaf_reader(check["species"])
     many, few = common(read(large), read(small))
-    hann = np.cos(0.5 * np.pi * few.x / few.x[-1]) ** 2
+    window = spectral_window(few.x)
 
     def decades(samples: Mapping[str, Groups]) -> float:
-        noise = {size: _noise([group * hann for group in samples[size]]) for size in ("96", "2592")}
+        noise = {size: _noise([group * window for group in samples[size]]) for size in ("96", "2592")}
         cost = float(mean_of(samples["AIMD"]) / mean_of(samples["network"])) if costs else 1.0
         return math.log10(cost * noise["96"] / noise["2592"])
 

@@ -10,7 +10,7 @@ import numpy as np
 from suite.claims import fig1_rdf, fig2_badf, fig3_glass, pairs
 from suite.claims.fig1_rdf import rdf_reader, rdf_square
 from suite.claims.preconditions import has_fused_atoms
-from suite.judging.against_aimd import beyond_a_third, common, difference, require_runs, root_of
+from suite.judging.against_aimd import beyond_a_third, by_draw, common, difference, require_runs, root_of
 from suite.judging.checks import Check
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence, Observation
@@ -42,9 +42,12 @@ def inherited(check: Check, evidence: Evidence) -> Estimate:
         *(rdf_reader(pair)(runs) for runs in (*starts.values(), *made_by.values()))
     )
     square = rdf_square(nnp.x)
+    from_nnp, from_bks = (
+        by_draw(curves.groups, starts[name]) for name, curves in (("nnp", from_nnp), ("bks", from_bks))
+    )
     if difference(square, nnp, bks).ci_low <= 0:
         raise NotTested("the two potentials' g(r) are not known to differ: AIMD may have nothing to forget")
-    return beyond_a_third(square, from_nnp.groups, from_bks.groups, far=nnp.groups, reference=bks.groups)
+    return beyond_a_third(square, from_nnp, from_bks, far=nnp.groups, reference=bks.groups)
 
 
 def _force_squares(seeds: Sequence[Observation]) -> Array:

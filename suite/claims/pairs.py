@@ -12,7 +12,7 @@ import numpy as np
 from jobs.observables.rdf import PAIRS
 from suite.claims.fig1_rdf import feature_difference, rdf_reader
 from suite.claims.fig2_badf import badf_reader, moment_difference
-from suite.claims.fig4_vaf import first_zero, vaf_reader
+from suite.claims.fig4_vaf import first_zero, spectral_window, vaf_reader
 from suite.claims.fig5_msd import log_msd_reader
 from suite.judging.against_aimd import Distance, Reader, Square, beside_bks
 from suite.judging.checks import Check
@@ -22,7 +22,6 @@ from suite.judging.distances import (
     paired_differences,
     rooted,
     shares,
-    signed_root,
 )
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence
@@ -102,7 +101,7 @@ def _heat_of_bks(evidence: Evidence, size: int) -> str:
     )
     if bks < HEATED * aimd:
         return ""
-    return f"BKS is at {bks:.0f} K here, AIMD at {aimd:.0f} K: part of the difference is heat"
+    return f"BKS is at {bks:.0f} K here, AIMD at {aimd:.0f} K: part of its distance is heat"
 
 
 def _bks_farther(
@@ -121,7 +120,7 @@ def _bks_farther(
     def excess(s: Sides) -> float:
         return square(x, s["bks"], s["aimd"]) - square(x, s["nnp"], s["aimd"])
 
-    return pairs.estimate(excess).through(signed_root).with_remark(_heat_of_bks(evidence, size))
+    return pairs.estimate(excess).root().with_remark(_heat_of_bks(evidence, size))
 
 
 def _almost_the_same(
@@ -142,7 +141,7 @@ def _almost_the_same(
     def excess(s: Sides) -> float:
         return square(x, s["nnp"], s["other"]) - square(x, s["bks"], s["aimd"]) / 9
 
-    return pairs.estimate(excess).through(signed_root)
+    return pairs.estimate(excess).root().with_remark(_heat_of_bks(evidence, size))
 
 
 @claim("rdf-paired")
@@ -249,17 +248,17 @@ def vaf_bks_paired(check: Check, evidence: Evidence) -> Estimate:
 def vdos_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
     """The NNP's VDOS against AIMD's, relative to AIMD's.
 
-    By Parseval's theorem the mean square over the spectrum is that of the windowed VAF over time, which needs
-    no common frequency grid.
+    The mean square over the spectrum is taken over time (`spectral_window`), which needs no common frequency
+    grid.
     """
 
     def measured(pairs: Paired, side: str) -> Estimate:
-        hann = np.cos(0.5 * np.pi * pairs.x / pairs.x[-1]) ** 2
+        window = spectral_window(pairs.x)
 
         def share(first: Groups, second: Groups, *, biased: bool = False) -> float:
-            windowed = ([group * hann for group in groups] for groups in (first, second))
+            windowed = ([group * window for group in groups] for groups in (first, second))
             square = _curve_square(*windowed, biased=biased)
-            return square / float(np.mean((mean_of(second) * hann) ** 2))
+            return square / float(np.mean((mean_of(second) * window) ** 2))
 
         return _root(pairs, side, share)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from jobs.reference.paper import shared_noise
 from suite.judging.checks import Check
-from suite.judging.distances import rooted, signed_root
+from suite.judging.distances import rooted
 from suite.judging.evidence import Evidence, Observation
 from suite.judging.reasons import NotTested
 from suite.judging.statistics import REPLICA_UNITS, Array, Estimate, Groups, estimate
@@ -136,7 +136,7 @@ def farther(square: Square, *, far: Groups, near: Groups, reference: Groups) -> 
         lambda s: square(s["far"], s["reference"]) - square(s["near"], s["reference"]),
         {"far": far, "near": near, "reference": reference},
         scatter_donors=("far", "near"),
-    ).through(signed_root)
+    ).root()
 
 
 def beyond_a_third(
@@ -158,7 +158,7 @@ def beyond_a_third(
         return estimate(lambda s: excess(s, biased=biased), samples, scatter_donors=("first", "second"))
 
     plain = _of_the_smaller(found(biased=True), first, second)
-    return rooted(found(biased=False), plain.through(signed_root))
+    return rooted(found(biased=False), plain.root())
 
 
 def by_draw(groups: Sequence[Array], runs: Sequence[Observation]) -> list[Array]:

@@ -116,15 +116,10 @@ def rooted(square: Estimate, norm: Estimate) -> Estimate:
     value: a low one would say too surely that the distance is small. The plain root has the error of a
     distance, and is too large by the noise.
     """
-    found = square.through(signed_root)
+    found = square.root()
     high = max(found.ci_high, norm.ci_high)
     error = (high - found.value) / student(found.degrees_of_freedom)
-    return replace(found, ci_high=high, standard_error=max(found.standard_error, error))
-
-
-def signed_root(square: float) -> float:
-    """Root that keeps the sign: an unbiased square may be negative."""
-    return math.copysign(math.sqrt(abs(square)), square)
+    return replace(found, ci_high=high, standard_error=max(found.standard_error, error), plain=norm)
 
 
 def peak(x: Array, y: Array, *, window: tuple[float, float], half_width: float) -> tuple[float, float]:

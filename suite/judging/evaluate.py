@@ -40,8 +40,15 @@ def honest_result(evidence: Evidence, check: Check) -> Result:
     return evidence.once(("result", check.id), lambda: evaluate(REGISTRY[check.claim], check, evidence))
 
 
+# What shows whether the training of an NNP was long enough: its forces on held-out frames.
+HELD_OUT = {
+    "96": "parity/96/force",
+    "216": "parity/216/force",
+    "hdnnp": "n2p2-same/held-out-forces",
+}
 # Which NNP moves the atoms of a product, where the product's name does not say it.
 _MOVED_BY = {
+    "liquid-96-hdnnp": "hdnnp",
     "liquid-216-nvt-96": "96",
     "glass-96-equal-n": "96",
     "vdos-2592": "96",
@@ -50,34 +57,46 @@ _MOVED_BY = {
     "paired-96-other": "216",
     "paired-216-other": "96",
 }
+_NAMES = re.compile(
+    r"(?:liquid|motion|glass|paired)-(?P<size>96|216)(?:-nvt|-nve|-nnp)?(?:@[\de]+)?"
+    r"|stability-(?P<kind>deepmd|hdnnp)@\d+"
+)
+OF_BKS = "/same-qualitatively"  # ends the ids of checks whose number is of BKS and AIMD alone
 
 
-def _networks(check: Check) -> list[str]:
-    """The NNPs (`96`, `216`) whose MD a check reads."""
-    found = []
+def _networks(check: Check) -> set[str]:
+    """The NNPs (keys of `HELD_OUT`) whose MD a check's number comes from."""
+    if check.id.endswith(OF_BKS):
+        return set()
+    found = set()
     for label in check.needs:
-        own = re.fullmatch(r"(?:liquid|motion|glass|paired)-(96|216)(?:-nvt|-nve|-nnp)?(?:@[\de]+)?", label)
-        if moved := _MOVED_BY.get(label, own[1] if own else None):
-            found.append(moved)
+        if label in _MOVED_BY:
+            found.add(_MOVED_BY[label])
+        elif own := _NAMES.fullmatch(label):
+            found.add(own["size"] or {"deepmd": "96"}.get(own["kind"], own["kind"]))
     return found
+
+
+def held_out_checks(check: Check) -> list[Check]:
+    """The checks that show whether the trainings behind a check were long enough."""
+    return [one for one in load_claims() if one.id in {HELD_OUT[of] for of in _networks(check)} - {check.id}]
 
 
 def too_short(check: Check, evidence: Evidence) -> str:
     """Why a value outside the band is no FAIL: the tier's own training was short. Else nothing.
 
     Held-out errors measure the training itself. For other checks a short training counts only where the
-    held-out errors show it: the NNP's forces are not known to be within their band.
+    held-out errors show it: forces of an NNP behind the check are outside their band.
     """
     if not evidence.short_training or check.category not in (PAPER, SUPPLEMENTARY):
         return ""
     if check.claim == "parity":
         return f"this measures the training, which was short: {evidence.short_training}"
-    for network in _networks(check):
-        force = next(one for one in load_claims() if one.id == f"parity/{network}/force")
-        if force.id != check.id and (held_out := honest_result(evidence, force)).verdict is not Verdict.PASS:
+    for forces in held_out_checks(check):
+        if (found := honest_result(evidence, forces)).verdict.outside:
             return (
-                f"the training was short ({evidence.short_training}), and {force.id} shows it "
-                f"({held_out.verdict})"
+                f"the training was short ({evidence.short_training}), and {forces.id} shows it "
+                f"({found.verdict})"
             )
     return ""
 

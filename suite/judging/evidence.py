@@ -110,6 +110,10 @@ class Evidence:
     absent: Mapping[str, str] = field(default_factory=dict)
     pending: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
+    density_g_cm3: float = 2.20
+    """What the tier gives its liquids and glasses."""
+    replicas: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Which replica each folder of a product is; not said, they are the first ones."""
     planted: Mapping[str, Mapping[str, Callable[[Observation], Array]]] = field(default_factory=dict)
     drawn: Mapping[str, Sequence[Observation]] = field(default_factory=dict)
     """Observations in place of a product's files, as simulated campaigns have them."""
@@ -139,6 +143,10 @@ class Evidence:
         if label not in self:
             raise NotTested(self.absent.get(label, f"this tier has no {label}"))
         return list(self.products[label])
+
+    def replicas_of(self, label: str) -> list[int]:
+        """Which replica each folder of a product is, counted from 1."""
+        return list(self.replicas.get(label) or range(1, len(self.directories(label)) + 1))
 
     def observables(self, label: str) -> list[Observation]:
         """What was observed in each replica of a product."""
@@ -221,18 +229,23 @@ class Evidence:
         `replaced` maps a product's name to that of the product to read in its place; `planted` maps a name to
         functions by array name; products named in `without` are treated as missing.
         """
-        swapped = {label: self.directories(source) for label, source in (replaced or {}).items()}
-        return Evidence(
+        replaced = replaced or {}
+        swapped = {label: self.directories(source) for label, source in replaced.items()}
+        return replace(
+            self,
             products={
                 label: paths for label, paths in {**self.products, **swapped}.items() if label not in without
             },
-            tier=self.tier,
-            deviations=self.deviations,
-            short_training=self.short_training,
-            absent=self.absent,
             broken={label: text for label, text in self.broken.items() if label not in swapped},
             pending={label: text for label, text in self.pending.items() if label not in swapped},
+            replicas={
+                **self.replicas,
+                **{label: self.replicas_of(source) for label, source in replaced.items()},
+            },
             planted={**self.planted, **(planted or {})},
+            drawn={},
+            borrowed=[],
+            _kept={},
         )
 
     def with_drawn(self, drawn: Mapping[str, Sequence[Observation]]) -> Evidence:

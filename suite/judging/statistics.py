@@ -43,7 +43,9 @@ class Estimate:
     `standard_error` 0 with `ci_low == ci_high == value` is a number without sampling error (a count, an
     audit). `n_eff` is the number of independent units behind the interval, `degrees_of_freedom` those of
     its t distribution (infinite for exact numbers). `remark` is what a reader of the
-    verdict must also know.
+    verdict must also know. `limit` says what else than too few data makes the interval wide.
+    `square` is the square's estimate where this is its signed root, which has no t distribution itself.
+    `plain` is that of the plain root where its upper end is the one that counts.
     """
 
     value: float
@@ -53,6 +55,9 @@ class Estimate:
     ci_high: float
     degrees_of_freedom: float = math.inf
     remark: str = ""
+    limit: str = ""
+    square: Estimate | None = None
+    plain: Estimate | None = None
 
     @classmethod
     def exact(cls, value: float, *, n_eff: float = 1) -> Estimate:
@@ -76,12 +81,32 @@ class Estimate:
         """The same number with a remark in plain words for the reader of the verdict."""
         return replace(self, remark=remark)
 
-    def through(self, function: Callable[[float], float]) -> Estimate:
-        """The estimate of a rising function of the value: both ends go through it."""
-        low, high = function(self.ci_low), function(self.ci_high)
+    def root(self) -> Estimate:
+        """The estimate of the signed root of what is a square here: both ends are rooted."""
+        low, high = signed_root(self.ci_low), signed_root(self.ci_high)
         half = self.ci_high - self.ci_low
         error = self.standard_error * (high - low) / half if half > 0 else 0.0
-        return replace(self, value=function(self.value), standard_error=error, ci_low=low, ci_high=high)
+        return replace(
+            self,
+            value=signed_root(self.value),
+            standard_error=error,
+            ci_low=low,
+            ci_high=high,
+            square=self,
+        )
+
+    def from_edge(self, edge: float) -> tuple[float, Estimate]:
+        """How far an edge lies above the value, and in which estimate: one with a t distribution."""
+        if self.square is None:
+            return edge - self.value, self
+        if self.plain is not None and edge > self.value and self.plain.ci_high >= self.ci_high:
+            return self.plain.from_edge(edge)
+        return self.square.from_edge(math.copysign(edge**2, edge))
+
+
+def signed_root(square: float) -> float:
+    """Root that keeps the sign: an unbiased square may be negative."""
+    return math.copysign(math.sqrt(abs(square)), square)
 
 
 def student(degrees_of_freedom: float) -> float:
@@ -304,11 +329,16 @@ def in_blocks(series: Array, *, blocks: int) -> Array:
 
 
 def more_data(result: Estimate, band: tuple[float | None, float | None]) -> str:
-    """How much more data would decide, by the inverse square root law, when the interval straddles."""
-    edges = [edge for edge in band if edge is not None and result.ci_low <= edge <= result.ci_high]
-    reach = min((abs(edge - result.value) for edge in edges), default=0.0)
-    half = (result.ci_high - result.ci_low) / 2
-    factor = (half / reach) ** 2 if reach > 0 else math.inf
+    """How much more data would decide, by the inverse square root law, when the interval straddles.
+
+    The law is that of a mean's error, and of a square's where it is well above its noise.
+    """
+    factor = 1.0
+    for edge in band:
+        if edge is not None and result.ci_low <= edge <= result.ci_high:
+            reach, found = result.from_edge(edge)
+            half = (found.ci_high - found.ci_low) / 2
+            factor = max(factor, (half / reach) ** 2 if reach else math.inf)
     if factor > 100:
         return "the value sits on the edge of its band: more than 100 times the data would be needed"
     return f"about {max(2, math.ceil(factor))} times the data would decide"

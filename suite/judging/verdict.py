@@ -52,6 +52,7 @@ class Result:
     side of the nearest edge of the band; `p_family` the same after Holm's correction over a whole run.
     `same_as` names the check whose verdict it shares: that one is counted, this one is not.
     `paper` is the sentence of the paper that it stands for, in our words, `where` its place.
+    `doubts` are the ids of preconditions of its runs that fail.
     `category` is a key of `CLASSES` (`class` in the file), `comparison_kind` one of `COMPARISONS`.
     """
 
@@ -82,6 +83,7 @@ class Result:
     deviations: tuple[str, ...] = field(default=())
     seconds: float = 0.0
     same_as: str = ""
+    doubts: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """JSON values only; what is infinite or not a number becomes null."""
@@ -109,17 +111,23 @@ def decide(estimate: Estimate, band: Band) -> tuple[Verdict, str]:
         return Verdict.PASS, ""
     if estimate.ci_high < low or estimate.ci_low > high:
         return Verdict.FAIL, "the whole interval lies outside the band"
-    return Verdict.INCONCLUSIVE, f"the interval straddles the band: {more_data(estimate, band)}"
+    why = estimate.limit or more_data(estimate, band)
+    return Verdict.INCONCLUSIVE, f"the interval straddles the band: {why}"
 
 
 def p_value(estimate: Estimate, band: Band) -> float:
     """One-sided chance that the true value lies beyond the band's edge nearest to the estimate."""
+    return max(_beyond(estimate, edge) for edge in band if edge is not None)
+
+
+def _beyond(estimate: Estimate, edge: float) -> float:
     from scipy.stats import t
 
-    reach = min(abs(estimate.value - edge) for edge in band if edge is not None)
-    if estimate.standard_error == 0:
+    reach, found = estimate.from_edge(edge)
+    if found.standard_error == 0:
         return 0.0
-    return float(t.sf(reach / estimate.standard_error, estimate.degrees_of_freedom))
+    outward = reach if edge >= estimate.value else -reach
+    return float(t.sf(outward / found.standard_error, found.degrees_of_freedom))
 
 
 def with_family(results: Sequence[Result]) -> list[Result]:
@@ -136,6 +144,13 @@ def with_family(results: Sequence[Result]) -> list[Result]:
     return [replace(result, p_family=adjusted.get(i)) for i, result in enumerate(results)]
 
 
+_UNMET = {
+    Verdict.FAIL: "preconditions that fail:",
+    Verdict.ERROR: "preconditions that broke:",
+    Verdict.INCONCLUSIVE: "preconditions not known to hold:",
+}
+
+
 def _by_run(ids: Sequence[str]) -> str:
     """Preconditions listed by run: `liquid-96-nvt (stationary-energy, temperature), tables`."""
     runs: dict[str, list[str]] = {}
@@ -148,32 +163,26 @@ def _by_run(ids: Sequence[str]) -> str:
 def with_preconditions(
     results: Sequence[Result], behind: Callable[[tuple[str, ...]], Set[str]]
 ) -> list[Result]:
-    """The results, with unmet preconditions of its runs named in the reason of each PASS about an NNP.
+    """The results, with unmet preconditions of its runs named in the reason of each that says yes or no.
 
     `behind` gives some products' names with those of the products made on the way to them. Verdicts stay.
     """
     unmet = {
-        says: [r for r in results if r.category == PRECONDITION and r.verdict is verdict]
-        for verdict, says in (
-            (Verdict.FAIL, "preconditions that fail:"),
-            (Verdict.ERROR, "preconditions that broke:"),
-            (Verdict.INCONCLUSIVE, "preconditions not known to hold:"),
-        )
+        verdict: [r for r in results if r.category == PRECONDITION and r.verdict is verdict]
+        for verdict in _UNMET
     }
 
     def marked(result: Result) -> Result:
-        if (
-            not any(unmet.values())
-            or result.verdict is not Verdict.PASS
-            or result.category not in (PAPER, SUPPLEMENTARY)
-        ):
+        says_yes_or_no = result.verdict.decided or result.verdict.outside
+        if not says_yes_or_no or result.category not in (PAPER, SUPPLEMENTARY) or not any(unmet.values()):
             return result
         read = behind(result.needs)
-        remarks = [
-            f"{says} {_by_run(ids)}"
-            for says, found in unmet.items()
-            if (ids := [precondition.id for precondition in found if read >= set(precondition.needs)])
-        ]
-        return replace(result, reason="; ".join(filter(None, (result.reason, *remarks))))
+        of_its_runs = {
+            verdict: tuple(precondition.id for precondition in found if read >= set(precondition.needs))
+            for verdict, found in unmet.items()
+        }
+        remarks = [f"{_UNMET[verdict]} {_by_run(ids)}" for verdict, ids in of_its_runs.items() if ids]
+        reason = "; ".join(filter(None, (result.reason, *remarks)))
+        return replace(result, reason=reason, doubts=of_its_runs[Verdict.FAIL])
 
     return [marked(result) for result in results]

@@ -196,18 +196,14 @@ def _row(claim: Mapping[str, Any], shared_deviations: Sequence[str]) -> dict[str
 
 
 def _doubts(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], Counter[str]]]:
-    """Preconditions that failed, each with the PASSes whose reason names it, counted by claim, and marked."""
+    """Preconditions that failed, each with the verdicts that rest on it, counted by claim and marked."""
     found = []
     for row in rows:
-        if row["class"] != PRECONDITION or row["verdict"] != Verdict.FAIL:
-            continue
-        named = re.compile(re.escape(row["id"]) + r"(?![\w/-])")
-        rests = [
-            other for other in rows if other["verdict"] == Verdict.PASS and named.search(other["reason"])
-        ]
-        for other in rests:
-            other["doubted"] = True
-        found.append((row, Counter(str(other["claim"]) for other in rests)))
+        if row["class"] == PRECONDITION and row["verdict"] == Verdict.FAIL:
+            rests = [other for other in rows if row["id"] in other.get("doubts", ())]
+            for other in rests:
+                other["doubted"] = True
+            found.append((row, Counter(str(other["claim"]) for other in rests)))
     return found
 
 

@@ -19,7 +19,14 @@ from jobs.observables.msd import diffusion
 from jobs.reference.paper import Row, read_experiment
 from suite.claims.fig1_rdf import peak_feature, rdf_reader
 from suite.claims.fig2_badf import MAXIMUM_HALF_WIDTH, MAXIMUM_WINDOW, badf_reader
-from suite.judging.against_aimd import SAMPLE_FRACTION, SAMPLE_MELTS, Curves, overlap_lacks, read_curves
+from suite.judging.against_aimd import (
+    SAMPLE_FRACTION,
+    SAMPLE_MELTS,
+    Curves,
+    by_draw,
+    overlap_lacks,
+    read_curves,
+)
 from suite.judging.checks import REWEIGHTED
 from suite.judging.distances import moments, peak
 from suite.judging.evidence import Evidence, Observation
@@ -77,7 +84,7 @@ def _of_curves(
 ) -> Callable[[Sequence[Observation]], Estimate]:
     def measure(runs: Sequence[Observation]) -> Estimate:
         curves = read(runs)
-        return estimate(lambda s: feature(curves.x, s["runs"]), {"runs": curves.groups})
+        return estimate(lambda s: feature(curves.x, s["runs"]), {"runs": by_draw(curves.groups, runs)})
 
     return measure
 
@@ -108,7 +115,7 @@ def _coordination(key: str, *, fold: int | None = None) -> Callable[[Sequence[Ob
         return float(shares @ np.arange(len(shares)) / shares.sum())
 
     def measure(runs: Sequence[Observation]) -> Estimate:
-        samples = {"runs": [np.atleast_2d(run[key]) for run in runs]}
+        samples = {"runs": by_draw([np.atleast_2d(run[key]) for run in runs], runs)}
         return estimate(lambda s: number(s["runs"]), samples, counted=True)
 
     return measure
@@ -119,7 +126,7 @@ def _count(key: str, *, factor: float = 1.0) -> Callable[[Sequence[Observation]]
         if any("counts" not in run.facts for run in runs):
             raise NotTested("bonds were not counted in this run")
         blocks = [factor * np.array(run.facts["counts"][key]["blocks"]) for run in runs]
-        return estimate(lambda s: float(mean_of(s["runs"])), {"runs": blocks}, counted=True)
+        return estimate_mean(by_draw(blocks, runs), counted=True)
 
     return measure
 
@@ -132,7 +139,7 @@ def _two_rings(runs: Sequence[Observation]) -> Estimate:
 def _temperature(runs: Sequence[Observation]) -> Estimate:
     if any("temperature_K" not in run for run in runs):
         raise NotTested("velocities are not known")
-    return estimate_mean([np.atleast_1d(run["temperature_K"]) for run in runs])
+    return estimate_mean(by_draw([np.atleast_1d(run["temperature_K"]) for run in runs], runs))
 
 
 QUANTITIES = (

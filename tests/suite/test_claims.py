@@ -844,12 +844,14 @@ def onset_of(root, *, seed=0, **options):
 
 
 def test_the_onset_of_diffusion_is_known_with_its_error(tmp_path):
+    """Readings of how long a run must be are 2 to 48 onsets; what the interval is beyond is the error."""
     truth = np.log10(900.0 / 20.0)
     found = [onset_of(tmp_path, seed=seed, onset_ps=900.0) for seed in range(8)]
     known = [result for result in found if result.verdict is not Verdict.NOT_TESTED]
     assert len(known) >= 6
-    assert all(0 < result.standard_error < 0.2 for result in known)
-    assert sum(result.ci_low <= truth <= result.ci_high for result in known) >= len(known) - 1
+    onsets = [(result.ci_low - np.log10(2), result.ci_high - np.log10(48)) for result in known]
+    assert all(0 < high - low < 0.8 for low, high in onsets)
+    assert sum(low <= truth <= high for low, high in onsets) >= len(known) - 1
     assert {result.verdict for result in known} <= {Verdict.PASS, Verdict.INCONCLUSIVE}
 
 
@@ -857,7 +859,11 @@ def test_the_onset_of_diffusion_is_known_with_its_error(tmp_path):
     ("onset_ps", "verdict", "reason"),
     [
         (0.0, Verdict.FAIL, "outside"),
-        (60.0, Verdict.FAIL, "outside"),
+        (
+            60.0,
+            Verdict.INCONCLUSIVE,
+            "it holds every reading, from a run whose longest lag is where diffusion begins (0.",
+        ),
         (1e5, Verdict.NOT_TESTED, "no diffusion within the lags of this run (2560 ps)"),
     ],
 )
@@ -871,7 +877,7 @@ def test_diffusion_too_early_fails_and_none_is_not_tested(tmp_path, onset_ps, ve
     ("frames", "verdict", "reason"),
     [
         (4000, Verdict.PASS, ""),
-        (1000, Verdict.NOT_TESTED, "the lags end at 960 ps; diffusion is looked for"),
+        (1000, Verdict.NOT_TESTED, "the lags end at 960 ps; diffusion is looked for from 1000 ps on"),
     ],
 )
 def test_diffusion_of_a_copied_tier_is_judged_by_its_length(tmp_path, frames, verdict, reason):
@@ -1018,18 +1024,51 @@ def test_runs_that_go_on_from_one_another_are_compared_in_pairs(tmp_path):
         paired.append(mean_square([a - b for a, b in zip(first, second, strict=True)]))
     assert np.mean(paired) == pytest.approx(1.0, abs=0.01)
     assert np.mean(independent) == pytest.approx(1.0 - 2 / 4, abs=0.05)
-    evidence = Evidence(
-        {
-            "liquid-96-nve": replicas(tmp_path, "a", 3, seed=1),
-            "motion-96-nvt": replicas(tmp_path, "b", 4, seed=9),
-        },
-        tier="laptop",
-    )
-    found = judged(evidence, "vaf-nve-nvt/Si")
+
+
+def test_pairs_are_found_by_their_replica_not_by_their_place(tmp_path):
+    """A deposit may lack other replicas of either."""
+    runs = {
+        "liquid-96-nve": replicas(tmp_path, "a", 4, seed=1),
+        "motion-96-nvt": replicas(tmp_path, "b", 4, seed=9),
+    }
+    kept = {"liquid-96-nve": [1, 2, 3, 4], "motion-96-nvt": [1, 3, 4, 5]}
+    found = judged(Evidence(runs, tier="laptop", replicas=kept), "vaf-nve-nvt/Si")
     assert (found.verdict, found.reason) == (
         Verdict.NOT_TESTED,
-        "3 runs without a thermostat follow 4 with one",
+        "replicas without a thermostat are [1, 2, 3, 4], with one [1, 3, 4, 5]: no pairs",
     )
+    turned = {**runs, "liquid-96-nve": runs["liquid-96-nve"][::-1]}
+    orders = {"liquid-96-nve": [4, 3, 2, 1]}
+    again = judged(Evidence(turned, tier="laptop", replicas=orders), "vaf-nve-nvt/Si")
+    assert again.value == pytest.approx(judged(Evidence(runs, tier="laptop"), "vaf-nve-nvt/Si").value)
+
+
+def test_the_spectral_window_gives_the_mean_square_of_the_spectrum():
+    """Two VAF: their ratio of mean squares over time is that of their spectra over frequency."""
+    from suite.claims.fig4_vaf import spectral_window
+
+    times = np.arange(101) * 2.0
+    hann = np.cos(0.5 * np.pi * times / times[-1]) ** 2
+    omega = np.pi * np.arange(101) / (101 * 2.0 - 1.0)  # an even sequence of 201 values has these frequencies
+    weights = np.where(np.arange(101) == 0, 1.0, 2.0)
+
+    def over_frequency(vaf):
+        spectrum = np.cos(omega[:, None] * times) @ (weights * vaf * hann)
+        return float(np.sum(np.where(omega == 0, 1.0, 2.0) * spectrum**2))
+
+    def over_time(vaf):
+        return float(np.mean((vaf * spectral_window(times)) ** 2))
+
+    slow, fast = np.exp(-times / 40) * np.cos(0.1 * times), np.exp(-times / 9)
+    assert over_time(fast) / over_time(slow) == pytest.approx(over_frequency(fast) / over_frequency(slow))
+
+
+def test_a_run_is_held_to_its_own_tiers_density(tmp_path):
+    runs = {"liquid-96-bks": replicas(tmp_path, "bks", 2, seed=1, density_g_cm3=2.3)}
+    check = "precondition/density/liquid-96-bks"
+    assert judged(Evidence(runs, tier="mine", density_g_cm3=2.3), check).verdict is Verdict.PASS
+    assert judged(Evidence(runs, tier="mine"), check).value == pytest.approx(2.3 / 2.2)
 
 
 def test_cost_claims_read_the_timings(tmp_path):

@@ -14,10 +14,9 @@ from suite.judging.distances import (
     peak,
     rooted,
     shares,
-    signed_root,
 )
 from suite.judging.reasons import NotTested
-from suite.judging.statistics import Estimate, estimate
+from suite.judging.statistics import Estimate, estimate, signed_root
 
 R = np.arange(0.01, 6.0, 0.02)
 FLAT = np.ones_like(R)
@@ -154,7 +153,7 @@ def test_the_upper_end_of_a_root_is_the_later_one():
     assert found.standard_error == pytest.approx(1 / 1.96, abs=1e-3)  # the distance to the later end
     early = rooted(square, replace(late, ci_high=2.1))
     assert early.ci_high == pytest.approx(math.sqrt(4 + 0.98), abs=1e-3)
-    assert early.standard_error == square.through(signed_root).standard_error
+    assert early.standard_error == square.root().standard_error
 
 
 def test_a_distribution_without_a_count_has_no_shares():

@@ -5,15 +5,16 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import suite.claims  # noqa: F401 - fills REGISTRY
 from suite.claims.fig1_rdf import rdf_reference
 from suite.judging.against_aimd import by_draw
 from suite.judging.checks import load_claims
-from suite.judging.evaluate import REGISTRY, evaluate
+from suite.judging.evaluate import REGISTRY, evaluate, held_out_checks
 from suite.judging.evidence import Evidence
 from suite.judging.verdict import Verdict
-from tests.helpers.synthetic_evidence import write_observation
+from tests.helpers.synthetic_evidence import write_heldout, write_observation
 
 PAIRS = 6
 SHARED = ("pbe-96-md-nnp-3000K/nnp-903-3000K", "pbe-96-md-nnp-3000K/nnp-904-3000K")
@@ -84,8 +85,8 @@ def test_what_the_runs_differ_by_leaves_the_difference(tmp_path):
 def test_a_bks_that_heats_up_is_said_to(tmp_path):
     checks = (*RANKED, "rdf-bks-paired/96/Si-O/same-qualitatively", "msd-paired/O/bks-farther")
     hot = evidence(tmp_path, bks={"shift": 0.1, "turn": 8.0, "stiffness": 0.8, "temperature_K": 3600.0})
-    for check in checks:
-        assert "K: part of the difference is heat" in judged(hot, check).reason, check
+    for check in (*checks, "rdf-96-216-paired/96/Si-O"):
+        assert "K: part of its distance is heat" in judged(hot, check).reason, check
     assert re.search(r"BKS is at 3[56]\d\d K here, AIMD at (29|30)\d\d K", judged(hot, RANKED[0]).reason)
     even = evidence(tmp_path / "even")
     assert "heat" not in "".join(judged(even, check).reason for check in checks)
@@ -157,13 +158,43 @@ def test_a_noise_that_runs_of_both_starts_share_is_one_unit_of_the_reference(tmp
 
 
 def test_a_short_training_is_not_the_papers_fault(tmp_path):
-    """Where held-out forces are not known to be right, a FAIL against AIMD is the training's."""
+    """Where held-out forces are wrong, a FAIL against AIMD is the training's."""
     found = evidence(tmp_path, nnp={"shift": 0.06})
-    blamed = Evidence(found.products, tier="laptop", short_training="300 steps in place of 1000000")
     check = "rdf-paired/96/Si-O/first-peak-position"
+
+    def short(**heldout):
+        products = dict(found.products)
+        if heldout:
+            products["parity-96"] = [write_heldout(tmp_path / "parity" / str(heldout), **heldout)]
+        about = {"tier": "laptop", "short_training": "300 steps in place of 1000000"}
+        return judged(Evidence(products, **about), check)
+
     assert judged(found, check).verdict is Verdict.FAIL
-    result = judged(blamed, check)
+    assert short().verdict is Verdict.FAIL, "what nobody looked at excuses nothing"
+    assert short(error=0.1).verdict is Verdict.FAIL, "nor does a training that was long enough"
+    result = short(error=0.8)
     assert result.verdict is Verdict.TOO_SHORT
     assert "300 steps in place of 1000000" in result.reason
     assert result.as_json()["class"] == "supplementary"
     assert json.dumps(result.as_json())
+
+
+@pytest.mark.parametrize(
+    ("check", "forces"),
+    [
+        ("rdf-paired/96/Si-O/first-peak-position", ["parity/96/force"]),
+        ("rdf-paired/216/Si-O/first-peak-position", ["parity/216/force"]),
+        ("msd-reach/O/onset", ["parity/96/force"]),
+        ("iterate/liquid/vaf-O", ["parity/96/force", "parity/216/force"]),
+        ("n2p2-same/Si-O", ["parity/96/force", "n2p2-same/held-out-forces"]),
+        ("n2p2-stability/broken-runs/3000", ["parity/96/force", "n2p2-same/held-out-forces"]),
+        ("n2p2-stability/out-of-range/3000", ["n2p2-same/held-out-forces"]),
+        ("rdf-bks/96/Si-O/same-qualitatively", []),
+        ("vaf-bks-paired/O/same-qualitatively", []),
+        ("vaf-bks/O/farther", ["parity/96/force"]),
+        ("parity/96/force", []),
+    ],
+)
+def test_a_training_is_blamed_only_for_what_its_network_moved(check, forces):
+    found = next(one for one in load_claims() if one.id == check)
+    assert [one.id for one in held_out_checks(found)] == forces

@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
-from suite.judging.distances import cramer_von_mises, mean_square_difference, signed_root
+from suite.judging.distances import cramer_von_mises, mean_square_difference, rooted
 from suite.judging.reasons import NotTested
 from suite.judging.statistics import (
     Estimate,
@@ -17,6 +18,7 @@ from suite.judging.statistics import (
     mean_interval,
     mean_of,
     more_data,
+    signed_root,
     student,
 )
 from suite.judging.verdict import (
@@ -415,8 +417,14 @@ def test_what_rests_on_a_run_whose_precondition_failed_says_so():
         "rdf/a": "by 3 melts; preconditions that fail: range, tables; "
         "preconditions not known to hold: bks (heat, flow)",
         "rdf/b": "preconditions not known to hold: bks (heat, flow)",
-        "rdf/c": "outside",
+        "rdf/c": "outside; preconditions that fail: range, tables",
         "audit/d": "preconditions that fail: tables",
+    }
+    both = ("precondition/range", "precondition/tables")
+    assert {one.id: one.doubts for one in found if one.doubts} == {
+        "rdf/a": both,
+        "rdf/c": both,
+        "audit/d": both[1:],
     }
 
 
@@ -430,9 +438,45 @@ def test_json_has_no_infinities():
     assert infinite.as_json()["n_eff"] is None
 
 
-def test_through_maps_both_ends():
-    found = interval(4.0, 9.0).through(math.sqrt)
+def test_a_root_maps_both_ends():
+    found = interval(4.0, 9.0).root()
     assert (found.ci_low, found.ci_high) == (2, 3)
     assert found.value == pytest.approx(math.sqrt(6.5))
     assert found.standard_error == pytest.approx(1.25 / 5)  # as much narrower as the interval is
-    assert Estimate.exact(4).through(math.sqrt) == Estimate.exact(2)
+    below = interval(-9.0, 4.0).root()
+    assert (below.ci_low, below.ci_high) == (-3, 2)
+    assert Estimate.exact(4).root().value == 2
+
+
+def test_the_chance_of_a_ranking_is_that_of_the_square():
+    """A root has no t distribution: by its own error bar a square of three errors would have p = 0.0002."""
+    square = Estimate.from_error(3.0, standard_error=1.0, degrees_of_freedom=9)
+    assert p_value(square.root(), (0, None)) == pytest.approx(t.sf(3, 9))
+    assert p_value(square.root(), (0, None)) == p_value(square, (0, None))
+    assert p_value(square.root(), (None, 1)) == pytest.approx(t.sf(2, 9)), "outside, beyond 1 squared"
+    low = Estimate.from_error(-1.0, standard_error=1.0, degrees_of_freedom=9)
+    assert p_value(low.root(), (0, None)) == pytest.approx(t.sf(1, 9))
+
+
+def test_a_square_needs_more_data_than_its_root_seems_to():
+    square = Estimate.from_error(1.0, standard_error=1.5, degrees_of_freedom=9)
+    assert more_data(square.root(), (0, None)) == more_data(square, (0, None))
+    assert more_data(square.root(), (0, None)) == "about 12 times the data would decide"
+
+
+def test_the_chance_beyond_an_upper_edge_counts_noise_as_distance():
+    """Where the plain root's end is the one that counts, its distribution does too."""
+    square = Estimate.from_error(0.01, standard_error=0.02, degrees_of_freedom=9)
+    plain = Estimate.from_error(0.2, standard_error=0.1, degrees_of_freedom=9)
+    found = rooted(square, plain)
+    assert found.ci_high == plain.ci_high
+    assert p_value(found, (None, 0.5)) == pytest.approx(t.sf(3, 9))
+    assert p_value(found, (None, 0.15)) == pytest.approx(t.sf(-0.5, 9)), "more than a half"
+
+
+def test_what_more_data_would_not_decide_says_so():
+    wide = replace(interval(-1.0, 1.0), limit="its readings differ")
+    assert decide(wide, (0, None)) == (
+        Verdict.INCONCLUSIVE,
+        "the interval straddles the band: its readings differ",
+    )
