@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.regression import compare_night
 from jobs.base.errors import ERROR_EXIT, SuiteError
 from jobs.base.files import write_json
-from jobs.base.machine import machine, suite_commit
+from jobs.base.machine import machine, require_gpus, suite_commit
 from jobs.cli.options import count, positive, whole
 from jobs.cost.plan import DENSITY_G_CM3, TEMPERATURE_K, TIMESTEP_FS, Plan, native, plain, program, tuned
 from jobs.cost.tune import potential_stage
@@ -80,7 +80,8 @@ def main() -> int:
 
 def night(arguments: argparse.Namespace) -> int:
     """Measure, record, compare, publish."""
-    # Both before ten minutes of measuring.
+    # All before ten minutes of measuring.
+    require_gpus(arguments.gpus)
     if shutil.which("git") is None:
         raise SuiteError("git: found none on PATH, expected it: each night is a commit of its record")
     if not arguments.no_asv and importlib.util.find_spec("asv") is None:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
-from jobs.base.machine import gpus, node_type
+from jobs.base.machine import node_type, usable_gpus
 from jobs.base.silica import cristobalite, write_data
 from jobs.engines.lammps.kernel import DEEPMD, NATIVE, SLOWER, native_potential
 from jobs.engines.lammps.native.build import (
@@ -39,7 +39,7 @@ TEMPERATURE_K = 300.0
 @cache
 def kernel_here() -> str:
     """The kernel that runs an NNP's MD on this machine if none is demanded."""
-    return NATIVE if why_unavailable() is None and not gpus() else DEEPMD
+    return NATIVE if why_unavailable() is None and not usable_gpus() else DEEPMD
 
 
 def core_seconds_per_atom_step(kernel: str) -> float:
@@ -63,7 +63,7 @@ def measure_speed() -> str:
     Other work on the machine hardly matters: processor time counts. Returns a line that says what runs an
     NNP's MD here, how fast, and why not faster.
     """
-    if gpus():
+    if usable_gpus():
         return "MD of NNPs: DeePMD-kit on the GPU"
     try:
         model, _ = deposited_model("deepmd-96")

@@ -18,7 +18,7 @@ from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
-from jobs.base.machine import machine
+from jobs.base.machine import machine, require_gpus
 from jobs.cost.bench import Bench
 from jobs.cost.points import Point
 from jobs.cost.record import NNP
@@ -249,7 +249,9 @@ def tune(store: Store, model: Path, *, minutes: float, cores: int, gpus: int) ->
 
     Raises:
         EngineError: a setting failed.
+        SuiteError: these GPUs cannot be used here.
     """
+    require_gpus(gpus)
     begun = time.monotonic()
     meter = Meter(model, store.root / FOLDER / "work", cores=cores)
     print("making the model in both precisions, compressed and not, and a liquid", flush=True)

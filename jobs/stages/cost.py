@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs.base.errors import EngineError, NotInstalled, SuiteError
 from jobs.base.files import require_sha256, write_json
-from jobs.base.machine import machine
+from jobs.base.machine import machine, require_gpus
 from jobs.cost.bench import Bench
 from jobs.cost.points import COST_FILE, Point
 from jobs.cost.record import CLASSICAL, HDNNP, NNP, cost_record
@@ -31,7 +31,7 @@ def run(workspace: Workspace) -> None:
     record that stands in for a measurement: `file` and `sha256`.
 
     Raises:
-        SuiteError: unknown engine or size.
+        SuiteError: unknown engine or size, or GPUs that cannot be used here.
         EngineError: no launch of any point succeeded.
     """
     given = workspace.parameters
@@ -45,6 +45,7 @@ def run(workspace: Workspace) -> None:
             raise SuiteError(
                 f"cost: found engine {point.engine!r}, expected one of {NNP}, {HDNNP}, bks, tersoff"
             )
+    require_gpus(max((point.gpus for point in points), default=0))
     bench = Bench(workspace)
     rounds, left_out = given["launches"], list(given["not_measured"])
     points = [found for point in points if (found := bench.as_it_can_be(point, left_out)) is not None]

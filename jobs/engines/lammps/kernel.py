@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.base.errors import EngineError, SuiteError
-from jobs.base.machine import gpus
+from jobs.base.machine import usable_gpus
 from jobs.engines.lammps.native.build import native_plugin
 from jobs.engines.lammps.native.deepmd_export import export_model
 from jobs.engines.lammps.potential import Potential
@@ -41,7 +41,7 @@ class Choice:
 def choose_kernel(potential: Potential, product: Path | None, *, wanted: str | None, scratch: Path) -> Choice:
     """The potential by the kernel that is `wanted`, or by the native one where that is possible.
 
-    A process that was given a GPU uses DeePMD-kit, which can; the native kernel computes on cores.
+    A process that has a GPU that DeePMD-kit can use runs DeePMD-kit; the native kernel computes on cores.
 
     Args:
         potential: as its product describes it.
@@ -56,7 +56,7 @@ def choose_kernel(potential: Potential, product: Path | None, *, wanted: str | N
         return Choice(potential, None)
     if wanted == DEEPMD:
         return Choice(potential, DEEPMD)
-    if wanted is None and gpus():
+    if wanted is None and usable_gpus():
         return Choice(potential, DEEPMD)
     try:
         return Choice(native_potential(potential, product / MODEL_FILE, scratch=scratch), NATIVE)
