@@ -22,7 +22,7 @@ from jobs.base.silica import (
     write_data,
 )
 from jobs.base.units import FS_PER_PS
-from jobs.cost.points import Point
+from jobs.cost.points import Point, ranks_of
 from jobs.cost.record import AIMD, CLASSICAL, HDNNP, NNP
 from jobs.engines.deepmd import program as deepmd
 from jobs.engines.deepmd.precision import in_precision
@@ -216,14 +216,17 @@ write_data {end}.tmp nocoeff
         cores = self.workspace.cores
         if point.setting == "plain":
             return Layout(ranks=1, threads=cores, gpus=point.gpus, skin_angstrom=LAMMPS_SKIN_ANGSTROM)
+        replicas, threads = 1, 1
         if point.ranks is not None:
-            ranks, threads = point.ranks, 1
+            ranks = point.ranks
         elif point.gpus:
             ranks, threads = point.gpus, max(1, cores // point.gpus)
         else:
-            ranks, threads = self.tuning.split(cores, point.kernel or point.engine)
+            slots, threads = self.tuning.split(cores, point.kernel or point.engine)
+            ranks = ranks_of(point.n_atoms, slots)
+            replicas = slots // ranks
         skin = self.tuning.skin_angstrom
-        layout = Layout(ranks=ranks, threads=threads, gpus=point.gpus, skin_angstrom=skin)
+        layout = Layout(replicas, ranks, threads, gpus=point.gpus, skin_angstrom=skin)
         layout.check(cores)
         return layout
 

@@ -10,7 +10,7 @@ from typing import Any
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
 from jobs.cost.estimates import aimd_core_seconds
-from jobs.cost.points import Point
+from jobs.cost.points import Point, ranks_of
 from jobs.cost.record import AIMD, CLASSICAL, HDNNP, NNP, is_native, read_cost
 from jobs.engines.first_principles.registry import named_settings
 from jobs.engines.lammps.kernel import DEEPMD, NATIVE
@@ -65,7 +65,9 @@ def point_seconds(point: Point, launches: int, cores: int) -> float:
     """Rough wall time of all launches of a point."""
     ours = point.engine == NNP and point.kernel == NATIVE
     kind = NATIVE if ours else "plain" if point.setting == "plain" else point.engine
-    rate = ATOM_STEP_S[kind] / (point.ranks or cores)
+    # On two ranks at least, as the rates were measured.
+    ranks = point.ranks or max(ranks_of(point.n_atoms, cores), min(cores, 2))
+    rate = ATOM_STEP_S[kind] / (cores if kind == "plain" else ranks)
     if point.gpus:
         rate = 3e-6 / point.gpus
     return launches * (

@@ -12,6 +12,8 @@ COST_FILE = "cost.json"
 ATOM_STEPS = {NNP: 30_000, NATIVE: 600_000, HDNNP: 200_000, "bks": 200_000, "tersoff": 1_000_000}
 GPU_SPEED = 30
 LEAST_STEPS = 10
+# Of a rank, as in the paper tier's runs: ranks of fewer atoms mostly talk to each other.
+LEAST_ATOMS = 300
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Point:
 
     `setting` says what for: `tuned` (the suite's settings, which claims read), `plain` (DeePMD's plain
     default: one process with all cores as threads, float64, uncompressed, LAMMPS' own skin), `dumps` (tuned,
-    writing a trajectory), `strong` and `weak` (scaling with ranks), `ranks` None takes what was tuned.
+    writing a trajectory), `strong` and `weak` (scaling with ranks, one run alone). With `ranks` None runs of
+    `ranks_of` ranks fill the cores.
     `kernel` says what runs an NNP: `deepmd` or `native`, of which precision and compression say nothing.
     HDNNP-96 runs on `native` only.
     """
@@ -54,3 +57,9 @@ class Point:
         kind = NATIVE if self.engine == NNP and self.kernel == NATIVE else self.engine
         budget = ATOM_STEPS[kind] * (GPU_SPEED if self.gpus else 1)
         return max(LEAST_STEPS, budget // self.n_atoms)
+
+
+def ranks_of(n_atoms: int, cores: int) -> int:
+    """Ranks of one run where runs side by side fill these cores, as MD stages do; a divisor of the cores."""
+    most = min(cores, max(1, n_atoms // LEAST_ATOMS))
+    return next(ranks for ranks in range(most, 0, -1) if cores % ranks == 0)

@@ -127,9 +127,12 @@ def core_seconds(point: Mapping[str, Any]) -> list[float]:
     return [1e-6 * us * point["n_atoms"] * point["cores"] for us in point["us_per_step_atom"]]
 
 
-def wall_seconds(point: Mapping[str, Any]) -> list[float]:
-    """Seconds that one step of one system takes, a value per sample."""
-    return [1e-6 * us * point["n_atoms"] * point["replicas"] for us in point["us_per_step_atom"]]
+def step_seconds(point: Mapping[str, Any]) -> list[float]:
+    """Seconds of a step, a value per sample; of runs side by side, their time divided by their number.
+
+    So points of all sizes use the same cores and lie on one curve, whatever their ranks.
+    """
+    return [1e-6 * us * point["n_atoms"] for us in point["us_per_step_atom"]]
 
 
 def curves(points: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[int, Mapping[str, Any]]]:
@@ -144,11 +147,11 @@ def curves(points: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[in
 
 
 def fits(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """T = a + b N (seconds of wall time a step) for short-ranged potentials, t = c N^p for all."""
+    """T = a + b N (`step_seconds`) for short-ranged potentials, t = c N^p for all."""
     found = []
     for (engine, setting), sizes in curves(points).items():
-        times = {size: wall_seconds(point) for size, point in sizes.items()}
-        about = {"engine": engine, "setting": setting, "sizes": list(sizes), "clock": "wall seconds a step"}
+        times = {size: step_seconds(point) for size, point in sizes.items()}
+        about = {"engine": engine, "setting": setting, "sizes": list(sizes), "clock": "seconds a step"}
         if engine not in AIMD and len(sizes) >= 3:
             line = scaling.fit_line(times)
             found.append(
@@ -255,7 +258,7 @@ def nanosecond_a_day(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     for (engine, setting), sizes in curves(points).items():
         if engine in AIMD or len(sizes) < 3:
             continue
-        line = scaling.fit_line({size: wall_seconds(point) for size, point in sizes.items()})
+        line = scaling.fit_line({size: step_seconds(point) for size, point in sizes.items()})
         point = next(iter(sizes.values()))
         seconds = SECONDS_PER_DAY * point["timestep_fs"] / FS_PER_NS
         rows.append(

@@ -82,7 +82,7 @@ def test_classical_points_are_measured_checked_and_resumed(tmp_path, quick):
     assert large["steps"] == 50
     assert core_seconds(large)[0] == pytest.approx(large["us_per_step_atom"][0] * 96e-6)
     assert small["n_atoms"] == 24
-    assert (tmp_path / "work" / "checkpoints" / "kept.bin").stat().st_size > 0, "dumps were on"
+    assert (tmp_path / "work" / "checkpoints" / "kept-0.bin").stat().st_size > 0, "dumps were on"
     launches = tmp_path / "work" / "checkpoints" / "launches"
     before = {path.name: path.stat().st_mtime_ns for path in launches.glob("*.json")}
     (launches / "tersoff-tuned-96-1.json").unlink()
@@ -148,7 +148,9 @@ def test_two_runs_side_by_side_and_a_planted_slowdown(tmp_path, quick):
     potential = builtin_potential("tersoff")
     common = {"steps": 400, "timestep_fs": 0.5, "temperature_K": 3000.0, "seed": 1}
     one = time_launch(potential, start, Layout(), name="one", **common)
-    two = time_launch(potential, start, Layout(replicas=2), name="two", **common)
+    two = time_launch(potential, start, Layout(replicas=2), name="two", dump_every=100, **common)
+    kept = [(start.parent / f"kept-{number}.bin").stat().st_size for number in (0, 1)]
+    assert kept[0] == kept[1] > 0, "a trajectory of each"
     assert one.steps == two.steps == 400
     slow = time_launch(potential, start, Layout(), name="slow", planted_slowdown=3.0, **common)
     assert slow.steps == 1200
@@ -212,6 +214,8 @@ def test_unknown_engine_and_odd_size_are_refused(tmp_path):
         measured(tmp_path, [{"engine": "lj", "setting": "tuned", "n_atoms": 96}])
     with pytest.raises(SuiteError, match="cost: found 100 atoms, expected a multiple of 24"):
         Bench(Workspace(PARAMETERS, 0, {}, tmp_path / "work")).liquid("bks", 100)
+    with pytest.raises(SuiteError, match=r"gpus: found 0 that can be used .* expected 1"):
+        measured(tmp_path, [{"engine": "deepmd", "setting": "tuned", "n_atoms": 96, "gpus": 1}])
     with pytest.raises(SuiteError, match="cost: found no potential"):
         measured(tmp_path, [{"engine": "deepmd", "setting": "tuned", "n_atoms": 96}])
 
@@ -232,15 +236,40 @@ def layout_of(point, *, cores, tuning=None, tmp_path):
 
 def test_layouts_follow_tuning_and_never_exceed_the_cores(tmp_path):
     tuned = Point("deepmd", "tuned", 96, "float32", compressed=True)
-    assert layout_of(tuned, cores=8, tmp_path=tmp_path) == Layout(ranks=8)
+    assert layout_of(tuned, cores=8, tmp_path=tmp_path) == Layout(replicas=8)
     found = layout_of(tuned, cores=8, tuning=Tuning(2, 1.5), tmp_path=tmp_path)
-    assert found == Layout(ranks=4, threads=2, skin_angstrom=1.5)
+    assert found == Layout(replicas=4, threads=2, skin_angstrom=1.5)
     classical = layout_of(Point("bks", "tuned", 96), cores=8, tuning=Tuning(2, 1.5), tmp_path=tmp_path)
-    assert classical == Layout(ranks=8, skin_angstrom=1.5)
+    assert classical == Layout(replicas=8, skin_angstrom=1.5)
     plain = layout_of(Point("deepmd", "plain", 96, "float64"), cores=2, tmp_path=tmp_path)
     assert plain == Layout(threads=2, skin_angstrom=2.0)
     with pytest.raises(SuiteError, match="found 1 x 4 ranks x 1 threads, expected at most 2 cores"):
         layout_of(Point("deepmd", "strong", 96, ranks=4), cores=2, tmp_path=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("n_atoms", "replicas", "ranks"),
+    [(96, 64, 1), (648, 32, 2), (2592, 8, 8), (5832, 4, 16), (48_000, 1, 64)],
+)
+def test_runs_side_by_side_fill_a_node(tmp_path, n_atoms, replicas, ranks):
+    """96 atoms on 64 ranks would cost 64 cores for the work of one."""
+    point = Point("deepmd", "tuned", n_atoms, "float32", compressed=True)
+    assert layout_of(point, cores=64, tmp_path=tmp_path) == Layout(replicas, ranks)
+    strong = Point("deepmd", "strong", n_atoms, "float32", compressed=True, ranks=64)
+    assert layout_of(strong, cores=64, tmp_path=tmp_path) == Layout(ranks=64)
+
+
+def test_points_of_different_ranks_lie_on_one_line(tmp_path):
+    """A core-us an atom and step on 64 cores, by as many runs as fill them."""
+    points = [
+        cost_point("deepmd", n, core_us=[1.0, 1.0], cores=64, replicas=64 // ranks, ranks=ranks)
+        for n, ranks in ((96, 1), (648, 2), (2592, 8), (48_000, 64))
+    ]
+    record = read_cost(write_cost(tmp_path / "cost", points) / "cost.json")
+    power = next(fit for fit in record["fits"] if fit["form"] == "t = c N^p")
+    assert power["p"]["value"] == pytest.approx(1.0)
+    (day,) = record["nanosecond_a_day"]
+    assert day["atoms"] == pytest.approx(64 * 86_400, abs=1)
 
 
 @pytest.mark.parametrize(
