@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,7 @@ from jobs.campaign.sections import (
     Scheduled,
 )
 from jobs.campaign.tier import Tier, read_tier
-from jobs.cost.estimates import (
-    CORE_SECONDS_PER_ATOM_STEP,
-    network_md_core_seconds,
-    production_steps,
-)
+from jobs.cost.estimates import md_core_seconds, production_steps
 from jobs.cost.plan import cost_stage, tier_plan
 from jobs.cost.record import CLASSICAL, deposited_files
 from jobs.engines.first_principles.registry import load_engine, named_settings
@@ -43,13 +39,19 @@ from jobs.store.stage import Stage
 
 
 def build_campaign(
-    tier: str, *, start_from: str | None = None, potential: Path | None = None, engine: str | None = None
+    tier: str,
+    *,
+    start_from: str | None = None,
+    potential: Path | None = None,
+    engine: str | None = None,
+    kernel_of: Callable[[Stage], str | None] = lambda md: None,
 ) -> Campaign:
     """Plan a tier without running anything.
 
     `start_from` overrides the tier's own start; `potential` puts a user's potential in the place of
     both of the paper's; `engine` computes first-principles data in the place of the tier's own, with that
-    engine's default settings.
+    engine's default settings. `kernel_of` says what will run the NNP of an MD stage elsewhere (None: what
+    does here); only estimates use it.
 
     Raises:
         SuiteError: unknown tier or engine, a tier that names what does not exist, or nothing deposited to
@@ -76,7 +78,8 @@ def build_campaign(
         name.append(engine)
     if potential is not None:
         name += [potential.stem, potential_sha256(potential)[:6]]
-    return _Builder(Campaign(about.name, start, about, "-".join(name)), potential).build()
+    campaign = Campaign(about.name, start, about, "-".join(name))
+    return _Builder(campaign, potential, kernel_of).build()
 
 
 def _with_engine(about: Tier, engine: str) -> Tier:
@@ -90,8 +93,11 @@ def _with_engine(about: Tier, engine: str) -> Tier:
 class _Builder:
     """Turns one tier file into stages; each method adds one kind of them."""
 
-    def __init__(self, campaign: Campaign, user_potential: Path | None) -> None:
+    def __init__(
+        self, campaign: Campaign, user_potential: Path | None, kernel_of: Callable[[Stage], str | None]
+    ) -> None:
         self.campaign = campaign
+        self.kernel_of = kernel_of
         self.about = campaign.about
         self.user_potential = user_potential
         self.potentials = Potentials(campaign, user_potential)
@@ -248,12 +254,10 @@ class _Builder:
         else:
             options = self.potentials.of(name)
             inputs["potential"] = options[replica % len(options)]
-        steps: float
         if isinstance(run, Quenched):
             kind, quench = "quench", run.quench
             cutoff = angle_cutoffs_angstrom()["Si-O"]
             parameters |= {**quench.model_dump(), "coordination_cutoff_angstrom": cutoff}
-            steps = (quench.from_K - quench.to_K) / quench.rate_K_per_s / 1e-15 + quench.anneal_steps
         else:
             assert isinstance(run, Scheduled)
             kind = "md"
@@ -263,22 +267,20 @@ class _Builder:
                 "thermostat": run.thermostat,
                 "schedule": [{"temperature_K": float(kelvin), "steps": n} for kelvin, n in run.schedule],
             }
-            steps = sum(n for _, n in run.schedule)
-        kernel = self.about.kernel if name in NNPS else None
-        if name not in NNPS:
-            cost = atoms * steps * CORE_SECONDS_PER_ATOM_STEP[name]
-        else:
-            cost = network_md_core_seconds(atoms * steps, kernel=kernel)
-        return Stage(
+        stage = Stage(
             kind,
             f"{label} #{replica + 1}",
             parameters,
             seed=replica + 1,
             inputs=inputs,
             cores=parameters["ranks"],
-            core_seconds=cost,
-            wanted_kernel=kernel,
+            wanted_kernel=self.about.kernel if name in NNPS else None,
         )
+        return self._priced(stage)
+
+    def _priced(self, md: Stage) -> Stage:
+        """An MD stage with its estimate."""
+        return replace(md, core_seconds=md_core_seconds(md, kernel=self.kernel_of(md)))
 
     # -- observations ---------------------------------------------------------------------------
 
@@ -302,7 +304,8 @@ class _Builder:
             return
         given = None if self.given is None else thin_trajectories(PAIRED, needed=False)
         self.given_pairs = given or {}
-        for label, pairs in plan_pairs(self.about, references, self.potentials.of).items():
+        pairs_by_label = plan_pairs(self.about, references, self.potentials.of, self._priced)
+        for label, pairs in pairs_by_label.items():
             if given is None:
                 self.campaign.labels[label] = [pairs.observed]
                 if pairs.runs:

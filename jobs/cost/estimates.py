@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from jobs.cost.speed import core_seconds_per_atom_step, kernel_here
 from jobs.engines.first_principles.registry import named_settings
 from jobs.engines.lammps.kernel import NATIVE
+from jobs.reference.sets import find_set
 from jobs.store.stage import Stage
 
+MD = ("md", "quench", "paired")
 CORE_SECONDS_PER_ATOM_STEP = {"bks": 6.0e-6, "tersoff": 2.0e-6, "hdnnp-96": 1.0e-5}
 CORE_SECONDS_PER_TRAINING_STEP = {"float32": 0.022, "float64": 0.09}
 CORE_SECONDS_PER_HDNNP_UPDATE = 0.1
@@ -25,11 +27,55 @@ def production_steps(stage: Stage) -> float:
     return float(stage.parameters["schedule"][-1]["steps"])
 
 
-def network_md_core_seconds(atom_steps: float, *, kernel: str | None) -> float:
-    """Rough cost of MD of an NNP on one core, by the kernel that will run it (None: the fastest)."""
-    kernel = kernel or kernel_here()
+def atom_steps(stage: Stage) -> float:
+    """Atoms times steps of an MD stage."""
+    given = stage.parameters
+    if stage.kind == "paired":
+        return float(find_set(given["reference"]["set"], given).n_atoms * given["steps"])
+    if stage.kind == "quench":
+        cooling_fs = (given["from_K"] - given["to_K"]) / given["rate_K_per_s"] / 1e-15
+        return float(given["n_atoms"] * (cooling_fs + given["anneal_steps"]))
+    return float(given["n_atoms"] * sum(segment["steps"] for segment in given["schedule"]))
+
+
+def _moved_by(stage: Stage) -> str:
+    """What moves the atoms of an MD stage: `deepmd`, `lammps` (the user's own) or a key of the table."""
+    if (potential := stage.inputs.get("potential")) is None:
+        return str(stage.parameters.get("potential"))
+    families = {"train": "deepmd", "train_hdnnp": "hdnnp"}
+    family = str(potential.parameters.get("family", families.get(potential.kind)))
+    return "hdnnp-96" if family == "hdnnp" else family
+
+
+def speed_is_unknown(stage: Stage) -> bool:
+    """Whether a stage is MD by LAMMPS commands of the user's; such potentials differ ten thousand times."""
+    return stage.kind in MD and _moved_by(stage) == "lammps"
+
+
+def md_core_seconds(stage: Stage, *, kernel: str | None = None) -> float:
+    """Rough cost of an MD stage on one core; of an unknown speed, of its start only.
+
+    `kernel` is what will run an NNP, if the stage wants none (None: what runs it here).
+    """
+    moved_by = _moved_by(stage)
+    if moved_by == "lammps":
+        return LAMMPS_START_S
+    if moved_by != "deepmd":
+        return LAMMPS_START_S + atom_steps(stage) * CORE_SECONDS_PER_ATOM_STEP[moved_by]
+    kernel = stage.wanted_kernel or kernel or kernel_here()
     start_s = LAMMPS_START_S if kernel == NATIVE else TENSORFLOW_START_S
-    return start_s + atom_steps * core_seconds_per_atom_step(kernel)
+    return start_s + atom_steps(stage) * core_seconds_per_atom_step(kernel)
+
+
+def not_counted(stages: Iterable[Stage]) -> list[str]:
+    """What these stages compute that their estimates leave out, in a line."""
+    own = [stage for stage in stages if speed_is_unknown(stage)]
+    if not own:
+        return []
+    return [
+        f"not counted: {sum(map(atom_steps, own)) / 1e6:.3g} million atom-steps of MD with "
+        f"{own[0].inputs['potential'].parameters['name']}; multiply by its core-seconds per atom and step"
+    ]
 
 
 def disk_bytes(stage: Stage) -> float:

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 from jobs.base.errors import ERROR_EXIT, SuiteError
 from jobs.base.machine import available_cores
 from jobs.base.paths import ROOT
+from jobs.cost.estimates import not_counted
 from jobs.engines.process import die_with_parent, thread_environment
 from jobs.store.stage import Stage
 from jobs.store.store import Recipe, Store
@@ -177,6 +178,8 @@ def run(
         f"{len(todo.to_do)} stages to make, {len(todo.done)} there already; about "
         f"{todo.core_seconds / cores / 60:.0f} min on {cores} cores (store: {store.root})"
     )
+    for line in not_counted(todo.to_do):
+        display.say(line)
     chain = urgency(todo.to_do)
     waiting = sorted(todo.to_do, key=lambda stage: -chain[stage.identity])
     missing = {stage.name for stage in waiting}

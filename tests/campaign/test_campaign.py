@@ -39,7 +39,7 @@ def behind(campaign, label, kind):
 def test_asking_for_a_potential_changes_no_campaign(start):
     about = read_tier("paper")
     campaign = Campaign("paper", start, about, "paper")
-    builder = _Builder(campaign, None)
+    builder = _Builder(campaign, None, lambda md: None)
     for label in ("start-216", "sampler@5000", "sampler@4000", "sampler@3000"):
         builder._run(label, about.runs[label])
     before = (dict(campaign.labels), dict(campaign.runs), dict(campaign.unavailable))

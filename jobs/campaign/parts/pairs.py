@@ -11,7 +11,6 @@ from jobs.campaign.parts.observing import angle_cutoffs_angstrom, observe_parame
 from jobs.campaign.parts.references import SIZES, References
 from jobs.campaign.sections import NNPS
 from jobs.campaign.tier import DISPLAY_NAMES, Tier
-from jobs.cost.estimates import network_md_core_seconds
 from jobs.reference.potentials import deposited_model, imported_potential
 from jobs.reference.sets import READ_REFERENCES, find_set, has_velocities
 from jobs.reference.trajectories import ThinTrajectory
@@ -53,13 +52,16 @@ class Pairs:
 
 
 def plan_pairs(
-    about: Tier, given: References, potential: Callable[[str], Sequence[Stage]]
+    about: Tier,
+    given: References,
+    potential: Callable[[str], Sequence[Stage]],
+    priced: Callable[[Stage], Stage],
 ) -> dict[str, Pairs]:
     """The sides by product, each with its runs in the order of the AIMD runs that they start from.
 
     A run starts after the AIMD's unequilibrated frames. During those the bonds of the potential that made the
     start change to PBE's, and an NNP that has PBE's bonds from the beginning would seem wrong. `potential`
-    gives the trainings of one of the NNPs; runs take them in turn.
+    gives the trainings of one of the NNPs; runs take them in turn. `priced` gives a run its estimate.
     """
     found: dict[str, Pairs] = {}
     for size in SIZES:
@@ -83,7 +85,7 @@ def plan_pairs(
         ) -> None:
             label = f"paired-{size}-{who}"
             runs = tuple(
-                _run(start, label, number, mover, potential, n_atoms=size, kernel=about.kernel)
+                priced(_run(start, label, number, mover, potential, kernel=about.kernel))
                 for number, start in enumerate(starts, start=1)
             )
             found[label] = Pairs(runs, _observe(label, {}, runs))
@@ -133,12 +135,10 @@ def _run(
     mover: str,
     potential: Callable[[str], Sequence[Stage]],
     *,
-    n_atoms: int,
     kernel: str | None,
 ) -> Stage:
     inputs: dict[str, Stage] = {}
     given = dict(parameters)
-    cost = network_md_core_seconds(n_atoms * given["steps"], kernel=kernel)
     if mover in NNPS:
         trainings = potential(mover)
         inputs["potential"] = trainings[(number - 1) % len(trainings)]
@@ -146,14 +146,12 @@ def _run(
         inputs["potential"] = imported_potential(deposited_model(mover)[0], DISPLAY_NAMES[NNPS[0]])
     else:
         given["potential"] = mover
-        cost = 0.5
     return Stage(
         "paired",
         f"{label} #{number}",
         given,
         seed=number,
         inputs=inputs,
-        core_seconds=cost,
         wanted_kernel=kernel,
     )
 
