@@ -193,23 +193,29 @@ def onset_decades(x: Array, y: Array, *, slope: float) -> float:
     return float(np.interp(slope, slopes[last : last + 2], np.log10(middles[last : last + 2])))
 
 
-@claim("transport-accuracy")
-def transport_accuracy(check: Check, evidence: Evidence) -> Estimate:
-    """How well D is known where motion is diffusive. Its error comes from the spread over replicas.
+def many_stretches(curves: Curves) -> tuple[Array, Array, float]:
+    """Lags of which a run has many independent stretches, mean MSD (runs, lags), and where D is fitted from.
 
     Lags go to half of a run, and a run has two such stretches. D is of lags to an eighth of that.
     """
-    curves = msd_reader(check["species"])(evidence.observables("msd-long"))
     last = float(curves.x[-1]) / D_LAGS
-    curves = curves.between_fs(0.0, last)
-    replicas = np.array([np.mean(group, axis=0) for group in curves.groups])
+    early = curves.x <= last + 1e-9
+    return curves.x[early], np.array([group[:, early].mean(axis=0) for group in curves.groups]), last / D_SPAN
+
+
+@claim("transport-accuracy")
+def transport_accuracy(check: Check, evidence: Evidence) -> Estimate:
+    """How well D is known where motion is diffusive. Its error comes from the spread over replicas."""
+    x, replicas, from_fs = many_stretches(msd_reader(check["species"])(evidence.observables("msd-long")))
     if len(replicas) < REPLICA_UNITS:
         raise NotTested(f"{len(replicas)} replicas: how well D is known needs at least {REPLICA_UNITS}")
-    found = diffusion(curves.x, replicas, from_fs=last / D_SPAN)
+    found = diffusion(x, replicas, from_fs=from_fs)
     if found.coefficient_cm2_s is None or found.coefficient_se is None:
-        raise NotTested(f"the slope of ln MSD is {found.slope:.2f} up to {last / 1000:.4g} ps: there is no D")
-    late = curves.x >= last / D_SPAN
-    coefficients = np.array([np.polyfit(curves.x[late], row[late], 1)[0] for row in replicas])
+        raise NotTested(
+            f"the slope of ln MSD is {found.slope:.2f} up to {x[-1] / 1000:.4g} ps: there is no D"
+        )
+    late = x >= from_fs
+    coefficients = np.array([np.polyfit(x[late], row[late], 1)[0] for row in replicas])
     return estimate(
         lambda s: float(
             np.std(np.concatenate(s["d"]), ddof=1)

@@ -19,6 +19,7 @@ from jobs.observables.msd import diffusion
 from jobs.reference.paper import Row, read_experiment
 from suite.claims.fig1_rdf import peak_feature, rdf_reader
 from suite.claims.fig2_badf import MAXIMUM_HALF_WIDTH, MAXIMUM_WINDOW, badf_reader
+from suite.claims.fig5_msd import many_stretches
 from suite.judging.against_aimd import (
     SAMPLE_FRACTION,
     SAMPLE_MELTS,
@@ -296,10 +297,8 @@ def diffusion_table(evidence: Evidence) -> Table:
 def _moved(runs: Sequence[Observation], species: str) -> tuple[str, str, str]:
     """Times, log slope and coefficient: over replicas where there are two, else over blocks of the one."""
     if len(runs) > 1:
-        curves = read_curves(runs, "msd_time_fs", f"msd_{species}")
-        last = float(curves.x[-1])
-        means = np.array([np.mean(group, axis=0) for group in curves.groups])
-        fit = vars(diffusion(curves.x, means, from_fs=last / 3)) | {"from_fs": last / 3, "to_fs": last}
+        x, means, from_fs = many_stretches(read_curves(runs, "msd_time_fs", f"msd_{species}"))
+        fit = vars(diffusion(x, means, from_fs=from_fs)) | {"from_fs": from_fs, "to_fs": float(x[-1])}
     else:
         fit = runs[0].facts["diffusion"][species]
     times = f"{fit['from_fs'] / 1000:.3g} to {fit['to_fs'] / 1000:.3g}"

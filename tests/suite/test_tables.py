@@ -139,6 +139,7 @@ def test_diffusion_is_quoted_only_where_it_is_diffusive(tmp_path):
     table = diffusion_table(Evidence({"liquid-96-nvt@5000": hot, "liquid-96-nvt": cold}))
     found = {(row[0], row[2]): row for row in table.rows}
     assert found["liquid-96-nvt@5000", "Si"][5].startswith("1.00e-06 ± ")
+    assert found["liquid-96-nvt@5000", "O"][3] == "0.0417 to 0.108", "as in transport-accuracy"
     assert found["liquid-96-nvt@5000", "O"][4].startswith("1.00")
     assert found["liquid-96-nvt", "Si"][5] == "none: not diffusive there"
     assert found["liquid-96-nvt", "Si"][1] == "3000"
