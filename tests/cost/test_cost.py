@@ -26,7 +26,7 @@ from jobs.cost.plan import (
 )
 from jobs.cost.points import Point
 from jobs.cost.record import core_seconds, read_cost
-from jobs.cost.tune import potential_stage
+from jobs.cost.tune import potential_stage, tune
 from jobs.engines.lammps.potential import builtin_potential, read_potential, write_potential
 from jobs.engines.lammps.program import lammps_command, visible_gpus
 from jobs.engines.lammps.timing import Layout, time_launch, timed_script
@@ -214,8 +214,6 @@ def test_unknown_engine_and_odd_size_are_refused(tmp_path):
         measured(tmp_path, [{"engine": "lj", "setting": "tuned", "n_atoms": 96}])
     with pytest.raises(SuiteError, match="cost: found 100 atoms, expected a multiple of 24"):
         Bench(Workspace(PARAMETERS, 0, {}, tmp_path / "work")).liquid("bks", 100)
-    with pytest.raises(SuiteError, match=r"gpus: found 0 that can be used .* expected 1"):
-        measured(tmp_path, [{"engine": "deepmd", "setting": "tuned", "n_atoms": 96, "gpus": 1}])
     with pytest.raises(SuiteError, match="cost: found no potential"):
         measured(tmp_path, [{"engine": "deepmd", "setting": "tuned", "n_atoms": 96}])
 
@@ -334,6 +332,15 @@ def test_machines_are_named_by_their_kind():
     found = machine()
     assert found["type"] == machine_type(found)
     assert found["software"]["numpy"]
+
+
+def test_nothing_is_measured_with_gpus_that_cannot_be_used(tmp_path, monkeypatch):
+    """Times of cores would count as times of a GPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    with pytest.raises(SuiteError, match=r"gpus: found 0 that can be used .* expected 1"):
+        measured(tmp_path, [{"engine": "deepmd", "setting": "tuned", "n_atoms": 96, "gpus": 1}])
+    with pytest.raises(SuiteError, match=r"gpus: found 0 that can be used .* expected 2"):
+        tune(Store(tmp_path / "store"), tmp_path / "model", minutes=1, cores=1, gpus=2)
 
 
 # The plan -----------------------------------------------------------------------------------------
