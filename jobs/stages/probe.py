@@ -1,8 +1,9 @@
 """The first job on any site: it checks what the campaign relies on, and fails in one line.
 
-With one rank it looks at the image (or the environment): versions, the GPU that DeePMD-kit sees, the
-driver against the CUDA runtime, scratch space. With more it starts LAMMPS on all of them, which must find
-each other: ranks launched the wrong way each run alone, and succeed. Product: `probe.json`.
+With one rank it looks at the image (or the environment): versions, the GPU that DeePMD-kit sees and the time
+of a first matrix product on it, the driver against the CUDA runtime, scratch space. With more it starts
+LAMMPS on all of them, which must find each other: ranks launched the wrong way each run alone, and succeed.
+Product: `probe.json`.
 """
 
 from __future__ import annotations
@@ -37,10 +38,20 @@ pair_coeff 1 1 1.0 1.0
 fix 1 all nve
 run 10
 """
-_GPU_SCRIPT = """import json, tensorflow as tf
-build = tf.sysconfig.get_build_info()
-print(json.dumps({"gpus": [d.name for d in tf.config.list_physical_devices("GPU")],
-                  "cuda": build.get("cuda_version")}))
+# A GPU newer than TensorFlow's binary code compiles that code when it is first used, which takes the first
+# product long; CUDA_CACHE_PATH keeps the result. A driver too old for it fails here, before any stage.
+_GPU_SCRIPT = """import json, time, tensorflow as tf
+seen = {"gpus": [d.name for d in tf.config.list_physical_devices("GPU")],
+        "cuda": tf.sysconfig.get_build_info().get("cuda_version")}
+begun = time.monotonic()
+try:
+    with tf.device("GPU:0" if seen["gpus"] else "CPU:0"):
+        numbers = tf.random.normal((512, 512))
+        (numbers @ numbers).numpy()
+    seen["first_product_s"] = round(time.monotonic() - begun, 2)
+except Exception as error:
+    seen["failed"] = " ".join(str(error).split())
+print(json.dumps(seen))
 """
 
 
@@ -48,7 +59,7 @@ def run(workspace: Workspace) -> None:
     """Probe and write `probe.json`.
 
     Raises:
-        SuiteError: scratch is not writable; a GPU was asked for and none is to be seen.
+        SuiteError: scratch is not writable; a GPU was asked for and is not to be seen, or computes nothing.
         EngineError: the ranks ran apart, LAMMPS does not start.
     """
     given = workspace.parameters
@@ -88,6 +99,8 @@ def _gpu(*, asked: bool, may_be_absent: bool) -> str | dict[str, Any]:
     if not asked:
         return "none asked for"
     driver = next((driver for _, driver in gpus()), "")
+    if cache := os.environ.get("CUDA_CACHE_PATH"):
+        Path(cache).mkdir(parents=True, exist_ok=True)
     seen: dict[str, Any] = {"gpus": [], "cuda": None}
     try:
         done = subprocess.run(
@@ -113,4 +126,6 @@ def _gpu(*, asked: bool, may_be_absent: bool) -> str | dict[str, Any]:
         raise SuiteError(
             f"gpu: found driver {driver}, expected {MINIMUM_DRIVER_OF_CUDA_12} or newer for CUDA 12"
         )
+    if "failed" in seen:
+        raise SuiteError(f"gpu: found {seen['failed']} with driver {driver}, expected a product of matrices")
     return {"driver": driver, **seen}
