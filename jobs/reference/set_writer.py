@@ -198,6 +198,7 @@ class SetWriter:
             if step - run.last_step != self.steps_between_frames or step <= run.last_step:
                 raise SuiteError(
                     f"{where}: found step {step} after {run.last_step}, expected evenly spaced, growing steps"
+                    " (of a run with a gap, give the longest stretch without one as extended XYZ with step=)"
                 )
             moved = positions - run.last_positions
             moved -= np.rint(moved @ np.linalg.inv(frame.cell)) @ frame.cell

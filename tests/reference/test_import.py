@@ -1040,7 +1040,26 @@ def test_a_gap_in_a_trajectory_is_refused(tmp_path, capsys):
     code, _, err = said(capsys, tmp_path / "OUTCAR", *options, "--unequilibrated", 0)
     assert code == 2
     assert "found step 5 after 3, expected evenly spaced" in err
+    assert "give the longest stretch without one as extended XYZ with step=" in err
     assert list(root.iterdir()) == []
+
+
+def test_a_stretch_without_the_gap_is_a_reference(tmp_path, capsys):
+    """What the error says, done as docs/your-data.md does it: by ASE."""
+    write_outcar(tmp_path / "OUTCAR", vasp_run(unconverged=frozenset({2})))
+    for step, frame in enumerate(ase.io.iread(tmp_path / "OUTCAR", index=":"), start=1):
+        if step > 2:
+            frame.info["step"] = step
+            ase.io.write(tmp_path / "stretch.xyz", frame, format="extxyz", append=True)
+    root = tmp_path / "imported"
+    options = "--name ref --use judge --start nnp --unequilibrated 0 --temperature-K 3000 --timestep-fs 2"
+    options += " --thermostat Nose-Hoover --engine VASP --engine-version 5.4.4 --functional PBE --basis PAW"
+    code, out, _ = said(capsys, tmp_path / "stretch.xyz", *options.split(), "--root", root)
+    assert code == 0
+    assert f"deposited {FRAMES - 2} frames of 96 atoms, 1 melts, to judge" in out
+    assert "it belongs to the product reference-96-nnp" in out
+    energies = read_run(read_set("ref", root=root), read_set("ref", root=root).runs[0].id).energies_eV
+    np.testing.assert_allclose(energies, vasp_run().energies[2:], atol=1e-7)  # TOTEN, not sigma -> 0
 
 
 def test_a_trajectory_that_is_too_hot_does_not_judge(tmp_path, capsys):
