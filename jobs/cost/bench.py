@@ -29,7 +29,13 @@ from jobs.engines.deepmd.precision import in_precision
 from jobs.engines.first_principles.registry import load_engine
 from jobs.engines.first_principles.types import Dynamics
 from jobs.engines.lammps.kernel import DEEPMD, MODEL_FILE, NATIVE, native_potential
-from jobs.engines.lammps.potential import Potential, builtin_potential, interaction_commands, read_potential
+from jobs.engines.lammps.potential import (
+    Potential,
+    box_commands,
+    builtin_potential,
+    interaction_commands,
+    read_potential,
+)
 from jobs.engines.lammps.program import DAMPING_FS, evaluate_all, run_lammps
 from jobs.engines.lammps.timing import LAMMPS_SKIN_ANGSTROM, Layout, time_launch
 from jobs.store.machine_settings import Tuning
@@ -184,8 +190,7 @@ class Bench:
             Point(engine, "tuned", LIQUIDS[-1], precision, compressed=False, kernel=kernel)
         )
         # Relaxed first: states of another potential have pairs so close that atoms would fly apart.
-        script = f"""units metal
-atom_style charge
+        script = f"""{box_commands(potential)}
 boundary p p p
 read_data {start}.data
 {interaction_commands(potential)}
@@ -198,7 +203,7 @@ thermo {steps // 4}
 run {steps}
 write_data {end}.tmp nocoeff
 """
-        run_lammps(script, directory=self.folder, name=f"relax-{end}")
+        run_lammps(script, directory=self.folder, name=f"relax-{end}", own=potential.own)
         (self.folder / f"{end}.tmp").replace(self.folder / f"{end}.data")
 
     def timestep_fs(self, engine: str) -> float:
