@@ -186,10 +186,10 @@ def definition_hash(name: str) -> str:
 
 
 def _files(path: Path) -> list[Path]:
-    """A file, or the sources in a folder."""
+    """A file, or the sources in a folder and in those below it."""
     if path.is_file():
         return [path]
-    return [file for suffix in ("py", "h", "cpp") for file in path.glob(f"*.{suffix}")]
+    return [file for suffix in ("py", "h", "cpp") for file in path.rglob(f"*.{suffix}")]
 
 
 def lock_hash(name: str) -> str:

@@ -103,6 +103,9 @@ def test_definition_hash_follows_the_scripts_it_names(tmp_path, monkeypatch):
     with (tmp_path / "containers/parts/ten-steps.inp").open("a") as stream:
         stream.write("#\n")
     assert [name for name in NAMES if images.definition_hash(name) != before[name]] == ["cp2k"]
+    with (tmp_path / "jobs/engines/lammps/native/source/deepmd/deepmd_kernel.h").open("a") as stream:
+        stream.write("//\n")
+    assert [name for name in NAMES if images.definition_hash(name) != before[name]] == NAMES
 
 
 # The words around a command -----------------------------------------------------------------------
