@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -20,6 +21,8 @@ from jobs.store.stage import Stage
 from jobs.store.workspace import CHECKPOINTS, PROGRESS_FILE, Workspace
 
 MANIFEST = "manifest.json"
+# What a file system answers that cannot lock.
+_CANNOT_LOCK = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ class Recipe:
 def _seal(manifest: dict[str, Any]) -> str:
     body = {key: value for key, value in manifest.items() if key != "seal"}
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _not_done(folder: Path) -> SuiteError:
+    return SuiteError(f"{folder / MANIFEST}: not found; the stage is not done")
 
 
 class Store:
@@ -100,7 +107,7 @@ class Store:
         try:
             manifest: dict[str, Any] = json.loads(path.read_text())
         except FileNotFoundError:
-            raise SuiteError(f"{path}: not found; the stage is not done") from None
+            raise _not_done(self.path(name)) from None
         except ValueError as error:
             raise SuiteError(f"{path}: not a manifest ({error})") from None
         if manifest.get("seal") != _seal(manifest):
@@ -129,11 +136,11 @@ class Store:
         Raises:
             SuiteError: a process works on the stage.
         """
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
 
         trash = self.root / "trash" / folder
         try:
-            with FileLock(self._lock_file(folder.removesuffix(".part")), timeout=0):
+            with self.lock(folder.removesuffix(".part"), patience_s=0):
                 shutil.rmtree(trash, ignore_errors=True)  # an earlier deletion was killed
                 if (self.root / folder).is_dir():
                     trash.parent.mkdir(exist_ok=True)
@@ -160,12 +167,14 @@ class Store:
         return found
 
     def verify(self, names: Iterable[str]) -> None:
-        """Refuse products that were changed after they were made.
+        """Refuse products that are not there, or were changed after they were made.
 
         Raises:
-            SuiteError: naming the first changed file and the cure.
+            SuiteError: naming the first missing or changed file, and of a changed one the cure.
         """
         for name in names:
+            if not self.is_done(name):
+                raise _not_done(self.path(name))
             if found := self.problems(name):
                 cure = f"delete {self.path(name)} to have it made again"
                 raise SuiteError(f"{found[0]}; the product was changed and is not used: {cure}")
@@ -211,15 +220,33 @@ class Store:
             raise SuiteError(f"{path}: found no recipe of this version ({error}), plan again") from None
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """Hold a stage for this process; the kernel frees it when the process dies."""
+    def lock(self, name: str, *, patience_s: float = -1) -> Iterator[None]:
+        """Hold a stage for this process; the kernel frees it when the process dies.
+
+        `patience_s` is how long to wait for another process, below 0 for ever.
+
+        Raises:
+            SuiteError: the file system cannot lock.
+            filelock.Timeout: another process has it.
+        """
         from filelock import FileLock
 
-        with FileLock(self._lock_file(name)):
+        folder = self.root / "locks"
+        # Without the fallback: a marker file would outlive a killed process, and block the next one for ever.
+        lock = FileLock(folder / f"{name}.lock", timeout=patience_s, fallback_to_soft=False)
+        try:
+            lock.acquire()
+        except OSError as error:
+            if error.errno not in _CANNOT_LOCK:
+                raise
+            raise SuiteError(
+                f"{folder}: found no file locks ({error.strerror}), expected a file system with flock "
+                "(Lustre: mounted with -o flock)"
+            ) from None
+        try:
             yield
-
-    def _lock_file(self, name: str) -> Path:
-        return self.root / "locks" / f"{name}.lock"
+        finally:
+            lock.release()
 
     def progress(self, name: str) -> tuple[float, str]:
         """How far an unfinished stage says it is: fraction and text."""

@@ -1,5 +1,6 @@
 """Stages, their identity and their products on disk; the stage made here is a real dataset."""
 
+import errno
 import json
 import os
 import shutil
@@ -184,6 +185,34 @@ def test_one_changed_byte_is_named_and_the_product_refused(made):
     finally:
         path.write_bytes(original)
     assert jobs_command("check", "--store", store.root).returncode == 0
+
+
+def test_a_missing_input_is_not_called_changed(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(SuiteError) as caught:
+        store.verify(["melt-0123456789abcdef"])
+    path = store.path("melt-0123456789abcdef") / "manifest.json"
+    assert str(caught.value) == f"{path}: not found; the stage is not done"
+
+
+def test_a_file_system_without_locks_is_one_line_and_gets_no_lock_file_that_outlives_a_kill(
+    tmp_path, monkeypatch
+):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))  # as Lustre without -o flock
+
+    store = Store(tmp_path)
+    store.prepare()
+    monkeypatch.setattr("fcntl.flock", flock)
+    for hold in (lambda: store.lock("melt-0").__enter__(), lambda: store.delete("melt-0")):
+        with pytest.raises(SuiteError) as caught:
+            hold()
+        said = str(caught.value)
+        assert said.startswith(f"{tmp_path / 'locks'}: found no file locks (Function not implemented)")
+        assert "\n" not in said
+    monkeypatch.undo()
+    with store.lock("melt-0", patience_s=0):  # nothing is in the way
+        pass
 
 
 def test_changed_manifest_is_found(made):

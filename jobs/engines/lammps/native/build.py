@@ -111,7 +111,8 @@ def build_plugin(folder: Path, *, level: int) -> Path:
     target = folder / plugin_name(level)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_suffix(".lock")):
+        # Without the fallback: a marker file would outlive a killed process, and block the next one for ever.
+        with FileLock(target.with_suffix(".lock"), fallback_to_soft=False):
             if not target.is_file():
                 print(
                     f"compiling the native kernel for {_level_name(level)}, once", file=sys.stderr, flush=True
