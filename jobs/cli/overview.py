@@ -82,14 +82,14 @@ def _dry_run_jobs(site: Site, store: Store, to_do: Sequence[Stage]) -> None:
         print(f"# {note}")
     waits = {stage.name for stage in to_do}
     for number, stage in enumerate([*batch.planned_probes(site, to_do), *to_do], start=1):
-        kind, request = stage.kind, site.request(scheduler.kind_of(stage))
+        kind, request = stage.kind, scheduler.request_of(site, stage)
         nodes, cores = scheduler.nodes_and_cores(site, stage)
         length = batch.chain_length(site, stage)
         hours = nodes * scheduler.wall_seconds(site, stage) / 3600
         node_hours[kind] += hours
         jobs[kind] += length
         disk += disk_bytes(stage)
-        image = site.image(scheduler.kind_of(stage))
+        image = scheduler.image_of(site, stage)
         digest = None if image is None else "DIGEST-OF-THE-IMAGE"
         chain = f", a chain of {length} jobs" if length > 1 else ""
         after = ", ".join(needed.label for needed in stage.inputs.values() if needed.name in waits)

@@ -20,6 +20,10 @@ THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
     "DP_INTRA_OP_PARALLELISM_THREADS",
 )
+# What a program's end by a signal is called: by the kernel, by shells and srun, and (of a kill) by mpirun.
+_KILLED_CODES = (-signal.SIGKILL, 128 + signal.SIGKILL, signal.SIGKILL)
+_STOPPED_CODES = (-signal.SIGTERM, 128 + signal.SIGTERM)
+KILLED = "killed, perhaps for want of memory"
 _PR_SET_PDEATHSIG = 1
 _HARMLESS = ("Cannot find libcudart", "libcuda", "CUDA_ERROR_NO_DEVICE")
 
@@ -102,6 +106,8 @@ def run_program(
 
     Raises:
         EngineError: exit code other than 0; the message carries the log's tail and its path.
+        SystemExit: the program was told to stop (SIGTERM), as a scheduler does at the walltime. That is no
+            failure of the stage; this process stops with it.
     """
     started = time.monotonic()
     with log.open("ab" if append else "wb") as stream:
@@ -126,7 +132,11 @@ def run_program(
             process.kill()
             process.wait()
             raise
+    program = Path(arguments[0]).name
+    if code in _STOPPED_CODES:
+        print(f"{program} was told to stop (log: {log})", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGTERM)
     if code != 0:
-        program = Path(arguments[0]).name
-        raise EngineError(f"{program} ended with code {code}: {log_tail(log)} (log: {log})")
+        killed = f" ({KILLED})" if code in _KILLED_CODES else ""
+        raise EngineError(f"{program} ended with code {code}{killed}: {log_tail(log)} (log: {log})")
     return time.monotonic() - started

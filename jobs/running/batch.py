@@ -19,7 +19,7 @@ from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
-from jobs.engines.process import log_tail
+from jobs.engines.process import KILLED, log_tail
 from jobs.running import scheduler
 from jobs.running.images import checked_digest, read_record
 from jobs.running.local import Outcome, stale_line
@@ -72,7 +72,7 @@ def image_digests(site: Site, stages: Iterable[Stage]) -> dict[Path, str]:
     Raises:
         SuiteError: an image is missing, or is not the one that was built.
     """
-    paths = {image for stage in stages if (image := site.image(stage.kind)) is not None}
+    paths = {image for stage in stages if (image := scheduler.image_of(site, stage)) is not None}
     return {path: checked_digest(path) for path in sorted(paths)}
 
 
@@ -84,20 +84,21 @@ def probes(site: Site, stages: Sequence[Stage], digests: Mapping[Path, str]) -> 
     made: dict[tuple[str, int], Stage] = {}
     needed: dict[str, list[Stage]] = {}
     for stage in sorted(stages, key=lambda stage: stage.kind):
-        request, image = site.request(stage.kind), site.image(stage.kind)
+        kind = scheduler.kind_of(site, stage)
+        request, image = site.request(kind), site.image(kind)
         for ranks in (1, 2) if scheduler.ranks(site, stage) > 1 else (1,):
             key = (repr(request), ranks)
             if key not in made:
                 parameters = {
                     "site": site.name,
-                    "of": stage.kind,
+                    "of": kind,
                     "image": None if image is None else digests[image],
                     "gpus": request.gpus,
                     "gpu_may_be_absent": site.gpu_may_be_absent,
                     "ranks": ranks,
                 }
                 where = site.name if image is None else f"{image.stem} at {site.name}"
-                label = f"probe {where}, {'two ranks' if ranks > 1 else f'as for {stage.kind}'}"
+                label = f"probe {where}, {'two ranks' if ranks > 1 else f'as for {kind}'}"
                 made[key] = Stage("probe", label, parameters, cores=ranks, core_seconds=20)
             needed.setdefault(stage.name, []).append(made[key])
     return needed
@@ -122,7 +123,7 @@ def _each_once(probed: Mapping[str, Sequence[Stage]]) -> list[Stage]:
 def _recorded_digests(site: Site, stages: Sequence[Stage]) -> dict[Path, str]:
     """Of images that are only planned with, what their records say: hashing them would take seconds."""
     digests = {}
-    for path in {image for stage in stages if (image := site.image(stage.kind)) is not None}:
+    for path in {image for stage in stages if (image := scheduler.image_of(site, stage)) is not None}:
         try:
             digests[path] = str(read_record(path)["digest"])
         except SuiteError:
@@ -194,20 +195,20 @@ def _standing(
 
 def _failure(site: Site, store: Store, stage: Stage, directory: Path) -> str:
     """Why the last attempt failed for good, in one line; empty where it may simply go on."""
-    try:
-        return str(json.loads((directory / FAILURE).read_text())["reason"])
-    except (OSError, ValueError, KeyError):
-        pass
-    submission, request = _submission(directory), site.request(scheduler.kind_of(stage))
+    submission, request = _submission(directory), scheduler.request_of(site, stage)
     word = scheduler.last_word(site, submission["jobs"][-1]) if submission["jobs"] else ""
-    # Of a job that the scheduler itself ended, the exit code says nothing.
-    code = None if word in _STOPPED else _exit_code(directory)
-    if word == "OUT_OF_MEMORY" or code == _KILLED:
+    # Of a job that the scheduler itself ended, neither its reason nor its exit code says anything.
+    stopped = word in _STOPPED
+    reason, code = ("", None) if stopped else (_reason(directory), _exit_code(directory))
+    # The kernel kills the largest process: the engine rather than what waits for it and writes the reason.
+    if word == "OUT_OF_MEMORY" or code == _KILLED or KILLED in reason:
         asked = "no memory_gb" if request.memory_gb is None else f"memory_gb {request.memory_gb:g}"
         return (
-            f"killed, as happens for want of memory: found {asked} for {scheduler.kind_of(stage)} in "
+            f"killed, as happens for want of memory: found {asked} for {scheduler.kind_of(site, stage)} in "
             f"{site.path}, expected more (log: {directory / scheduler.ERRORS})"
         )
+    if reason:
+        return reason
     if code not in (None, 0, _TERMINATED):
         return f"its job ended with code {code}: {_tail(directory)} (log: {directory / scheduler.ERRORS})"
     # What never started, or made a product that was deleted since, was no failure.
@@ -218,6 +219,14 @@ def _failure(site: Site, store: Store, stage: Stage, directory: Path) -> str:
     if len(attempts) == MAX_FRUITLESS and all(_submission(d)["progress"] == now for d in attempts):
         return f"{MAX_FRUITLESS} jobs ended without getting any further (logs: {directory.parent})"
     return ""
+
+
+def _reason(directory: Path) -> str:
+    """What the stage itself said of its failure."""
+    try:
+        return str(json.loads((directory / FAILURE).read_text())["reason"])
+    except (OSError, ValueError, KeyError):
+        return ""
 
 
 def _exit_code(directory: Path) -> int | None:
@@ -237,7 +246,7 @@ def _tail(directory: Path) -> str:
 
 def chain_length(site: Site, stage: Stage) -> int:
     """How many jobs of the site's walltime a stage is submitted as, each going on where the last stopped."""
-    walltime_h = site.request(scheduler.kind_of(stage)).walltime_h
+    walltime_h = scheduler.request_of(site, stage).walltime_h
     if walltime_h is None:
         return 1
     share = scheduler.wall_seconds(site, stage) / (walltime_h * 3600)
@@ -258,7 +267,7 @@ def _submit(
     directory = scheduler.job_root(store, stage.name) / str(number)
     directory.mkdir(parents=True)
     store.write_recipe(scheduler.recipe_of(site, stage))
-    image = site.image(scheduler.kind_of(stage))
+    image = scheduler.image_of(site, stage)
     length = chain_length(site, stage) if scheduler.knows_dependencies(site) else 1
     jobs: list[str] = []
     for _ in range(length):
@@ -268,10 +277,11 @@ def _submit(
             stage,
             directory,
             image_digest=None if image is None else digests[image],
-            after_success=needs if not jobs else (),
+            # Each job of the chain: `after_any` alone would start the next one without what the stage needs.
+            after_success=needs,
             after_any=jobs[-1:],
         )
-        jobs.append(scheduler.submit(site, submission))
+        jobs.append(scheduler.submit(site, stage, submission))
         content = {"jobs": jobs, "progress": store.progress(stage.name)[0], "site": site.name}
         write_json(directory / SUBMISSION, content)
     return tuple(jobs)
@@ -346,7 +356,6 @@ def run(
     Raises:
         SuiteError: no scheduler, a missing or changed image, a product that was changed.
     """
-    from filelock import FileLock
     from rich.console import Console
     from rich.markup import escape
 
@@ -377,7 +386,7 @@ def run(
     told: dict[str, State] = {}
     while True:
         try:
-            with FileLock(store.root / "locks" / "submit.lock"):
+            with store.lock("submit"):
                 standings = look(site, store, stages)
                 for stage in stages:
                     if standings[stage.name].state is State.LOST and told.get(stage.name):

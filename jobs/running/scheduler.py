@@ -21,6 +21,7 @@ from jobs.base.errors import SuiteError
 from jobs.base.machine import IMAGE_VARIABLE
 from jobs.base.paths import ROOT
 from jobs.engines.apptainer import exec_prefix
+from jobs.engines.lammps.kernel import NATIVE
 from jobs.engines.lammps.native.build import RANKS_IMAGE
 from jobs.engines.lammps.program import MPI_LAUNCH
 from jobs.engines.process import THREAD_VARIABLES
@@ -147,14 +148,21 @@ def asked_ranks(stage: Stage) -> int:
 
 def ranks(site: Site, stage: Stage) -> int:
     """MPI ranks that a stage gets: one for each GPU where an NNP's MD has GPUs, with mpirun a node's."""
-    asked, gpus = asked_ranks(stage), site.request(kind_of(stage)).gpus
-    potential = stage.inputs.get("potential")
-    deepmd = potential is not None and (
-        potential.kind == "train" or potential.parameters.get("family") == "deepmd"
-    )
-    if gpus and deepmd:
-        return min(asked, gpus)
+    asked = asked_ranks(stage)
+    if _deepmd_on_gpus(site, stage):
+        return min(asked, request_of(site, stage).gpus)
     return asked if site.launcher == "srun" else min(asked, _cores_of_a_node(site, stage))
+
+
+def _by_deepmd(stage: Stage) -> bool:
+    """Whether DeePMD-kit does a stage's work where there is a GPU."""
+    potential = stage.inputs.get("potential", stage)
+    deepmd = potential.kind == "train" or potential.parameters.get("family") == "deepmd"
+    return deepmd and stage.wanted_kernel != NATIVE
+
+
+def _deepmd_on_gpus(site: Site, stage: Stage) -> bool:
+    return _by_deepmd(stage) and request_of(site, stage).gpus > 0
 
 
 def launched(site: Site, stage: Stage) -> bool:
@@ -162,14 +170,36 @@ def launched(site: Site, stage: Stage) -> bool:
     return site.launcher == "srun" and ranks(site, stage) > 1
 
 
-def kind_of(stage: Stage) -> str:
-    """The kind whose place in the site file a stage takes: a probe goes where the probed stages go."""
-    return str(stage.parameters.get("of", stage.kind))
+def kind_of(site: Site, stage: Stage) -> str:
+    """The kind whose place in the site file a stage takes.
+
+    A probe goes where the probed stages go. What cannot use a GPU never holds one: it takes the place of
+    `default` where its kind asks for GPUs.
+    """
+    if stage.kind == "probe":
+        return str(stage.parameters["of"])
+    return "default" if site.request(stage.kind).gpus and not _may_use_gpu(stage) else stage.kind
+
+
+def _may_use_gpu(stage: Stage) -> bool:
+    """DeePMD-kit can; only the user knows it of a first-principles program and of LAMMPS commands given."""
+    own = stage.inputs.get("potential", stage).parameters.get("family") == "lammps"
+    return stage.kind == "aimd" or own or _by_deepmd(stage)
+
+
+def request_of(site: Site, stage: Stage) -> Request:
+    """What a stage's job asks for."""
+    return site.request(kind_of(site, stage))
+
+
+def image_of(site: Site, stage: Stage) -> Path | None:
+    """The image that a stage's job runs in."""
+    return site.image(kind_of(site, stage))
 
 
 def _cores_of_a_node(site: Site, stage: Stage) -> int:
     """Most cores of one node for a stage; a request of more knows better than `cores_per_node`."""
-    return max(site.cores_per_node, site.request(kind_of(stage)).cores)
+    return max(site.cores_per_node, request_of(site, stage).cores)
 
 
 def nodes_and_cores(site: Site, stage: Stage) -> tuple[int, int]:
@@ -181,7 +211,7 @@ def nodes_and_cores(site: Site, stage: Stage) -> tuple[int, int]:
     if stage.kind == "cost":
         return 1, node
     wanted = stage.cores if count == asked_ranks(stage) else count
-    cores = max(site.request(kind_of(stage)).cores, wanted)
+    cores = max(request_of(site, stage).cores, wanted)
     if count == 1:
         return 1, min(cores, node)
     nodes = math.ceil(cores / node)
@@ -199,10 +229,13 @@ def wall_seconds(site: Site, stage: Stage) -> float:
 
 
 def recipe_of(site: Site, stage: Stage) -> Recipe:
-    """A stage's recipe with the cores of its job, and its ranks unless the stage may choose them."""
+    """A stage's recipe with the cores of its job, and its ranks unless the stage may choose them.
+
+    What was tuned on cores may not choose how many ranks share a GPU.
+    """
     count, (_, cores) = ranks(site, stage), nodes_and_cores(site, stage)
     asked = count == asked_ranks(stage)
-    fixed = launched(site, stage) or not asked
+    fixed = launched(site, stage) or _deepmd_on_gpus(site, stage) or not asked
     return Recipe.of(stage, cores=None if asked and count > 1 else cores, ranks=count if fixed else None)
 
 
@@ -221,7 +254,7 @@ def write_job(
     `after_success` and `after_any` are ids of jobs that must have succeeded, or ended, before it starts.
     """
     dpdispatcher = dispatcher.load()
-    request = site.request(kind_of(stage))
+    request = request_of(site, stage)
     if stage.kind == "probe" and request.walltime_h is not None:
         request = replace(request, walltime_h=min(request.walltime_h, PROBE_WALLTIME_H))
     nodes, cores = nodes_and_cores(site, stage)
@@ -256,11 +289,11 @@ def script_text(submission: Any) -> str:
     return f"{submission.machine.gen_script(job)}{submission.machine.gen_script_command(job)}"
 
 
-def submit(site: Site, submission: Any) -> str:
-    """Hand a job to the scheduler and return its id.
+def submit(site: Site, stage: Stage, submission: Any) -> str:
+    """Hand a stage's job to the scheduler and return its id.
 
     Raises:
-        SuiteError: the scheduler refuses it; its own words.
+        SuiteError: the scheduler refuses it; its own words, where dpdispatcher passes them on.
     """
     job = submission.belonging_jobs[0]
     try:
@@ -269,7 +302,12 @@ def submit(site: Site, submission: Any) -> str:
         said = " ".join(str(error).replace("error message:", "").split())
         raise SuiteError(f"{site.batch_type}: {said}") from None
     if not job_id:
-        raise SuiteError(f"{site.batch_type}: the queue takes no more jobs; lower max_jobs in {site.path}")
+        # Slurm's words for too many jobs are also those for a job that asks for too much.
+        raise SuiteError(
+            f"{stage.label}: found 'Job violates accounting/QOS policy' or a full queue, expected a job "
+            f"within the queue's limits (queue, walltime_h, gpus, cores of {kind_of(site, stage)}) or fewer "
+            f"jobs (max_jobs) in {site.path}"
+        )
     return job_id
 
 
@@ -302,9 +340,9 @@ def _environment(site: Site, stage: Stage, image_digest: str | None) -> dict[str
         "PYTHONPATH": str(ROOT),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    if (image := site.image(kind_of(stage))) is not None:
+    if (image := image_of(site, stage)) is not None:
         environment[IMAGE_VARIABLE] = f"{image.stem}:{image_digest}"
-    return environment | dict(site.request(kind_of(stage)).environment)
+    return environment | dict(request_of(site, stage).environment)
 
 
 def _stage_command(
@@ -312,7 +350,7 @@ def _stage_command(
 ) -> list[str]:
     """`make` in the image; outside it where the scheduler starts the ranks, each in the image."""
     make = ["-m", "jobs", "make", stage.name, "--store", str(store.root), "--job", str(directory)]
-    image = site.image(kind_of(stage))
+    image = image_of(site, stage)
     if launched(site, stage):
         launch = ["srun", *site.launcher_options, f"--ntasks={ranks(site, stage)}"]
         variables = {}
@@ -344,6 +382,9 @@ def _in_image(
     given += [Path(stage.parameters["deposit"]).resolve()] if "deposit" in stage.parameters else []
     binds += [(folder, folder, False) for folder in given if not folder.is_relative_to(ROOT)]
     names = dict(environment)
+    if request_of(site, stage).gpus:
+        # What TensorFlow compiles for a new GPU; there is no HOME inside to keep it in.
+        names.setdefault("CUDA_CACHE_PATH", str(store.root / "cuda-cache"))
     if site.host_mpi is not None:
         bind, variables = untried.with_host_mpi(site.host_mpi)
         binds.append(bind)
@@ -351,7 +392,7 @@ def _in_image(
     return exec_prefix(
         image,
         binds=binds,
-        gpu=site.request(kind_of(stage)).gpus > 0,
+        gpu=request_of(site, stage).gpus > 0,
         share_namespaces=site.share_namespaces,
         environment=names,
     )

@@ -42,7 +42,7 @@ class RequestKeys(Keys):
     cores: Count = 1
     """Of one node, at least; a stage that asks for more gets them."""
     gpus: Whole = 0
-    """Of one node."""
+    """Of one node; a stage of the kind that cannot use one takes `default` instead."""
     memory_gb: PositiveOrNull = None
     """Of one node; null: what the scheduler gives."""
     walltime_h: PositiveOrNull = 24.0

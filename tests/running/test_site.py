@@ -53,6 +53,45 @@ def test_md_of_a_network_has_one_rank_for_each_gpu(site, potential, ranks, cores
     assert scheduler.nodes_and_cores(read_site(site), stage) == (1, cores)
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_ranks_on_a_gpu_are_fixed_whatever_was_tuned_on_cores(ranks) -> None:
+    """`Tuning(threads=32).split(8, "deepmd")` is eight ranks, which would share one GPU."""
+    potential = Stage("train", "network", {})
+    stage = Stage("md", "liquid", {"ranks": ranks}, inputs={"potential": potential}, cores=ranks)
+    assert scheduler.recipe_of(read_site("example-gpu"), stage).ranks == 1
+    assert scheduler.recipe_of(read_site("example-pbs"), stage).ranks is None
+
+
+@pytest.mark.parametrize(
+    ("stage", "place"),
+    [
+        (Stage("md", "m", {"potential": "bks"}), "default"),
+        (Stage("parity", "p", {"potential": "bks"}), "default"),
+        (Stage("quench", "q", {}, inputs={"potential": Stage("train_hdnnp", "t", {})}), "default"),
+        (Stage("md", "m", {}, inputs={"potential": Stage("potential", "p", {"family": "hdnnp"})}), "default"),
+        (Stage("md", "m", {}, inputs={"potential": Stage("train", "t", {})}), "md"),
+        (Stage("md", "m", {}, inputs={"potential": Stage("potential", "p", {"family": "deepmd"})}), "md"),
+        (Stage("md", "m", {}, inputs={"potential": Stage("potential", "p", {"family": "lammps"})}), "md"),
+        (
+            Stage("md", "m", {}, inputs={"potential": Stage("train", "t", {})}, wanted_kernel="native"),
+            "default",
+        ),
+        (Stage("train", "t", {}), "train"),
+        (Stage("potential", "p", {"family": "deepmd"}), "potential"),
+        (Stage("potential", "p", {"family": "hdnnp"}), "default"),
+        (Stage("aimd", "a", {}), "aimd"),
+        (Stage("melt", "m", {}), "melt"),  # its kind asks for no GPU
+    ],
+)
+def test_what_cannot_use_a_gpu_holds_none(tmp_path: Path, stage: Stage, place: str) -> None:
+    kinds = {kind: {"gpus": 1} for kind in ("md", "quench", "parity", "train", "potential", "aimd")}
+    site = read_site(write(tmp_path, {**MINIMAL, "kinds": {"default": {}, **kinds}}))
+    assert scheduler.kind_of(site, stage) == place
+    (probe,) = batch.planned_probes(site, [stage])
+    assert scheduler.kind_of(site, probe) == place
+    assert probe.parameters["gpus"] == scheduler.request_of(site, probe).gpus == int(place in kinds)
+
+
 @pytest.fixture(scope="module")
 def paper():
     """The paper tier's stages by kind."""
