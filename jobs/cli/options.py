@@ -90,7 +90,7 @@ def add_campaign_options(
     group.add_argument(
         "--start-from",
         choices=STARTS,
-        help="what is taken as given: deposited trajectories (a minute), potentials or frames, or nothing "
+        help="what is taken as given: deposited trajectories (two minutes), potentials or frames, or nothing "
         "(default: what the tier says)",
     )
     if potential:
@@ -135,12 +135,14 @@ def campaign_of(arguments: argparse.Namespace) -> Campaign:
         SuiteError: no such tier, or nothing to start from.
     """
     from jobs.campaign.build import build_campaign
+    from jobs.cli.overview import kernel_at
 
     return build_campaign(
         arguments.tier or default_tier(batch=arguments.site is not None, start_from=arguments.start_from),
         start_from=arguments.start_from,
         potential=arguments.potential,
         engine=arguments.engine,
+        kernel_of=kernel_at(site_of(arguments)),
     )
 
 

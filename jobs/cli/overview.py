@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.campaign.plan import Campaign
-from jobs.cost.estimates import beyond_aimd_estimate, disk_bytes
+from jobs.cost.estimates import beyond_aimd_estimate, disk_bytes, not_counted, speed_is_unknown
+from jobs.engines.lammps.kernel import DEEPMD, NATIVE
 from jobs.running import batch, scheduler
 from jobs.running.site import Site
 from jobs.store.stage import Stage
@@ -46,6 +47,27 @@ def state(stage: Stage, store: Store, images: Mapping[str, str] | None = None) -
     return "missing"
 
 
+def kernel_at(site: Site | None) -> Callable[[Stage], str | None]:
+    """What will run the NNP of an MD stage at a site; None where this environment decides.
+
+    Images of LAMMPS bring the native kernel, whatever this machine has.
+    """
+
+    def kernel(md: Stage) -> str | None:
+        if site is None:
+            return None
+        request = scheduler.request_of(site, md)
+        return DEEPMD if request.gpus else NATIVE if request.image else None
+
+    return kernel
+
+
+def is_estimated(stage: Stage, site: Site | None) -> bool:
+    """Whether the speed of a stage is known: no GPU was ever timed, nor are LAMMPS commands of the user's."""
+    on_gpu = site is not None and scheduler.request_of(site, stage).gpus > 0
+    return not on_gpu and not speed_is_unknown(stage)
+
+
 def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store, *, site: Site | None = None) -> None:
     """Print every stage with its command, resources and estimated cost, inputs first; of a site, its jobs."""
     wanted = list(wanted)
@@ -57,15 +79,17 @@ def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store, *, site: 
         word = state(stage, store)
         if word == "missing" and stage.name not in names:
             word = "deleted, not needed"
-        wall = duration(stage.core_seconds / stage.cores)
-        print(f"{stage.label}  [{word}; {stage.cores} core(s), about {wall}]")
+        wall = f"about {duration(stage.core_seconds / stage.cores)}"
+        about = wall if is_estimated(stage, site) else "not estimated"
+        print(f"{stage.label}  [{word}; {stage.cores} core(s), {about}]")
         print(f"    python -m jobs make {stage.name} --store {store.root}")
         print(f"    {json.dumps(dict(stage.parameters), sort_keys=True)}")
+    known = sum(stage.core_seconds for stage in todo.to_do if is_estimated(stage, site))
     print(
         f"\ntier {campaign.tier} from {campaign.start_from}: {len(stages)} stages, "
-        f"about {duration(todo.core_seconds)} of one core still to do"
+        f"about {duration(known)} of one core still to do"
     )
-    for line in beyond_aimd_estimate(stages):
+    for line in [*not_counted(todo.to_do), *beyond_aimd_estimate(stages)]:
         print(line)
     if campaign.deviations:
         print("departs from the paper's protocol:")
@@ -74,7 +98,10 @@ def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store, *, site: 
 
 
 def _dry_run_jobs(site: Site, store: Store, to_do: Sequence[Stage]) -> None:
-    """Every job with its script, in the order of submission; node-hours by kind of stage, and disk."""
+    """Every job with its script, in the order of submission; node-hours by kind of stage, and disk.
+
+    Jobs that are not estimated are in no node-hours.
+    """
     node_hours: defaultdict[str, float] = defaultdict(float)
     jobs: Counter[str] = Counter()
     disk = 0.0
@@ -85,8 +112,11 @@ def _dry_run_jobs(site: Site, store: Store, to_do: Sequence[Stage]) -> None:
         kind, request = stage.kind, scheduler.request_of(site, stage)
         nodes, cores = scheduler.nodes_and_cores(site, stage)
         length = batch.chain_length(site, stage)
-        hours = nodes * scheduler.wall_seconds(site, stage) / 3600
-        node_hours[kind] += hours
+        wall_s = scheduler.wall_seconds(site, stage)
+        about = "not estimated"
+        if is_estimated(stage, site):
+            about = f"about {duration(wall_s)}"
+            node_hours[kind] += nodes * wall_s / 3600
         jobs[kind] += length
         disk += disk_bytes(stage)
         image = scheduler.image_of(site, stage)
@@ -95,16 +125,17 @@ def _dry_run_jobs(site: Site, store: Store, to_do: Sequence[Stage]) -> None:
         after = ", ".join(needed.label for needed in stage.inputs.values() if needed.name in waits)
         print(
             f"# {number}. {stage.label}: {nodes} node(s) x {cores} core(s), {request.gpus} GPU(s), "
-            f"about {duration(hours / nodes * 3600)}{chain}{f', after {after}' if after else ''}"
+            f"{about}{chain}{f', after {after}' if after else ''}"
         )
         directory = scheduler.job_root(store, stage.name) / "1"
         submission = scheduler.write_job(site, store, stage, directory, image_digest=digest)
         print(scheduler.script_text(submission))
     print(f"{'kind':<10}{'jobs':>6}{'node-hours':>12}")
     for kind, count in jobs.items():
-        print(f"{kind:<10}{count:>6}{node_hours[kind]:>12.1f}")
+        hours = f"{node_hours[kind]:.1f}" if kind in node_hours else "unknown"
+        print(f"{kind:<10}{count:>6}{hours:>12}")
     print(
         f"{'all':<10}{jobs.total():>6}{sum(node_hours.values()):>12.1f}\n"
         f"disk: about {disk / 1e9:.1f} GB in {store.root}. "
-        "Estimates are for one core of a 2020s server, without GPUs."
+        "Estimates are for cores of a 2020s server; jobs with GPUs are not estimated, since none was timed."
     )
