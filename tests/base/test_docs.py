@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -28,6 +29,10 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # A file or folder of a room of the repository; `*`, braces and `...` stand for several.
 ROOMS = "jobs|suite|reference|docs|tests|benchmarks|containers|\\.ci"
 PATH = re.compile(rf"(?:{ROOMS})/[\w./-]*")
+# A module of ours, or what is in it; and names said to be in a folder, in a sentence or down a table.
+MODULE = re.compile(r"(?:jobs|suite|benchmarks)(?:\.\w+)+")
+FILES_IN = re.compile(rf"((?:`[\w./-]+`(?:, | and ))*`[\w./-]+`) in `((?:{ROOMS})/[\w./-]*/)`")
+TABLE_OF = re.compile(rf"^\| file in `((?:{ROOMS})/[\w./-]*)` \|.*\n\|[-| ]+\n((?:\|.*\n)+)", re.MULTILINE)
 COMMAND = re.compile(r"python -m jobs [^|#;&`]*|pytest suite/[^|#;&`]*")
 # Words that start a program; and the name of a command, which stands in a sentence for what it does.
 PROGRAM = re.compile(
@@ -68,6 +73,25 @@ def missing_paths(text):
         for path in PATH.findall(words) if words.split("/")[0] in ROOMS.replace("\\", "").split("|") else ():
             if not (ROOT / path).exists():
                 yield path
+
+
+def misplaced_files(text):
+    """Files that a sentence or a table puts into a folder where they are not."""
+    listed = [(folder, names) for names, folder in FILES_IN.findall(text)]
+    for folder, rows in TABLE_OF.findall(text):
+        listed += [(folder, row.split("|")[1]) for row in rows.splitlines()]
+    for folder, names in listed:
+        yield from (folder + name for name in IN_TICKS.findall(names) if not (ROOT / folder / name).exists())
+
+
+def missing_modules(text):
+    """Dotted names in backticks that are neither modules of ours nor in one."""
+    for words in in_ticks(text):
+        if MODULE.fullmatch(words):
+            try:
+                pkgutil.resolve_name(words)
+            except (ImportError, AttributeError):
+                yield words
 
 
 def lines_of_code(text):
@@ -147,7 +171,12 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_paths_are_there(page):
-    assert list(missing_paths(page.read_text())) == []
+    assert [*missing_paths(page.read_text()), *misplaced_files(page.read_text())] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_modules_are_there(page):
+    assert list(missing_modules(page.read_text())) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -209,6 +238,13 @@ def test_wrong_links_and_paths_are_caught():
         "run.md#nowhere",
     ]
     assert list(missing_paths("`jobs/nothing.py` and `jobs/base/files.py`")) == ["jobs/nothing.py"]
+    table = "| file in `jobs/base/` | |\n|---|---|\n| `no.py`, `files.py` | |\n"
+    text = f"{table}\n`a.py` and `units.py` in `jobs/base/`\n"
+    assert list(misplaced_files(text)) == ["jobs/base/a.py", "jobs/base/no.py"]
+    text = (
+        "`jobs.campaign.parts.pairs`, `jobs.campaign.pairs`, `jobs.base.paths.ROOT` and `jobs.base.paths.NO`"
+    )
+    assert list(missing_modules(text)) == ["jobs.campaign.pairs", "jobs.base.paths.NO"]
 
 
 @pytest.mark.parametrize(("name", "lines"), LONGEST.items())
