@@ -43,7 +43,7 @@ def jobs_command(*arguments):
             "trajectories.yml: not found, expected deposited trajectories of tier paper",
         ),
         (["make", "train-0", "--store", "nowhere"], "no such stage was planned"),
-        (["compare", "README.md", "README.md"], "README.md: not a claims.json"),
+        (["compare", "README.md", "README.md"], "README.md: found no JSON, expected a claims.json"),
         (["cancel"], "cancel needs --site"),
         (["check", "--store", "nowhere"], "nowhere: found no such folder, expected a store"),
         (["deposit", "--verify", "--root", "nowhere"], "nowhere: found no such folder, expected a deposit"),
@@ -301,6 +301,34 @@ def test_compare_reports_what_moved(tmp_path):
     worse = jobs_command("compare", tmp_path / "one.json", tmp_path / "two.json")
     assert worse.returncode == 1
     assert "a/b: PASS 1.0 -> FAIL 2.0" in worse.stdout
+
+
+def test_compare_takes_the_folder_of_a_claims_json(tmp_path, capsys):
+    claim = {"id": "a/b", "verdict": "PASS", "value": 1.0, "standard_error": 0.05}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "claims.json").write_text(json.dumps({"claims": [claim]}))
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b" / "claims.json")]) == 0
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert capsys.readouterr().out.count("0 checks moved") == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [("{}", "JSON without verdicts"), ('{"claims": [1]}', "JSON without"), ("x", "no JSON")],
+)
+def test_compare_says_what_is_no_claims_json(tmp_path, capsys, content, found):
+    (tmp_path / "one.json").write_text(content)
+    assert main(["compare", str(tmp_path / "one.json"), str(tmp_path / "one.json")]) == 2
+    said = capsys.readouterr().err
+    assert f"one.json: found {found}" in said
+    assert said.endswith(", expected a claims.json\n")
+
+
+def test_recheck_shows_where_a_set_is_looked_for(capsys):
+    with pytest.raises(SystemExit):
+        main(["recheck", "--help"])
+    assert "--root DIR" in capsys.readouterr().out
 
 
 def test_compare_can_insist_on_agreement(tmp_path):

@@ -80,7 +80,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="JSON file (default: results/checks/SET-ENGINE-SETTINGS.json)",
     )
-    parser.add_argument("--root", type=Path, default=DEPOSIT, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=DEPOSIT,
+        metavar="DIR",
+        help="the deposit of the set (default: the project's; `import` makes ./imported)",
+    )
 
 
 def draw(deposited: DepositedSet, number: int, *, smallest_gap_eV: float | None = None) -> list[Drawn]:

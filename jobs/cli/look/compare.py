@@ -14,17 +14,20 @@ from jobs.store.store import Store
 HELP = "what moved between two results, or two stores, by more than its error"
 DESCRIPTION = """\
 Compares two claims.json, check by check, and names what moved by more than 3 combined standard errors; ends
-with 1 if a PASS became a FAIL. Or compares what the same stages observed in two stores, and ends with 1 if a
-value differs by more than chance makes one of so many differ in one comparison of twenty."""
+with 1 if a PASS became a FAIL. A folder that has a claims.json stands for it. Or compares what the same
+stages observed in two stores, and ends with 1 if a value differs by more than chance makes one of so many
+differ in one comparison of twenty."""
 EXAMPLES = (
-    ("compare before/claims.json results/laptop/claims.json", "what a change did to the verdicts"),
+    ("compare before results/laptop", "what a change did to the verdicts"),
     ("compare store ../other/store", "the same stages on two machines"),
 )
+_CLAIMS = "claims.json"
+_OF_A_CHECK = ("verdict", "value", "standard_error")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m jobs compare`."""
-    parser.add_argument("first", type=Path, metavar="FIRST", help="a claims.json, or a store")
+    parser.add_argument("first", type=Path, metavar="FIRST", help="a claims.json, its folder, or a store")
     parser.add_argument("second", type=Path, metavar="SECOND", help="another of the same kind")
     parser.add_argument(
         "--agree",
@@ -51,16 +54,10 @@ def compare(first: Path, second: Path, *, agree: bool = False) -> int:
     Raises:
         SuiteError: not two claims.json, and not two stores with an observation in common.
     """
+    first, second = _results(first), _results(second)
     if first.is_dir() and second.is_dir():
         return _compare_stores(Store(first), Store(second))
-    sides = []
-    for path in (first, second):
-        try:
-            rows = json.loads(read_text(path, expected="a claims.json"))["claims"]
-            compared = ("verdict", "value", "standard_error")
-            sides.append({row["id"]: {key: row[key] for key in compared} for row in rows})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SuiteError(f"{path}: not a claims.json ({error!r})") from None
+    sides = [_checks(first), _checks(second)]
     worse = moved = apart = decided = 0
     for check in sorted(sides[0] | sides[1]):
         before, after = sides[0].get(check), sides[1].get(check)
@@ -81,6 +78,29 @@ def compare(first: Path, second: Path, *, agree: bool = False) -> int:
         f"{decided} decided in both"
     )
     return 1 if worse or (agree and (apart or not decided)) else 0
+
+
+def _results(path: Path) -> Path:
+    """The claims.json of a folder that has one; any other path as it is."""
+    return path / _CLAIMS if (path / _CLAIMS).is_file() else path
+
+
+def _checks(path: Path) -> dict[str, dict[str, Any]]:
+    """What is compared of each check, by its id.
+
+    Raises:
+        SuiteError: not a claims.json.
+    """
+    try:
+        rows = json.loads(read_text(path, expected=f"a {_CLAIMS}"))["claims"]
+        return {row["id"]: {key: row[key] for key in _OF_A_CHECK} for row in rows}
+    except OSError as error:
+        found = f"nothing to read ({error.strerror})"
+    except ValueError:
+        found = "no JSON"
+    except (KeyError, TypeError):
+        found = "JSON without verdicts"
+    raise SuiteError(f"{path}: found {found}, expected a {_CLAIMS}")
 
 
 _FALSE_ALARMS = 0.05  # of comparisons of two stores that are alike
