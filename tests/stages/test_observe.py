@@ -127,6 +127,19 @@ def test_120_steps_of_2_fs_reach_the_end_of_fig_4(tmp_path, vibrating):
     np.testing.assert_allclose(vaf.mean(0), np.cos(2 * np.pi * time / PERIOD_FS), atol=0.05)
 
 
+def test_a_run_too_short_for_the_vaf_shows_its_structure(tmp_path, vibrating):
+    """The deposited run of 216 atoms that ended after 78 steps: 32 frames are left in 8 blocks."""
+    positions, velocities, types, cell = vibrating
+    source = write_md(tmp_path / "md", positions[:79], velocities[:79], types, cell)
+    short, facts = observed(tmp_path, source, skip_frames=40, blocks=8, dynamics_max_fs=1000.0)
+    assert facts["warnings"] == ["32 frames are too few for 8 blocks of time origins: neither VAF nor VDOS"]
+    assert not any(key.startswith(("vaf", "vdos")) for key in short)
+    assert {"rdf_Si-O", "badf_O-Si-O", "msd_Si", "thermo_total_eV"} <= set(short)
+    longer = write_md(tmp_path / "longer", positions[:88], velocities[:88], types, cell)
+    arrays, facts = observed(tmp_path, longer, name="more", skip_frames=40, blocks=8, dynamics_max_fs=1000.0)
+    assert (facts["warnings"], len(arrays["vaf_Si"])) == ([], 8)
+
+
 def test_a_shift_changes_nothing(tmp_path, vibrating):
     positions, *rest = vibrating
     there, _ = observed(tmp_path, write_md(tmp_path / "a", positions, *rest), name="wa")

@@ -109,15 +109,21 @@ def run(workspace: Workspace) -> None:
     arrays.update(_thermo(selection))
     if parameters["dynamics_max_fs"] is not None:
         workspace.progress(0.7, "velocities")
-        if selection.trajectory.has_velocities:
-            arrays.update(_velocity_correlation(workspace, selection))
+        n_lags = _velocity_lags(parameters["dynamics_max_fs"], selection)
+        if not selection.trajectory.has_velocities:
+            facts["warnings"].append("no velocities: neither VAF nor VDOS")
+        elif n_lags > selection.frames - selection.blocks + 1:
+            facts["warnings"].append(
+                f"{selection.frames} frames are too few for {selection.blocks} blocks of time origins: "
+                "neither VAF nor VDOS"
+            )
+        else:
+            arrays.update(_velocity_correlation(workspace, selection, n_lags=n_lags))
             if selection.trajectory.time_between_frames_fs > SLOWEST_SAMPLING_FS:
                 facts["warnings"].append(
                     f"a frame every {selection.trajectory.time_between_frames_fs:g} fs is too slow for the "
                     f"VDOS, which needs {SLOWEST_SAMPLING_FS:g} fs"
                 )
-        else:
-            facts["warnings"].append("no velocities: neither VAF nor VDOS")
     workspace.progress(0.85, "displacements")
     arrays.update(_displacements(selection))
     facts["diffusion"] = _diffusion(arrays, selection)
@@ -337,20 +343,20 @@ def _times(selection: _Selection, frames: NDArray[np.int64]) -> Floats:
     return times
 
 
-def _velocity_correlation(workspace: Workspace, selection: _Selection) -> dict[str, Floats]:
-    """VAF of every block, normalised, and its VDOS; the longest lag is at most five sixths of the frames.
+def _velocity_lags(longest_fs: float, selection: _Selection) -> int:
+    """How many lags of the VAF; the longest is at most five sixths of the frames.
 
     Short AIMD is as long as Fig. 4 and little more: 120 steps of 2 fs must reach its 0.2 ps, from few origins
     (the atoms are the average then).
     """
     step_fs = selection.trajectory.time_between_frames_fs
-    longest = workspace.parameters["dynamics_max_fs"]
-    n_lags = min(int(longest / step_fs + 1e-9) + 1, selection.frames * 5 // 6)
+    return min(int(longest_fs / step_fs + 1e-9) + 1, selection.frames * 5 // 6)
+
+
+def _velocity_correlation(workspace: Workspace, selection: _Selection, *, n_lags: int) -> dict[str, Floats]:
+    """VAF of every block, normalised, and its VDOS."""
+    step_fs = selection.trajectory.time_between_frames_fs
     origins = (selection.frames - n_lags + 1) // selection.blocks
-    if origins < 1:
-        raise SuiteError(
-            f"dynamics: found {selection.frames} frames, expected more for {selection.blocks} blocks"
-        )
     first = selection.frames - n_lags + 1 - origins * selection.blocks
     bytes_per_frame = 24 * selection.trajectory.n_atoms
     chunk = max(n_lags, _HELD_BYTES // bytes_per_frame - n_lags)
