@@ -38,15 +38,11 @@ def inherited(check: Check, evidence: Evidence) -> Estimate:
     made_by = {
         name: evidence.observables(f"liquid-{size}-{end}") for name, end in (("nnp", "nvt"), ("bks", "bks"))
     }
-    from_nnp, from_bks, nnp, bks = common(
-        *(rdf_reader(pair)(runs) for runs in (*starts.values(), *made_by.values()))
-    )
+    one, other, nnp, bks = common(*(rdf_reader(pair)(runs) for runs in (*starts.values(), *made_by.values())))
     square = rdf_square(nnp.x)
-    from_nnp, from_bks = (
-        by_draw(curves.groups, starts[name]) for name, curves in (("nnp", from_nnp), ("bks", from_bks))
-    )
     if difference(square, nnp, bks).ci_low <= 0:
         raise NotTested("the two potentials' g(r) are not known to differ: AIMD may have nothing to forget")
+    from_nnp, from_bks = by_draw(one.groups, starts["nnp"]), by_draw(other.groups, starts["bks"])
     return beyond_a_third(square, from_nnp, from_bks, far=nnp.groups, reference=bks.groups)
 
 

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from suite.judging.checks import Check, checks_of, load_claims, out_of_reach
 from suite.judging.evidence import Evidence
@@ -129,7 +129,7 @@ def evaluate(function: Measure, check: Check, evidence: Evidence) -> Result:
         verdict, reason = Verdict.ERROR, f"{type(error).__name__}: {' '.join(str(error).split())}"
     if check.same_as:
         reason = "; ".join(filter(None, (f"same as {check.same_as}, counted there", reason)))
-    numbers: dict[str, float] = {}
+    numbers: dict[str, Any] = {}
     if found is not None:
         names = ("value", "standard_error", "ci_low", "ci_high", "n_eff")
         numbers = {name: getattr(found, name) for name in names}
