@@ -224,13 +224,14 @@ class Simulator:
         except UNAVAILABLE:
             return None
 
-    def _keys(self, run: Observation) -> list[str]:
-        """The arrays of a run to draw."""
+    def _keys(self, runs: Sequence[Observation]) -> list[str]:
+        """The arrays of runs to draw. Curves over time are as long as a run: of unequal runs they stay."""
         return [
             key
-            for key in run.arrays
+            for key in runs[0].arrays
             if (kind := kind_of(key))
             and (not self.about or kind in ("tr", "sq") or key.split("_", 1)[1] in self.about)
+            and len({run[key].shape[-1] if key in run else 0 for run in runs}) == 1
         ]
 
     def _mixture(self, runs: Sequence[Observation], *, alike: float) -> Array:
@@ -262,9 +263,10 @@ class Simulator:
                 continue
             changes = {"nnp": network, "other": other}.get(who, ())
             made = []
+            keys = self._keys([*runs, *aimd])
             for mine, theirs, weights in zip(runs, aimd, mixture, strict=True):
                 arrays = {}
-                for key in self._keys(mine):
+                for key in keys:
                     excess = self._excess(size, who, key)
                     honest = excess.mean(axis=0) if who == "bks" else 0.0
                     deviation = weights @ (excess - excess.mean(axis=0))
@@ -309,9 +311,10 @@ class Simulator:
             changes = (*(network if moved else ()), *(other if glass else ()))
             mixture = noise * self._mixture(runs, alike=ALIKE)
             made = []
+            keys = self._keys(runs)
             for weights, run in zip(mixture, runs, strict=True):
                 arrays = {}
-                for key in self._keys(run):
+                for key in keys:
                     rows = to_linear(key, run[key]) if _positive(key, run) else None
                     if rows is None:
                         continue
@@ -345,9 +348,8 @@ class Simulator:
 
     def _truth(self, size: int, truth: Sequence[Observation], key: str, own: Array) -> Array:
         """The mean of what is true, where it was observed on the run's grid; else the run's own."""
-        observed = [run for run in truth if key in run]
-        pooled = self._mean(f"true at {size}", observed, key) if observed else own
-        return pooled if pooled.shape == own.shape else own
+        observed = [run for run in truth if key in run and run[key].shape[1:] == own.shape]
+        return self._mean(f"true at {size}, {len(own)} points", observed, key) if observed else own
 
 
 def _positive(key: str, run: Observation) -> bool:

@@ -92,6 +92,20 @@ def test_runs_of_one_noise_are_drawn_alike(simulator):
     np.testing.assert_allclose(alike, expected, atol=0.06)
 
 
+def test_of_runs_of_unequal_length_curves_over_time_stay(tmp_path):
+    """An AIMD run that ended early has fewer lags, and its partners too."""
+    found = evidence(tmp_path)
+    for label in ("aimd", "nnp", "other", "bks"):
+        path = found.products[f"paired-96-{label}"][0] / "observables.npz"
+        arrays = dict(np.load(path))
+        arrays |= {key: arrays[key][..., :100] for key in ("vaf_time_fs", "vaf_Si", "vaf_O")}
+        np.savez(path, **arrays)
+    drawn = Simulator(found, labels=frozenset(found.products)).campaign().drawn["paired-96-nnp"]
+    observed = found.observables("paired-96-nnp")
+    np.testing.assert_array_equal(drawn[1]["vaf_Si"], observed[1]["vaf_Si"])
+    assert not np.array_equal(drawn[1]["rdf_Si-O"], observed[1]["rdf_Si-O"])
+
+
 def test_liquids_scatter_as_their_runs_do(tmp_path):
     """The mean of an NNP's liquid is drawn around AIMD's, with the error that its runs have."""
     found = Evidence(
