@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -56,6 +57,7 @@ class _Slot:
     process: subprocess.Popen[bytes]
     said: IO[bytes]
     started: float
+    notes: int = 0  # shown
 
 
 def _console() -> Console:
@@ -237,18 +239,30 @@ def _note_made(slot: _Slot, store: Store, outcome: Outcome, missing: set[str], d
         now = time.monotonic()
         display.ended(stage, f"[green]made[/green]     {stage.label} ({now - slot.started:.0f} s)")
         slot.started = now
+        _show_notes(slot, display)
         if slot.stages:
             display.say(f"started  {slot.stages[0].label}")
 
 
+def _said(slot: _Slot) -> str:
+    """What a process wrote. It may go on writing, and shares its place in the file with us: no seek."""
+    file = slot.said.fileno()
+    return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
+
+
+def _show_notes(slot: _Slot, display: Display) -> None:
+    """Show the notes that are new: wrong units of a potential must be seen before anything uses it."""
+    notes = [line for line in _said(slot).splitlines() if line.startswith(NOTE)]
+    for line in notes[slot.notes :]:
+        display.say(line.replace("[", r"\["))
+    slot.notes = len(notes)
+
+
 def _close(slot: _Slot, outcome: Outcome, display: Display) -> list[Stage]:
     """Show what an ended process said; the stages that it did not come to, because one failed."""
-    slot.said.seek(0)
-    said = slot.said.read().decode(errors="replace")
+    _show_notes(slot, display)
+    said = _said(slot)
     lines = [line for line in said.splitlines() if line.strip()]
-    for line in lines:
-        if line.startswith(NOTE):
-            display.say(line.replace("[", r"\["))
     if not slot.stages:
         return []
     failed, *rest = slot.stages
