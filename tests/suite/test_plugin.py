@@ -58,6 +58,14 @@ def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path):
     assert not (tmp_path / "store").exists()
 
 
+def test_a_selected_check_has_the_held_out_errors_that_could_excuse_it(tmp_path):
+    """Else the same value would be FAIL in one selection and TOO SHORT in another."""
+    words = ("-k", "rdf-paired/96/Si-O/curve", "--start-from", "trajectories", "--dry-run")
+    planned = run_suite(*words, "--store", tmp_path / "store").stdout
+    assert re.search(r"jobs make observe_pairs-", planned)
+    assert len(re.findall(r"jobs make parity-", planned)) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
