@@ -122,7 +122,7 @@ def test_failed_stage_is_an_error_with_its_reason_and_exit_code_6(tmp_path):
         selection="suite/test_fig1_rdf.py",
     )
     assert result.returncode == 6, result.stdout[-2000:]
-    assert "Unrecognized pair style 'nonsense'" in result.stdout
+    assert "found no pair style 'nonsense', expected LAMMPS with it" in result.stdout
 
 
 def test_what_no_claim_reads_may_not_break_unseen(folder, tmp_path):
