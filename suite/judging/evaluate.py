@@ -49,6 +49,8 @@ HELD_OUT = {
 # Which NNP moves the atoms of a product, where the product's name does not say it.
 _MOVED_BY = {
     "liquid-96-hdnnp": "hdnnp",
+    "stability-hdnnp": "hdnnp",
+    "stability-deepmd": "96",
     "liquid-216-nvt-96": "96",
     "glass-96-equal-n": "96",
     "vdos-2592": "96",
@@ -57,10 +59,6 @@ _MOVED_BY = {
     "paired-96-other": "216",
     "paired-216-other": "96",
 }
-_NAMES = re.compile(
-    r"(?:liquid|motion|glass|paired)-(?P<size>96|216)(?:-nvt|-nve|-nnp)?(?:@[\de]+)?"
-    r"|stability-(?P<kind>deepmd|hdnnp)@\d+"
-)
 OF_BKS = "/same-qualitatively"  # ends the ids of checks whose number is of BKS and AIMD alone
 
 
@@ -69,11 +67,10 @@ def _networks(check: Check) -> set[str]:
     if check.id.endswith(OF_BKS):
         return set()
     found = set()
-    for label in check.needs:
-        if label in _MOVED_BY:
-            found.add(_MOVED_BY[label])
-        elif own := _NAMES.fullmatch(label):
-            found.add(own["size"] or {"deepmd": "96"}.get(own["kind"], own["kind"]))
+    for product in (label.partition("@")[0] for label in check.needs):
+        own = re.fullmatch(r"(?:liquid|motion|glass|paired)-(96|216)(?:-nvt|-nve|-nnp)?", product)
+        if moved := _MOVED_BY.get(product, own[1] if own else None):
+            found.add(moved)
     return found
 
 
