@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.campaign.plan import Campaign
-from jobs.cost.estimates import beyond_aimd_estimate, disk_bytes, not_counted, speed_is_unknown
+from jobs.cost.estimates import beyond_aimd_estimate, disk_bytes, not_counted
 from jobs.engines.lammps.kernel import DEEPMD, NATIVE
 from jobs.running import batch, scheduler
 from jobs.running.site import Site
@@ -62,12 +62,6 @@ def kernel_at(site: Site | None) -> Callable[[Stage], str | None]:
     return kernel
 
 
-def is_estimated(stage: Stage, site: Site | None) -> bool:
-    """Whether the speed of a stage is known: no GPU was ever timed, nor are LAMMPS commands of the user's."""
-    on_gpu = site is not None and scheduler.request_of(site, stage).gpus > 0
-    return not on_gpu and not speed_is_unknown(stage)
-
-
 def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store, *, site: Site | None = None) -> None:
     """Print every stage with its command, resources and estimated cost, inputs first; of a site, its jobs."""
     wanted = list(wanted)
@@ -80,11 +74,11 @@ def dry_run(campaign: Campaign, wanted: Iterable[Stage], store: Store, *, site: 
         if word == "missing" and stage.name not in names:
             word = "deleted, not needed"
         wall = f"about {duration(stage.core_seconds / stage.cores)}"
-        about = wall if is_estimated(stage, site) else "not estimated"
+        about = wall if scheduler.is_estimated(stage, site) else "not estimated"
         print(f"{stage.label}  [{word}; {stage.cores} core(s), {about}]")
         print(f"    python -m jobs make {stage.name} --store {store.root}")
         print(f"    {json.dumps(dict(stage.parameters), sort_keys=True)}")
-    known = sum(stage.core_seconds for stage in todo.to_do if is_estimated(stage, site))
+    known = sum(stage.core_seconds for stage in todo.to_do if scheduler.is_estimated(stage, site))
     print(
         f"\ntier {campaign.tier} from {campaign.start_from}: {len(stages)} stages, "
         f"about {duration(known)} of one core still to do"
@@ -114,7 +108,7 @@ def _dry_run_jobs(site: Site, store: Store, to_do: Sequence[Stage]) -> None:
         length = batch.chain_length(site, stage)
         wall_s = scheduler.wall_seconds(site, stage)
         about = "not estimated"
-        if is_estimated(stage, site):
+        if scheduler.is_estimated(stage, site):
             about = f"about {duration(wall_s)}"
             node_hours[kind] += nodes * wall_s / 3600
         jobs[kind] += length

@@ -113,5 +113,10 @@ def _measured(model: Path) -> float:
 
 def _file() -> Path:
     """Where the answer for this kind of machine and this version of the kernel is."""
-    plugin = Path(plugin_name(processor_level())).stem
-    return cache_folder() / f"speed-{node_type()}-{plugin}.json"
+    return cache_folder() / f"speed-{node_type()}-{_plugin_here()}.json"
+
+
+@cache
+def _plugin_here() -> str:
+    """Name of the native kernel for this processor; a plan asks for it once for each of its MD stages."""
+    return Path(plugin_name(processor_level())).stem

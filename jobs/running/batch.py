@@ -377,9 +377,13 @@ def run(
             store.delete(stage.name)
     probed = probes(site, todo.to_do, digests)
     stages = [*todo.to_do, *_each_once(probed)]
+    known = [stage for stage in todo.to_do if scheduler.is_estimated(stage, site)]
+    others = len(todo.to_do) - len(known)
     say(
         f"{len(todo.to_do)} stages to make, {len(todo.done)} there already; about "
-        f"{todo.core_seconds / 3600:.1f} core-hours at {site.name} ({site.batch_type}, store: {store.root})"
+        f"{sum(stage.core_seconds for stage in known) / 3600:.1f} core-hours"
+        f"{f' and {others} stage(s) of unknown speed' if others else ''} at {site.name} "
+        f"({site.batch_type}, store: {store.root})"
     )
     for note in site.notes:
         say(escape(note))

@@ -20,6 +20,7 @@ from typing import Any
 from jobs.base.errors import SuiteError
 from jobs.base.machine import IMAGE_VARIABLE
 from jobs.base.paths import ROOT
+from jobs.cost.estimates import speed_is_unknown
 from jobs.engines.apptainer import exec_prefix
 from jobs.engines.lammps.kernel import NATIVE
 from jobs.engines.lammps.native.build import RANKS_IMAGE
@@ -27,6 +28,7 @@ from jobs.engines.lammps.program import MPI_LAUNCH
 from jobs.engines.process import THREAD_VARIABLES
 from jobs.running import dispatcher, untried
 from jobs.running.site import Request, Site
+from jobs.running.worker import FAILURE
 from jobs.store.stage import Stage
 from jobs.store.store import Recipe, Store
 
@@ -147,9 +149,9 @@ def asked_ranks(stage: Stage) -> int:
 
 
 def ranks(site: Site, stage: Stage) -> int:
-    """MPI ranks that a stage gets: one for each GPU where an NNP's MD has GPUs, with mpirun a node's."""
+    """MPI ranks that a stage gets: one for each GPU where its MD has GPUs, with mpirun a node's."""
     asked = asked_ranks(stage)
-    if _deepmd_on_gpus(site, stage):
+    if _md_on_gpus(site, stage):
         return min(asked, request_of(site, stage).gpus)
     return asked if site.launcher == "srun" else min(asked, _cores_of_a_node(site, stage))
 
@@ -161,8 +163,13 @@ def _by_deepmd(stage: Stage) -> bool:
     return deepmd and stage.wanted_kernel != NATIVE
 
 
-def _deepmd_on_gpus(site: Site, stage: Stage) -> bool:
-    return _by_deepmd(stage) and request_of(site, stage).gpus > 0
+def _by_own_lines(stage: Stage) -> bool:
+    """Whether a user's LAMMPS lines do a stage's work."""
+    return stage.inputs.get("potential", stage).parameters.get("family") == "lammps"
+
+
+def _md_on_gpus(site: Site, stage: Stage) -> bool:
+    return (_by_deepmd(stage) or _by_own_lines(stage)) and request_of(site, stage).gpus > 0
 
 
 def launched(site: Site, stage: Stage) -> bool:
@@ -183,8 +190,7 @@ def kind_of(site: Site, stage: Stage) -> str:
 
 def _may_use_gpu(stage: Stage) -> bool:
     """DeePMD-kit can; only the user knows it of a first-principles program and of LAMMPS commands given."""
-    own = stage.inputs.get("potential", stage).parameters.get("family") == "lammps"
-    return stage.kind == "aimd" or own or _by_deepmd(stage)
+    return stage.kind == "aimd" or _by_own_lines(stage) or _by_deepmd(stage)
 
 
 def request_of(site: Site, stage: Stage) -> Request:
@@ -228,6 +234,12 @@ def wall_seconds(site: Site, stage: Stage) -> float:
     return stage.core_seconds / min(stage.cores, nodes * cores)
 
 
+def is_estimated(stage: Stage, site: Site | None) -> bool:
+    """Whether the speed of a stage is known: no GPU was ever timed, nor are LAMMPS commands of the user's."""
+    on_gpu = site is not None and request_of(site, stage).gpus > 0
+    return not on_gpu and not speed_is_unknown(stage)
+
+
 def recipe_of(site: Site, stage: Stage) -> Recipe:
     """A stage's recipe with the cores of its job, and its ranks unless the stage may choose them.
 
@@ -235,7 +247,7 @@ def recipe_of(site: Site, stage: Stage) -> Recipe:
     """
     count, (_, cores) = ranks(site, stage), nodes_and_cores(site, stage)
     asked = count == asked_ranks(stage)
-    fixed = launched(site, stage) or _deepmd_on_gpus(site, stage) or not asked
+    fixed = launched(site, stage) or _md_on_gpus(site, stage) or not asked
     return Recipe.of(stage, cores=None if asked and count > 1 else cores, ranks=count if fixed else None)
 
 
@@ -270,7 +282,9 @@ def write_job(
         append_script=list(request.teardown),
         kwargs=dict(request.backend),
     )
+    # A job that Slurm starts again, because a node under it failed, does not heed its own first failure.
     command = (
+        f'[ -z "$SLURM_RESTART_COUNT" ] || rm -f {FAILURE}; '
         f"{shlex.join(_stage_command(site, store, stage, directory, image_digest))}; code=$?; "
         f"echo $code > {EXIT_CODE}; exit $code"
     )

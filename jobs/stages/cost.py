@@ -17,6 +17,7 @@ from jobs.base.machine import machine, require_gpus
 from jobs.cost.bench import Bench
 from jobs.cost.points import COST_FILE, Point
 from jobs.cost.record import CLASSICAL, HDNNP, NNP, cost_record
+from jobs.engines.lammps.program import own_lammps
 from jobs.store.workspace import Workspace
 
 CODE_VERSION = 2
@@ -89,3 +90,5 @@ def run(workspace: Workspace) -> None:
     )
     write_json(workspace.directory / COST_FILE, record, indent=1)
     workspace.record(points=len(records), launches=rounds)
+    if any(model.own for model in models.values()):
+        workspace.record(lammps=own_lammps(bench.folder, logs=f"relax-{NNP}-*.log"))

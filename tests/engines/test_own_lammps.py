@@ -18,6 +18,7 @@ from jobs.engines.lammps.potential import Potential, builtin_potential, read_pot
 from jobs.engines.lammps.program import MPI_LAUNCH, OWN_LAMMPS, evaluate, lammps_command
 from jobs.engines.lammps.timing import Layout, time_launch
 from jobs.reference.potentials import imported_potential
+from jobs.stages import cost
 from jobs.stages.motion import md
 from jobs.stages.potentials import potential
 from jobs.stages.potentials.parity import rerun
@@ -95,6 +96,24 @@ def test_every_stage_of_the_users_potential_runs_in_it(tmp_path: Path, own: Path
         name="time",
     )
     assert calls(own) == 2
+
+
+@pytest.mark.engine
+def test_cost_says_what_it_timed(tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.cost.points.ATOM_STEPS", {"deepmd": 960, "bks": 960})
+    monkeypatch.setattr("jobs.cost.bench.MELT_STEPS", 800)
+    (tmp_path / "own.lmp").write_text("pair_style buck 5.0\npair_coeff * * 1000.0 0.3 0.0\n")
+    taken = workspace(tmp_path / "potential", imported_potential(tmp_path / "own.lmp", "own").parameters)
+    potential.run(taken)
+    given = {
+        "points": [{"engine": engine, "setting": "tuned", "n_atoms": 96} for engine in ("deepmd", "bks")],
+        "launches": 1, "timestep_fs": 1.0, "temperature_K": 3000.0, "density_g_cm3": 2.2, "aimd": {},
+        "budget_minutes": None, "not_measured": [],
+    }  # fmt: skip
+    timed = workspace(tmp_path / "cost", given, potential=taken.directory)
+    cost.run(timed)
+    assert calls(own) >= 2, "its liquid and one launch"
+    assert timed.facts["lammps"] == taken.facts["lammps"]
 
 
 @pytest.mark.engine

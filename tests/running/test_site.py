@@ -40,13 +40,13 @@ def write(tmp_path: Path, content: dict) -> str:
     [
         ("example-gpu", Stage("train", "network", {}), 1, 8),
         ("example-gpu", Stage("potential", "network", {"family": "deepmd"}), 1, 8),
-        ("example-gpu", Stage("potential", "own", {"family": "lammps"}), 16, 16),
+        ("example-gpu", Stage("potential", "own", {"family": "lammps"}), 1, 8),
         ("example-gpu", None, 16, 16),
         ("example-gpu", Stage("train_hdnnp", "network", {}), 16, 16),
         ("example-cpu", Stage("train", "network", {}), 16, 16),
     ],
 )
-def test_md_of_a_network_has_one_rank_for_each_gpu(site, potential, ranks, cores) -> None:
+def test_md_on_gpus_has_one_rank_for_each(site, potential, ranks, cores) -> None:
     inputs = {} if potential is None else {"potential": potential}
     stage = Stage("quench", "glass", {"ranks": 16}, inputs=inputs, cores=16)
     assert scheduler.ranks(read_site(site), stage) == ranks

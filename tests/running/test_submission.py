@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -139,3 +140,32 @@ def test_ranks_that_the_scheduler_stops_do_not_fail_the_stage(store, tmp_path, m
         make_stage_in_job(store, stage.name, directory=tmp_path)
     assert "sh was told to stop" in capsys.readouterr().err
     assert not (tmp_path / FAILURE).exists()
+
+
+@needs_dpdispatcher
+@pytest.mark.parametrize(("restarts", "made"), [("", False), ("1", True)])
+def test_a_job_that_slurm_starts_again_does_not_heed_its_own_failure(
+    site, store, tmp_path, restarts, made
+) -> None:
+    """A node fails: its ranks end, the stage writes that down, and Slurm puts the job back into the queue."""
+    part = crystal_product(store.part(MELT.name))
+    store.finish(Recipe.of(MELT), Workspace({}, 0, {}, part), wall_seconds=1.0)
+    stage = Stage("md", "dynamics", MD | {"ranks": 1}, seed=1, inputs={"start": MELT})
+    store.write_recipe(Recipe.of(stage))
+    directory = scheduler.job_root(store, stage.name) / "1"
+    directory.mkdir(parents=True)
+    (directory / FAILURE).write_text(json.dumps({"reason": "srun ended with code 1"}))
+    script = scheduler.script_text(scheduler.write_job(site, store, stage, directory, image_digest=None))
+    environment = os.environ | {"SLURM_RESTART_COUNT": restarts}
+    subprocess.run(["bash", "-c", script], cwd=directory, env=environment, timeout=300)
+    assert store.is_done(stage.name) is made
+    assert ("srun ended with code 1" in (directory / scheduler.ERRORS).read_text()) is not made
+
+
+@needs_dpdispatcher
+def test_core_hours_are_of_what_was_ever_timed(site, store, plant, capsys) -> None:
+    """A user's LAMMPS lines were not, nor is any GPU."""
+    own = Stage("potential", "own", {"family": "lammps"}, core_seconds=10.0)
+    md = Stage("md", "dynamics", MD | {"ranks": 1}, inputs={"start": MELT, "potential": own}, core_seconds=1e9)
+    batch.run([md], store, site)
+    assert re.search(r"about 0\.0 core-hours and 1 stage\(s\) of unknown speed at x", capsys.readouterr().err)

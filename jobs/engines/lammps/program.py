@@ -167,10 +167,13 @@ def _shown_program() -> str:
     return shlex.join(_own_program() or ["lmp" if MPI_LAUNCH in os.environ else _program()[0]])
 
 
-def own_lammps(directory: Path) -> dict[str, str | None]:
-    """What ran the user's potential in a folder, for the manifest: program, and version by the newest log."""
-    logs = sorted(directory.glob("*.log"), key=lambda log: log.stat().st_mtime)
-    versions = [version for log in logs if (version := _version(log))]
+def own_lammps(directory: Path, *, logs: str = "*.log") -> dict[str, str | None]:
+    """What ran the user's potential in a folder, for the manifest: program, and version by the newest log.
+
+    `logs` is a pattern of file names, where LAMMPS ran other potentials in the folder too.
+    """
+    found = sorted(directory.glob(logs), key=lambda log: log.stat().st_mtime)
+    versions = [version for log in found if (version := _version(log))]
     return {"program": _shown_program(), "version": versions[-1] if versions else None}
 
 
