@@ -166,6 +166,6 @@ def test_a_job_that_slurm_starts_again_does_not_heed_its_own_failure(
 def test_core_hours_are_of_what_was_ever_timed(site, store, plant, capsys) -> None:
     """A user's LAMMPS lines were not, nor is any GPU."""
     own = Stage("potential", "own", {"family": "lammps"}, core_seconds=10.0)
-    md = Stage("md", "dynamics", MD | {"ranks": 1}, inputs={"start": MELT, "potential": own}, core_seconds=1e9)
-    batch.run([md], store, site)
+    inputs = {"start": MELT, "potential": own}
+    batch.run([Stage("md", "dynamics", MD | {"ranks": 1}, inputs=inputs, core_seconds=1e9)], store, site)
     assert re.search(r"about 0\.0 core-hours and 1 stage\(s\) of unknown speed at x", capsys.readouterr().err)
