@@ -34,6 +34,7 @@ SETS = {
     "pbe-96-md-nnp-3000K": 10,
     "pbe-96-md-bks-3000K": 10,
     "pbe-216-nnp-2.20": 1,
+    "pbe-216-md-nnp-3000K": 10,
 }
 
 

@@ -183,10 +183,10 @@ def aimd_reference(
     """AIMD as a reference for `liquid-SIZE-nvt`, of motion `motion-SIZE-nvt`, at its temperature and density.
 
     A static property may come from PBE single points reweighted to PBE (`reference-SIZE-reweighted`)
-    if they overlap (`overlap_lacks`). Otherwise AIMD started from NNP and from BKS configurations must both
-    be there, at least four runs of one and two of the other, at their temperature, and agree within `band`
-    (the 95% interval of `start_difference` inside it), because short AIMD keeps the bond network that it
-    started from.
+    if they overlap (`overlap_lacks`), of several sets from the one with most effective frames. Otherwise
+    AIMD started from NNP and from BKS configurations must both be there, at least four runs of one and two
+    of the other, at their temperature, and agree within `band` (the 95% interval of `start_difference`
+    inside it), because short AIMD keeps the bond network that it started from.
     Both are then the reference together; runs that share a thermostat's noise are one unit. `unit` is that of
     the difference, for the message.
 
@@ -203,14 +203,14 @@ def aimd_reference(
             for observation in evidence.observables(reweighted)
             if not _state_differs(observation.facts, liquid)
         ]
-        lacks = [overlap_lacks(observation.facts) for observation in found]
-        if found and not any(lacks):
-            curves = read(found)
+        if usable := [one for one in found if not overlap_lacks(one.facts)]:
+            best = max(usable, key=lambda one: float(one.facts["effective_frames"]))
+            curves = read([best])
             # Its blocks are independent melts, so groups of blocks can stand for replicas.
             parts = [part for group in curves.groups for part in np.array_split(group, MELT_GROUPS)]
             return Curves(curves.x, parts)
         if found:
-            thin = f"; the reweighted reference {next(filter(None, lacks))}"
+            thin = f"; the reweighted reference {overlap_lacks(found[0].facts)}"
     starts = [f"reference-{size}-{start}" for start in ("nnp", "bks")]
     missing = [label for label in starts if not evidence.expects(label)]
     if missing:

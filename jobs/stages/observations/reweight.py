@@ -23,10 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
-from jobs.base.files import file_sha256, write_json
+from jobs.base.files import write_json
 from jobs.base.frames import Frames
 from jobs.base.silica import density_g_cm3
 from jobs.base.units import BOLTZMANN_EV_K
+from jobs.engines.hdnnp.n2p2_files import FOLDER, is_n2p2_folder
+from jobs.engines.lammps.kernel import MODEL_FILE
 from jobs.engines.lammps.potential import read_potential
 from jobs.observables import angles, coordination, rdf
 from jobs.observables.neighbours import find_neighbours
@@ -36,6 +38,7 @@ from jobs.observables.reweighting import (
     first_order_mean,
     weighted_ratio_blocks,
 )
+from jobs.reference.potentials import potential_sha256
 from jobs.reference.sets import DepositedSet, iter_runs, read_set
 from jobs.stages.observations.observe import block_summary
 from jobs.stages.potentials.parity import rerun
@@ -112,10 +115,11 @@ def _open(reference: Mapping[str, Any], potential: Path, root: Path | None) -> D
             f"{path}: found {deposited.kind} to {deposited.use}, sampler {deposited.sampler}, "
             "expected single points to judge, with their sampler"
         )
-    found = file_sha256(potential / "model.pb")
+    model = potential / FOLDER if is_n2p2_folder(potential / FOLDER) else potential / MODEL_FILE
+    found = potential_sha256(model)
     if found != deposited.sampler["sha256"]:
         raise SuiteError(
-            f"{potential / 'model.pb'}: found sha256 {found[:12]}..., "
+            f"{model}: found sha256 {found[:12]}..., "
             f"expected the sampler of {deposited.name}, {deposited.sampler['sha256'][:12]}..."
         )
     return deposited
@@ -147,7 +151,7 @@ def _read(deposited: DepositedSet) -> _Sample:
 
 
 def _sampler_energies(workspace: Workspace, sample: _Sample) -> Floats:
-    """Energies (n,) eV as MD with the sampler has them: the compressed model, through LAMMPS."""
+    """Energies (n,) eV as MD with the sampler has them: through LAMMPS, a DeePMD model compressed."""
     n = len(sample.energies_eV)
     frames = Frames(
         types=sample.types.astype(np.int8),
