@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -164,7 +165,7 @@ class DryRun:
 def replicas(campaign: Campaign) -> dict[str, list[int]]:
     """Which replica each stage of a product is, by product: a deposit may lack some."""
     return {
-        label: [int(number) for stage in stages if (number := stage.label.rpartition(" #")[2]).isdigit()]
+        label: [int(found[1]) for stage in stages if (found := re.search(r" #(\d+)\)?$", stage.label))]
         for label, stages in campaign.labels.items()
     }
 
@@ -267,10 +268,10 @@ class ClaimSession:
 
     def judge(self, item: pytest.Function) -> Result:
         """The verdict of one case, recorded."""
-        from suite.judging.evaluate import REGISTRY, evaluate
+        from suite.judging.evaluate import honest_result
 
         check: Any = item.callspec.params["check"]
-        result = evaluate(REGISTRY[check.claim], check, self.evidence)
+        result = honest_result(self.evidence, check)
         result = replace(result, seconds=self._core_seconds(result.needs))
         self.results.append(result)
         return result

@@ -21,8 +21,8 @@ OTHER_ENGINES = {
     "cp2k": "CP2K (GTH, DZVP-MOLOPT-SR)",
     "espresso": "Quantum ESPRESSO (ultrasoft pseudopotentials, CSVR)",
 }
-# Chosen in reference/paper.yml (training-steps): the paper does not say.
-PAPER_TRAINING_STEPS = 1_000_000
+# Chosen in reference/paper.yml (training-steps, kalman-filter): the paper does not say.
+PAPER_TRAINING_STEPS, PAPER_UPDATES = 1_000_000, 10_000
 OVERFITTED = "-overfitted #"
 
 
@@ -97,7 +97,7 @@ def _of_deposited_potentials(frames: Frames, datasets: Mapping[str, str]) -> Ite
         yield (
             f"{DISPLAY_NAMES[nnp]} is the deposited one, of the {record['tier']} tier: 1 seed, "
             f"{record['train_frames']} frames{f' by {_programs(frames[nnp])}' if known else ''}, "
-            f"{record['precision']}, {record['steps']} training steps in place of {PAPER_TRAINING_STEPS}"
+            f"{record['precision']}, {record['steps']} training steps in place of our {PAPER_TRAINING_STEPS}"
         )
 
 
@@ -147,7 +147,7 @@ def _of_training(campaign: Campaign, frames: Frames) -> Iterator[str]:
     if training.precision != "float64":
         yield f"NNPs in {training.precision}"
     if training.steps < PAPER_TRAINING_STEPS:
-        yield f"{training.steps} training steps in place of {PAPER_TRAINING_STEPS}"
+        yield f"{training.steps} training steps in place of our {PAPER_TRAINING_STEPS}; the paper does not say"
     yield f"{len(campaign.about.seeds)} training seed(s); the paper does not say"
 
 
@@ -178,9 +178,19 @@ def _programs(sets: Sequence[DepositedSet]) -> str:
     return ", ".join(sorted({f"{found.facts['engine']} {found.facts['functional']}" for found in sets}))
 
 
-def short_training(campaign: Campaign) -> str:
-    """How many training steps its NNPs have in place of the paper's, or nothing if no fewer."""
-    steps = campaign.about.training.steps
+def short_training(campaign: Campaign) -> dict[str, str]:
+    """Of NNPs (`96`, `216`, `hdnnp`) that train less than at the paper tier, how long they train."""
     if campaign.potentials_given:
-        steps = min(deposited_model(nnp)[1]["steps"] for nnp in NNPS)
-    return f"{steps} steps in place of {PAPER_TRAINING_STEPS}" if steps < PAPER_TRAINING_STEPS else ""
+        steps = {nnp: int(deposited_model(nnp)[1]["steps"]) for nnp in (*NNPS, HDNNP)}
+    else:
+        steps = dict.fromkeys(NNPS, campaign.about.training.steps)
+        if campaign.about.hdnnp is not None:
+            steps[HDNNP] = campaign.about.hdnnp.updates
+    chosen = {HDNNP: (PAPER_UPDATES, "updates")}
+    short = {}
+    for nnp, count in steps.items():
+        most, unit = chosen.get(nnp, (PAPER_TRAINING_STEPS, "steps"))
+        if count < most:
+            key = "hdnnp" if nnp == HDNNP else nnp.removeprefix("deepmd-")
+            short[key] = f"{count} {unit} in place of our {most}; the paper does not say how many"
+    return short

@@ -25,8 +25,8 @@ class Campaign:
     Runs that are not observed belong to no product."""
     unavailable: dict[str, str] = field(default_factory=dict)
     deviations: list[str] = field(default_factory=list)
-    short_training: str = ""
-    """How much shorter than the paper's the training of its NNPs is, or nothing."""
+    short_training: dict[str, str] = field(default_factory=dict)
+    """Of NNPs (`96`, `216`, `hdnnp`) whose training is shorter than the paper tier's, how much."""
 
     @property
     def potentials_given(self) -> bool:

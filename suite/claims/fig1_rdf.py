@@ -142,7 +142,7 @@ def rdf_96_216(check: Check, evidence: Evidence) -> Estimate:
         edges = np.cumsum([0, *width])
         joined = {
             name: [np.hstack(parts) for parts in zip(*(samples[pair][name] for pair in PAIRS), strict=True)]
-            for name in samples[PAIRS[0]]
+            for name in ("96", "216", "aimd")
         }
 
         def advantage(s: dict[str, Groups]) -> float:

@@ -148,13 +148,18 @@ def glass_partials(check: Check, evidence: Evidence) -> Estimate:
 def glass_rate(check: Check, evidence: Evidence) -> Estimate:
     """What a quench slower by a decade changes, from glasses of three rates."""
     slowest = f"glass-{check['potential']}"
-    by_rate = {}
+    by_rate: dict[float | None, list[Observation]] = {}
     for label in (slowest, f"{slowest}@1e13", f"{slowest}@1e14"):
         found = evidence.observables(label)
-        by_rate[found[0].facts[RATE]] = found
+        by_rate[found[0].facts.get(RATE)] = found
+    rates = [rate for rate in by_rate if rate is not None]
+    if len(rates) < len(by_rate):
+        raise NotTested("how fast a glass was quenched is not known")
+    if len(sizes := {glass.facts["n_atoms"] for found in by_rate.values() for glass in found}) > 1:
+        raise NotTested(f"glasses of {' and '.join(map(str, sorted(sizes)))} atoms: a trend needs one size")
     if len(by_rate) < 3:
         raise NotTested(f"glasses of {len(by_rate)} rates: a trend needs three")
-    decades = -np.log10(list(by_rate))
+    decades = -np.log10(rates)
     feature = {"Si-O": _first_bond, "Si-O-Si": _mean_bridge, "defects": _defects}[check.measure]
     parts = [feature(found) for found in by_rate.values()]
     samples = {str(rate): groups for rate, (groups, _) in zip(by_rate, parts, strict=True)}

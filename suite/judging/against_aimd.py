@@ -22,6 +22,7 @@ SAMPLE_FRACTION = 0.1  # a reweighted reference with fewer effective samples dec
 SAMPLE_MELTS = 10  # the delta-method errors of a weighted mean cover 95 % only with about that many units
 MELT_GROUPS = 8
 SEEDS = 4
+BKS_TOO = "BKS is within the band too"
 NO_AIMD = "no AIMD of 216 atoms as a reference: how far BKS is from DeePMD-216 is the yardstick"
 # A trajectory that was cut too early is still on its way from its start's energy to its temperature. Of 120
 # steps of 2 fs and 96 atoms the mean is good to 2 %; 10 % more is a fault that claims must catch.
@@ -275,7 +276,7 @@ def beside_bks(check: Check, nnp: Estimate, *, bks: Callable[[], Estimate | None
     with suppress(NotTested):
         if passes(nnp) and (other := bks()) is not None and passes(other):
             return nnp.with_remark(
-                f"BKS is within the band too ({other.value:.2g} [{other.ci_low:.2g}, {other.ci_high:.2g}]): "
+                f"{BKS_TOO} ({other.value:.2g} [{other.ci_low:.2g}, {other.ci_high:.2g}]): "
                 "this does not tell the two apart"
             )
     return nnp

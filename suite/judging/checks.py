@@ -2,11 +2,12 @@
 
 A claim in the file has a list of checks; a check with `each: {pair: [Si-O, O-O]}` stands for one check per
 combination, and `{pair}` in its text, needs and id is filled in. A band may be one `[low, high]` for all or
-a mapping from the values of one of these names to bands. null is an open end. `class` (whose claim it is) and
-`comparison_kind` (with what it compares) are of the claim, or of a check that differs, and may be such a
-mapping too. An entry `changes` is the dated list of changes of bands. A check with
-`same_as: ID` is the comparison of a check above it under another claim of the paper: it has its verdict, and
-is not counted a second time.
+a mapping from the values of one of these names to bands. null is an open end. `class` (whose claim it is),
+`comparison_kind` (with what it compares) and `where` (in the paper) are of the claim, or of a check that
+differs; they and `unit` may be such a mapping too. `needs` are the products that a check reads, `may_use`
+those that it reads where they are there. An entry `changes` is the dated list of changes of bands. A check
+with `same_as: ID` is the comparison of a check above it under another claim of the paper: it has its verdict,
+and is not counted a second time.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ REWEIGHTED = "-reweighted"  # ends the name of the product that can replace AIMD
 TIERS = ("smoke", "laptop", "overnight", "paper")
 _CLAIM_KEYS = {"id", "where", "paper", "class", "comparison_kind", "checks"}
 _CHECK_KEYS = {"id", "statement", "comparison", "distance", "band", "unit", "why_band", "tiers", "needs"}
-_OPTIONAL_KEYS = {"each", "measure", "class", "comparison_kind"}
+_OPTIONAL_KEYS = {"each", "measure", "class", "comparison_kind", "may_use"}
 _SAME_KEYS, _OPTIONAL_SAME_KEYS = {"id", "statement", "same_as"}, {"each"}
 _CHANGE_KEYS = {"date", "claims", "change", "known"}
 
@@ -46,6 +47,7 @@ class Check:
 
     `paper` is the sentence of the paper that it stands for, in our words, `where` its place.
     `values` are what `each` chose (`size`, `pair`, ...); `measure` tells the claim's function which number.
+    `needs` has all products that it reads, `may_use` those of them that it can do without.
     `same_as` is the id of the check whose comparison, band and verdict it shares, or nothing.
     """
 
@@ -65,6 +67,7 @@ class Check:
     needs: tuple[str, ...]
     measure: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    may_use: tuple[str, ...] = ()
     same_as: str = ""
 
     def __getitem__(self, name: str) -> Any:
@@ -164,12 +167,15 @@ def _check(
 ) -> Check:
     try:
         text = {
-            key: " ".join(str(template[key]).split()).format(**values)
+            key: " ".join(str(_chosen(template, {}, key, values)).split()).format(**values)
             for key in ("id", "statement", "same_as", "comparison", "distance", "unit", "why_band")
             if key in template
         }
         measure = str(template.get("measure", "")).format(**values)
-        needs = tuple(str(label).format(**values) for label in template.get("needs", ()))
+        needs, may_use = (
+            tuple(str(label).format(**values) for label in template.get(key, ()))
+            for key in ("needs", "may_use")
+        )
     except KeyError as error:
         raise SuiteError(
             f"{where}: found the placeholder {error}, expected one of {', '.join(values)}"
@@ -185,7 +191,7 @@ def _check(
     if same := text.get("same_as"):
         if same not in above:
             raise SuiteError(f"{where}: found same_as {same}, expected the id of a check of a claim above")
-        about = {"claim": claim["id"], "category": kinds["category"], **_said(claim)}
+        about = {"claim": claim["id"], "category": kinds["category"], **_said(template, claim, values)}
         return replace(above[same], id=text["id"], statement=text["statement"], same_as=same, **about)
     tiers = tuple(template["tiers"])
     if not tiers or set(tiers) - set(TIERS):
@@ -193,26 +199,28 @@ def _check(
     return Check(
         **text,
         **kinds,
-        **_said(claim),
+        **_said(template, claim, values),
         claim=claim["id"],
         band=_band(template["band"], values, where),
         tiers=tiers,
-        needs=needs,
+        needs=needs + may_use,
+        may_use=may_use,
         measure=measure,
         values=values,
     )
 
 
-def _said(claim: Mapping[str, Any]) -> dict[str, str]:
-    """Where the paper says what a claim stands for, and what it says, in our words."""
-    return {"where": str(claim["where"]), "paper": " ".join(str(claim["paper"]).split())}
+def _said(template: Mapping[str, Any], claim: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
+    """Where the paper says what a check stands for, and what it says, in our words."""
+    where = _chosen(template, claim, "where", values)
+    return {"where": str(where), "paper": " ".join(str(claim["paper"]).split())}
 
 
 def _chosen(
     template: Mapping[str, Any], claim: Mapping[str, Any], key: str, values: Mapping[str, Any]
 ) -> Any:
     """What a check says under a key, or else its claim; of a mapping what belongs to one of its values."""
-    said = template.get(key, claim[key])
+    said = template[key] if key in template else claim[key]
     if isinstance(said, dict):
         found = [said[value] for value in values.values() if value in said]
         return found[0] if len(found) == 1 else said
@@ -260,9 +268,10 @@ def out_of_reach(check: Check, tier: str, labels: Collection[str]) -> str | None
 
 def _nowhere(check: Check, labels: Collection[str]) -> str | None:
     """What a check needs and no tier has today, or None."""
-    missing = [label for label in check.needs if label.startswith("reference-") and label not in labels]
+    needs = [label for label in check.needs if label not in check.may_use]
+    missing = [label for label in needs if label.startswith("reference-") and label not in labels]
     aimd = [label for label in missing if not label.endswith(REWEIGHTED)]
-    if not aimd or any(label.endswith(REWEIGHTED) and label in labels for label in check.needs):
+    if not aimd or any(label.endswith(REWEIGHTED) and label in labels for label in needs):
         return None
     size = aimd[0].split("-")[1]
     return f"no AIMD of {size} atoms as a reference ({' and '.join(aimd)} not deposited)"

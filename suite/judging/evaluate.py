@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -63,15 +62,20 @@ OF_BKS = "/same-qualitatively"  # ends the ids of checks whose number is of BKS 
 
 
 def _networks(check: Check) -> set[str]:
-    """The NNPs (keys of `HELD_OUT`) whose MD a check's number comes from."""
-    if check.id.endswith(OF_BKS):
+    """The NNPs (keys of `HELD_OUT`) that a check's number comes from."""
+    if check.claim == "inherited" or check.id.endswith(OF_BKS):  # of AIMD and BKS alone
         return set()
     found = set()
     for product in (label.partition("@")[0] for label in check.needs):
-        own = re.fullmatch(r"(?:liquid|motion|glass|paired)-(96|216)(?:-nvt|-nve|-nnp)?", product)
+        own = re.fullmatch(r"(?:liquid|motion|glass|paired|parity)-(96|216)(?:-nvt|-nve|-nnp)?", product)
         if moved := _MOVED_BY.get(product, own[1] if own else None):
             found.add(moved)
     return found
+
+
+def _trained(check: Check) -> str | None:
+    """The NNP whose forces on held-out frames a check is, at all temperatures or at one."""
+    return next((nnp for nnp, id in HELD_OUT.items() if f"{check.id}/".startswith(f"{id}/")), None)
 
 
 def held_out_checks(check: Check) -> list[Check]:
@@ -82,19 +86,18 @@ def held_out_checks(check: Check) -> list[Check]:
 def too_short(check: Check, evidence: Evidence) -> str:
     """Why a value outside the band is no FAIL: the tier's own training was short. Else nothing.
 
-    Held-out errors measure the training itself. For other checks a short training counts only where the
-    held-out errors show it: forces of an NNP behind the check are outside their band.
+    Forces on held-out frames measure the training itself. For other checks a short training counts only where
+    the forces of an NNP behind the check show it: they are outside their band.
     """
-    if not evidence.short_training or check.category not in (PAPER, SUPPLEMENTARY):
+    if check.category not in (PAPER, SUPPLEMENTARY):
         return ""
-    if check.claim == "parity":
-        return f"this measures the training, which was short: {evidence.short_training}"
-    for forces in held_out_checks(check):
+    short = evidence.short_training
+    if nnp := _trained(check):
+        return f"this measures the training, which was short: {short[nnp]}" if nnp in short else ""
+    for nnp in sorted(_networks(check) & set(short)):
+        (forces,) = (one for one in load_claims() if one.id == HELD_OUT[nnp])
         if (found := honest_result(evidence, forces)).verdict.outside:
-            return (
-                f"the training was short ({evidence.short_training}), and {forces.id} shows it "
-                f"({found.verdict})"
-            )
+            return f"the training was short ({short[nnp]}), and {forces.id} shows it ({found.verdict})"
     return ""
 
 
@@ -104,7 +107,6 @@ def evaluate(function: Measure, check: Check, evidence: Evidence) -> Result:
     An exception becomes ERROR with its message, so that one broken claim does not hide the others.
     """
     tier = evidence.tier
-    started = time.perf_counter()
     found: Estimate | None = None
     read = replace(evidence, borrowed=[])
     try:
@@ -152,6 +154,5 @@ def evaluate(function: Measure, check: Check, evidence: Evidence) -> Result:
         reason=reason,
         why_band=check.why_band,
         deviations=(*evidence.deviations, *read.borrowed),
-        seconds=time.perf_counter() - started,
         **numbers,
     )

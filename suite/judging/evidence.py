@@ -105,8 +105,8 @@ class Evidence:
     products: Mapping[str, Sequence[Path]]
     tier: str = ""
     deviations: tuple[str, ...] = ()
-    short_training: str = ""
-    """How much shorter than the paper's the training of its NNPs was, or nothing."""
+    short_training: Mapping[str, str] = field(default_factory=dict)
+    """Of NNPs (`96`, `216`, `hdnnp`) whose training was shorter than the paper tier's, how much."""
     absent: Mapping[str, str] = field(default_factory=dict)
     pending: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)

@@ -34,6 +34,7 @@ REPLICA_UNITS = 4
 MOST_STRETCHES = 200  # of a group, left out one by one where groups are too few to be
 INEFFICIENCY_PLACES = 24  # along a curve; their mean is what the whole curve uses
 CONFIDENCE = 0.95
+MOST_TIMES = 100  # the data; whoever would need more is told that the value sits on the edge
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Estimate:
     its t distribution (infinite for exact numbers). `remark` is what a reader of the
     verdict must also know. `limit` says what else than too few data makes the interval wide.
     `square` is the square's estimate where this is its signed root, which has no t distribution itself.
-    `plain` is that of the plain root where its upper end is the one that counts.
+    `plain` is that of the plain root where its upper end is the one that counts. `repeated` gives the
+    estimate of so many times the same data, where the interval is no t interval.
     """
 
     value: float
@@ -58,6 +60,7 @@ class Estimate:
     limit: str = ""
     square: Estimate | None = None
     plain: Estimate | None = None
+    repeated: Callable[[int], Estimate] | None = None
 
     @classmethod
     def exact(cls, value: float, *, n_eff: float = 1) -> Estimate:
@@ -185,7 +188,14 @@ def difference_of_shares(first: Sequence[bool], second: Sequence[bool]) -> Estim
     (p, low_p, high_p), (q, low_q, high_q) = (_wilson(sum(runs), len(runs), z) for runs in (first, second))
     low = p - q - math.hypot(p - low_p, high_q - q)
     high = p - q + math.hypot(high_p - p, q - low_q)
-    return Estimate(p - q, (high - low) / (2 * z), fewest, low, high)
+    return Estimate(
+        p - q,
+        (high - low) / (2 * z),
+        fewest,
+        low,
+        high,
+        repeated=lambda times: difference_of_shares([*first] * times, [*second] * times),
+    )
 
 
 def _wilson(count: int, n: int, z: float) -> tuple[float, float, float]:
@@ -329,16 +339,30 @@ def in_blocks(series: Array, *, blocks: int) -> Array:
 
 
 def more_data(result: Estimate, band: tuple[float | None, float | None]) -> str:
-    """How much more data would decide, by the inverse square root law, when the interval straddles.
+    """How much more data would decide, if the value stayed, when the interval straddles.
 
-    The law is that of a mean's error, and of a square's where it is well above its noise.
+    Errors of means shrink as the root of the data and have more degrees of freedom then.
     """
-    factor = 1.0
-    for edge in band:
-        if edge is not None and result.ci_low <= edge <= result.ci_high:
-            reach, found = result.from_edge(edge)
-            half = (found.ci_high - found.ci_low) / 2
-            factor = max(factor, (half / reach) ** 2 if reach else math.inf)
-    if factor > 100:
-        return "the value sits on the edge of its band: more than 100 times the data would be needed"
-    return f"about {max(2, math.ceil(factor))} times the data would decide"
+    edges = [edge for edge in band if edge is not None and result.ci_low <= edge <= result.ci_high]
+    for times in range(2, MOST_TIMES + 1):
+        if _decides(result, edges, times=times):
+            return f"about {times} times the data would decide"
+    return f"the value sits on the edge of its band: more than {MOST_TIMES} times the data would be needed"
+
+
+def _decides(result: Estimate, edges: Sequence[float], *, times: int) -> bool:
+    """Whether so many times the data leave none of these edges within the interval."""
+    if result.repeated is not None:
+        found = result.repeated(times)
+        return not any(found.ci_low <= edge <= found.ci_high for edge in edges)
+    plain = result.plain
+    if plain is not None and result.square is not None:
+        # More data take the noise out of the plain root, which then comes down to the unbiased value.
+        square = plain.square and replace(plain.square, value=result.square.value)
+        result = replace(result, plain=replace(plain, value=result.value, square=square))
+    for edge in edges:
+        reach, found = result.from_edge(edge)
+        half = student(times * (found.degrees_of_freedom + 1) - 1) * found.standard_error / math.sqrt(times)
+        if half > abs(reach) * (1 + 1e-9):
+            return False
+    return True

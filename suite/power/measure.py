@@ -102,7 +102,7 @@ def _judged(check: Check, evidence: Evidence) -> Any:
     # A tier without name: neither a published power nor a short training changes the verdict then.
     # Only the products that the check needs: remarks on BKS are left out.
     needed = {label: paths for label, paths in evidence.products.items() if label in check.needs}
-    asked = replace(evidence, products=needed, short_training="", _kept={}, tier="simulated")
+    asked = replace(evidence, products=needed, short_training={}, _kept={}, tier="simulated")
     return evaluate(REGISTRY[check.claim], check, asked)
 
 

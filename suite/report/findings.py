@@ -4,54 +4,60 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from suite.judging.against_aimd import BKS_TOO
 from suite.judging.verdict import PAPER, SUPPLEMENTARY, Verdict
 
-# What each claim is about, in the few words of a sentence; a claim that is not here goes by its id.
+# What the paper's claims are about, in the few words of a sentence. Where checks of one claim say different
+# things, by the part of their ids that tells them apart.
 SUBJECTS = {
     "rdf-nnp-aimd": "the NNP's g(r) against AIMD's",
     "rdf-paired": "the NNP's g(r) against AIMD's from the same frames",
-    "rdf-bks": "BKS's g(r), like AIMD's but farther off than the NNP's",
-    "rdf-bks-paired": "BKS's g(r) from the same frames, like AIMD's but farther off than the NNP's",
-    "rdf-96-216": "the two NNPs' g(r), almost the same and DeePMD-216's closer to AIMD",
+    "rdf-bks/same-qualitatively": "BKS's g(r), qualitatively AIMD's",
+    "rdf-bks/farther": "BKS's g(r), farther off than the NNP's",
+    "rdf-bks-paired/same-qualitatively": "BKS's g(r) from the same frames, qualitatively AIMD's",
+    "rdf-bks-paired/farther": "BKS's g(r) from the same frames, farther off than the NNP's",
+    "rdf-96-216/same": "the two NNPs' g(r), almost the same",
+    "rdf-96-216/216-closer": "DeePMD-216's g(r), closer to AIMD than DeePMD-96's",
+    "rdf-96-216/most-for-Si-Si": "a gain that is largest for Si-Si",
     "rdf-96-216-paired": "the two NNPs' distributions from the same frames, almost the same",
     "strong-interaction": "the strong Si-O bond in g(r)",
     "badf-nnp-aimd": "the NNP's bond angles against AIMD's",
     "badf-paired": "the NNP's bond angles against AIMD's from the same frames",
-    "badf-bks": "BKS's bond angles, farther off than the NNP's",
-    "badf-bks-paired": "BKS's bond angles from the same frames, farther off than the NNP's",
     "badf-tetrahedron": "the tetrahedron's angles",
     "badf-96-216": "the two NNPs' bond angles, almost the same",
-    "coordination-paired": "coordination from the same frames",
     "glass-neutron": "the glass against neutron diffraction",
     "glass-partials": "the glass against RMC's partials",
-    "glass-rate": "what a slower quench would change",
     "glass-216-better": "DeePMD-216's glass, nearer to experiment than DeePMD-96's",
     "network-kept": "a bond network that cooling does not change",
     "vaf-nnp-aimd": "the NNP's VAF against AIMD's",
     "vaf-paired": "the NNP's VAF against AIMD's from the same frames",
-    "vaf-bks": "BKS's VAF, only qualitatively AIMD's",
-    "vaf-bks-paired": "BKS's VAF from the same frames, only qualitatively AIMD's",
+    "vaf-bks/same-qualitatively": "BKS's VAF, qualitatively AIMD's",
+    "vaf-bks/farther": "BKS's VAF, farther off than the NNP's",
+    "vaf-bks-paired/same-qualitatively": "BKS's VAF from the same frames, qualitatively AIMD's",
+    "vaf-bks-paired/farther": "BKS's VAF from the same frames, farther off than the NNP's",
     "vaf-nve-nvt": "a thermostat that does not matter",
     "vdos-nnp-aimd": "the NNP's VDOS against AIMD's from the same frames",
     "vdos-size": "a less noisy VDOS from 2592 atoms",
     "msd-nnp-aimd": "the NNP's MSD against AIMD's",
-    "msd-bks": "BKS's MSD, only qualitatively AIMD's",
+    "msd-bks/same-qualitatively": "BKS's MSD, qualitatively AIMD's",
+    "msd-bks/farther": "BKS's MSD, farther off than the NNP's",
     "msd-paired": "MSD to 0.1 ps from the same frames",
+    "msd-paired/bks-farther": "BKS's MSD to 0.1 ps, farther off than the NNP's",
     "msd-regimes": "plateau, bump and diffusion",
     "msd-reach": "what AIMD's length reaches",
     "transport-accuracy": "how well D is known",
     "cost-ratio": "orders of magnitude cheaper than AIMD",
     "cost-scaling": "thousands of atoms for nanoseconds",
     "small-data": "a small training set that is enough",
-    "iterate": "a child that leaves the liquid and improves the glass",
+    "iterate/liquid": "a child that leaves the liquid as it was",
+    "iterate/glass": "a child that improves the glass",
     "n2p2-same": "symmetry-function potentials that give the same",
-    "n2p2-stability": "symmetry-function potentials that break more often",
-    "parity": "held-out forces and energies",
-    "inherited": "what AIMD keeps of its start",
+    "n2p2-stability/broken-runs": "symmetry-function potentials that break more often",
+    "n2p2-stability/out-of-range": "symmetry-function potentials that leave the range of their data",
 }
 TITLES = {
     "Fig. 1": "Fig. 1, radial distribution",
@@ -100,15 +106,23 @@ def _title(row: Mapping[str, Any]) -> str:
     }.get(row["claim"], ELSEWHERE)
 
 
+def subject(row: Mapping[str, Any]) -> str:
+    """What a check of the paper is about; one that has no words here goes by its claim."""
+    claim, *parts = row["id"].split("/")
+    keys = [key for part in parts if (key := f"{claim}/{part}") in SUBJECTS]
+    return SUBJECTS.get(keys[0] if keys else claim, claim)
+
+
 def _finding(title: str, rows: Sequence[Mapping[str, Any]]) -> Finding:
     paper = [row for row in rows if row["class"] == PAPER]
     beside = [row for row in rows if row["class"] == SUPPLEMENTARY]
-    totals = Counter(row["claim"] for row in paper)
+    totals = Counter(map(subject, paper))
 
-    def named(found: Iterable[Mapping[str, Any]]) -> str:
-        counts = Counter(row["claim"] for row in found)
+    def named(found: Sequence[Mapping[str, Any]]) -> str:
+        both = Counter(subject(row) for row in found if BKS_TOO in row["reason"])
         return "; ".join(
-            f"{SUBJECTS.get(claim, claim)} ({count} of {totals[claim]})" for claim, count in counts.items()
+            f"{of} ({count} of {totals[of]}{f', in {both[of]} BKS too' if both[of] else ''})"
+            for of, count in Counter(map(subject, found)).items()
         )
 
     passed = [row for row in paper if row["verdict"] == Verdict.PASS]
@@ -122,7 +136,7 @@ def _finding(title: str, rows: Sequence[Mapping[str, Any]]) -> Finding:
         holds=f"{named(passed)}{_shared(passed)}." if passed else "Nothing of the paper was shown to hold.",
         fails=f"{named(failed)}." if failed else "Nothing of the paper was shown to fail.",
         unseen=f"{len(rest)} of {len(paper)} checks{_why(rest)}." if rest else "Nothing was left open.",
-        beside=f"Our checks beside it, most of them at N = 96: {counted}." if beside else "",
+        beside=f"Our checks beside it: {counted}." if beside else "",
     )
 
 
@@ -141,8 +155,8 @@ def _why(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _plain(row: Mapping[str, Any]) -> str:
-    if row["verdict"] == Verdict.INCONCLUSIVE:
-        return "no power" if "no power" in row["reason"] else "too little data to tell"
+    if "the data would" in row["reason"]:
+        return "too little data to tell"
     if row["verdict"] == Verdict.TOO_SHORT:
         return "this tier's training was too short"
     reason = re.split(r": |; | \(", row["reason"])[0]

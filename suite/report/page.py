@@ -48,7 +48,11 @@ STATES: Mapping[str, State] = {
         State(Verdict.PASS, "✓", "the 95% interval lies inside the band"),
         State(Verdict.FAIL, "✗", "the 95% interval lies outside the band"),
         State(Verdict.TOO_SHORT, "◔", "outside the band, but by this tier's own short training"),
-        State(Verdict.INCONCLUSIVE, "≈", "the 95% interval straddles an end of the band"),
+        State(
+            Verdict.INCONCLUSIVE,
+            "≈",
+            "the 95% interval straddles an end of the band, or the check has no power",
+        ),
         State(Verdict.NOT_TESTED, "○", "this tier or these data cannot test it"),
         State(Verdict.ERROR, "!", "something broke before a number came out"),
         State(Verdict.PENDING, "…", "its jobs have not finished"),

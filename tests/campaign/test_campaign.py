@@ -265,7 +265,7 @@ def test_deviations_are_those_of_the_deposited_potential():
     for nnp in NNPS:
         _, record = deposited_model(nnp)
         assert f"{record['name']} is the deposited one, of the {record['tier']} tier: 1 seed" in said
-        assert f"{record['steps']} training steps in place of 1000000" in said
+        assert f"{record['steps']} training steps in place of our 1000000" in said
     assert "training seed(s)" not in said
 
 

@@ -96,8 +96,14 @@ def write_observation(
     return directory
 
 
-def write_heldout(directory: Path, *, error=0.2, seed=0, n_atoms=96, frames=4, runs=3, reference_seed=99):
-    """Held-out frames of several runs and temperatures; the errors are `error` eV/A, forces 2 eV/A."""
+def write_heldout(
+    directory: Path, *, error=0.2, per_atom=None, seed=0, n_atoms=96, frames=4, runs=3, reference_seed=99
+):
+    """Held-out frames of several runs and temperatures; the errors are `error` eV/A, forces 2 eV/A.
+
+    Energies are off by `per_atom` eV, or by 0.02 A of the error.
+    """
+    per_atom = 0.02 * error if per_atom is None else per_atom
     directory.mkdir(parents=True)
     truth, rng = np.random.default_rng(reference_seed), np.random.default_rng(seed)
     temperatures = np.repeat([2000, 2500, 3000, 3500, 4000, 4500, 5000], frames * runs)
@@ -113,7 +119,7 @@ def write_heldout(directory: Path, *, error=0.2, seed=0, n_atoms=96, frames=4, r
         melt=np.array([f"melt-{i}" for i in np.tile(np.repeat(np.arange(runs), frames), 7)]),
         n_atoms=np.full(n, n_atoms),
         energy_reference_eV=energy,
-        energy_predicted_eV=energy + 0.02 * error * n_atoms * rng.normal(size=n),
+        energy_predicted_eV=energy + per_atom * n_atoms * rng.normal(size=n),
         forces_reference=reference,
         forces_predicted=predicted,
         species=np.tile(np.repeat([0, 1], [n_atoms // 3, 2 * n_atoms // 3]), n),

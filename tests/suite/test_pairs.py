@@ -11,7 +11,7 @@ import suite.claims  # noqa: F401 - fills REGISTRY
 from suite.claims.fig1_rdf import rdf_reference
 from suite.judging.against_aimd import by_draw
 from suite.judging.checks import load_claims
-from suite.judging.evaluate import REGISTRY, evaluate, held_out_checks
+from suite.judging.evaluate import REGISTRY, evaluate, held_out_checks, too_short
 from suite.judging.evidence import Evidence
 from suite.judging.verdict import Verdict
 from tests.helpers.synthetic_evidence import write_heldout, write_observation
@@ -166,7 +166,7 @@ def test_a_short_training_is_not_the_papers_fault(tmp_path):
         products = dict(found.products)
         if heldout:
             products["parity-96"] = [write_heldout(tmp_path / "parity" / str(heldout), **heldout)]
-        about = {"tier": "laptop", "short_training": "300 steps in place of 1000000"}
+        about = {"tier": "laptop", "short_training": {"96": "300 steps in place of our 1000000"}}
         return judged(Evidence(products, **about), check)
 
     assert judged(found, check).verdict is Verdict.FAIL
@@ -174,9 +174,28 @@ def test_a_short_training_is_not_the_papers_fault(tmp_path):
     assert short(error=0.1).verdict is Verdict.FAIL, "nor does a training that was long enough"
     result = short(error=0.8)
     assert result.verdict is Verdict.TOO_SHORT
-    assert "300 steps in place of 1000000" in result.reason
+    assert "300 steps in place of our 1000000" in result.reason
     assert result.as_json()["class"] == "supplementary"
     assert json.dumps(result.as_json())
+
+
+def test_only_held_out_forces_measure_the_training_itself(tmp_path):
+    """Energies that stay wrong where more steps change nothing are no short training's."""
+    errors = {"good": 0.1, "bad": 0.8}
+    products = {
+        name: [write_heldout(tmp_path / name, error=error, per_atom=0.05)] for name, error in errors.items()
+    }
+    for name, force, energy in (("good", Verdict.PASS, Verdict.FAIL), ("bad", *2 * [Verdict.TOO_SHORT])):
+        found = Evidence({"parity-96": products[name]}, tier="laptop", short_training={"96": "300 steps"})
+        assert judged(found, "parity/96/force").verdict is force
+        assert judged(found, "parity/96/energy").verdict is energy
+
+
+def test_a_short_training_of_an_hdnnp_is_told_in_its_own_words(tmp_path):
+    short = {"96": "300 steps", "hdnnp": "50 updates in place of our 10000"}
+    (check,) = (one for one in load_claims() if one.id == "n2p2-same/held-out-forces")
+    reason = too_short(check, Evidence({}, tier="laptop", short_training=short))
+    assert reason == "this measures the training, which was short: 50 updates in place of our 10000"
 
 
 @pytest.mark.parametrize(
@@ -193,6 +212,8 @@ def test_a_short_training_is_not_the_papers_fault(tmp_path):
         ("vaf-bks-paired/O/same-qualitatively", []),
         ("vaf-bks/O/farther", ["parity/96/force"]),
         ("parity/96/force", []),
+        ("parity/216/energy", ["parity/216/force"]),
+        ("inherited/96/Si-O", []),
     ],
 )
 def test_a_training_is_blamed_only_for_what_its_network_moved(check, forces):

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from jobs.base.errors import SuiteError
+from suite.judging.against_aimd import BKS_TOO
 from suite.judging.checks import load_claims
 from suite.judging.evidence import Evidence, Observation
 from suite.report.accuracy_figures import by_temperature, frame_errors, parity, root_mean, spread
 from suite.report.cost_figure import COST_CURVES
-from suite.report.findings import SUBJECTS, findings
+from suite.report.findings import SUBJECTS, findings, subject
 from suite.report.page import band_text, bar, headline, interval_text, number, write_report
 from suite.report.paper_figures import (
     PAIRS,
@@ -587,23 +588,47 @@ def test_each_figure_says_what_holds_what_does_not_and_what_was_not_seen(tmp_pat
     assert first.holds.endswith("farther off than the NNP's (1 of 2).")
     assert first.fails.endswith("farther off than the NNP's (1 of 2).")
     assert first.unseen == "1 of 3 checks: no AIMD of 216 (1)."
-    assert first.beside == "Our checks beside it, most of them at N = 96: 1 TOO SHORT."
+    assert first.beside == "Our checks beside it: 1 TOO SHORT."
     fast = "glass of 648 atoms quenched at 1e+14 K/s, printed is 1e+12"
     remarks = [f"{fast}; preconditions that fail: glass-96 (temperature)", fast, ""]
     rows = [claim(f"network-kept/{n}", "PASS", where="Fig. 3", reason=said) for n, said in enumerate(remarks)]
     (third,) = findings(rows)
     assert third.holds == f"a bond network that cooling does not change (3 of 3) ({fast})."
     assert fourth.holds == "Nothing of the paper was shown to hold."
-    assert fourth.unseen == "1 of 1 checks: no power (1)."
+    assert fourth.unseen == "1 of 1 checks: no power at this tier (1)."
     _, reader = read_page(write_report(write_claims(tmp_path, claims, []), Evidence({})))
     text = " ".join(" ".join(reader.text).split())
     assert text.index("What was found") < text.index("Deviations from the paper")
     assert first.unseen in text
 
 
-def test_every_claim_has_words_for_a_sentence() -> None:
-    judged = {check.claim for check in load_claims() if check.category in ("paper", "supplementary")}
-    assert judged == set(SUBJECTS)
+def test_every_claim_of_the_paper_has_words_for_a_sentence() -> None:
+    of_the_paper = [{"id": check.id} for check in load_claims() if check.category == "paper"]
+    assert {subject(row) for row in of_the_paper} == set(SUBJECTS.values())
+
+
+def test_a_claim_that_says_two_things_is_not_said_to_hold_for_one_of_them() -> None:
+    rows = [
+        claim("n2p2-stability/broken-runs/3000", "INCONCLUSIVE", where="Sec. II B"),
+        claim("n2p2-stability/out-of-range/3000", "PASS", where="Sec. II B"),
+        claim("iterate/liquid/vaf-O", "PASS", where="Sec. IV"),
+        claim("iterate/glass/O-O", "FAIL", where="Sec. IV"),
+    ]
+    (found,) = findings(rows)
+    assert found.holds == (
+        "symmetry-function potentials that leave the range of their data (1 of 1); "
+        "a child that leaves the liquid as it was (1 of 1)."
+    )
+    assert found.fails == "a child that improves the glass (1 of 1)."
+
+
+def test_a_pass_that_bks_shares_is_counted() -> None:
+    rows = [
+        claim("badf-paired/216/O-O-O/mean", "PASS", where="Fig. 2", reason=f"{BKS_TOO} (0.15 [0.1, 0.2]): x"),
+        claim("badf-paired/216/O-O-O/curve", "PASS", where="Fig. 2"),
+    ]
+    (found,) = findings(rows)
+    assert "(2 of 2, in 1 BKS too)" in found.holds
 
 
 def test_reasons_that_differ_in_what_was_measured_are_one(tmp_path: Path) -> None:
