@@ -147,7 +147,7 @@ def _of_training(campaign: Campaign, frames: Frames) -> Iterator[str]:
     if training.precision != "float64":
         yield f"NNPs in {training.precision}"
     if training.steps < PAPER_TRAINING_STEPS:
-        yield f"{training.steps} training steps in place of our {PAPER_TRAINING_STEPS}; the paper does not say"
+        yield f"{training.steps} training steps in place of our {PAPER_TRAINING_STEPS}"
     yield f"{len(campaign.about.seeds)} training seed(s); the paper does not say"
 
 
