@@ -11,7 +11,7 @@ import numpy as np
 from jobs.reference.paper import REFERENCE, gating_value
 from suite.claims.fig1_rdf import peak_feature, rdf_reader
 from suite.claims.fig2_badf import badf_reader
-from suite.judging.against_aimd import read_curves, require_pair, require_seeds
+from suite.judging.against_aimd import read_curves, require_216_atom_data, require_seeds
 from suite.judging.checks import Check
 from suite.judging.distances import moments, peak
 from suite.judging.evaluate import Measure, claim
@@ -241,7 +241,7 @@ def equal_glasses(evidence: Evidence) -> dict[str, list[Observation]]:
 @claim("glass-216-better")
 def glass_216_better(check: Check, evidence: Evidence) -> Estimate:
     """How much nearer to experiment, or to PBE, DeePMD-216's glass is, at equal N and density."""
-    require_pair(evidence)
+    require_216_atom_data(evidence)
     require_seeds(evidence, "train-96", "train-216")
     printed = check.measure in ("as-printed", "curve")
     glasses = printed_glasses(evidence) if printed else equal_glasses(evidence)

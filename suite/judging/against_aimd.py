@@ -184,7 +184,7 @@ def aimd_reference(
     """AIMD as a reference for `liquid-SIZE-nvt`, of motion `motion-SIZE-nvt`, at its temperature and density.
 
     A static property may come from PBE single points reweighted to PBE (`reference-SIZE-reweighted`)
-    if they overlap (`overlap_lacks`), of several sets from the one with most effective frames. Otherwise
+    if they overlap (`overlap_lacks`), of several sets from the one with most effective melts. Otherwise
     AIMD started from NNP and from BKS configurations must both be there, at least four runs of one and two
     of the other, at their temperature, and agree within `band` (the 95% interval of `start_difference`
     inside it), because short AIMD keeps the bond network that it started from.
@@ -205,7 +205,7 @@ def aimd_reference(
             if not _state_differs(observation.facts, liquid)
         ]
         if usable := [one for one in found if not overlap_lacks(one.facts)]:
-            best = max(usable, key=lambda one: float(one.facts["effective_frames"]))
+            best = max(usable, key=lambda one: float(one.facts["effective_melts"]))
             curves = read([best])
             # Its blocks are independent melts, so groups of blocks can stand for replicas.
             parts = [part for group in curves.groups for part in np.array_split(group, MELT_GROUPS)]
@@ -351,12 +351,11 @@ def _require_temperature(label: str, runs: Sequence[Observation]) -> None:
             )
 
 
-def require_pair(evidence: Evidence) -> None:
-    """Refuse to compare 96 with 216 where they are one potential, or DeePMD-216 saw no 216-atom PBE data.
+def require_216_atom_data(evidence: Evidence) -> None:
+    """Refuse to compare 96 with 216 where DeePMD-216 saw no 216-atom PBE data.
 
     Raises:
-        NotTested: one potential of the user replaces both, or no 216-atom frame was held out with
-            DeePMD-216's training data, so none is in them.
+        NotTested: no 216-atom frame was held out with its training data, so none is in them.
     """
     sizes = {
         int(size) for heldout in evidence.heldout("parity-216") for size in np.unique(heldout["n_atoms"])
@@ -366,6 +365,15 @@ def require_pair(evidence: Evidence) -> None:
             "no 216-atom PBE set exists: DeePMD-216 was trained on frames of "
             f"{', '.join(str(size) for size in sorted(sizes))} atoms, with its own loss"
         )
+
+
+def require_pair(evidence: Evidence) -> None:
+    """Refuse to compare the liquids of 96 with those of 216 where the potentials are not two.
+
+    Raises:
+        NotTested: one potential of the user replaces both, or no 216-atom PBE data.
+    """
+    require_216_atom_data(evidence)
     if evidence.directories("liquid-216-nvt") == evidence.directories("liquid-216-nvt-96"):
         raise NotTested("one potential stands for both: there is nothing to compare")
 

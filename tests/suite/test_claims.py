@@ -655,6 +655,19 @@ def test_a_reweighted_reference_needs_effective_samples(tmp_path, lacks, reason)
     assert reason in found.reason
 
 
+@pytest.mark.parametrize("worse", [{"effective_fraction": 0.02}, {"effective_melts": 11.0}])
+def test_of_two_samplers_the_better_one_judges(tmp_path, worse):
+    """The first one deposited is off by 0.3 A."""
+    facts = {"effective_fraction": 0.3, "expected_fraction": 0.3, "effective_melts": 16.0}
+    first = write_observation(tmp_path / "first", seed=5, shift=0.3, **{**facts, **worse})
+    second = write_observation(tmp_path / "second", seed=6, **facts)
+    evidence = Evidence(
+        {"liquid-96-nvt": replicas(tmp_path, "nnp", 4, seed=1), "reference-96-reweighted": [first, second]},
+        tier="laptop",
+    )
+    assert judged(evidence, "rdf-nnp-aimd/96/O-O/curve").verdict is Verdict.PASS
+
+
 def test_a_potential_against_its_own_trajectories_passes(tmp_path):
     """Halves of one ensemble in both places: nothing fails, whatever the noise."""
     for seed in range(3):
@@ -702,7 +715,6 @@ def test_96_against_216_at_equal_n(tmp_path):
     assert judged(close, "rdf-96-216/O-O/same").verdict is Verdict.PASS
     assert judged(far, "rdf-96-216/O-O/same").verdict is Verdict.FAIL
     assert judged(far, "rdf-96-216/Si-Si/216-closer").verdict is Verdict.PASS
-    assert judged(far, "rdf-96-216/most-for-Si-Si").verdict is not Verdict.ERROR
     first, second = judged(far, "rdf-96-216/O-O/same"), judged(far, "iterate/liquid/O-O")
     assert second.verdict is Verdict.FAIL
     assert (second.value, second.ci_low, second.band_high) == (first.value, first.ci_low, first.band_high)
@@ -897,7 +909,7 @@ def test_a_glass_quenched_too_fast_does_not_judge_defects(tmp_path):
         verdicts[rate] = judged(
             Evidence({"glass-96": glass}, tier="mine"), "glass-partials/96/silicon-defects"
         )
-    assert verdicts[1e12].verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
+    assert verdicts[1e12].verdict is Verdict.FAIL, "one silicon in twenty"
     assert verdicts[1e13].reason == "a glass was quenched at 1e+13 K/s, the claim is of 1e12 K/s"
     widened = judged(Evidence({"glass-96": glass}, tier="mine"), "glass-partials/96/Si-O-Si/sd")
     assert widened.reason == verdicts[1e13].reason
@@ -928,6 +940,79 @@ def test_what_a_slower_quench_would_change(tmp_path):
         Verdict.NOT_TESTED,
         "glasses of 2 rates: a trend needs three",
     )
+    for facts, reason in (
+        (
+            {"n_atoms": 2592, "quench_rate_K_per_s": 1e12},
+            "glasses of 648 and 2592 atoms: a trend needs one size",
+        ),
+        ({"n_atoms": 648}, "how fast a glass was quenched is not known"),
+    ):
+        other = {**products, "glass-96": replicas(tmp_path, reason, 5, seed=1, **facts)}
+        assert judged(Evidence(other, tier="overnight"), "glass-rate/96/Si-O").reason == reason
+
+
+@pytest.fixture
+def both_trained(tmp_path):
+    """What a ranking of the two NNPs asks for before it looks at them."""
+    return {
+        "parity-216": [write_heldout(tmp_path / "heldout", n_atoms=216, frames=1)],
+        **{
+            f"train-{size}": [write_training(tmp_path / f"trained-{size}-{i}") for i in range(4)]
+            for size in (96, 216)
+        },
+    }
+
+
+@pytest.mark.parametrize(("wrong", "verdict"), [("96", Verdict.PASS), ("216", Verdict.FAIL)])
+def test_the_glass_whose_bonds_are_right_is_the_better_one(tmp_path, both_trained, wrong, verdict):
+    """Measured is 1.61 A, and 1.63 A by PBE; bonds here are 0.02 A too long, or 0.08 A."""
+    shift = {"96": -0.007, "216": -0.007} | {wrong: 0.053}
+    quenches = {
+        name: replicas(tmp_path, f"glass-{name}", 5, seed=int(name), n_atoms=648, shift=shift[name])
+        for name in shift
+    }
+    glasses = {"glass-96-equal-n": quenches["96"], "glass-216": quenches["216"]}
+    found = judged(Evidence(both_trained | glasses, tier="overnight"), "glass-216-better/Si-O/experiment")
+    assert found.verdict is verdict
+    assert found.value == pytest.approx(0.06 if wrong == "96" else -0.06, abs=0.004)
+    few = glasses | {"glass-216": quenches["216"][:4]}
+    found = judged(Evidence(both_trained | few, tier="overnight"), "glass-216-better/Si-O/experiment")
+    assert found.reason == "4 quenches of one potential: a ranking needs at least 5"
+
+
+def test_glasses_are_ranked_as_printed_only_at_the_printed_sizes(tmp_path, both_trained):
+    sizes = {"glass-96": 2592, "glass-216": 5832}
+    glasses = {
+        label: replicas(tmp_path, label, 5, seed=n, n_atoms=n, shift=0.05 if n == 2592 else -0.02)
+        for label, n in sizes.items()
+    }
+    check = "glass-216-better/O-O/experiment-as-printed"
+    found = judged(Evidence(both_trained | glasses, tier="paper"), check)
+    assert found.verdict is Verdict.PASS  # 2.71 and 2.64 A where 2.63 A is measured
+    assert found.value == pytest.approx(0.07, abs=0.01)
+    swapped = {"glass-96": glasses["glass-216"], "glass-216": glasses["glass-96"]}
+    found = judged(Evidence(both_trained | swapped, tier="paper"), check)
+    assert found.reason.startswith("the glasses have {'96': {5832}, '216': {2592}} atoms, printed are")
+
+
+@pytest.mark.parametrize(("pair", "verdict"), [("Si-Si", Verdict.PASS), ("O-O", Verdict.FAIL)])
+def test_the_gain_is_largest_where_only_that_pair_was_wrong(tmp_path, both_trained, pair, verdict):
+    run = {"n_atoms": 216}
+    wrong = replicas(tmp_path, "wrong", 4, seed=11, **run)
+    moved = replicas(tmp_path, "moved", 4, seed=11, shift=0.12, **run)
+    for right, other in zip(wrong, moved, strict=True):
+        arrays = dict(np.load(right / "observables.npz"))
+        arrays[f"rdf_{pair}"] = np.load(other / "observables.npz")[f"rdf_{pair}"]
+        np.savez(right / "observables.npz", **arrays)
+    liquids = {
+        "liquid-216-nvt": replicas(tmp_path, "216", 4, seed=1, **run),
+        "liquid-216-nvt-96": wrong,
+        "liquid-216-bks": replicas(tmp_path, "bks", 4, seed=21, shift=0.15, **run),
+        "reference-216-nnp": replicas(tmp_path, "r-nnp", 4, seed=31, **run),
+        "reference-216-bks": replicas(tmp_path, "r-bks", 4, seed=41, **run),
+    }
+    found = judged(Evidence(both_trained | liquids, tier="overnight"), "rdf-96-216/most-for-Si-Si")
+    assert found.verdict is verdict, found.reason
 
 
 def test_only_tiers_whose_lags_reach_diffusion_judge_it():

@@ -14,7 +14,7 @@ from jobs.running.local import Outcome
 from jobs.store.store import Store
 from suite.judging.checks import load_claims
 from suite.judging.evidence import Evidence
-from suite.plugin import ClaimSession
+from suite.plugin import ClaimSession, replicas
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "helpers" / "tiny.yml"
@@ -64,6 +64,13 @@ def test_a_selected_check_has_the_held_out_errors_that_could_excuse_it(tmp_path)
     planned = run_suite(*words, "--store", tmp_path / "store").stdout
     assert re.search(r"jobs make observe_pairs-", planned)
     assert len(re.findall(r"jobs make parity-", planned)) == 1
+
+
+def test_a_run_that_is_observed_again_keeps_its_replicas_numbers():
+    campaign = build_campaign("overnight", start_from="trajectories")
+    found = replicas(campaign)
+    assert found["vdos-96"] == found["motion-96-nvt"] == [1, 2, 3, 4, 5]
+    assert found["msd-long"] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
