@@ -204,8 +204,7 @@ def aimd_reference(
             for observation in evidence.observables(reweighted)
             if not _state_differs(observation.facts, liquid)
         ]
-        if usable := [one for one in found if not overlap_lacks(one.facts)]:
-            best = max(usable, key=lambda one: float(one.facts["effective_melts"]))
+        if (best := best_overlap(found)) is not None:
             curves = read([best])
             # Its blocks are independent melts, so groups of blocks can stand for replicas.
             parts = [part for group in curves.groups for part in np.array_split(group, MELT_GROUPS)]
@@ -280,6 +279,12 @@ def beside_bks(check: Check, nnp: Estimate, *, bks: Callable[[], Estimate | None
                 "this does not tell the two apart"
             )
     return nnp
+
+
+def best_overlap(found: Sequence[Observation]) -> Observation | None:
+    """Of reweighted sets that overlap enough to be a reference the one with most effective melts, if any."""
+    usable = [one for one in found if not overlap_lacks(one.facts)]
+    return max(usable, key=lambda one: float(one.facts["effective_melts"])) if usable else None
 
 
 def overlap_lacks(facts: Mapping[str, Any]) -> str:

@@ -4,9 +4,10 @@ A campaign has as many runs, blocks and points as the real one. How its runs dev
 side is drawn from a normal distribution with the covariance of the real ones: as random mixtures of them, so
 that correlations along a curve, and between curves of one run, stay. (A random sign for each would draw five
 runs in 32 ways, all of one size.) Blocks within a run stay, and so do AIMD's runs in pairs, where only the
-differences are drawn. An honest NNP has AIMD's mean; BKS and glasses have their own. Faults act on the NNP's
-curves: distances and angles are mapped; too hot and too soft add, in proportion, what planted runs have in
-excess of honest ones.
+differences are drawn. Of a reweighted reference the melts are drawn. An honest NNP has the mean of the
+reference that judges, reweighted or AIMD; BKS and glasses have their own. Faults act on the NNP's curves:
+distances and angles are mapped; too hot and too soft add, in proportion, what planted runs have in excess of
+honest ones.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TypeAlias
 import numpy as np
 
 from jobs.reference.paper import shared_noise
-from suite.judging.against_aimd import common, read_curves
+from suite.judging.against_aimd import best_overlap, common, read_curves
 from suite.judging.evidence import Evidence, Observation
 from suite.judging.reasons import UNAVAILABLE
 from suite.judging.statistics import Array
@@ -297,6 +298,10 @@ class Simulator:
         known = {label: runs for label, runs in references.items() if runs is not None}
         truth = [run for runs in known.values() for run in runs]
         drawn: dict[str, list[Observation]] = {}
+        label = f"reference-{size}-reweighted"
+        if (best := best_overlap(self._read(label) or [])) is not None:
+            truth = [best]
+            drawn[label] = [self._melts_drawn(best, noise)]
         for label in (*(template.format(size=size) for template in UNPAIRED), LONG[size]):
             if (runs := self._read(label)) is not None:
                 known[label] = runs
@@ -329,6 +334,16 @@ class Simulator:
                 made.append(_drawn(run, arrays))
             drawn[label] = made
         return drawn
+
+    def _melts_drawn(self, run: Observation, noise: float) -> Observation:
+        """A reweighted reference of other melts, its blocks: normal, with their covariance."""
+        arrays = {}
+        n = run.facts["blocks"]
+        weights = noise * self.rng.standard_normal((n, n)) / np.sqrt(n - 1)
+        for key in self._keys([run]):
+            mean = run[key].mean(axis=0)
+            arrays[key] = mean + weights @ (run[key] - mean)
+        return _drawn(run, arrays)
 
     def _mean(self, label: str, runs: Sequence[Observation], key: str) -> Array:
         def make() -> Array:

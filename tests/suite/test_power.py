@@ -19,6 +19,7 @@ from suite.judging.verdict import Verdict
 from suite.power import measure
 from suite.power.measure import checks_with_numbers, rate, rate_of_judged, simulate
 from suite.power.simulation import ALIKE, Simulator, raised, slowed, steeper, stretched, turned
+from tests.helpers.synthetic_evidence import write_observation
 from tests.suite.test_pairs import evidence, side
 
 CHECK = "rdf-paired/96/Si-O/first-peak-position"
@@ -126,6 +127,38 @@ def test_liquids_scatter_as_their_runs_do(tmp_path):
     around = expected > 0.1 * expected.max()
     assert np.mean(drawn.var(axis=0)[around] / expected[around]) == pytest.approx(1, abs=0.2)
     np.testing.assert_allclose(drawn.mean(axis=0), true, atol=5 * np.sqrt(expected.max() / 400))
+
+
+def test_an_honest_network_has_the_mean_of_the_reference_that_judges(tmp_path):
+    """The reweighted one where it overlaps; its melts scatter as they do, and AIMD stays as it is."""
+    facts = {"effective_fraction": 0.3, "expected_fraction": 0.3, "effective_melts": 16.0}
+    found = Evidence(
+        {
+            "liquid-96-nvt": side(tmp_path, "nnp", runs=5, shift=0.02),
+            "reference-96-nnp": side(tmp_path, "aimd", runs=6, shift=0.05),
+            "reference-96-reweighted": [write_observation(tmp_path / "walked", seed=9, **facts)],
+        },
+        tier="overnight",
+    )
+    simulator = Simulator(found, labels=frozenset(found.products))
+    (walked,) = found.observables("reference-96-reweighted")
+    rows = walked["rdf_O-O"]
+    campaigns = [simulator.campaign() for _ in range(400)]
+    liquid, drawn = (
+        np.array(
+            [
+                np.mean([run["rdf_O-O"].mean(axis=0) for run in one.observables(label)], axis=0)
+                for one in campaigns
+            ]
+        )
+        for label in ("liquid-96-nvt", "reference-96-reweighted")
+    )
+    expected = rows.var(axis=0, ddof=1) / len(rows)
+    around = expected > 0.1 * expected.max()
+    assert np.mean(drawn.var(axis=0)[around] / expected[around]) == pytest.approx(1, abs=0.2)
+    for means in (liquid, drawn):
+        error = means.std(axis=0).max() / np.sqrt(400)
+        np.testing.assert_allclose(means.mean(axis=0), rows.mean(axis=0), atol=6 * error)
 
 
 def test_a_check_is_blind_or_sees_and_never_accuses_the_honest(pairs, monkeypatch):
