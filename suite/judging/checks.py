@@ -4,10 +4,10 @@ A claim in the file has a list of checks; a check with `each: {pair: [Si-O, O-O]
 combination, and `{pair}` in its text, needs and id is filled in. A band may be one `[low, high]` for all or
 a mapping from the values of one of these names to bands. null is an open end. `class` (whose claim it is),
 `comparison_kind` (with what it compares) and `where` (in the paper) are of the claim, or of a check that
-differs; they and `unit` may be such a mapping too. `needs` are the products that a check reads, `may_use`
-those that it reads where they are there. An entry `changes` is the dated list of changes of bands. A check
-with `same_as: ID` is the comparison of a check above it under another claim of the paper: it has its verdict,
-and is not counted a second time.
+differs; they, `unit` and `tiers` may be such a mapping too. `needs` are the products that a check reads,
+`may_use` those that it reads where they are there. An entry `changes` is the dated list of changes of bands.
+A check with `same_as: ID` is the comparison of a check above it under another claim of the paper: it has its
+verdict, and is not counted a second time.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def _check(
             raise SuiteError(f"{where}: found same_as {same}, expected the id of a check of a claim above")
         about = {"claim": claim["id"], "category": kinds["category"], **_said(template, claim, values)}
         return replace(above[same], id=text["id"], statement=text["statement"], same_as=same, **about)
-    tiers = tuple(template["tiers"])
+    tiers = tuple(_chosen(template, {}, "tiers", values))
     if not tiers or set(tiers) - set(TIERS):
         raise SuiteError(f"{where}: found tiers {list(tiers)}, expected some of {', '.join(TIERS)}")
     return Check(
