@@ -223,19 +223,22 @@ def frames_with(energies, *, melts=None, kelvin=KELVIN):
     ]
 
 
-@pytest.fixture(scope="module")
-def sampler(tmp_path_factory) -> Path:
-    """The deposited DeePMD-96 as a potential product."""
-    path, record = deposited_model("deepmd-96")
-    directory = tmp_path_factory.mktemp("potential")
-    given = {"name": "s", "file": str(path), "sha256": record["sha256"], "family": "deepmd", "beside": {}}
+@pytest.fixture(scope="module", params=["deepmd-96", "hdnnp-sampler-2"])
+def sampler(tmp_path_factory, request) -> Path:
+    """A deposited NNP as a potential product, in a folder of its name."""
+    path, record = deposited_model(request.param)
+    directory = tmp_path_factory.mktemp("potential") / request.param
+    directory.mkdir()
+    family = request.param.split("-")[0]
+    given = {"name": "s", "file": str(path), "sha256": record["sha256"], "family": family, "beside": {}}
     potential.run(Workspace(given, 1, {}, directory))
     return directory
 
 
 def reweighted(tmp_path, sampler, frames):
     root, work = tmp_path / "deposit", tmp_path / "work"
-    deposited = deposit.deposit(frames, source="test", name="drawn", root=root, **SINGLE)
+    about = SINGLE | {"sampler": sampler.name}
+    deposited = deposit.deposit(frames, source="test", name="drawn", root=root, **about)
     work.mkdir()
     given = {**OBSERVE, "reference": {"set": "drawn", "sha256": deposited.sha256}}
     workspace = Workspace(given, 0, {"potential": sampler}, work)
@@ -255,7 +258,7 @@ def test_a_sampler_reweighted_to_itself_is_itself_and_pbe_is_far(tmp_path, sampl
     assert facts["effective_fraction"] == pytest.approx(1, abs=1e-3)
     assert facts["energy_difference_sd_kT"] < 0.05
     assert (facts["n_atoms"], facts["blocks"], facts["frames"]) == (96, n, n)
-    assert facts["sampler"]["sha256"] == file_sha256(sampler / "model.pb")
+    assert facts["sampler"]["sha256"] == deposited_model(sampler.name)[1]["sha256"]
     # The same curves as the observe stage has of the same frames.
     (tmp_path / "observed").mkdir()
     given = {
@@ -282,7 +285,7 @@ def test_a_sampler_reweighted_to_itself_is_itself_and_pbe_is_far(tmp_path, sampl
         Verdict.INCONCLUSIVE,
     )
 
-    # With PBE's energies a network of 20 meV/atom is too far away, as the formula says.
+    # With PBE's energies what is left is what the formula says.
     (tmp_path / "pbe").mkdir()
     _, facts, workspace = reweighted(tmp_path / "pbe", sampler, frames_with(part.energies_eV))
     assert workspace.facts["effective_fraction"] == facts["effective_fraction"]
