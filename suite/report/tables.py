@@ -24,6 +24,7 @@ from suite.judging.against_aimd import (
     SAMPLE_FRACTION,
     SAMPLE_MELTS,
     Curves,
+    best_overlap,
     by_draw,
     overlap_lacks,
     read_curves,
@@ -206,6 +207,8 @@ def reference_table(evidence: Evidence, number: Callable[..., str]) -> Table:
             continue
         if label.endswith(REWEIGHTED):
             notes.extend(_overlap(title, run.facts) for run in runs[title])
+            if (best := best_overlap(runs[title])) is not None:
+                runs[title] = [best]
     return Table(("", *runs, "known"), _lines(QUANTITIES, runs, number) if runs else (), tuple(notes))
 
 

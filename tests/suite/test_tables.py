@@ -40,6 +40,20 @@ def cells(table, quantity):
     return dict(zip(table.heads, row, strict=True))
 
 
+def test_of_two_reweighted_sets_the_one_that_judges_is_shown(tmp_path):
+    poor = reweighted(tmp_path / "a", fraction=0.02)
+    good = reweighted(tmp_path / "b", fraction=0.4)
+    facts = json.loads((good / "observe.json").read_text()) | {"expected_fraction": 0.3}
+    (good / "observe.json").write_text(json.dumps(facts))
+    both, alone = (
+        reference_table(Evidence({"reference-96-reweighted": runs}), number)
+        for runs in ([poor, good], [good])
+    )
+    assert both.rows == alone.rows
+    assert sum("decides nothing" in note for note in both.notes) == 1
+    assert sum("judges" in note for note in both.notes) == 1
+
+
 def test_the_reference_is_reported_with_errors_beside_what_is_known(tmp_path):
     runs = replicas(tmp_path, "reference-96-nnp", 4, seed=1, counts=COUNTS)
     evidence = Evidence(
