@@ -11,6 +11,7 @@ import pytest
 from jobs.base.errors import EngineError
 from jobs.base.silica import Configuration, write_data
 from jobs.engines.hdnnp.n2p2_files import read_network, write_network
+from jobs.engines.hdnnp.network import function_set
 from jobs.engines.lammps.native.build import why_unavailable
 from jobs.engines.lammps.potential import Potential, interaction_commands
 from jobs.engines.lammps.program import run_lammps
@@ -103,6 +104,31 @@ def test_energy_forces_and_warnings_are_the_oracles(
     np.testing.assert_allclose(found["forces"].sum(axis=0), 0, atol=1e-11)
     assert found["warnings"] == warnings > 0
     assert found["log"].extrapolation_warnings == warnings
+
+
+@pytest.mark.parametrize(
+    ("eta_rc2", "words", "relative"),
+    [(24, (), 2e-5), (40, (), 1e-4), (40, ("double",), 1e-8), (60, ("double",), 1e-7)],
+)
+def test_a_narrow_angular_function_is_right_too(
+    tmp_path: Path, eta_rc2: float, words: tuple[str, ...], relative: float
+) -> None:
+    """In other people's sets eta rc^2 may be large; it is 3 in the suite's own."""
+    cutoff = 11.0
+    functions = function_set(
+        radial_eta=[0.01, 0.1],
+        angular_eta=[0.0001, eta_rc2 / cutoff**2],
+        zeta=[1, 4],
+        sign=[1, -1],
+        cutoff=cutoff,
+    )
+    write_network(random_network({"O": functions, "Si": functions}), tmp_path, comment="a test's")
+    atoms = liquid_like(seed=7)
+    _, forces, _ = oracle.energy_and_forces(
+        read_network(tmp_path), atoms.positions, atoms.cell, symbols_of(atoms)
+    )
+    found = run(atoms, potential(tmp_path, *words), tmp_path)
+    np.testing.assert_allclose(found["forces"], forces, atol=relative * np.abs(forces).max())
 
 
 def test_virial_is_the_slope_of_the_energy_by_the_cell(tmp_path: Path) -> None:

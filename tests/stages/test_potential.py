@@ -14,13 +14,16 @@ import pytest
 
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.silica import cristobalite
+from jobs.engines.hdnnp.n2p2_files import write_network
+from jobs.engines.lammps.native.build import why_unavailable
 from jobs.engines.lammps.potential import Potential, builtin_potential, read_potential
 from jobs.engines.lammps.program import evaluate
 from jobs.engines.lammps.snippets import read_snippet
-from jobs.reference.potentials import MODELS, imported_potential
+from jobs.reference.potentials import MODELS, imported_potential, potential_sha256
 from jobs.stages.potentials import potential
 from jobs.stages.potentials.first_look import alpha_quartz, first_look
 from jobs.store.workspace import Workspace
+from tests.helpers.hdnnp_tools import random_network
 
 
 def take(directory: Path, file: Path, *, sha256: str | None = None) -> Path:
@@ -125,6 +128,34 @@ def test_a_folder_that_is_none_of_n2p2(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(SuiteError, match=r"absent: not found, expected a TensorFlow \.pb model"):
         imported_potential(tmp_path / "absent", "mine")
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
+def test_forces_of_n2p2s_files_are_those_that_lammps_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, product = tmp_path / "n2p2", tmp_path / "product"
+    given.mkdir()
+    write_network(random_network(), given, comment="a test's")
+    workspace = Workspace(
+        {"name": "mine", "file": str(given), "sha256": potential_sha256(given)},
+        seed=1,
+        inputs={},
+        directory=product,
+    )
+    product.mkdir()
+    potential.run(workspace)
+    assert 0 < workspace.facts["float32_force_rms_eV_A"] < 2e-5
+
+    def off(*arguments: Any, **options: Any) -> Any:
+        found = evaluate(*arguments, **options)
+        return replace(found, forces=found.forces + 2e-3)
+
+    monkeypatch.setattr(potential, "evaluate", off)
+    expected = f"^{given}: found forces 2.0e-03 eV/A rms off .*, expected at most 1e-03$"
+    with pytest.raises(EngineError, match=expected):
+        potential.run(workspace)
 
 
 BUCKINGHAM = """pair_coeff 1 1 0.0 1.0 0.0

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from jobs.base.errors import EngineError, SuiteError
-from jobs.base.silica import cristobalite, write_data
+from jobs.base.silica import SPECIES, Configuration, cristobalite, write_data
 from jobs.base.units import BOHR_ANGSTROM
 from jobs.engines.deepmd.program import COMPRESSION_FORCE_LIMIT_EV_A, compress
+from jobs.engines.hdnnp.evaluation import Evaluator
 from jobs.engines.hdnnp.n2p2_files import FOLDER, potential_files, read_network
 from jobs.engines.lammps.potential import (
     Potential,
@@ -20,7 +21,7 @@ from jobs.engines.lammps.potential import (
     read_potential,
     write_potential,
 )
-from jobs.engines.lammps.program import evaluate_all, own_lammps, run_lammps
+from jobs.engines.lammps.program import evaluate, evaluate_all, own_lammps, run_lammps
 from jobs.engines.lammps.snippets import files_of, read_snippet
 from jobs.reference.potentials import potential_sha256
 from jobs.stages.potentials.first_look import first_look
@@ -34,6 +35,8 @@ CODE_VERSION = 1
 TRIAL_REPEATS = 2
 TRIAL_DISPLACEMENT_ANGSTROM = 0.1
 TRIAL_STEPS = 10
+# How far MD's arithmetic may move an n2p2 potential's forces there; the suite's own move by 1e-6.
+N2P2_FORCE_LIMIT_EV_A = 1e-3
 
 
 def run(workspace: Workspace) -> None:
@@ -45,7 +48,8 @@ def run(workspace: Workspace) -> None:
 
     Raises:
         SuiteError: the file is missing, is not the one that was asked for (sha256), or holds other commands.
-        EngineError: LAMMPS refuses it (its own ERROR line), or its forces on a silica crystal are not finite.
+        EngineError: LAMMPS refuses it (its own ERROR line), or its forces on a silica crystal are not finite,
+            or, of n2p2's files, not those that they say.
     """
     given = workspace.parameters
     source = Path(given["file"])
@@ -78,9 +82,7 @@ def _take_model(workspace: Workspace, source: Path) -> None:
         (directory / "compressed.pb").unlink(missing_ok=True)
         workspace.record(compressed=f"no: {error}")
         return
-    crystal = cristobalite(
-        TRIAL_REPEATS, displacement_angstrom=TRIAL_DISPLACEMENT_ANGSTROM, seed=workspace.seed
-    )
+    crystal = _trial_crystal(workspace.seed)
     as_trained = read_potential(directory)
     _describe_deepmd(workspace, "compressed.pb", cutoff_angstrom=cutoff)
     cases = [(crystal, one) for one in (as_trained, read_potential(directory))]
@@ -121,7 +123,19 @@ def _take_n2p2(workspace: Workspace, source: Path) -> None:
         cutoff_angstrom=network.cutoff * BOHR_ANGSTROM,
         training=None,
     )
-    prove(read_potential(workspace.directory), workspace.checkpoints)
+    taken, scratch = read_potential(workspace.directory), workspace.checkpoints
+    prove(taken, scratch)
+    crystal = _trial_crystal(workspace.seed)
+    found = evaluate(crystal, taken, directory=scratch).forces
+    symbols = [SPECIES[index] for index in crystal.types]
+    expected = Evaluator(network)(crystal.positions, crystal.cell, symbols).forces_eV_A
+    rms = float(np.sqrt(np.mean((found - expected) ** 2)))
+    if not rms <= N2P2_FORCE_LIMIT_EV_A:
+        raise EngineError(
+            f"{source}: found forces {rms:.1e} eV/A rms off when LAMMPS computes them in float32, "
+            f"expected at most {N2P2_FORCE_LIMIT_EV_A:.0e}"
+        )
+    workspace.record(float32_force_rms_eV_A=rms)
     _look(workspace)
 
 
@@ -165,14 +179,17 @@ def _copied(word: str, beside: Path, *, into: Path) -> str:
     return f"{{directory}}/{files[0].name}" if files else word
 
 
+def _trial_crystal(seed: int) -> Configuration:
+    return cristobalite(TRIAL_REPEATS, displacement_angstrom=TRIAL_DISPLACEMENT_ANGSTROM, seed=seed)
+
+
 def prove(potential: Potential, directory: Path) -> float:
     """Ten steps of NVE on a warm silica crystal; the largest cut-off (A) that LAMMPS works with.
 
     Raises:
         EngineError: LAMMPS refuses the potential, or something turns non-finite or flies apart.
     """
-    crystal = cristobalite(TRIAL_REPEATS, displacement_angstrom=TRIAL_DISPLACEMENT_ANGSTROM, seed=1)
-    write_data(directory / "trial.data", crystal)
+    write_data(directory / "trial.data", _trial_crystal(seed=1))
     script = f"""{box_commands(potential)}
 boundary p p p
 read_data trial.data

@@ -6,7 +6,7 @@
 // What makes it fast: angular functions of one a (a "shape") and one pair of elements differ by powers of the
 // cosine only, so sums over triples are moments of the cosine, and their derivatives come from one polynomial in
 // the cosine for each shape. exp(-eta s) and fc are polynomials in s = r^2 (fc is even in r), so that a(r_jk)
-// takes no root, no table and no gathering. What depends on one distance is a table (cubic Hermite, whose slope
+// takes no root, no table and no gathering; that of a large eta is one of eta / 2^k, squared k times. What depends on one distance is a table (cubic Hermite, whose slope
 // is the derivative of the very value). Lanes are neighbours k.
 // Arithmetic of triples is in Real (float or double), sums of functions and the networks are double.
 #pragma once
@@ -56,6 +56,8 @@ template <class Real> class HdnnpKernel {
   static constexpr int LANES = HDNNP_LANES<Real>;
   static constexpr int FC_DEGREE = sizeof(Real) == 4 ? 5 : 9;
   static constexpr int MOST_SHAPES = 3;  // in one pass over the triples
+  // Of eta rc^2: beyond twice this, powers of t cancel each other in float32 (24 gives errors of 3e-3 eV/A).
+  static constexpr double MOST_DECAY = 10;
   typedef Real Vector __attribute__((vector_size(LANES * sizeof(Real)), may_alias));
 
   explicit HdnnpKernel(const HdnnpModel &model);
@@ -88,8 +90,9 @@ template <class Real> class HdnnpKernel {
     double cutoff;
     std::vector<int> channel;       // of each shape among those of the centre
     std::vector<double> eta;
-    // Of each shape exp(-eta s) in powers of 2 s / rc^2 - 1, from the highest on.
+    // Of each shape exp(-eta s / 2^k) in powers of 2 s / rc^2 - 1, from the highest on, and k.
     std::vector<std::vector<Real>> decays;
+    std::vector<int> squarings;
     std::vector<Term> terms;
     int outer = 0, inner = 0;       // the two elements; lanes are of the inner one, which has more neighbours
     std::size_t start = 0;          // of what is kept of its triples
@@ -342,13 +345,13 @@ template <class Real> void HdnnpKernel<Real>::plan(Atom &atom, const std::vector
       for (Pass &pass : passes) {
         const double top = pass.cutoff * pass.cutoff;
         for (double eta : pass.eta) {
-          const auto decay = chebyshev([&](double s) { return std::exp(-eta * s); }, top);
-          const int degree = degree_for(decay, tolerance);
-          if (degree > 40)
-            throw std::runtime_error("symmetry functions: found an angular eta times rc^2 of " +
-                                     std::to_string(eta * top) + ", expected at most 50");
-          pass.decays.emplace_back();
-          for (double c : powers(decay, degree)) pass.decays.back().push_back(c);
+          int squarings = 0;
+          while (std::ldexp(eta * top, -squarings) > MOST_DECAY) squarings++;
+          const double part = std::ldexp(eta, -squarings);
+          const auto decay = chebyshev([&](double s) { return std::exp(-part * s); }, top);
+          const auto polynomial = powers(decay, degree_for(decay, tolerance));
+          pass.decays.emplace_back(polynomial.begin(), polynomial.end());
+          pass.squarings.push_back(squarings);
         }
         atom.passes.push_back(pass);
       }
@@ -423,11 +426,12 @@ void HdnnpKernel<Real>::moments(const Neighbours &n, const Pass &pass)
   const int k_begin = n.begin[pass.inner], k_end = k_begin + n.count[pass.inner];
   const Real top = pass.cutoff * pass.cutoff, per_top = 2 / top;
   const Real *shape[SHAPES], *decay_of[SHAPES];
-  int degree[SHAPES];
+  int degree[SHAPES], squarings[SHAPES];
   for (int s = 0; s < SHAPES; s++) {
     shape[s] = shape_.data() + pass.channel[s] * room_;
     decay_of[s] = pass.decays[s].data();
     degree[s] = pass.decays[s].size() - 1;
+    squarings[s] = pass.squarings[s];
   }
   Vector total[SHAPES][HIGHEST + 1] = {};
   Vector *kept = &at(triples_.data(), pass.start);
@@ -449,6 +453,7 @@ void HdnnpKernel<Real>::moments(const Neighbours &n, const Pass &pass)
       for (int s = 0; s < SHAPES; s++) {
         decay[s] = all(decay_of[s][0]);
         for (int p = 1; p <= degree[s]; p++) decay[s] = decay[s] * t + decay_of[s][p];
+        for (int k = 0; k < squarings[s]; k++) decay[s] *= decay[s];
       }
       root *= inside;
       const Vector fc = root * root;
