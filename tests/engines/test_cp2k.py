@@ -201,10 +201,41 @@ class TestDynamics:
 
     def test_finished_run_is_only_read(self, whole):
         directory, run = whole
-        before = (directory / cp2k_output.LOG).stat().st_mtime_ns
+
+        def written() -> dict[Path, int]:
+            return {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
+
+        before = written()
         again = cp2k.run_dynamics(settings(), MOLECULE, NVE, directory=directory, threads=1)
-        assert (directory / cp2k_output.LOG).stat().st_mtime_ns == before
+        assert written() == before
         np.testing.assert_array_equal(again.forces, run.forces)
+
+    def test_kill_while_files_are_cut_loses_no_step(self, whole, tmp_path, monkeypatch):
+        copy = tmp_path / "copy"
+        shutil.copytree(whole[0], copy)
+        forces = copy / "run-frc-1.xyz"
+        forces.write_text(forces.read_text()[:-30])
+
+        def killed(path: Path, text: str) -> None:
+            path.open("w").close()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Path, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cp2k.run_dynamics(settings(), MOLECULE, NVE, directory=copy, threads=1)
+        for name in cp2k_output.TRAJECTORY:
+            assert STEPS - 1 in cp2k_output.read_blocks(copy / name, 3)
+
+    def test_steps_that_no_restart_file_goes_on_from_are_kept(self, whole, tmp_path):
+        directory, uninterrupted = whole
+        copy = tmp_path / "copy"
+        shutil.copytree(directory, copy)
+        (copy / "run-1.ener").write_text((copy / "run-1.ener").read_text()[:-30])
+        for name in copy.glob("*.restart*"):
+            name.unlink()
+        run = cp2k.run_dynamics(settings(), MOLECULE, NVE, directory=copy, threads=1)
+        np.testing.assert_allclose(run.positions, uninterrupted.positions, atol=1e-5)
+        assert cp2k._last_step(tmp_path / "copy.aside-0", n_atoms=3) == STEPS - 1
 
     def test_energy_of_another_evaluation_counts_as_unconverged(self, whole, tmp_path):
         directory, _ = whole

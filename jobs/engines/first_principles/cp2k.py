@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jobs.base.errors import EngineError, NotInstalled, SuiteError
+from jobs.base.files import write_whole
 from jobs.base.silica import MASSES_AMU, SPECIES, Configuration
 from jobs.base.units import ATOMIC_TIME_FS, BOHR_ANGSTROM
 from jobs.engines.first_principles.cp2k_output import (
@@ -303,20 +304,22 @@ def run_dynamics(
     `guess` is a wave function file for the first SCF; `watch` is told about once a second how many
     steps are done.
 
+    Of a finished run the files are only read. Whole steps that no restart file goes on from are kept
+    beside `directory`, in a folder whose name ends in `.aside-<number>`.
+
     Raises:
         EngineError: CP2K is missing, failed, or its files do not hold all steps.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    done = _prepare_restart(directory, n_atoms=len(start.types))
-    if done is None:
-        shutil.rmtree(directory)
-        directory.mkdir()
 
     def report() -> None:
         if watch is not None:
             watch(_steps_done(directory / ENERGIES))
 
-    if done is None or done[1] < dynamics.steps:
+    if (last := _last_step(directory, n_atoms=len(start.types))) < dynamics.steps:
+        done = _prepare_restart(directory, last, n_atoms=len(start.types))
+        if done is None:
+            _empty(directory, keep=last > 0)
         restart_file, step = done if done is not None else (None, 0)
         if done is not None:
             guess_file = _best_guess(directory)
@@ -362,33 +365,52 @@ def _steps_done(energies: Path) -> int:
     return max(0, sum(1 for line in energies.open() if not line.startswith("#")) - 1)
 
 
-def _prepare_restart(directory: Path, *, n_atoms: int) -> tuple[str, int] | None:
-    """Cut the files of an earlier attempt back to the newest state that all of them hold.
+def _last_step(directory: Path, *, n_atoms: int) -> int:
+    """The newest step that all files of an earlier attempt hold whole, -1 where there is none."""
+    if not all((directory / name).is_file() for name in (*TRAJECTORY, ENERGIES, LOG)):
+        return -1
+    steps = [set(read_blocks(directory / name, n_atoms)) for name in TRAJECTORY]
+    return min(max(found, default=-1) for found in (*steps, set(read_energies(directory / ENERGIES))))
+
+
+def _prepare_restart(directory: Path, last: int, *, n_atoms: int) -> tuple[str, int] | None:
+    """Cut the files of an earlier attempt back to the newest state up to step `last`.
 
     Returns the restart file and its step, or None if there is nothing to go on from.
     """
-    if not all((directory / name).is_file() for name in (*TRAJECTORY, ENERGIES, LOG)):
-        return None
-    blocks = [read_blocks(directory / name, n_atoms) for name in TRAJECTORY]
-    rows = read_energies(directory / ENERGIES)
-    last = min(max(steps, default=-1) for steps in (*map(set, blocks), set(rows)))
     for name in _RESTARTS:
         step = _restart_step(directory / name)
         if step is None or step > last:
             continue
-        for file, steps in zip(TRAJECTORY, blocks, strict=True):
-            _cut(directory / file, n_atoms + 2, step, steps)
-        kept = [
-            line
-            for line in whole_lines(directory / ENERGIES)
-            if line.lstrip().startswith("#") or int(line.split()[0]) <= step
-        ]
-        (directory / ENERGIES).write_text("".join(kept))
+        for file in TRAJECTORY:
+            _keep(directory / file, whole_lines(directory / file)[: (step + 1) * (n_atoms + 2)])
+        rows = whole_lines(directory / ENERGIES)
+        _keep(
+            directory / ENERGIES,
+            [row for row in rows if row.lstrip().startswith("#") or int(row.split()[0]) <= step],
+        )
         # CP2K overwrites the file it goes on from before the first new step is whole.
         state = f"resume-{step}.restart"
         (directory / state).write_bytes((directory / name).read_bytes())
         return state, step
     return None
+
+
+def _keep(path: Path, lines: Sequence[str]) -> None:
+    """Cut a file to these lines in one step, if it has more: a kill here must not lose days of a run."""
+    text = "".join(lines)
+    if path.stat().st_size != len(text.encode()):
+        write_whole(path, text)
+
+
+def _empty(directory: Path, *, keep: bool) -> None:
+    """Empty a folder that cannot be gone on from; `keep` what is in it under another name."""
+    if keep:
+        others = len(list(directory.parent.glob(f"{directory.name}.aside-*")))
+        directory.rename(directory.with_name(f"{directory.name}.aside-{others}"))
+    else:
+        shutil.rmtree(directory)
+    directory.mkdir()
 
 
 def _restart_step(path: Path) -> int | None:
@@ -400,9 +422,3 @@ def _restart_step(path: Path) -> int | None:
     if match is None or not text.rstrip().endswith("&END FORCE_EVAL"):
         return None
     return int(match.group(1))
-
-
-def _cut(path: Path, lines_per_frame: int, step: int, steps: Mapping[int, Any]) -> None:
-    frames = sum(1 for known in steps if known <= step)
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(lines[: frames * lines_per_frame]))
