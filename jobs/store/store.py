@@ -16,7 +16,14 @@ from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import file_sha256, write_json
-from jobs.base.machine import IMAGE_VARIABLE, hardware, software_versions, suite_commit
+from jobs.base.machine import (
+    IMAGE_VARIABLE,
+    NATIVE_KERNEL,
+    hardware,
+    native_kernel,
+    software_versions,
+    suite_commit,
+)
 from jobs.store.stage import Stage
 from jobs.store.workspace import CHECKPOINTS, PROGRESS_FILE, Workspace
 
@@ -120,9 +127,12 @@ class Store:
         """Whether a finished stage was made by other software than today's.
 
         What was made in an image is compared with today's digest of that image, where `images` (digest by
-        name) says it; anything else with the packages of this Python, unless work is done in images.
+        name) says it; anything else with the packages of this Python, unless work is done in images. What ran
+        the native kernel is compared with today's sources of it as well.
         """
         manifest = self.manifest(name)
+        if manifest["software"].get(NATIVE_KERNEL) not in (None, native_kernel()):
+            return True
         if manifest.get("image") is not None:
             image, _, digest = manifest["image"].partition(":")
             return images is not None and images.get(image, digest) != digest
@@ -274,7 +284,7 @@ class Store:
             **vars(recipe),
             "files": files,
             "commit": suite_commit(),
-            "software": software_versions(),
+            "software": software_versions() | workspace.software,
             "image": os.environ.get(IMAGE_VARIABLE),
             "hardware": hardware(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -37,6 +37,8 @@ class Workspace:
     tuning: Tuning | None = None
     """How MD uses this kind of node, if that was measured."""
     facts: dict[str, Any] = field(default_factory=dict)
+    software: dict[str, str] = field(default_factory=dict)
+    """Versions of what this stage ran, beside the installed packages; the manifest has both."""
 
     @property
     def checkpoints(self) -> Path:

@@ -103,9 +103,12 @@ def precondition(check: Check, evidence: Evidence) -> Estimate:
     label = check["label"]
     if check.measure in KERNEL_DIFFERENCES:
         compared = evidence.kernel(f"kernel-{label}")
-        if reason := next((one["unavailable"] for one in compared if one["unavailable"]), None):
-            product = evidence.directories(f"kernel-{label}")[0].name
-            raise NotTested(f"MD ran on DeePMD-kit: {reason}; delete {product} once that has changed")
+        for product, one in zip(evidence.directories(f"kernel-{label}"), compared, strict=True):
+            if reason := one["unavailable"]:
+                raise NotTested(
+                    f"the native kernel could not run when {product.name} was made: {reason}; "
+                    "delete that product to have them compared"
+                )
         worst = max(one["worst"][KERNEL_DIFFERENCES[check.measure]] for one in compared)
         return Estimate.exact(worst, n_eff=len(compared))
     if check.measure in CHANGES:

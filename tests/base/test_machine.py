@@ -1,12 +1,21 @@
 """The kind of node: GPUs and MIG slices as nvidia-smi lists them, and parts of a node."""
 
 import os
+import shutil
 
 import pytest
 
 from jobs.base import machine
 from jobs.base.errors import SuiteError
-from jobs.base.machine import gpus, listed_gpus, machine_type, node_type, require_gpus, usable_gpus
+from jobs.base.machine import (
+    gpus,
+    listed_gpus,
+    machine_type,
+    native_kernel,
+    node_type,
+    require_gpus,
+    usable_gpus,
+)
 
 WHOLE = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1d2f6cda-0a6d-4d4b-9d0f-000000000000)
 GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-1d2f6cda-0a6d-4d4b-9d0f-000000000001)
@@ -29,6 +38,19 @@ def plant(monkeypatch, tmp_path, listing):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_the_native_kernels_digest_is_of_its_sources_and_of_what_writes_its_models(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "_NATIVE_FOLDER", shutil.copytree(machine._NATIVE_FOLDER, tmp_path / "copy"))
+    digest = native_kernel.__wrapped__
+    before = digest()
+    assert before == native_kernel()
+    for name in ("source/hdnnp/hdnnp_kernel.h", "source/plugin.cpp", "deepmd_export.py"):
+        (tmp_path / "copy" / name).write_text("// changed")
+        assert digest() != before
+        before = digest()
+    (tmp_path / "copy/build.py").write_text("# how it is compiled is in a plugin's name")
+    assert digest() == before
 
 
 def test_a_slice_of_a_gpu_has_its_profile():

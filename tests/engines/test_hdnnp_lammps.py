@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jobs.base.errors import EngineError
+from jobs.base.machine import NATIVE_KERNEL, native_kernel
 from jobs.base.silica import Configuration, write_data
 from jobs.engines.hdnnp.n2p2_files import read_network, write_network
 from jobs.engines.hdnnp.network import function_set
+from jobs.engines.lammps.dynamics import Protocol, nose_hoover, run_dynamics
 from jobs.engines.lammps.native.build import why_unavailable
-from jobs.engines.lammps.potential import Potential, interaction_commands
+from jobs.engines.lammps.potential import (
+    Potential,
+    interaction_commands,
+    read_potential,
+    write_potential,
+)
 from jobs.engines.lammps.program import run_lammps
+from jobs.store.workspace import Workspace
 from tests.helpers import hdnnp_oracle as oracle
 from tests.helpers.hdnnp_tools import VARIED, liquid_like, random_network, symbols_of
 
@@ -225,6 +234,28 @@ def test_types_are_elements_by_name(tmp_path: Path) -> None:
     foreign = Potential("x", "hdnnp", (chosen.commands[0], "pair_coeff * * Ge O"), None, 6.0)
     with pytest.raises(EngineError, match="found Ge for type 1, expected an element of the potential"):
         run(atoms, foreign, tmp_path)
+
+
+def test_md_records_the_native_kernels_sources(tmp_path: Path) -> None:
+    product, directory = tmp_path / "potential", tmp_path / "md"
+    for folder in (product, directory):
+        folder.mkdir()
+    write_network(random_network(), product, comment="a test's")
+    style, coeff = potential(product).commands
+    given = {"name": "x", "family": "hdnnp", "charges": None, "cutoff_angstrom": 6.0, "training": None}
+    write_potential(product, commands=(style, coeff), **given)
+    workspace = Workspace({}, seed=1, inputs={"potential": product}, directory=directory)
+    segment = nose_hoover(300, 300, steps=2, timestep_fs=1.0, damping_fs=100)
+    run_dynamics(
+        workspace,
+        potential=read_potential(product),
+        start=liquid_like(repeats=2),
+        protocol=Protocol((replace(segment, dumped=True),), 1, 1, 1),
+        first_temperature_K=300,
+        relax_first=False,
+        ranks=1,
+    )
+    assert workspace.software == {NATIVE_KERNEL: native_kernel()}
 
 
 def test_a_tilted_box_is_right_too(tmp_path: Path) -> None:

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from jobs.base.errors import SuiteError
-from jobs.base.machine import software_versions, suite_commit
+from jobs.base.machine import (
+    IMAGE_VARIABLE,
+    NATIVE_KERNEL,
+    native_kernel,
+    software_versions,
+    suite_commit,
+)
 from jobs.campaign.build import build_campaign
 from jobs.reference.potentials import deposit_models, deposited_model
 from jobs.reference.sets import read_set
@@ -117,6 +123,23 @@ def test_product_of_other_versions_is_stale_and_rebuilt_only_when_asked(made, mo
     assert "--rebuild-stale makes them again" in said
     assert plan([stage], store).to_do == []
     assert plan([stage], store, rebuild_stale=True).to_do == [stage]
+
+
+def test_what_another_native_kernel_made_is_stale(tmp_path, monkeypatch):
+    """Also of what an image made: the kernel's sources are this suite's own."""
+    store = Store(tmp_path)
+    store.prepare()
+    for image in (None, "lammps:1234"):
+        if image:
+            monkeypatch.setenv(IMAGE_VARIABLE, image)
+        stage = Stage("kernel", "kernel", {"image": image})
+        workspace = Workspace({}, 0, {}, store.part(stage.name), software={NATIVE_KERNEL: native_kernel()})
+        workspace.directory.mkdir()
+        store.finish(Recipe.of(stage), workspace, wall_seconds=1.0)
+        assert not store.is_stale(stage.name, {"lammps": "1234"} if image else None)
+        with monkeypatch.context() as other:
+            other.setattr("jobs.store.store.native_kernel", lambda: "another")
+            assert store.is_stale(stage.name, {"lammps": "1234"} if image else None)
 
 
 def test_a_cleared_input_is_not_stale_but_hides_nothing_that_is(tmp_path, monkeypatch):

@@ -20,10 +20,11 @@ import numpy as np
 
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.files import finite
+from jobs.base.machine import NATIVE_KERNEL, native_kernel
 from jobs.base.silica import SPECIES, Configuration, check_cell_width, read_data, write_data
 from jobs.base.trajectory import DUMP_COLUMNS, THERMO_FILE, TRAJECTORY_FILE
 from jobs.base.units import FS_PER_PS
-from jobs.engines.lammps.kernel import choose_kernel
+from jobs.engines.lammps.kernel import NATIVE, choose_kernel
 from jobs.engines.lammps.potential import Potential, box_commands, interaction_commands
 from jobs.engines.lammps.program import own_lammps, read_log, run_lammps
 from jobs.store.machine_settings import SKIN_ANGSTROM
@@ -180,6 +181,8 @@ def run_dynamics(
     choice = choose_kernel(
         potential, workspace.inputs.get("potential"), wanted=workspace.wanted_kernel, scratch=folder
     )
+    if choice.kernel == NATIVE or potential.family == "hdnnp":
+        workspace.software[NATIVE_KERNEL] = native_kernel()
     chunks = protocol.chunks()
     ranks = workspace.ranks or min(ranks, workspace.cores)
     threads, skin_angstrom = max(1, workspace.cores // ranks), SKIN_ANGSTROM

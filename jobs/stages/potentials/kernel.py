@@ -16,6 +16,7 @@ import numpy as np
 
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.files import write_json
+from jobs.base.machine import NATIVE_KERNEL, native_kernel
 from jobs.base.silica import Configuration, replicate
 from jobs.engines.deepmd.precision import in_precision
 from jobs.engines.deepmd.program import read_system
@@ -51,6 +52,7 @@ def run(workspace: Workspace) -> None:
     except (SuiteError, EngineError) as error:
         write_json(workspace.directory / KERNEL_FILE, {"unavailable": str(error)}, indent=1)
         return
+    workspace.software[NATIVE_KERNEL] = native_kernel()
     yardstick = _in_float64(potential, product, scratch)
     configurations = _configurations(workspace.inputs["dataset"], seed=workspace.seed)
 
