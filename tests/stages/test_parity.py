@@ -71,6 +71,21 @@ def judged(directory: Path, frames: Frames) -> tuple[dict, dict]:
 
 
 @pytest.mark.engine
+def test_systems_of_one_size_keep_their_own_types(tmp_path: Path, frames: Frames) -> None:
+    """The same atoms in another order: the same energies, and forces in that order."""
+    turned = Frames(
+        frames.types[::-1],
+        frames.positions[:, ::-1],
+        frames.cells,
+        frames.energies_eV,
+        frames.forces[:, ::-1],
+    )
+    for one in parity.rerun(builtin_potential("bks"), [frames, turned], directory=tmp_path):
+        np.testing.assert_allclose(one.energies, frames.energies_eV, atol=1e-4)
+    np.testing.assert_allclose(one.forces, turned.forces, atol=1e-4)
+
+
+@pytest.mark.engine
 def test_bks_against_its_own_labels_has_no_error(tmp_path: Path, frames: Frames) -> None:
     result, arrays = judged(tmp_path, frames)
     assert result["heldout"]["all"]["force_rms_reference_eV_A"] > 1

@@ -146,22 +146,22 @@ def _orthorhombic(system: Path) -> Frames:
 def rerun(potential: Potential, systems: Sequence[Frames], *, directory: Path) -> list[Prediction]:
     """Energies and forces of `potential` on the frames (orthorhombic) of each system, by LAMMPS `rerun`.
 
-    One `lmp` process for all frames with the same number of atoms; every frame gets its own box.
+    One `lmp` process for all frames with the same types; every frame gets its own box.
 
     Raises:
         EngineError: LAMMPS refused, or gave other than one result per frame.
     """
-    groups: dict[int, list[tuple[int, int]]] = {}
+    groups: dict[bytes, list[tuple[int, int]]] = {}
     for s, system in enumerate(systems):
-        for f in range(len(system)):
-            groups.setdefault(len(system.types), []).append((s, f))
+        # LAMMPS takes the types of all frames from the first.
+        groups.setdefault(system.types.tobytes(), []).extend((s, f) for f in range(len(system)))
     energies = [np.empty_like(system.energies_eV) for system in systems]
     forces = [np.empty_like(system.forces) for system in systems]
-    for atoms, members in groups.items():
+    for number, members in enumerate(groups.values()):
         configurations = [
             Configuration(systems[s].types, systems[s].positions[f], systems[s].cells[f]) for s, f in members
         ]
-        found = _rerun_group(potential, configurations, directory=directory, name=f"rerun-{atoms}")
+        found = _rerun_group(potential, configurations, directory=directory, name=f"rerun-{number}")
         for (s, f), energy, force in zip(members, *found, strict=True):
             energies[s][f] = energy
             forces[s][f] = force
