@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs.base.errors import SuiteError
+from jobs.base.errors import EngineError, SuiteError
 from jobs.base.silica import cristobalite, read_data, write_data
 from jobs.stages.motion import md
 from jobs.store.workspace import Workspace
@@ -139,6 +139,29 @@ def test_killed_and_resumed(tmp_path: Path, start: Path) -> None:
     stamp = (directory / "checkpoints" / f"from-{kept}.log").stat().st_mtime_ns
     assert start_stage("md", given, directory=directory, inputs={"start": start}).wait() == 0
     assert (directory / "checkpoints" / f"from-{kept}.log").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("lost", [5000, None])
+def test_a_trajectory_that_lacks_frames_is_not_sealed(tmp_path: Path, start: Path, lost: int | None) -> None:
+    """Killed before it was sealed; then a part is cut short, or loses whole frames."""
+    directory, schedule = tmp_path / "md", [{"temperature_K": 1000, "steps": 40}]
+    run(directory, start, schedule=schedule, checkpoint_every=20)
+    whole = (directory / "trajectory.lmpbin").read_bytes()
+    part = directory / "checkpoints/part-20.bin"
+    content = part.read_bytes()
+    part.write_bytes(content[: len(content) // 2 if lost is None else -lost])
+    expected = r"part-20\.bin: .*, expected .*; the next attempt runs from step 0"
+    workspace = Workspace(
+        parameters(schedule=schedule, checkpoint_every=20),
+        seed=5,
+        inputs={"start": start},
+        directory=directory,
+    )
+    with pytest.raises(EngineError, match=expected):
+        md.run(workspace)
+    md.run(workspace)
+    assert (directory / "trajectory.lmpbin").read_bytes() == whole
 
 
 @pytest.mark.engine

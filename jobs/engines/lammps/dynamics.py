@@ -22,7 +22,7 @@ from jobs.base.errors import EngineError, SuiteError
 from jobs.base.files import finite
 from jobs.base.machine import NATIVE_KERNEL, native_kernel
 from jobs.base.silica import SPECIES, Configuration, check_cell_width, read_data, write_data
-from jobs.base.trajectory import DUMP_COLUMNS, THERMO_FILE, TRAJECTORY_FILE
+from jobs.base.trajectory import DUMP_COLUMNS, THERMO_FILE, TRAJECTORY_FILE, DumpTrajectory
 from jobs.base.units import FS_PER_PS
 from jobs.engines.lammps.kernel import NATIVE, choose_kernel
 from jobs.engines.lammps.potential import Potential, box_commands, interaction_commands
@@ -172,7 +172,7 @@ def run_dynamics(
 
     Raises:
         SuiteError: the cell is narrower than the cut-off, or a start without velocities is to keep them.
-        EngineError: LAMMPS failed, lost atoms or left finite numbers.
+        EngineError: LAMMPS failed, lost atoms, left finite numbers or did not write all frames.
     """
     if first_temperature_K is None and start.velocities is None:
         raise SuiteError("start: found no velocities, expected those that the run goes on with")
@@ -317,18 +317,36 @@ def _script(
     return "\n".join(lines)
 
 
+def _require_frames(folder: Path, chunk: Chunk, protocol: Protocol) -> None:
+    """Refuse a dump that lacks frames; the last restart goes with it, so that the next attempt runs anew."""
+    expected = (chunk.stop - chunk.start) // protocol.dump_every + (chunk.start == chunk.first)
+    path = folder / chunk.dump
+    try:
+        dump = DumpTrajectory(path, time_step_fs=chunk.segment.timestep_fs, facts={})
+        reason = f"{path}: found {dump.n_frames} frames, expected {expected}"
+    except SuiteError as error:
+        reason = str(error)
+    else:
+        if dump.n_frames == expected:
+            return
+    (folder / f"restart-{protocol.total_steps}").unlink(missing_ok=True)
+    raise EngineError(f"{reason}; the next attempt runs from step 0")
+
+
 def _assemble(
     product: Path, folder: Path, protocol: Protocol, chunks: Sequence[Chunk], *, n_atoms: int
 ) -> dict[str, Any]:
     """Join dumps and thermo tables of the chunks; facts of the last segment."""
     import pandas as pd
 
+    dumped = [chunk for chunk in chunks if chunk.segment.dumped]
+    for chunk in dumped:
+        _require_frames(folder, chunk, protocol)
     joined = folder / "joined.lmpbin"
     with joined.open("wb") as out:
-        for chunk in chunks:
-            if chunk.segment.dumped:
-                with (folder / chunk.dump).open("rb") as part:
-                    shutil.copyfileobj(part, out)
+        for chunk in dumped:
+            with (folder / chunk.dump).open("rb") as part:
+                shutil.copyfileobj(part, out)
     joined.replace(product / TRAJECTORY_FILE)
     tables = []
     loop_seconds, steps_timed, dangerous = 0.0, 0, 0
