@@ -11,7 +11,11 @@ import pandas as pd
 import pytest
 
 from jobs.base.errors import EngineError, SuiteError
+from jobs.base.machine import NATIVE_KERNEL, native_kernel
 from jobs.base.silica import cristobalite, read_data, write_data
+from jobs.engines.lammps import dynamics
+from jobs.engines.lammps.kernel import DEEPMD, MIXED, NATIVE, Choice
+from jobs.engines.lammps.potential import builtin_potential
 from jobs.stages.motion import md
 from jobs.store.workspace import Workspace
 from tests.helpers.md_tools import crystal_product, kill_after_checkpoint, read_dump, start_stage
@@ -139,6 +143,36 @@ def test_killed_and_resumed(tmp_path: Path, start: Path) -> None:
     stamp = (directory / "checkpoints" / f"from-{kept}.log").stat().st_mtime_ns
     assert start_stage("md", given, directory=directory, inputs={"start": start}).wait() == 0
     assert (directory / "checkpoints" / f"from-{kept}.log").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.engine
+def test_the_kernel_of_every_attempt_is_told(
+    tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed half-way, then before it is sealed; each attempt finds another kernel."""
+    directory = tmp_path / "md"
+    directory.mkdir()
+    given = parameters(schedule=[{"temperature_K": 1000, "steps": 40}], checkpoint_every=20)
+    run_lammps = dynamics.run_lammps
+
+    def killed(script: str, **options: Any) -> None:
+        until = "shell mv restart.tmp restart-20"
+        run_lammps(script.split(until)[0] + until, **options)
+        raise KeyboardInterrupt
+
+    def attempt(kernel: str) -> tuple[str, dict[str, str]]:
+        choice = Choice(builtin_potential("tersoff"), kernel, "no compiler" if kernel == DEEPMD else None)
+        monkeypatch.setattr(dynamics, "choose_kernel", lambda *_, **__: choice)
+        workspace = Workspace(given, seed=5, inputs={"start": start}, directory=directory)
+        md.run(workspace)
+        return workspace.facts["kernel"], workspace.software
+
+    monkeypatch.setattr(dynamics, "run_lammps", killed)
+    with pytest.raises(KeyboardInterrupt):
+        attempt(NATIVE)
+    monkeypatch.setattr(dynamics, "run_lammps", run_lammps)
+    assert attempt(DEEPMD) == (MIXED, {NATIVE_KERNEL: native_kernel()})
+    assert attempt(NATIVE)[0] == MIXED, "all steps were there"
 
 
 @pytest.mark.engine

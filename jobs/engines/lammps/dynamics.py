@@ -8,6 +8,7 @@ thermo tables of the chunks are joined.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -19,18 +20,19 @@ from typing import Any
 import numpy as np
 
 from jobs.base.errors import EngineError, SuiteError
-from jobs.base.files import finite
+from jobs.base.files import finite, write_json
 from jobs.base.machine import NATIVE_KERNEL, native_kernel
 from jobs.base.silica import SPECIES, Configuration, check_cell_width, read_data, write_data
 from jobs.base.trajectory import DUMP_COLUMNS, THERMO_FILE, TRAJECTORY_FILE, DumpTrajectory
 from jobs.base.units import FS_PER_PS
-from jobs.engines.lammps.kernel import NATIVE, choose_kernel
+from jobs.engines.lammps.kernel import MIXED, NATIVE, choose_kernel
 from jobs.engines.lammps.potential import Potential, box_commands, interaction_commands
 from jobs.engines.lammps.program import own_lammps, read_log, run_lammps
 from jobs.store.machine_settings import SKIN_ANGSTROM
 from jobs.store.workspace import Workspace
 
 FINAL = "final.data"
+KERNELS = "kernels.json"  # beside the checkpoints: what ran each attempt
 THERMO_COLUMNS = {
     "step": "Step",
     "temperature_K": "Temp",
@@ -181,8 +183,6 @@ def run_dynamics(
     choice = choose_kernel(
         potential, workspace.inputs.get("potential"), wanted=workspace.wanted_kernel, scratch=folder
     )
-    if choice.kernel == NATIVE or potential.family == "hdnnp":
-        workspace.software[NATIVE_KERNEL] = native_kernel()
     chunks = protocol.chunks()
     ranks = workspace.ranks or min(ranks, workspace.cores)
     threads, skin_angstrom = max(1, workspace.cores // ranks), SKIN_ANGSTROM
@@ -191,6 +191,13 @@ def run_dynamics(
         if workspace.ranks is None:
             ranks, threads = workspace.tuning.split(workspace.cores, choice.kernel)
     done = _resume_step(folder)
+    # Another attempt may have run elsewhere.
+    kernels = json.loads((folder / KERNELS).read_text()) if done and (folder / KERNELS).is_file() else []
+    if (done < protocol.total_steps or not kernels) and choice.kernel not in kernels:
+        kernels.append(choice.kernel)
+        write_json(folder / KERNELS, kernels)
+    if NATIVE in kernels or potential.family == "hdnnp":
+        workspace.software[NATIVE_KERNEL] = native_kernel()
     if done < protocol.total_steps:
         left = [chunk for chunk in chunks if chunk.start >= done]
         for chunk in left:
@@ -229,10 +236,11 @@ def run_dynamics(
     lost = start.n_atoms - final.n_atoms
     if lost:
         raise EngineError(f"lmp: {lost} of {start.n_atoms} atoms were lost, expected none")
-    warnings = [text for text in (warning, choice.warning, *facts.pop("log_warnings")) if text]
+    slower = None if kernels == [NATIVE] else choice.warning
+    warnings = [text for text in (warning, slower, *facts.pop("log_warnings")) if text]
     return {
         "potential": potential.name,
-        "kernel": choice.kernel,
+        "kernel": kernels[0] if len(kernels) == 1 else MIXED,
         "n_atoms": start.n_atoms,
         "n_si": int((start.types == 0).sum()),
         "n_o": int((start.types == 1).sum()),

@@ -1,7 +1,7 @@
 """Which kernel runs an NNP's MD: the compiled one of this suite (`native`), or DeePMD-kit (`deepmd`).
 
-Both compute the same potential (the stage `kernel` compares them). So the manifest records which one ran,
-like the processor, and the identity does not have it.
+Both compute the same potential (the stage `kernel` compares them). So the manifest records which one ran
+(`mixed`: an attempt on each), like the processor, and the identity does not have it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from jobs.engines.lammps.potential import Potential
 
 NATIVE, DEEPMD = "native", "deepmd"
 KERNELS = (NATIVE, DEEPMD)
+MIXED = "mixed"
 MODEL_FILE = "model.pb"
 # How much slower MD is without it, measured side by side (docs/notes/fast-md-measured.md).
 SLOWER = "about 20 times"
