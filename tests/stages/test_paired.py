@@ -39,7 +39,9 @@ def parameters(**changes):
 
 def run(directory, **changes):
     directory.mkdir()
-    paired.run(Workspace(parameters(**changes), seed=1, inputs={}, directory=directory))
+    workspace = Workspace(parameters(**changes), seed=1, inputs={}, directory=directory)
+    paired.run(workspace)
+    assert workspace.facts["kernel"] is None, "BKS has none; of an NNP the manifest says it"
     return open_trajectory(directory)
 
 

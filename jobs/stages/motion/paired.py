@@ -86,7 +86,7 @@ def run(workspace: Workspace) -> None:
         "first_frame": given["first_frame"],
     }
     write_json(workspace.directory / "md.json", facts, indent=1)
-    workspace.record(loop_seconds=facts["loop_seconds"], warnings=facts["warnings"])
+    workspace.record(loop_seconds=facts["loop_seconds"], kernel=facts["kernel"], warnings=facts["warnings"])
 
 
 def frames_of(workspace: Workspace) -> Frames:
