@@ -272,13 +272,14 @@ class Store:
         `wall_seconds` is the time of all `attempts` that it took.
         """
         part = workspace.directory
-        for stray in part.glob("*.tmp"):  # an attempt was killed while it wrote a file
-            stray.unlink()
-        files = {
-            str(path.relative_to(part)): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-            for path in sorted(part.rglob("*"))
-            if path.is_file() and path != part / MANIFEST and part / CHECKPOINTS not in path.parents
-        }
+        files = {}
+        for path in sorted(part.rglob("*")):
+            if not path.is_file() or path == part / MANIFEST or part / CHECKPOINTS in path.parents:
+                continue
+            if path.suffix == ".tmp":  # an attempt was killed while it wrote a file
+                path.unlink()
+                continue
+            files[str(path.relative_to(part))] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
         manifest: dict[str, Any] = {
             "schema": 1,
             **vars(recipe),

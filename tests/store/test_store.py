@@ -142,6 +142,19 @@ def test_what_another_native_kernel_made_is_stale(tmp_path, monkeypatch):
             assert store.is_stale(stage.name, {"lammps": "1234"} if image else None)
 
 
+def test_what_a_killed_write_left_is_no_product(tmp_path):
+    store = Store(tmp_path)
+    store.prepare()
+    stage = Stage("potential", "potential", {})
+    workspace = Workspace({}, 0, {}, store.part(stage.name))
+    (workspace.directory / "n2p2").mkdir(parents=True)
+    for name in ("input.nn", "input.nn.123.tmp"):
+        (workspace.directory / "n2p2" / name).touch()
+    store.finish(Recipe.of(stage), workspace, wall_seconds=1.0)
+    assert list(store.manifest(stage.name)["files"]) == ["n2p2/input.nn"]
+    assert [path.name for path in store.path(stage.name).rglob("*.*n*")] == ["manifest.json", "input.nn"]
+
+
 def test_a_cleared_input_is_not_stale_but_hides_nothing_that_is(tmp_path, monkeypatch):
     """After `gc --trajectories` an observation has no trajectory any more, and stays."""
     store = Store(tmp_path)
