@@ -424,6 +424,16 @@ def test_without_a_compiler_deepmd_kit_runs_and_says_what_is_missing(models, tmp
     assert choose_kernel(given, product, wanted=DEEPMD, scratch=tmp_path).warning is None
 
 
+def test_a_compiler_is_what_cxx_says(monkeypatch):
+    monkeypatch.setenv("CXX", "env g++")
+    assert build._compiler() == ["env", "g++"]
+    for wrong in ("/nowhere/icpx", 'g++ "'):
+        monkeypatch.setenv("CXX", wrong)
+        expected = re.escape(f"CXX: found '{wrong}', expected a C++ compiler")
+        with pytest.raises(build.NativeUnavailableError, match=f"^{expected}$"):
+            build._compiler()
+
+
 def test_a_speed_that_cannot_be_kept_is_measured_all_the_same(monkeypatch):
     monkeypatch.setattr("jobs.cost.speed._file", lambda: Path("/proc/nowhere/speed.json"))
     assert re.fullmatch(r"MD of NNPs: native kernel, \d+\.\d core-us per step and atom .*", measure_speed())

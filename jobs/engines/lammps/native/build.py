@@ -164,10 +164,19 @@ def cache_folder() -> Path:
     return Path(base) / "silica-nnp-suite"
 
 
-def _compiler() -> str:
-    for name in filter(None, (os.environ.get("CXX"), *COMPILERS)):
+def _compiler() -> list[str]:
+    """The words that start the compiler: those of CXX, or the first of the usual ones that is there."""
+    if given := os.environ.get("CXX"):
+        try:
+            words = shlex.split(given)
+        except ValueError:  # a quotation mark without its partner
+            words = []
+        if not words or shutil.which(words[0]) is None:
+            raise NativeUnavailableError(f"CXX: found {given!r}, expected a C++ compiler")
+        return words
+    for name in COMPILERS:
         if found := shutil.which(name):
-            return found
+            return [found]
     raise NativeUnavailableError(
         f"found no C++ compiler ({', '.join(COMPILERS)}, or CXX), expected GCC 12 or Clang 15, or newer "
         "(Debian: apt-get install g++)"
@@ -190,7 +199,7 @@ def _mpi_folders() -> list[Path]:
     return [Path(folder) for folder in os.environ.get("CPATH", "").split(":") if folder]
 
 
-def _compile(compiler: str, includes: list[Path], level: int, scratch: Path) -> Path:
+def _compile(compiler: list[str], includes: list[Path], level: int, scratch: Path) -> Path:
     """Compile and link in `scratch`; `plugin.cpp` for any processor, since it asks which one this is."""
     flags = [*_FLAGS, f"-DSILICA_LEVEL={level}"]
     flags += [f"-I{folder}" for folder in (SOURCES, *sorted(p for p in SOURCES.iterdir() if p.is_dir()))]
@@ -202,9 +211,9 @@ def _compile(compiler: str, includes: list[Path], level: int, scratch: Path) -> 
         march = [] if source.stem == "plugin" else [_march(level)]
         if level == 4 and march:
             march.append("-mprefer-vector-width=512")
-        _run([compiler, *flags, *march, "-c", str(source), "-o", str(objects[-1])])
+        _run([*compiler, *flags, *march, "-c", str(source), "-o", str(objects[-1])])
     made = scratch / "plugin.so"
-    _run([compiler, "-shared", *map(str, objects), "-o", str(made)])
+    _run([*compiler, "-shared", *map(str, objects), "-o", str(made)])
     return made
 
 
