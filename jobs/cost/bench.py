@@ -186,9 +186,8 @@ class Bench:
 
     def _relax(self, engine: str, start: str, end: str, kelvin: float, steps: int) -> None:
         precision, kernel = ("float32", DEEPMD) if engine == NNP else (None, None)
-        potential = self.potential(
-            Point(engine, "tuned", LIQUIDS[-1], precision, compressed=False, kernel=kernel)
-        )
+        point = Point(engine, "tuned", LIQUIDS[-1], precision, compressed=False, kernel=kernel)
+        potential = self.potential(self.as_it_can_be(point, []) or point)
         # Relaxed first: states of another potential have pairs so close that atoms would fly apart.
         script = f"""{box_commands(potential)}
 boundary p p p

@@ -286,7 +286,7 @@ def test_gpu_command_lines(tmp_path, monkeypatch, gpus, cores, ranks, threads, v
     assert visible_gpus(layout.gpus) == visible
 
 
-def test_a_model_that_has_no_other_form_is_timed_as_md_runs_it(tmp_path):
+def test_a_model_that_has_no_other_form_is_timed_as_md_runs_it(tmp_path, monkeypatch):
     product = tmp_path / "potential"
     product.mkdir()
     (product / "model.pb").write_bytes(b"no model that could be converted")
@@ -307,6 +307,15 @@ def test_a_model_that_has_no_other_form_is_timed_as_md_runs_it(tmp_path):
     assert bench.potential(point).commands == read_potential(product).commands
     assert left_out[0]["what"] == "deepmd-tuned-96 as deepmd-float32-compressed, timed as given"
     assert bench.compression_error(point) is None
+    scripts = []
+
+    def run_lammps(script, *, directory, **_):
+        scripts.append(script)
+        (directory / "liquid.tmp").touch()
+
+    monkeypatch.setattr("jobs.cost.bench.run_lammps", run_lammps)
+    bench._relax("deepmd", "start", "liquid", 3000.0, 100)
+    assert bench.potential(point).commands[0] in scripts[0]
 
 
 def test_gpus_that_a_scheduler_gave(monkeypatch):
