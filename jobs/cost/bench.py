@@ -259,8 +259,9 @@ write_data {end}.tmp nocoeff
             result: dict[str, Any] = found.as_json()
         except SuiteError as error:
             result = {"failed": str(error)}
-        write_json(path, {**result, "seconds": time.monotonic() - begun})
-        return self.launch(point, potential, number)
+        result["seconds"] = time.monotonic() - begun
+        write_json(path, result)
+        return result
 
     def point_record(
         self, point: Point, potential: Potential, launches: list[dict[str, Any]]
