@@ -45,7 +45,7 @@ def write_md(folder, positions, velocities, types, cell, *, timestep_fs=1.0, dum
     about = {
         "potential": "bks", "n_atoms": len(types), "ensemble": "nvt", "temperature_K": 300.0, "warnings": [],
         "timestep_fs": timestep_fs, "dump_every": dump_every, "frames": len(positions), "dangerous_builds": 0,
-        "lost_atoms": 0, "conserved_drift_meV_atom_ps": 0.1, **facts,
+        "conserved_drift_meV_atom_ps": 0.1, **facts,
     }  # fmt: skip
     (folder / "md.json").write_text(json.dumps(about))
     rows = [

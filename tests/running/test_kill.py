@@ -1,6 +1,5 @@
 """Killed in the middle with SIGKILL, the same command goes on; real engines, the whole path."""
 
-import json
 import os
 import signal
 import subprocess
@@ -123,9 +122,7 @@ def test_md_goes_on_and_its_values_agree_with_an_uninterrupted_run(tmp_path):
     before = {p.name for run in runs for p in store.part(run.name).glob("checkpoints/restart-*")}
     finish(killed, "liquid-96-bks")
     assert before
-    for run, observed in zip(runs, stages("liquid-96-bks"), strict=True):
-        about = json.loads((store.path(run.name) / "md.json").read_text())
-        assert about["lost_atoms"] == 0
+    for observed in stages("liquid-96-bks"):
         values = [np.load(Store(place).path(observed.name) / "observables.npz") for place in (killed, whole)]
         assert values[0]["thermo_time_fs"].shape == values[1]["thermo_time_fs"].shape
         temperatures = [value["temperature_K"] for value in values]

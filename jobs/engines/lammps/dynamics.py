@@ -250,7 +250,6 @@ def run_dynamics(
         "density_g_cm3": start.density_g_cm3,
         "timestep_fs": protocol.segments[-1].timestep_fs,
         "dump_every": protocol.dump_every,
-        "lost_atoms": lost,
         "ranks": ranks,
         "threads": threads,
         "skin_angstrom": skin_angstrom,

@@ -200,7 +200,6 @@ def _facts(workspace: Workspace, selection: _Selection) -> dict[str, Any]:
         "stretch": selection.stretch,
         "conserved_drift_meV_atom_ps": known.get("conserved_drift_meV_atom_ps"),
         "dangerous_builds": known.get("dangerous_builds"),
-        "lost_atoms": known.get("lost_atoms"),
         "vdos_window": "Hann",
         "structure_factor_convention": "Faber-Ziman",
         "tr_q_max_per_angstrom": Q_MAX_GRIMLEY,
