@@ -31,6 +31,7 @@ from jobs.campaign.tier import Tier, read_tier
 from jobs.cost.estimates import md_core_seconds, production_steps
 from jobs.cost.plan import cost_stage, tier_plan
 from jobs.cost.record import CLASSICAL, deposited_files
+from jobs.cost.record import HDNNP as COST_HDNNP
 from jobs.engines.first_principles.registry import load_engine, named_settings
 from jobs.engines.lammps.program import DAMPING_FS
 from jobs.reference.potentials import potential_sha256
@@ -332,6 +333,8 @@ class _Builder:
             self._deposited_costs()
             return
         plan = tier_plan(about.model_dump(exclude_none=True), precision=self.about.training.precision)
+        if self.user_potential is not None:  # there is no HDNNP-96
+            plan.points = [point for point in plan.points if point.engine != COST_HDNNP]
         potential = self.potentials.of("deepmd-96")[0]
         label = f"cost of {potential.parameters['name']} and classical MD"
         self.campaign.labels["cost"] = [

@@ -28,6 +28,7 @@ from jobs.engines.deepmd import program as deepmd
 from jobs.engines.deepmd.precision import in_precision
 from jobs.engines.first_principles.registry import load_engine
 from jobs.engines.first_principles.types import Dynamics
+from jobs.engines.hdnnp.n2p2_files import FOLDER
 from jobs.engines.lammps.kernel import DEEPMD, MODEL_FILE, NATIVE, native_potential
 from jobs.engines.lammps.potential import (
     Potential,
@@ -38,6 +39,7 @@ from jobs.engines.lammps.potential import (
 )
 from jobs.engines.lammps.program import DAMPING_FS, evaluate_all, run_lammps
 from jobs.engines.lammps.timing import LAMMPS_SKIN_ANGSTROM, Layout, time_launch
+from jobs.reference.potentials import potential_sha256
 from jobs.store.machine_settings import Tuning
 from jobs.store.workspace import Workspace
 
@@ -278,11 +280,11 @@ write_data {end}.tmp nocoeff
         layout = self.layout(point)
         by_deepmd = potential.family == "deepmd" and point.kernel != NATIVE
         return {
-            "engine": point.engine if potential.family in (NNP, HDNNP, *CLASSICAL) else potential.family,
+            "engine": potential.family,
             "setting": point.setting,
             "kernel": point.kernel if potential.family in (NNP, HDNNP) else None,
             "model": potential.name,
-            "model_sha256": self._sha256(point) if potential.family == "deepmd" else None,
+            "model_sha256": self._sha256(point, potential.family),
             "precision": point.precision,
             "compressed": point.compressed,
             "sel": self._sel(point) if by_deepmd else None,
@@ -305,8 +307,12 @@ write_data {end}.tmp nocoeff
             "seconds": round(sum(one["seconds"] for one in launches), 2),
         }
 
-    def _sha256(self, point: Point) -> str:
-        return file_sha256(self._model(point))
+    def _sha256(self, point: Point, family: str) -> str | None:
+        """Of an NNP's files."""
+        if family == HDNNP:
+            product = self.workspace.inputs[HDNNP if point.engine == HDNNP else "potential"]
+            return potential_sha256(product / FOLDER)
+        return file_sha256(self._model(point)) if family == NNP else None
 
     def _sel(self, point: Point) -> list[int] | None:
         """Neighbours that the NNP has room for (Si, O), from the training script in its model."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +221,15 @@ def _scaling(cores: int, gpus: int) -> list[Point]:
     return strong + weak + ours
 
 
+def _as_md_runs(points: Iterable[Point], kernel: str | None) -> Iterator[Point]:
+    """Points without those that differ by DeePMD-kit's settings only; `kernel` runs what is in its place."""
+    for point in points:
+        if point.engine != NNP:
+            yield point
+        elif point.kernel == DEEPMD and point.setting != "plain":
+            yield replace(point, precision=None, compressed=None, kernel=kernel)
+
+
 def cost_stage(
     plan: Plan,
     potential: Stage,
@@ -237,7 +246,12 @@ def cost_stage(
 
     With `machine_type` the kind of node is part of what is measured: in a store that several kinds share,
     each has its own. A tier leaves it out, so that a campaign can be planned on another node than it runs on.
+
+    Of a potential that is no DeePMD model each size is timed once, as MD runs it.
     """
+    family = potential.parameters.get("family", NNP)
+    if family != NNP:
+        plan = replace(plan, points=list(_as_md_runs(plan.points, NATIVE if family == HDNNP else None)))
     parameters: dict[str, Any] = {
         "points": [asdict(point) for point in plan.points],
         "launches": plan.launches,

@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from jobs.base.errors import EngineError, SuiteError
 from jobs.base.machine import machine, machine_type
 from jobs.base.silica import Configuration, read_data, write_data
+from jobs.campaign.build import build_campaign
 from jobs.cli.speed.cost import measure
 from jobs.cost.bench import Bench, near_cubic
 from jobs.cost.plan import (
@@ -25,11 +28,12 @@ from jobs.cost.plan import (
     tier_plan,
 )
 from jobs.cost.points import Point
-from jobs.cost.record import core_seconds, read_cost
+from jobs.cost.record import CLASSICAL, core_seconds, read_cost
 from jobs.cost.tune import potential_stage, tune
 from jobs.engines.lammps.potential import builtin_potential, read_potential, write_potential
 from jobs.engines.lammps.program import lammps_command, visible_gpus
 from jobs.engines.lammps.timing import Layout, time_launch, timed_script
+from jobs.reference.potentials import MODELS, potential_sha256
 from jobs.stages import cost
 from jobs.store.machine_settings import Tuning
 from jobs.store.store import Recipe, Store
@@ -416,8 +420,6 @@ def test_wrong_input_is_one_line(options, expected):
 
 
 def test_a_tier_measures_little_and_needs_no_knowledge_of_the_machine():
-    from jobs.campaign.build import build_campaign
-
     about = build_campaign("laptop")
     (stage,) = about.labels["cost"]
     assert "machine_type" not in stage.parameters
@@ -425,6 +427,32 @@ def test_a_tier_measures_little_and_needs_no_knowledge_of_the_machine():
     plan = tier_plan(about.about.cost.model_dump(exclude_none=True), precision="float32")
     assert {point.n_atoms for point in plan.points if point.engine == "deepmd"} >= {96, 216, 2592}
     assert build_campaign("smoke").unavailable["cost"] == "the smoke tier measures no cost"
+
+
+@pytest.mark.parametrize("given", ["hdnnp", "lammps"])
+def test_a_potential_that_is_no_deepmd_model_is_timed_once_as_md_runs_it(tmp_path, given):
+    file = MODELS / "hdnnp-96"
+    if given == "lammps":
+        file = tmp_path / "own.lammps"
+        file.write_text("pair_style lj/cut 5.0\npair_coeff * * 0.01 2.0\n")
+    (stage,) = build_campaign("laptop", start_from="potentials", potential=file).labels["cost"]
+    points = [Point(**point) for point in stage.parameters["points"] if point["engine"] not in CLASSICAL]
+    kernel = "native" if given == "hdnnp" else None
+    assert points == [Point("deepmd", "tuned", size, kernel=kernel) for size in (96, 216, 2592)]
+    assert list(stage.inputs) == ["potential"]
+
+    product = tmp_path / "potential"
+    shutil.copytree(MODELS / "hdnnp-96", product / "n2p2")
+    own = replace(builtin_potential("bks"), name="own", family=given)
+    bench = Bench(Workspace(PARAMETERS, 0, {"potential": product}, tmp_path / "work", cores=1))
+    record = bench.point_record(points[0], own, [])
+    assert [record[key] for key in ("engine", "kernel", "precision", "compressed")] == [
+        given,
+        kernel,
+        None,
+        None,
+    ]
+    assert record["model_sha256"] == (potential_sha256(file) if given == "hdnnp" else None)
 
 
 # The record and the page --------------------------------------------------------------------------
