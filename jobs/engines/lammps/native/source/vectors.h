@@ -1,7 +1,12 @@
-// Vectors of floats as wide as the processor's, by the compiler's own extension (GCC 12, Clang), and tanh on them.
+// Vectors of floats as wide as the processor's, by the compiler's own extension (GCC 12, Clang), tanh on them, and
+// arrays for them.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
 
 namespace silica {
 
@@ -22,6 +27,32 @@ inline Vector all(float value) { return value - Vector{}; }
 
 // Numbers padded to whole vectors.
 constexpr int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
+
+// Numbers on a boundary of whole vectors, zero at first.
+template <class Real> class Aligned {
+ public:
+  explicit Aligned(std::size_t n = 0) { resize(n); }
+  void resize(std::size_t n)
+  {
+    const std::size_t bytes = (std::max<std::size_t>(n, 1) * sizeof(Real) + 63) / 64 * 64;
+    data_.reset(static_cast<Real *>(std::aligned_alloc(64, bytes)));
+    std::memset(data_.get(), 0, bytes);
+    size_ = n;
+  }
+  std::size_t size() const { return size_; }
+  Real *data() const { return data_.get(); }
+  Real &operator[](std::size_t i) const { return data_.get()[i]; }
+  Vector &vector(std::size_t i) const { return reinterpret_cast<Vector *>(data_.get())[i]; }
+  void clear() { std::memset(data_.get(), 0, size_ * sizeof(Real)); }
+
+ private:
+  struct Free {
+    void operator()(Real *p) const { std::free(p); }
+  };
+  std::unique_ptr<Real, Free> data_;
+  std::size_t size_ = 0;
+};
+using Buffer = Aligned<float>;
 
 // Sum of the vector's parts of four lanes each.
 inline Quad folded(Vector a)

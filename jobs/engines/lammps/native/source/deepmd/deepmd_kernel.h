@@ -13,9 +13,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
 #include <vector>
 
 #include "deepmd_model.h"
@@ -27,30 +24,6 @@ namespace silica {
 constexpr double TABLE_SPACING = 0.0125;
 // Below, the table's first value holds: nothing that lives comes so near.
 constexpr double TABLE_START = 0.3;
-
-// Floats on a boundary of whole vectors.
-class Buffer {
- public:
-  explicit Buffer(std::size_t n = 0) { resize(n); }
-  void resize(std::size_t n)
-  {
-    const std::size_t bytes = (n * sizeof(float) + 63) / 64 * 64;
-    data_.reset(static_cast<float *>(std::aligned_alloc(64, std::max<std::size_t>(bytes, 64))));
-    std::memset(data_.get(), 0, bytes);
-    size_ = n;
-  }
-  std::size_t size() const { return size_; }
-  float *data() const { return data_.get(); }
-  float &operator[](std::size_t i) const { return data_.get()[i]; }
-  Vector &vector(std::size_t i) const { return reinterpret_cast<Vector *>(data_.get())[i]; }
-
- private:
-  struct Free {
-    void operator()(float *p) const { std::free(p); }
-  };
-  std::unique_ptr<float, Free> data_;
-  std::size_t size_ = 0;
-};
 
 // out = x M (or out += x M), M row-major with rows of whole vectors; V vectors of it, for enough sums at a time.
 template <int V> inline void multiply_some(const float *x, int rows, const float *m, int stride, Vector *out)

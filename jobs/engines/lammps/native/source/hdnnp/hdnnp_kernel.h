@@ -6,17 +6,14 @@
 // What makes it fast: angular functions of one a (a "shape") and one pair of elements differ by powers of the
 // cosine only, so sums over triples are moments of the cosine, and their derivatives come from one polynomial in
 // the cosine for each shape. exp(-eta s) and fc are polynomials in s = r^2 (fc is even in r), so that a(r_jk)
-// takes no root, no table and no gathering; that of a large eta is one of eta / 2^k, squared k times. What depends on one distance is a table (cubic Hermite, whose slope
-// is the derivative of the very value). Lanes are neighbours k.
+// takes no root, no table and no gathering; exp of a large eta is that of eta / 2^k, squared k times. What
+// depends on one distance is a table (cubic Hermite, whose slope is the derivative of the very value). Lanes are
+// neighbours k.
 // Arithmetic of triples is in Real (float or double), sums of functions and the networks are double.
 #pragma once
 
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-
 #include "hdnnp_model.h"
+#include "vectors.h"
 
 namespace silica {
 
@@ -28,28 +25,6 @@ template <class Real> constexpr int HDNNP_LANES = 32 / sizeof(Real);
 #else
 template <class Real> constexpr int HDNNP_LANES = 16 / sizeof(Real);
 #endif
-
-// Numbers on a boundary of whole vectors, zero at first.
-template <class Real> class Aligned {
- public:
-  void resize(std::size_t n)
-  {
-    const std::size_t bytes = (std::max<std::size_t>(n, 1) * sizeof(Real) + 63) / 64 * 64;
-    data_.reset(static_cast<Real *>(std::aligned_alloc(64, bytes)));
-    std::memset(data_.get(), 0, bytes);
-    size_ = n;
-  }
-  std::size_t size() const { return size_; }
-  Real *data() const { return data_.get(); }
-  void clear() { std::memset(data_.get(), 0, size_ * sizeof(Real)); }
-
- private:
-  struct Free {
-    void operator()(Real *p) const { std::free(p); }
-  };
-  std::unique_ptr<Real, Free> data_;
-  std::size_t size_ = 0;
-};
 
 template <class Real> class HdnnpKernel {
  public:
@@ -74,9 +49,6 @@ template <class Real> class HdnnpKernel {
 
   // Energy (eV) of an atom of element `centre`. Adds to `warnings` the functions outside the training data.
   double evaluate(int centre, Neighbours &n, long long &warnings);
-
-  double cutoff() const { return cutoff_; }
-  int elements() const { return atoms_.size(); }
 
  private:
   struct Term {  // one angular function as a polynomial in the cosine
