@@ -183,6 +183,23 @@ def test_more_neighbours_than_slots_are_left_out_as_deepmd_kit_does(tmp_path, mo
     assert np.abs(native.forces - deepmd.forces).max() < 1e-3 * np.abs(deepmd.forces).max()
 
 
+@pytest.mark.parametrize("wider", ["angular", "radial"])
+def test_each_descriptor_has_slots_within_its_own_cut_off(tmp_path, wider):
+    """About 20 Si and 39 O lie within 6 A of each atom, 11 and 23 within 5 A."""
+    start, (model, _) = frame(), deposited_model("deepmd-96")
+    native, exported = by_native(model, tmp_path), tmp_path / "model.native"
+    narrow = "radial" if wider == "angular" else "angular"
+    text, n = re.subn(rf"(?m)^({narrow} \S+) 6.0 (.*)\n32 56$", r"\1 5.0 \2\n15 30", exported.read_text())
+    assert n == 1
+    exported.write_text(text)
+    energy = PlainDeepPotential(exported).energy(start.positions, start.cell, start.types)
+    assert evaluate(start, native, directory=tmp_path).energy == pytest.approx(energy, abs=24e-4)
+    exported.write_text(text.replace("15 30", "6 12"))
+    expected = r"found more neighbours of (Si|O) than slots \(sel\), expected one sel in both descriptors"
+    with pytest.raises(EngineError, match=expected):
+        evaluate(start, native, directory=tmp_path)
+
+
 def test_ranks_agree(models, tmp_path):
     large = replicate(frame(2), (2, 1, 1))
     native = by_native(models["hybrid"], tmp_path)

@@ -66,13 +66,20 @@ class Kernel {
   // Room for at least so many neighbours of each type.
   void reserve(Neighbours &n, int capacity) const;
 
-  // Energy (eV) of an atom of type `centre`. `work` holds the neighbours and gets their derivatives.
+  // Energy (eV) of an atom of type `centre`. `n` holds the neighbours and gets their derivatives.
   double evaluate(int centre, Neighbours &n);
 
   int types() const { return types_; }
   double cutoff() const { return cutoff_; }
-  int slots(int type) const { return angular_.slots[type]; }
+  // Neighbours of a type that every descriptor has a slot for.
+  int slots(int type) const
+  {
+    return radial_.nets.empty() ? angular_.slots[type] : std::min(angular_.slots[type], radial_.slots[type]);
+  }
   bool same_slots() const { return radial_.nets.empty() || radial_.slots == angular_.slots; }
+  // Whether more neighbours of a type than a descriptor has slots for lie within its own cut-off. Beyond it a
+  // neighbour is as an empty slot.
+  bool crowded(const Neighbours &n, int type) const;
 
  private:
   struct Dense {
@@ -243,6 +250,19 @@ inline void Kernel::reserve(Neighbours &n, int capacity) const
   n.capacity = capacity;
   for (Buffer *b : {&n.x, &n.y, &n.z}) b->resize(types_ * capacity);
   n.force.resize(types_ * capacity * 4);
+}
+
+inline bool Kernel::crowded(const Neighbours &n, int type) const
+{
+  const int begin = type * n.capacity, end = begin + n.count[type];
+  for (const Descriptor *d : {&angular_, &radial_}) {
+    if (d->nets.empty()) continue;
+    int inside = 0;
+    for (int j = begin; j < end; j++)
+      inside += n.x[j] * n.x[j] + n.y[j] * n.y[j] + n.z[j] * n.z[j] < d->cutoff * d->cutoff;
+    if (inside > d->slots[type]) return true;
+  }
+  return false;
 }
 
 // Everything of a neighbour that depends on its distance and direction, many neighbours at a time.

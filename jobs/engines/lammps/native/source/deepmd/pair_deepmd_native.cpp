@@ -76,15 +76,15 @@ void PairDeepmdNative::gather(int i)
     count[type] += a * a + b * b + c * c < cutoff2;  // without a branch: a third of them lie in the skin
   }
   for (int type = 0; type < kernel_->types(); type++)
-    if (count[type] > kernel_->slots(type)) keep_nearest(type);
+    if (count[type] > kernel_->slots(type) && kernel_->crowded(near_, type)) keep_nearest(type);
 }
 
 // DeePMD-kit leaves out the farthest where a type has more neighbours than slots.
 void PairDeepmdNative::keep_nearest(int type)
 {
   if (!kernel_->same_slots())
-    error->one(FLERR, "pair_style deepmd/native: found {} neighbours of one type, the model has slots for {}",
-               near_.count[type], kernel_->slots(type));
+    error->one(FLERR, "pair_style deepmd/native: found more neighbours of {} than slots (sel), expected one sel "
+                      "in both descriptors, or enough slots; DeePMD-kit runs this model", symbols_[type]);
   crowded_++;
   const int begin = type * near_.capacity;
   std::vector<int> order(near_.count[type]);
