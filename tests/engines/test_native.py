@@ -204,9 +204,9 @@ def test_ranks_agree(models, tmp_path):
     large = replicate(frame(2), (2, 1, 1))
     native = by_native(models["hybrid"], tmp_path)
     write_data(tmp_path / "start.data", large)
-    found = []
+    forces, totals = [], []
     for ranks in (1, 2, 4):
-        run_lammps(
+        log = run_lammps(
             f"""units metal
 atom_style charge
 boundary p p p
@@ -225,9 +225,13 @@ run 0
             name=f"ranks-{ranks}",
             ranks=ranks,
         )
-        found.append(np.loadtxt(tmp_path / f"forces-{ranks}", skiprows=9))
-    assert np.abs(found[0] - found[1]).max() < 1e-8
-    assert np.abs(found[0] - found[2]).max() < 1e-8
+        forces.append(np.loadtxt(tmp_path / f"forces-{ranks}", skiprows=9))
+        table = {key: float(values[0]) for key, values in log.thermo[0].items()}
+        stress_bar = [-table[f"c_stress[{n}]"] / table["Volume"] for n in (1, 2)]
+        totals.append([table["PotEng"], table["Pxx"], table["Pxy"], *stress_bar])
+    for several in (1, 2):
+        assert np.abs(forces[0] - forces[several]).max() < 1e-8
+        np.testing.assert_allclose(totals[several], totals[0], atol=0.1)  # eV, and bar of some 1e5
 
 
 def test_per_atom_energy_and_virial_add_up(models, tmp_path):
