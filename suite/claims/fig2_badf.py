@@ -1,4 +1,4 @@
-"""Fig. 2: partial bond angle distributions of the liquid at 3000 K."""
+"""Fig. 2: bond angles of the liquid at 3000 K, and how many neighbours its silicon has."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from suite.judging.against_aimd import (
     root_of,
 )
 from suite.judging.checks import Check, band_of
-from suite.judging.distances import cramer_von_mises, moments, peak
+from suite.judging.distances import cramer_von_mises, moments, peak, percent_not_fourfold
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence, Observation
 from suite.judging.reasons import NotTested
@@ -129,3 +129,21 @@ def badf_96_216(check: Check, evidence: Evidence) -> Estimate:
     return beyond_a_third(
         badf_square(child.x), parent.groups, child.groups, far=bks.groups, reference=reference.groups
     ).with_remark(remark)
+
+
+@claim("coordination-nnp-aimd")
+def coordination_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
+    """The share of silicon that has not four oxygens, NNP less AIMD."""
+
+    def read(observations: Sequence[Observation]) -> Curves:
+        groups = [np.atleast_2d(observation["coordination_SiO"]) for observation in observations]
+        return Curves(np.arange(float(groups[0].shape[1])), groups)
+
+    def excess(first: Curves, second: Curves) -> Estimate:
+        return difference(lambda a, b: percent_not_fourfold(a) - percent_not_fourfold(b), first, second)
+
+    size = check["size"]
+    aimd = aimd_reference(
+        evidence, size=size, read=read, start_difference=excess, band=check.band, static=True, unit="%"
+    )
+    return network_against_aimd(check, evidence, size=size, read=read, apart=excess, aimd=aimd)

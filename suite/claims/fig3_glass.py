@@ -13,7 +13,7 @@ from suite.claims.fig1_rdf import peak_feature, rdf_reader
 from suite.claims.fig2_badf import badf_reader
 from suite.judging.against_aimd import read_curves, require_216_atom_data, require_seeds
 from suite.judging.checks import Check
-from suite.judging.distances import moments, peak
+from suite.judging.distances import moments, peak, percent_not_fourfold
 from suite.judging.evaluate import Measure, claim
 from suite.judging.evidence import Evidence, Observation
 from suite.judging.reasons import NotTested
@@ -47,11 +47,6 @@ def _coordination(observations: Sequence[Observation]) -> list[Array]:
     return [np.atleast_2d(observation["coordination_SiO"]) for observation in observations]
 
 
-def _percent_not_fourfold(groups: Groups) -> float:
-    shares = mean_of(groups)
-    return float(100 * (1 - shares[4] / shares.sum()))
-
-
 def _first_bond(glasses: Sequence[Observation]) -> Feature:
     curves = rdf_reader("Si-O")(glasses)
     return curves.groups, lambda groups: peak_feature("Si-O", curves.x, groups)[0]
@@ -63,7 +58,7 @@ def _mean_bridge(glasses: Sequence[Observation]) -> Feature:
 
 
 def _defects(glasses: Sequence[Observation]) -> Feature:
-    return _coordination(glasses), _percent_not_fourfold
+    return _coordination(glasses), percent_not_fourfold
 
 
 def _require_printed_rate(glasses: Sequence[Observation]) -> None:
@@ -132,7 +127,7 @@ def glass_partials(check: Check, evidence: Evidence) -> Estimate:
     elif check.measure == "defects":
         _require_printed_rate(glasses)
         samples = {"quenches": _coordination(glasses)}
-        return estimate(lambda s: _percent_not_fourfold(s["quenches"]), samples, counted=True)
+        return estimate(lambda s: percent_not_fourfold(s["quenches"]), samples, counted=True)
     else:
         angle, _, which = check.measure.partition(" ")
         if angle == "Si-O-Si":  # a fast quench widens it
@@ -282,7 +277,7 @@ def network_kept(check: Check, evidence: Evidence) -> Estimate:
     liquid = evidence.observables(f"liquid-{check['potential']}-nvt")
     if check.measure == "liquid-coordination":
         samples = {"liquid": _coordination(liquid)}
-        return estimate(lambda s: _percent_not_fourfold(s["liquid"]), samples, counted=True)
+        return estimate(lambda s: percent_not_fourfold(s["liquid"]), samples, counted=True)
     feature = {"coordination": _defects, "bond": _first_bond, "angle": _mean_bridge}[check.measure]
     glass = evidence.observables(f"glass-{check['potential']}")
     (cold, of_glass), (hot, of_liquid) = feature(glass), feature(liquid)

@@ -20,6 +20,7 @@ from suite.judging.distances import (
     mean_square,
     paired_cramer_von_mises,
     paired_differences,
+    percent_not_fourfold,
     rooted,
     shares,
 )
@@ -207,12 +208,7 @@ def coordination_paired(check: Check, evidence: Evidence) -> Estimate:
     """The share of silicon that has not four oxygens."""
     read = scalars(lambda run: run["coordination_SiO"])
     pairs = read_pairs(evidence, size=check["size"], sides=("nnp",), read=read)
-
-    def fourfold(groups: Groups) -> float:
-        shares = mean_of(groups)
-        return float(shares[4] / shares.sum())
-
-    return pairs.estimate(lambda s: 100 * (fourfold(s["aimd"]) - fourfold(s["nnp"])))
+    return pairs.estimate(lambda s: percent_not_fourfold(s["nnp"]) - percent_not_fourfold(s["aimd"]))
 
 
 @claim("vaf-paired")

@@ -139,3 +139,9 @@ def moments(x: Array, density: Array) -> tuple[float, float]:
     weights = density / density.sum()
     mean = float(weights @ x)
     return mean, float(math.sqrt(weights @ (x - mean) ** 2))
+
+
+def percent_not_fourfold(groups: Groups) -> float:
+    """Share of atoms that have not four neighbours; groups (blocks, coordinations) of numbers of atoms."""
+    shares = mean_of(groups)
+    return float(100 * (1 - shares[4] / shares.sum()))

@@ -99,7 +99,8 @@ def _title(row: Mapping[str, Any]) -> str:
     return {
         "strong-interaction": TITLES["Fig. 1"],
         "inherited": TITLES["Fig. 1"],
-        "coordination-paired": TITLES["Fig. 1"],
+        "coordination-nnp-aimd": TITLES["Fig. 2"],
+        "coordination-paired": TITLES["Fig. 2"],
         "network-kept": TITLES["Fig. 3"],
         "msd-reach": TITLES["Fig. 5"],
         "transport-accuracy": TITLES["Fig. 5"],

@@ -55,7 +55,7 @@ def test_every_claim_of_the_design_has_checks_and_a_function():
         msd-nnp-aimd msd-bks msd-regimes msd-reach cost-ratio cost-scaling small-data iterate n2p2-same
         n2p2-stability precondition fault strong-interaction transport-accuracy vdos-nnp-aimd rdf-paired
         rdf-bks-paired rdf-96-216-paired badf-paired badf-bks-paired coordination-paired vaf-paired
-        vaf-bks-paired msd-paired glass-rate
+        vaf-bks-paired msd-paired glass-rate coordination-nnp-aimd
     """
     assert {check.claim for check in checks} == set(named.split()) == set(REGISTRY)
     assert len({check.id for check in checks}) == len(checks)
@@ -653,6 +653,26 @@ def test_a_reweighted_reference_needs_effective_samples(tmp_path, lacks, reason)
     found = judged(evidence, "rdf-nnp-aimd/96/O-O/curve")
     assert found.verdict is (Verdict.NOT_TESTED if reason else Verdict.PASS)
     assert reason in found.reason
+
+
+def test_defects_are_compared_at_equilibrium(tmp_path):
+    """Five in a hundred silicon atoms here; the other liquid has four more."""
+    broken = replicas(tmp_path, "broken", 4, seed=3)
+    for run in broken:
+        arrays = dict(np.load(run / "observables.npz"))
+        arrays["coordination_SiO"][:, 4] -= 0.04
+        arrays["coordination_SiO"][:, 3] += 0.04
+        np.savez(run / "observables.npz", **arrays)
+    facts = {"effective_fraction": 0.3, "expected_fraction": 0.3, "effective_melts": 16.0}
+    pbe = [write_observation(tmp_path / "pbe", seed=5, **facts)]
+    for liquid, value, verdict in (
+        (replicas(tmp_path, "nnp", 4, seed=1), 0.0, Verdict.PASS),
+        (broken, 4.0, Verdict.FAIL),
+    ):
+        evidence = Evidence({"liquid-96-nvt": liquid, "reference-96-reweighted": pbe}, tier="laptop")
+        found = judged(evidence, "coordination-nnp-aimd/96")
+        assert found.value == pytest.approx(value, abs=0.5)
+        assert found.verdict is verdict
 
 
 @pytest.mark.parametrize("worse", [{"effective_fraction": 0.02}, {"effective_melts": 11.0}])
