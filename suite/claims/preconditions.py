@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,7 +11,7 @@ from jobs.base.silica import FUSED_ANGSTROM
 from jobs.base.units import BOLTZMANN_EV_K
 from jobs.observables.rdf import PAIRS
 from suite.claims.fig1_rdf import peak_feature, rdf_reader
-from suite.judging.against_aimd import by_draw
+from suite.judging.against_aimd import best_overlap, by_draw, overlap_lacks
 from suite.judging.checks import Check
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence, Observation
@@ -88,6 +88,18 @@ CHANGES: Mapping[str, Callable[[Observation], float]] = {
 }
 
 
+def _difference_of_preparations(sets: Sequence[Observation]) -> Estimate:
+    """The sampler's energy in the second half of the melts less that in the first, in the set that judges."""
+    if (best := best_overlap(sets)) is None:
+        raise NotTested(f"the reweighted reference {overlap_lacks(sets[0].facts)}")
+    melts = [np.array([energy]) for energy in best.facts["sampler_energy_meV_atom"]]
+    middle = len(melts) // 2
+    return estimate(
+        lambda s: float(mean_of(s["second"])[()] - mean_of(s["first"])[()]),
+        {"first": melts[:middle], "second": melts[middle:]},
+    )
+
+
 def _density_g_cm3(run: Observation) -> float:
     # Planted stretch changes the observed distances only, not the state of the liquid.
     return float(run.facts["density_g_cm3"] * run.facts["stretch"] ** 3)
@@ -111,6 +123,8 @@ def precondition(check: Check, evidence: Evidence) -> Estimate:
                 )
         worst = max(one["worst"][KERNEL_DIFFERENCES[check.measure]] for one in compared)
         return Estimate.exact(worst, n_eff=len(compared))
+    if check.measure == "preparations":
+        return _difference_of_preparations(evidence.observables(label))
     if check.measure in CHANGES:
         changes = [np.array([CHANGES[check.measure](run)]) for run in evidence.observables(label)]
         units = by_draw(changes, evidence.observables(label))

@@ -258,6 +258,9 @@ def test_a_sampler_reweighted_to_itself_is_itself_and_pbe_is_far(tmp_path, sampl
     assert facts["effective_fraction"] == pytest.approx(1, abs=1e-3)
     assert facts["energy_difference_sd_kT"] < 0.05
     assert (facts["n_atoms"], facts["blocks"], facts["frames"]) == (96, n, n)
+    melts = sorted(range(n), key=lambda k: f"nnp-{k}")
+    about_mean = 1000 * (own.energies - own.energies.mean()) / 96
+    np.testing.assert_allclose(facts["sampler_energy_meV_atom"], about_mean[melts], atol=0.05)
     assert facts["sampler"]["sha256"] == deposited_model(sampler.name)[1]["sha256"]
     # The same curves as the observe stage has of the same frames.
     (tmp_path / "observed").mkdir()

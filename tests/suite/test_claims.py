@@ -675,6 +675,25 @@ def test_defects_are_compared_at_equilibrium(tmp_path):
         assert found.verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("apart", "verdict"), [(0.0, Verdict.PASS), (10.0, Verdict.INCONCLUSIVE), (30.0, Verdict.FAIL)]
+)
+def test_two_preparations_of_a_reference_are_compared(tmp_path, apart, verdict):
+    """Sixty draws of each, whose energies scatter by 20 meV/atom."""
+    energies = 20.0 * np.random.default_rng(3).normal(size=(2, 60))
+    energies -= energies.mean(axis=1, keepdims=True)
+    energies[1] += apart
+    facts = {"effective_fraction": 0.3, "expected_fraction": 0.3, "effective_melts": 16.0}
+    drawn = write_observation(tmp_path / "a", sampler_energy_meV_atom=energies.ravel().tolist(), **facts)
+    check = "precondition/preparations/reference-96-reweighted"
+    found = judged(Evidence({"reference-96-reweighted": [drawn]}, tier="laptop"), check)
+    assert found.verdict is verdict
+    assert found.value == pytest.approx(apart)
+    poor = write_observation(tmp_path / "b", **{**facts, "effective_melts": 3.0})
+    found = judged(Evidence({"reference-96-reweighted": [poor]}, tier="laptop"), check)
+    assert found.reason == "the reweighted reference has its weight on 3.0 melts, needs 10"
+
+
 @pytest.mark.parametrize("worse", [{"effective_fraction": 0.02}, {"effective_melts": 11.0}])
 def test_of_two_samplers_the_better_one_judges(tmp_path, worse):
     """The first one deposited is off by 0.3 A."""

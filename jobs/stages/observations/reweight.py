@@ -44,7 +44,7 @@ from jobs.stages.observations.observe import block_summary
 from jobs.stages.potentials.parity import rerun
 from jobs.store.workspace import Workspace
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 
 Floats = NDArray[np.float64]
 
@@ -89,6 +89,7 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
     np.savez_compressed(workspace.directory / "observables.npz", **arrays)  # type: ignore[arg-type]
     facts = _facts(deposited, sample, difference, weights) | {
         "counts": counts,
+        "sampler_energy_meV_atom": _by_melt(sample, energies),
         "first_order": {
             name: dict(
                 zip(
@@ -164,6 +165,13 @@ def _sampler_energies(workspace: Workspace, sample: _Sample) -> Floats:
     (found,) = rerun(potential, [frames], directory=workspace.checkpoints)
     energies: Floats = found.energies
     return energies
+
+
+def _by_melt(sample: _Sample, energies: Floats) -> list[float]:
+    """The sampler's energy of each melt about their mean, meV/atom, in the order of the melts' names."""
+    counts = np.bincount(sample.units)
+    of_melts = 1000 * np.bincount(sample.units, energies - energies.mean()) / counts / len(sample.types)
+    return [float(energy) for energy in of_melts]
 
 
 def _structure(
