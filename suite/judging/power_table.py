@@ -18,6 +18,7 @@ from suite.judging.checks import TIERS, Check
 POWER_FILE = REFERENCE / "power.yml"
 EFFECTS = ("stretch_percent", "force_percent", "temperature_percent", "angle_deg")
 """Distances too long, forces too small, too hot, angles too large: what a check is asked to see."""
+MOST_FALSE_PASS = 0.05  # twice what is nominal
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ def lacks_power(check: Check, tier: str) -> str:
     coordination number wrong.
     """
     found = power_of(check.id, comparison_kind=check.comparison_kind, tier=tier)
+    if found is not None and (found.false_pass or 0) > MOST_FALSE_PASS:
+        return (
+            f"passes too easily at this tier: {found.false_pass:.1%} of simulated potentials on the edge of "
+            f"the band, {MOST_FALSE_PASS:.0%} at most may"
+        )
     if found is None or check.comparison_kind == "alone":
         return ""
     if found.false_fail is None:

@@ -216,6 +216,20 @@ def test_a_pass_without_power_is_inconclusive(pairs, table):
     assert found[CHECK.replace("Si-O", "O-O")].verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize(("rate", "verdict"), [(0.05, Verdict.PASS), (0.064, Verdict.INCONCLUSIVE)])
+def test_what_passes_too_easily_does_not_pass(pairs, table, rate, verdict):
+    name = CHECK.replace("Si-O", "O-O")
+    content = yaml.safe_load(table.read_text())
+    content["tiers"]["laptop"]["checks"][name]["false_pass"] = rate
+    table.write_text(yaml.safe_dump(content))
+    read_power.cache_clear()
+    found = evaluate(REGISTRY["rdf-paired"], check_of(name), pairs)
+    assert found.verdict is verdict
+    assert verdict is Verdict.PASS or found.reason.startswith(
+        "passes too easily at this tier: 6.4% of simulated potentials on the edge of the band, 5% at most may"
+    )
+
+
 def test_what_was_not_simulated_lacks_nothing(table):
     assert lacks_power(check_of("rdf-paired/96/Si-Si/curve"), "laptop") == ""
     assert lacks_power(check_of(CHECK), "my-tier") == ""
@@ -249,11 +263,11 @@ def test_without_observations_the_table_stays_as_it_is(tmp_path, capsys):
     assert measure.POWER_FILE.read_bytes() == before
 
 
-def test_published_rates_are_at_most_five_percent():
+def test_published_rates_are_small():
     known = {check.id for check in load_claims()}
     for tier, checks in read_power().items():
         assert checks, tier
         for identity, row in checks.items():
             assert identity in known, "the table is of today's claims"
             assert row.false_fail is None or row.false_fail <= 0.05, identity
-            assert row.false_pass is None or row.false_pass <= 0.05, identity
+            assert row.false_pass is None or row.false_pass <= 0.1, identity
