@@ -122,7 +122,7 @@ def _finding(title: str, rows: Sequence[Mapping[str, Any]]) -> Finding:
     def named(found: Sequence[Mapping[str, Any]]) -> str:
         both = Counter(subject(row) for row in found if BKS_TOO in row["reason"])
         return "; ".join(
-            f"{of} ({count} of {totals[of]}{f', in {both[of]} BKS too' if both[of] else ''})"
+            f"{of} ({count} of {totals[of]}{f', {both[of]} of which BKS passes too' if both[of] else ''})"
             for of, count in Counter(map(subject, found)).items()
         )
 
@@ -160,5 +160,6 @@ def _plain(row: Mapping[str, Any]) -> str:
         return "too little data to tell"
     if row["verdict"] == Verdict.TOO_SHORT:
         return "this tier's training was too short"
-    reason = re.split(r": |; | \(", row["reason"])[0]
+    said = row["reason"].removeprefix("the interval straddles the band: ")
+    reason = re.split(r": |; | \(", said)[0]
     return reason or str(row["verdict"])

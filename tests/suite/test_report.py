@@ -628,7 +628,7 @@ def test_a_pass_that_bks_shares_is_counted() -> None:
         claim("badf-paired/216/O-O-O/curve", "PASS", where="Fig. 2"),
     ]
     (found,) = findings(rows)
-    assert "(2 of 2, in 1 BKS too)" in found.holds
+    assert "(2 of 2, 1 of which BKS passes too)" in found.holds
 
 
 def test_reasons_that_differ_in_what_was_measured_are_one(tmp_path: Path) -> None:
