@@ -6,7 +6,7 @@ FOLDER has n2p2's files; the energies of several folders are averaged. When a po
 itself, the weights exp(-(E_PBE - E)/kT) leave a share of about exp(-s^2) of them, with s in kT. Here others
 drew the configurations: PBE (every tenth frame of the deposited trajectories at 3000 K), another sampler (its
 60 labels), and what made the frames of 216 atoms at 3000 K. So s says how good the energy is, and not yet how
-good the potential's own draws are. Only the frames of 216 atoms are training data.
+good the potential's own draws are. Only the set `pbe-216-nnp-2.20` is training data.
 """
 
 from __future__ import annotations

@@ -180,17 +180,21 @@ def _programs(sets: Sequence[DepositedSet]) -> str:
 
 def short_training(campaign: Campaign) -> dict[str, str]:
     """Of NNPs (`96`, `216`, `hdnnp`) that train less than at the paper tier, how long they train."""
-    if campaign.potentials_given:
-        steps = {nnp: int(deposited_model(nnp)[1]["steps"]) for nnp in (*NNPS, HDNNP)}
-    else:
-        steps = dict.fromkeys(NNPS, campaign.about.training.steps)
-        if campaign.about.hdnnp is not None:
-            steps[HDNNP] = campaign.about.hdnnp.updates
-    chosen = {HDNNP: (PAPER_UPDATES, "updates")}
-    short = {}
-    for nnp, count in steps.items():
-        most, unit = chosen.get(nnp, (PAPER_TRAINING_STEPS, "steps"))
-        if count < most:
-            key = "hdnnp" if nnp == HDNNP else nnp.removeprefix("deepmd-")
-            short[key] = f"{count} {unit} in place of our {most}; the paper does not say how many"
-    return short
+    given, about = campaign.potentials_given, campaign.about
+    lengths = {
+        nnp.removeprefix("deepmd-"): (
+            deposited_model(nnp)[1]["steps"] if given else about.training.steps,
+            PAPER_TRAINING_STEPS,
+            "steps",
+        )
+        for nnp in NNPS
+    }
+    if given:
+        lengths["hdnnp"] = deposited_model(HDNNP)[1]["steps"], PAPER_UPDATES, "updates"
+    elif about.hdnnp is not None:
+        lengths["hdnnp"] = about.hdnnp.updates, PAPER_UPDATES, "updates"
+    return {
+        nnp: f"{count} {unit} in place of our {most}; the paper does not say how many"
+        for nnp, (count, most, unit) in lengths.items()
+        if count < most
+    }

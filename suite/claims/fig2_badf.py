@@ -40,6 +40,11 @@ def badf_reader(angle: str) -> Callable[[Sequence[Observation]], Curves]:
     return lambda observations: read_curves(observations, "angle_deg", f"badf_{angle}")
 
 
+def coordination_groups(observations: Sequence[Observation]) -> list[Array]:
+    """Numbers of silicon atoms by how many oxygens they have: of each run (blocks, coordinations)."""
+    return [np.atleast_2d(observation["coordination_SiO"]) for observation in observations]
+
+
 def badf_square(x: Array) -> Square:
     """Squared Cramer-von Mises distance of two angle distributions, 1 being as far as random directions."""
     return partial(cramer_von_mises, featureless=np.sin(np.radians(x)))
@@ -136,7 +141,7 @@ def coordination_nnp_aimd(check: Check, evidence: Evidence) -> Estimate:
     """The share of silicon that has not four oxygens, NNP less AIMD."""
 
     def read(observations: Sequence[Observation]) -> Curves:
-        groups = [np.atleast_2d(observation["coordination_SiO"]) for observation in observations]
+        groups = coordination_groups(observations)
         return Curves(np.arange(float(groups[0].shape[1])), groups)
 
     def excess(first: Curves, second: Curves) -> Estimate:

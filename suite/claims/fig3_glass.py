@@ -10,7 +10,7 @@ import numpy as np
 
 from jobs.reference.paper import REFERENCE, gating_value
 from suite.claims.fig1_rdf import peak_feature, rdf_reader
-from suite.claims.fig2_badf import badf_reader
+from suite.claims.fig2_badf import badf_reader, coordination_groups
 from suite.judging.against_aimd import read_curves, require_216_atom_data, require_seeds
 from suite.judging.checks import Check
 from suite.judging.distances import moments, peak, percent_not_fourfold
@@ -43,10 +43,6 @@ FIRST_DISTANCE_ANGSTROM = {
 }
 
 
-def _coordination(observations: Sequence[Observation]) -> list[Array]:
-    return [np.atleast_2d(observation["coordination_SiO"]) for observation in observations]
-
-
 def _first_bond(glasses: Sequence[Observation]) -> Feature:
     curves = rdf_reader("Si-O")(glasses)
     return curves.groups, lambda groups: peak_feature("Si-O", curves.x, groups)[0]
@@ -58,7 +54,7 @@ def _mean_bridge(glasses: Sequence[Observation]) -> Feature:
 
 
 def _defects(glasses: Sequence[Observation]) -> Feature:
-    return _coordination(glasses), percent_not_fourfold
+    return coordination_groups(glasses), percent_not_fourfold
 
 
 def _require_printed_rate(glasses: Sequence[Observation]) -> None:
@@ -126,7 +122,7 @@ def glass_partials(check: Check, evidence: Evidence) -> Estimate:
         )
     elif check.measure == "defects":
         _require_printed_rate(glasses)
-        samples = {"quenches": _coordination(glasses)}
+        samples = {"quenches": coordination_groups(glasses)}
         return estimate(lambda s: percent_not_fourfold(s["quenches"]), samples, counted=True)
     else:
         angle, _, which = check.measure.partition(" ")
@@ -276,7 +272,7 @@ def network_kept(check: Check, evidence: Evidence) -> Estimate:
         return Estimate.exact(lowest, n_eff=len(trainings))
     liquid = evidence.observables(f"liquid-{check['potential']}-nvt")
     if check.measure == "liquid-coordination":
-        samples = {"liquid": _coordination(liquid)}
+        samples = {"liquid": coordination_groups(liquid)}
         return estimate(lambda s: percent_not_fourfold(s["liquid"]), samples, counted=True)
     feature = {"coordination": _defects, "bond": _first_bond, "angle": _mean_bridge}[check.measure]
     glass = evidence.observables(f"glass-{check['potential']}")

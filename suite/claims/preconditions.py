@@ -95,7 +95,7 @@ def _difference_of_preparations(sets: Sequence[Observation]) -> Estimate:
     melts = [np.array([energy]) for energy in best.facts["sampler_energy_meV_atom"]]
     middle = len(melts) // 2
     return estimate(
-        lambda s: float(mean_of(s["second"])[()] - mean_of(s["first"])[()]),
+        lambda s: float(mean_of(s["second"]) - mean_of(s["first"])),
         {"first": melts[:middle], "second": melts[middle:]},
     )
 

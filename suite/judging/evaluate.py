@@ -94,10 +94,10 @@ def too_short(check: Check, evidence: Evidence) -> str:
     short = evidence.short_training
     if nnp := _trained(check):
         return f"this measures the training, which was short: {short[nnp]}" if nnp in short else ""
-    for nnp in sorted(_networks(check) & set(short)):
-        (forces,) = (one for one in load_claims() if one.id == HELD_OUT[nnp])
-        if (found := honest_result(evidence, forces)).verdict.outside:
-            return f"the training was short ({short[nnp]}), and {forces.id} shows it ({found.verdict})"
+    for forces in held_out_checks(check):
+        why = short.get(_trained(forces) or "")
+        if why and (found := honest_result(evidence, forces)).verdict.outside:
+            return f"the training was short ({why}), and {forces.id} shows it ({found.verdict})"
     return ""
 
 
