@@ -11,7 +11,7 @@ from jobs.base.silica import FUSED_ANGSTROM
 from jobs.base.units import BOLTZMANN_EV_K
 from jobs.observables.rdf import PAIRS
 from suite.claims.fig1_rdf import peak_feature, rdf_reader
-from suite.judging.against_aimd import best_overlap, by_draw, overlap_lacks
+from suite.judging.against_aimd import best_overlap, by_draw, reference_lacks
 from suite.judging.checks import Check
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence, Observation
@@ -35,6 +35,8 @@ KERNEL_DIFFERENCES = {
     "native-kernel-forces": "force_rms_eV_A",
     "native-kernel-energy": "energy_meV_atom",
 }
+# Quantity of a check -> what the product of reweight calls it.
+SECOND_ORDER = {"Si-O-Si": "mean Si-O-Si (deg)", "defects": "silicon without four oxygens (%)"}
 
 
 def _temperature_variance(groups: Groups, n_atoms: int) -> float:
@@ -88,10 +90,28 @@ CHANGES: Mapping[str, Callable[[Observation], float]] = {
 }
 
 
+def _reference_that_judges(sets: Sequence[Observation]) -> Observation:
+    if (best := best_overlap(sets)) is None:
+        raise NotTested(reference_lacks(sets))
+    return best
+
+
+def _second_order(quantity: str, sets: Sequence[Observation]) -> Estimate:
+    """What the first order leaves out of a mean, where the set that judges is one to first order."""
+    best = _reference_that_judges(sets)
+    if best.facts["estimator"] != "first-order":
+        raise NotTested("the reference is by weights, which leave nothing out")
+    term = best.facts["second_order"][quantity]
+    return Estimate.from_error(
+        term["value"],
+        standard_error=term["standard_error"],
+        degrees_of_freedom=best.facts["blocks"] - 1,
+    )
+
+
 def _difference_of_preparations(sets: Sequence[Observation]) -> Estimate:
     """The sampler's energy in the second half of the melts less that in the first, in the set that judges."""
-    if (best := best_overlap(sets)) is None:
-        raise NotTested(f"the reweighted reference {overlap_lacks(sets[0].facts)}")
+    best = _reference_that_judges(sets)
     melts = [np.array([energy]) for energy in best.facts["sampler_energy_meV_atom"]]
     middle = len(melts) // 2
     return estimate(
@@ -125,6 +145,8 @@ def precondition(check: Check, evidence: Evidence) -> Estimate:
         return Estimate.exact(worst, n_eff=len(compared))
     if check.measure == "preparations":
         return _difference_of_preparations(evidence.observables(label))
+    if check.measure == "second-order":
+        return _second_order(SECOND_ORDER[check["quantity"]], evidence.observables(label))
     if check.measure in CHANGES:
         changes = [np.array([CHANGES[check.measure](run)]) for run in evidence.observables(label)]
         units = by_draw(changes, evidence.observables(label))

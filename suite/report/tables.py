@@ -21,8 +21,6 @@ from suite.claims.fig1_rdf import peak_feature, rdf_reader
 from suite.claims.fig2_badf import MAXIMUM_HALF_WIDTH, MAXIMUM_WINDOW, badf_reader
 from suite.claims.fig5_msd import many_stretches
 from suite.judging.against_aimd import (
-    SAMPLE_FRACTION,
-    SAMPLE_MELTS,
     Curves,
     best_overlap,
     by_draw,
@@ -206,8 +204,9 @@ def reference_table(evidence: Evidence, number: Callable[..., str]) -> Table:
             notes.append(f"{title}: {reason}")
             continue
         if label.endswith(REWEIGHTED):
-            notes.extend(_overlap(title, run.facts) for run in runs[title])
-            if (best := best_overlap(runs[title])) is not None:
+            best = best_overlap(runs[title])
+            notes.extend(_overlap(title, run.facts, judges=run is best) for run in runs[title])
+            if best is not None:
                 runs[title] = [best]
     return Table(("", *runs, "known"), _lines(QUANTITIES, runs, number) if runs else (), tuple(notes))
 
@@ -264,21 +263,22 @@ def _known(row: Row) -> str:
     return f"{value}{unit} ({row.quantity.split(',')[0]}; {certainty})"
 
 
-def _overlap(title: str, facts: Mapping[str, Any]) -> str:
-    judged = "decides nothing" if overlap_lacks(facts) else "judges"
-    linear = "; ".join(
-        f"{name} {one['value']:.4g} ± {one['standard_error']:.2g}"
-        for name, one in facts["first_order"].items()
-        if name in ("mean O-Si-O (deg)", "mean Si-O-Si (deg)", "coordination of Si")
+def _overlap(title: str, facts: Mapping[str, Any], *, judges: bool) -> str:
+    what = "judges" if judges else f"decides nothing: {overlap_lacks(facts) or 'another one is better'}"
+    line = (
+        f"{title}, {facts['estimator']}: {facts['frames']} frames of {facts['sampler']['model']}, effective "
+        f"fraction {facts['effective_fraction']:.2g} ({facts['effective_frames']:.1f} frames), "
+        f"{facts['expected_fraction']:.1g} expected: {what}. The sampler misses PBE's energy by "
+        f"{facts['energy_difference_sd_meV_atom']:.1f} meV/atom, {facts['energy_difference_sd_kT']:.2f} kT "
+        "in all"
     )
-    return (
-        f"{title}: {facts['frames']} frames of {facts['sampler']['model']}, effective fraction "
-        f"{facts['effective_fraction']:.2g} ({facts['effective_frames']:.1f} frames): {judged}, as at least "
-        f"{SAMPLE_FRACTION:g} and {SAMPLE_MELTS} melts are needed. The sampler misses PBE's energy by "
-        f"{facts['energy_difference_sd_meV_atom']:.1f} meV/atom, {facts['energy_difference_sd_kT']:.1f} kT "
-        f"in all, for which {facts['expected_fraction']:.1g} is expected. To first order in the difference "
-        f"(reported, not judged; standard errors): {linear}"
+    if facts["estimator"] != "first-order":
+        return line
+    left_out = (
+        f"{name} {one['value']:.2g} ± {one['standard_error']:.2g}"
+        for name, one in facts["second_order"].items()
     )
+    return f"{line}. The next order would add (standard errors): {'; '.join(left_out)}"
 
 
 def diffusion_table(evidence: Evidence) -> Table:

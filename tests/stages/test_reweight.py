@@ -16,7 +16,9 @@ from jobs.engines.lammps.potential import read_potential
 from jobs.observables.reweighting import (
     boltzmann_weights,
     effective_fraction,
-    first_order_mean,
+    first_order_blocks,
+    first_order_weights,
+    second_order_term,
     weighted_ratio_blocks,
 )
 from jobs.reference import deposit
@@ -134,17 +136,86 @@ def test_overlap_decays_as_the_formula_says():
     assert 1 < np.median(few) < 2.5
 
 
+def first_order(values, difference, denominator=None, units=None):
+    n = len(values)
+    return first_order_blocks(
+        first_order_weights(difference, thermal_eV=KT),
+        np.reshape(values, (n, -1)),
+        np.ones(n) if denominator is None else denominator,
+        np.arange(n) if units is None else units,
+    )
+
+
 def test_first_order_is_exact_for_normal_quantities_and_says_its_error():
     rng = np.random.default_rng(7)
     errors, deviations = [], []
     for _ in range(200):
         energy, noise = rng.normal(size=(2, 60))
         # A follows the energy: in the other ensemble the energy's mean is lower by s^2/kT = 7.4 s.
-        found, error = first_order_mean(4.0 + 0.1 * energy + 0.02 * noise, 7.4 * KT * energy, thermal_eV=KT)
-        deviations.append(found - (4.0 - 0.1 * 7.4))
-        errors.append(error)
+        blocks = first_order(4.0 + 0.1 * energy + 0.02 * noise, 7.4 * KT * energy)[:, 0]
+        # The covariance is taken about the sample's mean, n - 1 of n of it on average.
+        deviations.append(blocks.mean() - (4.0 - 0.1 * 7.4 * 59 / 60))
+        errors.append(blocks.std(ddof=1) / np.sqrt(60))
     assert abs(np.mean(deviations)) < 4 * np.std(deviations) / np.sqrt(200)
     assert np.mean(errors) == pytest.approx(np.std(deviations), rel=0.15)
+
+
+@pytest.mark.parametrize("melts", [24, 60])
+def test_intervals_to_first_order_hold_the_truth(melts):
+    """Of as few melts as are used; a quantity that follows the energy with a correlation of 0.3."""
+    rng = np.random.default_rng(9)
+    held = 0
+    for _ in range(1000):
+        energy, noise = rng.normal(size=(2, melts))
+        found = estimate_mean([first_order(0.3 * energy + 0.95 * noise, 1.7 * KT * energy)[:, 0]])
+        held += found.ci_low <= -0.3 * 1.7 <= found.ci_high
+    assert 0.92 <= held / 1000 <= 0.985
+
+
+@pytest.mark.parametrize("count", [20, 200])
+def test_the_first_order_is_as_good_for_many_places_as_for_few(count):
+    """Oscillators, each 20 % stiffer. Their overlap falls from 0.7 to 0.02, but what the first order leaves
+    out stays the same, in a histogram's bins too, which are far from normal."""
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(10)
+    x, difference = oscillators(rng, n=40_000, stiffness=1.0, other=1.2, count=count)
+    spread = difference.std() / KT
+    assert spread == pytest.approx(0.1 * np.sqrt(2 * count), rel=0.02)
+    weights = first_order_weights(difference, thermal_eV=KT)
+    assert effective_fraction(weights) == pytest.approx(1 / (1 + spread**2), rel=0.02)
+    # The mean square is kT/1.2 = kT (1 - 0.2 + 0.04 - ...): two terms, and a third that is left out.
+    squares = (x**2).mean(axis=1)
+    assert first_order(squares, difference).mean() == pytest.approx(0.8 * KT, abs=0.01 * KT)
+    left_out, error = second_order_term(squares[:4000], difference[:4000], thermal_eV=KT)
+    assert left_out == pytest.approx(0.04 * KT, abs=4 * error)
+    edges = np.linspace(-1.5, 1.5, 13)
+    bins = np.array([np.histogram(frame, edges)[0] for frame in x]) / count
+    wrong = first_order(bins, difference).mean(axis=0) - np.diff(norm.cdf(edges, scale=np.sqrt(KT / 1.2)))
+    plain = bins.mean(axis=0) - np.diff(norm.cdf(edges, scale=np.sqrt(KT / 1.2)))
+    assert np.abs(wrong).max() < 0.25 * np.abs(plain).max()
+
+
+def test_a_ratio_to_first_order_is_that_of_both_means_and_melts_are_units():
+    rng = np.random.default_rng(11)
+    counts, difference = rng.poisson(6.0, size=(40, 7)).astype(float), KT * rng.normal(size=40)
+    total = counts.sum(axis=1)
+    blocks = first_order(counts, difference, denominator=total)
+    weights = first_order_weights(difference, thermal_eV=KT)
+    np.testing.assert_allclose(blocks.mean(axis=0), weights @ counts / (weights @ total))
+    np.testing.assert_allclose(blocks.sum(axis=1), 1)  # every block stays a density
+    again = first_order(
+        np.repeat(counts, 2, axis=0),
+        np.repeat(difference, 2),
+        np.repeat(total, 2),
+        np.repeat(np.arange(40), 2),
+    )
+    np.testing.assert_allclose(again, blocks)
+
+
+def test_a_constant_difference_changes_nothing_to_first_order():
+    curves = np.random.default_rng(12).normal(size=(30, 5))
+    np.testing.assert_allclose(first_order(curves, np.full(30, 77.0)), curves)
 
 
 # The claims ----------------------------------------------------------------------------------------
@@ -171,6 +242,7 @@ def test_a_poor_overlap_decides_nothing(tmp_path):
                 "pbe",
                 1,
                 seed=5,
+                estimator="weights",
                 effective_fraction=fraction,
                 expected_fraction=1.0,
                 effective_melts=16.0,
@@ -235,12 +307,12 @@ def sampler(tmp_path_factory, request) -> Path:
     return directory
 
 
-def reweighted(tmp_path, sampler, frames):
+def reweighted(tmp_path, sampler, frames, estimator="weights"):
     root, work = tmp_path / "deposit", tmp_path / "work"
     about = SINGLE | {"sampler": sampler.name}
     deposited = deposit.deposit(frames, source="test", name="drawn", root=root, **about)
     work.mkdir()
-    given = {**OBSERVE, "reference": {"set": "drawn", "sha256": deposited.sha256}}
+    given = {**OBSERVE, "estimator": estimator, "reference": {"set": "drawn", "sha256": deposited.sha256}}
     workspace = Workspace(given, 0, {"potential": sampler}, work)
     reweight.run(workspace, root=root)
     return dict(np.load(work / "observables.npz")), json.loads((work / "observe.json").read_text()), workspace
@@ -294,7 +366,14 @@ def test_a_sampler_reweighted_to_itself_is_itself_and_pbe_is_far(tmp_path, sampl
     assert workspace.facts["effective_fraction"] == facts["effective_fraction"]
     assert 1 / n <= facts["effective_fraction"] <= 1
     assert facts["expected_fraction"] == pytest.approx(np.exp(-(facts["energy_difference_sd_kT"] ** 2)))
-    assert 3 < facts["first_order"]["coordination of Si"]["value"] < 5
+    # To first order from the same frames.
+    (tmp_path / "first").mkdir()
+    linear, first, _ = reweighted(tmp_path / "first", sampler, frames_with(part.energies_eV), "first-order")
+    assert first["effective_fraction"] == pytest.approx(first["expected_fraction"], rel=0.1)
+    assert first["expected_fraction"] == pytest.approx(1 / (1 + first["energy_difference_sd_kT"] ** 2))
+    assert linear["badf_O-Si-O"].shape == arrays["badf_O-Si-O"].shape
+    np.testing.assert_allclose(linear["badf_O-Si-O"].sum(axis=1), 1.0, atol=1e-6)
+    assert set(first["second_order"]) >= {"mean Si-O-Si (deg)", "silicon without four oxygens (%)"}
 
 
 @pytest.mark.engine
@@ -358,10 +437,12 @@ def test_the_plan_has_the_stage_when_such_a_set_is_deposited(tmp_path, monkeypat
     )
     sets += list_sets(root=tmp_path)
     planned = campaigns.build_campaign("smoke")
-    (stage,) = planned.labels["reference-96-reweighted"]
-    assert stage.kind == "reweight"
+    stages = planned.labels["reference-96-reweighted"]
+    assert [stage.kind for stage in stages] == ["reweight"] * 2
+    assert [stage.parameters["estimator"] for stage in stages] == list(reweight.ESTIMATORS)
     model, record = deposited_model("deepmd-96")
-    assert stage.inputs["potential"].parameters["sha256"] == record["sha256"] == file_sha256(model)
+    for stage in stages:
+        assert stage.inputs["potential"].parameters["sha256"] == record["sha256"] == file_sha256(model)
     assert "reference-96-reweighted" not in planned.unavailable
     # Each size has a reason of its own, whatever became of the other's sets.
     other = {**sets[-1].facts, "sampler": {"model": "deepmd-216", "sha256": "of another model"}}

@@ -359,9 +359,15 @@ def test_starts_are_compared_on_four_runs_of_one_and_two_of_the_other(nnp, bks, 
 
 def test_an_overlap_that_just_reaches_its_bounds_lacks_nothing():
     enough = {"effective_fraction": 0.1, "expected_fraction": 0.1, "effective_melts": 10}
-    assert overlap_lacks(enough) == ""
+    by_weights = {"estimator": "weights"} | enough
+    assert overlap_lacks(by_weights) == ""
     for name, value in enough.items():
-        assert overlap_lacks({**enough, name: 0.99 * value})
+        assert overlap_lacks({**by_weights, name: 0.99 * value})
+    linear = {"estimator": "first-order", "n_atoms": 64, "energy_difference_sd_kT": 1.0, "blocks": 24}
+    assert overlap_lacks(linear) == ""
+    assert overlap_lacks({**linear, "blocks": 23}) == "has 23 melts, needs 24 to first order"
+    wide = {**linear, "energy_difference_sd_kT": 1.1}
+    assert overlap_lacks(wide) == "has a spread of 0.14 kT for the root of an atom, needs at most 0.125"
 
 
 def test_a_ranking_needs_four_seeds(tmp_path):
@@ -642,7 +648,13 @@ def test_one_start_alone_judges_nothing(tmp_path):
     ],
 )
 def test_a_reweighted_reference_needs_effective_samples(tmp_path, lacks, reason):
-    facts = {"effective_fraction": 0.3, "expected_fraction": 0.3, "effective_melts": 16.0, **lacks}
+    facts = {
+        "estimator": "weights",
+        "effective_fraction": 0.3,
+        "expected_fraction": 0.3,
+        "effective_melts": 16.0,
+        **lacks,
+    }
     evidence = Evidence(
         {
             "liquid-96-nvt": replicas(tmp_path, "nnp", 4, seed=1),
@@ -663,7 +675,12 @@ def test_defects_are_compared_at_equilibrium(tmp_path):
         arrays["coordination_SiO"][:, 4] -= 0.04
         arrays["coordination_SiO"][:, 3] += 0.04
         np.savez(run / "observables.npz", **arrays)
-    facts = {"effective_fraction": 0.3, "expected_fraction": 0.3, "effective_melts": 16.0}
+    facts = {
+        "estimator": "weights",
+        "effective_fraction": 0.3,
+        "expected_fraction": 0.3,
+        "effective_melts": 16.0,
+    }
     pbe = [write_observation(tmp_path / "pbe", seed=5, **facts)]
     for liquid, value, verdict in (
         (replicas(tmp_path, "nnp", 4, seed=1), 0.0, Verdict.PASS),
@@ -683,7 +700,12 @@ def test_two_preparations_of_a_reference_are_compared(tmp_path, apart, verdict):
     energies = 20.0 * np.random.default_rng(3).normal(size=(2, 60))
     energies -= energies.mean(axis=1, keepdims=True)
     energies[1] += apart
-    facts = {"effective_fraction": 0.3, "expected_fraction": 0.3, "effective_melts": 16.0}
+    facts = {
+        "estimator": "weights",
+        "effective_fraction": 0.3,
+        "expected_fraction": 0.3,
+        "effective_melts": 16.0,
+    }
     drawn = write_observation(tmp_path / "a", sampler_energy_meV_atom=energies.ravel().tolist(), **facts)
     check = "precondition/preparations/reference-96-reweighted"
     found = judged(Evidence({"reference-96-reweighted": [drawn]}, tier="laptop"), check)
@@ -697,7 +719,12 @@ def test_two_preparations_of_a_reference_are_compared(tmp_path, apart, verdict):
 @pytest.mark.parametrize("worse", [{"effective_fraction": 0.02}, {"effective_melts": 11.0}])
 def test_of_two_samplers_the_better_one_judges(tmp_path, worse):
     """The first one deposited is off by 0.3 A."""
-    facts = {"effective_fraction": 0.3, "expected_fraction": 0.3, "effective_melts": 16.0}
+    facts = {
+        "estimator": "weights",
+        "effective_fraction": 0.3,
+        "expected_fraction": 0.3,
+        "effective_melts": 16.0,
+    }
     first = write_observation(tmp_path / "first", seed=5, shift=0.3, **{**facts, **worse})
     second = write_observation(tmp_path / "second", seed=6, **facts)
     evidence = Evidence(
@@ -705,6 +732,68 @@ def test_of_two_samplers_the_better_one_judges(tmp_path, worse):
         tier="laptop",
     )
     assert judged(evidence, "rdf-nnp-aimd/96/O-O/curve").verdict is Verdict.PASS
+
+
+LINEAR = {"estimator": "first-order", "n_atoms": 96, "energy_difference_sd_kT": 1.1, "blocks": 30}
+POOR = {"estimator": "weights", "effective_fraction": 0.02, "expected_fraction": 0.02, "effective_melts": 3.0}
+
+
+@pytest.mark.parametrize(("fraction", "judges"), [(0.3, "weights"), (0.02, "first order")])
+def test_the_first_order_judges_where_weights_cannot(tmp_path, fraction, judges):
+    """The other one of the two is off by 0.3 A."""
+    by_weights = write_observation(
+        tmp_path / "w", seed=5, shift=0.0 if judges == "weights" else 0.3,
+        **{**POOR, "effective_melts": 16.0, "effective_fraction": fraction, "expected_fraction": fraction},
+    )  # fmt: skip
+    linear = write_observation(
+        tmp_path / "l", seed=6, shift=0.3 if judges == "weights" else 0.0, effective_melts=60.0, **LINEAR
+    )
+    evidence = Evidence(
+        {
+            "liquid-96-nvt": replicas(tmp_path, "nnp", 4, seed=1),
+            "reference-96-reweighted": [by_weights, linear],
+        },
+        tier="laptop",
+    )
+    assert judged(evidence, "rdf-nnp-aimd/96/O-O/curve").verdict is Verdict.PASS
+
+
+def test_a_reference_that_neither_estimator_makes_says_what_both_lack(tmp_path):
+    runs = [
+        write_observation(tmp_path / "w", **POOR),
+        write_observation(tmp_path / "l", **{**LINEAR, "energy_difference_sd_kT": 2.4}),
+    ]
+    evidence = Evidence(
+        {"liquid-96-nvt": replicas(tmp_path, "nnp", 4, seed=1), "reference-96-reweighted": runs},
+        tier="laptop",
+    )
+    found = judged(evidence, "rdf-nnp-aimd/96/O-O/curve")
+    assert found.verdict is Verdict.NOT_TESTED
+    assert found.reason.endswith(
+        "the reweighted reference has an effective sample fraction of 0.02, needs 0.1 and has a spread of "
+        "0.24 kT for the root of an atom, needs at most 0.125"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"), [(0.3, Verdict.PASS), (1.2, Verdict.INCONCLUSIVE), (3.0, Verdict.FAIL)]
+)
+def test_the_next_order_must_be_small(tmp_path, value, verdict):
+    term = {"value": value, "standard_error": 0.4}
+    linear = write_observation(
+        tmp_path / "l", second_order={"mean Si-O-Si (deg)": term}, effective_melts=10.0, **LINEAR
+    )
+    check = "precondition/second-order-Si-O-Si/reference-96-reweighted"
+    assert judged(Evidence({"reference-96-reweighted": [linear]}, tier="laptop"), check).verdict is verdict
+
+
+def test_weights_leave_no_next_order(tmp_path):
+    good = {**POOR, "effective_fraction": 0.3, "expected_fraction": 0.3, "effective_melts": 16.0}
+    runs = [write_observation(tmp_path / "w", **good)]
+    check = "precondition/second-order-defects/reference-96-reweighted"
+    found = judged(Evidence({"reference-96-reweighted": runs}, tier="laptop"), check)
+    assert found.verdict is Verdict.NOT_TESTED
+    assert found.reason == "the reference is by weights, which leave nothing out"
 
 
 def test_a_potential_against_its_own_trajectories_passes(tmp_path):

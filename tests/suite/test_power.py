@@ -131,7 +131,12 @@ def test_liquids_scatter_as_their_runs_do(tmp_path):
 
 def test_an_honest_network_has_the_mean_of_the_reference_that_judges(tmp_path):
     """The reweighted one where it overlaps; its melts scatter as they do, and AIMD stays as it is."""
-    facts = {"effective_fraction": 0.3, "expected_fraction": 0.3, "effective_melts": 16.0}
+    facts = {
+        "estimator": "weights",
+        "effective_fraction": 0.3,
+        "expected_fraction": 0.3,
+        "effective_melts": 16.0,
+    }
     found = Evidence(
         {
             "liquid-96-nvt": side(tmp_path, "nnp", runs=5, shift=0.02),

@@ -31,7 +31,7 @@ def reweighted(tmp_path, *, fraction):
         energy_difference_sd_meV_atom=20.0,
         energy_difference_sd_kT=7.4,
         expected_fraction=1e-24,
-        first_order={"coordination of Si": {"value": 4.02, "standard_error": 0.03}},
+        estimator="weights",
     )
 
 
@@ -82,8 +82,11 @@ def test_the_reference_is_reported_with_errors_beside_what_is_known(tmp_path):
     assert "140 ± 5" in remembered
     assert "M, informs only" in remembered
     said = " ".join(table.notes)
-    assert "effective fraction 0.02 (1.2 frames): decides nothing" in said
-    assert "20.0 meV/atom, 7.4 kT" in said
+    assert (
+        "fraction 0.02 (1.2 frames), 1e-24 expected: decides nothing: has an effective sample fraction"
+        in said
+    )
+    assert "20.0 meV/atom, 7.40 kT" in said
     assert "AIMD from BKS starts, N = 96: this tier has no reference-96-bks" in said
 
 

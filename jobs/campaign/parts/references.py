@@ -104,14 +104,16 @@ def _add_reweighted(references: References, drawn: list[DepositedSet], own: list
             },
         }
         sampler = imported_potential(path, f"sampler {found.sampler['model']}")
-        stage = Stage(
-            "reweight",
-            f"reweight {found.name}",
-            parameters,
-            inputs={"potential": sampler},
-            core_seconds=3,
+        references.labels.setdefault(f"reference-{found.n_atoms}-reweighted", []).extend(
+            Stage(
+                "reweight",
+                f"reweight {found.name}, {estimator}",
+                parameters | {"estimator": estimator},
+                inputs={"potential": sampler},
+                core_seconds=3,
+            )
+            for estimator in ("weights", "first-order")
         )
-        references.labels.setdefault(f"reference-{found.n_atoms}-reweighted", []).append(stage)
     for size in SIZES:
         if (label := f"reference-{size}-reweighted") not in references.labels:
             references.unavailable[label] = unusable.get(

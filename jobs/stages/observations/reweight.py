@@ -1,20 +1,21 @@
 """PBE single points on configurations of a fixed sampler, reweighted to PBE: a reference without AIMD.
 
 AIMD of a few hundred steps keeps the bond network that it started from. Here a deposited potential, the
-sampler, has walked a hundred times as long; each configuration has its PBE energy, and weights
-exp(-(E_PBE - E_sampler)/kT) make the ensemble PBE's, as far as the sampler's own was in equilibrium.
-`jobs.observables.reweighting` has the formulas, how many frames are left, and why so few. The effective
-fraction and the effective number of melts are in the product; `suite/judging/against_aimd.py` decides which
-are too few.
+sampler, has walked a hundred times as long, and each configuration has its PBE energy. Weights make the
+ensemble PBE's, as far as the sampler's own was in equilibrium: exp(-(E_PBE - E_sampler)/kT), or their first
+order, which leaves more frames. `jobs.observables.reweighting` has the formulas, how many are left, and when
+the first order is enough. The effective fraction and the effective number of melts are in the product;
+`suite/judging/against_aimd.py` decides which are too few.
 
 Only what one configuration shows (g(r), angles, coordination) can be had, no dynamics. The product has
 the format of `observe`, with one block for each melt: weighted means of the blocks are built in
-(`weighted_ratio_blocks`), so the same claims judge it.
+(`weighted_ratio_blocks`, `first_order_blocks`), so the same claims judge it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,9 @@ from jobs.observables.neighbours import find_neighbours
 from jobs.observables.reweighting import (
     boltzmann_weights,
     effective_fraction,
-    first_order_mean,
+    first_order_blocks,
+    first_order_weights,
+    second_order_term,
     weighted_ratio_blocks,
 )
 from jobs.reference.potentials import potential_sha256
@@ -44,9 +47,24 @@ from jobs.stages.observations.observe import block_summary
 from jobs.stages.potentials.parity import rerun
 from jobs.store.workspace import Workspace
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Estimator:
+    """Weights of energy differences, blocks of ratios, and the fraction that a spread s/kT leaves."""
+
+    weights: Callable[..., Floats]
+    blocks: Callable[..., Floats]
+    expected_fraction: Callable[[float], float]
+
+
+ESTIMATORS: Mapping[str, _Estimator] = {
+    "weights": _Estimator(boltzmann_weights, weighted_ratio_blocks, lambda s: math.exp(-(s**2))),
+    "first-order": _Estimator(first_order_weights, first_order_blocks, lambda s: 1 / (1 + s**2)),
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,8 @@ class _Sample:
 def run(workspace: Workspace, *, root: Path | None = None) -> None:
     """Write `observables.npz` and `observe.json`; `root` is another deposit than the project's.
 
-    Parameters: reference (set, sha256), rdf_bin_angstrom, angle_bin_degree, angle_cutoffs_angstrom.
+    Parameters: reference (set, sha256), estimator (a key of `ESTIMATORS`), rdf_bin_angstrom,
+    angle_bin_degree, angle_cutoffs_angstrom.
     Input: potential, the sampler.
 
     Raises:
@@ -83,18 +102,21 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
     workspace.progress(0.2, "energies of the sampler")
     energies = _sampler_energies(workspace, sample)
     difference = sample.energies_eV - energies
-    weights = boltzmann_weights(difference, thermal_eV=sample.thermal_eV)
+    estimator = ESTIMATORS[given["estimator"]]
+    weights = estimator.weights(difference, thermal_eV=sample.thermal_eV)
     workspace.progress(0.5, "structure")
     arrays, counts, means = _structure(given, sample, weights)
     np.savez_compressed(workspace.directory / "observables.npz", **arrays)  # type: ignore[arg-type]
     facts = _facts(deposited, sample, difference, weights) | {
+        "estimator": given["estimator"],
+        "expected_fraction": estimator.expected_fraction(float(difference.std(ddof=1)) / sample.thermal_eV),
         "counts": counts,
         "sampler_energy_meV_atom": _by_melt(sample, energies),
-        "first_order": {
+        "second_order": {
             name: dict(
                 zip(
                     ("value", "standard_error"),
-                    first_order_mean(values, difference, thermal_eV=sample.thermal_eV),
+                    second_order_term(values, difference, thermal_eV=sample.thermal_eV),
                     strict=True,
                 )
             )
@@ -192,8 +214,10 @@ def _structure(
         bonds.append(coordination.count_bonds(near, cutoff_si_o_angstrom=cutoffs["Si-O"]))
     ones = np.ones(len(weights))
 
+    estimator = ESTIMATORS[given["estimator"]]
+
     def blocks(numerator: Any, denominator: Floats = ones) -> Floats:
-        return weighted_ratio_blocks(weights, np.array(numerator, float), denominator, sample.units)
+        return estimator.blocks(weights, np.array(numerator, float), denominator, sample.units)
 
     arrays: dict[str, Floats] = {
         "rdf_r": rdf.bin_centres(cell, bin_angstrom=rdf_bin),
@@ -211,7 +235,7 @@ def _structure(
             means[f"mean {triplet} (deg)"] = counted @ arrays["angle_deg"] / total
     si, o = (np.array([getattr(one, name) for one in bonds], float) for name in ("si", "o"))
     arrays["coordination_SiO"], arrays["coordination_OSi"] = blocks(si / n_si), blocks(o / n_o)
-    means["coordination of Si"] = si @ np.arange(si.shape[1]) / n_si
+    means["silicon without four oxygens (%)"] = 100 * (1 - si[:, 4] / n_si)
     rings, close = (
         np.array([[getattr(one, name)] for one in bonds]) for name in ("two_rings", "close_silicon")
     )
@@ -248,6 +272,5 @@ def _facts(deposited: DepositedSet, sample: _Sample, difference: Floats, weights
         "largest_weight": float(weights.max()),
         "energy_difference_sd_meV_atom": 1000 * spread / len(sample.types),
         "energy_difference_sd_kT": spread / thermal_eV,
-        "expected_fraction": float(np.exp(-((spread / thermal_eV) ** 2))),
         "warnings": [],
     }
