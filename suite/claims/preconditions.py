@@ -11,7 +11,7 @@ from jobs.base.silica import FUSED_ANGSTROM
 from jobs.base.units import BOLTZMANN_EV_K
 from jobs.observables.rdf import PAIRS
 from suite.claims.fig1_rdf import peak_feature, rdf_reader
-from suite.judging.against_aimd import best_overlap, by_draw, reference_lacks
+from suite.judging.against_aimd import by_draw, judging_reference
 from suite.judging.checks import Check
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence, Observation
@@ -90,15 +90,9 @@ CHANGES: Mapping[str, Callable[[Observation], float]] = {
 }
 
 
-def _reference_that_judges(sets: Sequence[Observation]) -> Observation:
-    if (best := best_overlap(sets)) is None:
-        raise NotTested(reference_lacks(sets))
-    return best
-
-
 def _second_order(quantity: str, sets: Sequence[Observation]) -> Estimate:
     """What the first order leaves out of a mean, where the set that judges is one to first order."""
-    best = _reference_that_judges(sets)
+    best = judging_reference(sets)
     if best.facts["estimator"] != "first-order":
         raise NotTested("the reference is by weights, which leave nothing out")
     term = best.facts["second_order"][quantity]
@@ -111,7 +105,7 @@ def _second_order(quantity: str, sets: Sequence[Observation]) -> Estimate:
 
 def _difference_of_preparations(sets: Sequence[Observation]) -> Estimate:
     """The sampler's energy in the second half of the melts less that in the first, in the set that judges."""
-    best = _reference_that_judges(sets)
+    best = judging_reference(sets)
     melts = [np.array([energy]) for energy in best.facts["sampler_energy_meV_atom"]]
     middle = len(melts) // 2
     return estimate(

@@ -215,7 +215,7 @@ def aimd_reference(
             parts = [part for group in curves.groups for part in np.array_split(group, MELT_GROUPS)]
             return Curves(curves.x, parts)
         if found:
-            thin = f"; {reference_lacks(found)}"
+            thin = f"; {_all_lack(found)}"
     starts = [f"reference-{size}-{start}" for start in ("nnp", "bks")]
     missing = [label for label in starts if not evidence.expects(label)]
     if missing:
@@ -299,10 +299,19 @@ def best_overlap(found: Sequence[Observation]) -> Observation | None:
     )
 
 
-def reference_lacks(found: Sequence[Observation]) -> str:
-    """What each estimator of the first reweighted set lacks, for a reason."""
-    by_estimator = {one.facts["estimator"]: overlap_lacks(one.facts) for one in reversed(found)}
-    return "the reweighted reference " + " and ".join(reversed(by_estimator.values()))
+def judging_reference(found: Sequence[Observation]) -> Observation:
+    """The reweighted set that judges (`best_overlap`).
+
+    Raises:
+        NotTested: none can; it says what each lacks.
+    """
+    if (best := best_overlap(found)) is None:
+        raise NotTested(_all_lack(found))
+    return best
+
+
+def _all_lack(found: Sequence[Observation]) -> str:
+    return "the reweighted reference " + " and ".join(overlap_lacks(one.facts) for one in found)
 
 
 def overlap_lacks(facts: Mapping[str, Any]) -> str:

@@ -36,6 +36,7 @@ OF_SIZE = {
     216: "The paper's N. Insets: DeePMD-96 against DeePMD-216.",
     96: "What the verdicts against AIMD of 96 atoms compare.",
 }
+MERGED = 4  # bins of a reweighted curve, so 0.08 A and 4 degrees: a hundred frames in all
 AIMD_TRAINING = Series("aimd-training", "training", TRAINING_TEXT)
 HDNNP_96 = Series("liquid-96-hdnnp", "hdnnp-96", "HDNNP-96")
 DEEPMD_96 = Series("motion-96-nvt", "deepmd-96", "DeePMD-96")
@@ -53,6 +54,9 @@ def _aimd(evidence: Evidence, size: int) -> tuple[Series, ...]:
     series = (
         Series(f"reference-{size}-nnp", "aimd", "AIMD started from the NNP"),
         Series(f"reference-{size}-bks", "aimd-bks", "AIMD started from BKS"),
+        Series(
+            f"reference-{size}-reweighted", "pbe-reweighted", "PBE at equilibrium (reweighted)", merged=MERGED
+        ),
     )
     there = tuple(one for one in series if one.label in evidence)
     return there or (*series, *((AIMD_TRAINING,) if size == 96 else ()))

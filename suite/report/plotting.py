@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from suite.judging.against_aimd import read_curves
+from suite.judging.against_aimd import judging_reference, read_curves
+from suite.judging.checks import REWEIGHTED
 from suite.judging.distances import paired_differences
 from suite.judging.evidence import Evidence, Observation
 from suite.judging.pairs import read_pairs
@@ -74,6 +75,7 @@ INKS: Mapping[str, Ink] = {
 METHODS: Mapping[str, Method] = {
     "aimd": Method("aimd", width_points=1.8),
     "aimd-bks": Method("aimd-bks", (2.5, 1.2), 1.8),
+    "pbe-reweighted": Method("aimd", (1.0, 1.0), 2.2),
     "deepmd-216": Method("deepmd-216"),
     "deepmd-96": Method("deepmd-96", (5, 1.2)),
     "bks": Method("bks", (5, 1.5, 1, 1.5)),
@@ -89,12 +91,16 @@ METHODS: Mapping[str, Method] = {
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a figure: where its data are, how it is drawn, what the legend says (`note` after N)."""
+    """One line of a figure: where its data are, how it is drawn, what the legend says (`note` after N).
+
+    `merged` neighbouring points are drawn as their mean, where few frames make a noisy curve.
+    """
 
     label: str
     method: str
     text: str
     note: str = ""
+    merged: int = 1
 
 
 @dataclass(frozen=True)
@@ -151,13 +157,23 @@ class Curve:
     half_width: Array
 
 
-def mean_curve(observations: Sequence[Observation], x_key: str, y_key: str) -> Curve:
-    """Mean over replicas and blocks with its pointwise 95% interval, on the points that all runs cover."""
+def mean_curve(observations: Sequence[Observation], x_key: str, y_key: str, *, merged: int = 1) -> Curve:
+    """Mean over replicas and blocks with its pointwise 95% interval, on the points that all runs cover.
+
+    `merged` neighbouring points become one.
+    """
     curves = read_curves(observations, x_key, y_key)
+
+    def fewer(rows: Array) -> Array:
+        whole = rows.shape[-1] // merged * merged
+        means: Array = rows[..., :whole].reshape(*rows.shape[:-1], -1, merged).mean(axis=-1)
+        return means
+
+    x, groups = fewer(curves.x), [fewer(group) for group in curves.groups]
     try:
-        return Curve(curves.x, *mean_interval(curves.groups))
+        return Curve(x, *mean_interval(groups))
     except NotTested:
-        return Curve(curves.x, mean_of(curves.groups), np.full(curves.x.shape, math.nan))
+        return Curve(x, mean_of(groups), np.full(x.shape, math.nan))
 
 
 @dataclass
@@ -172,6 +188,8 @@ class Sketch:
         """The curve of a series, or None after noting why there is none."""
         try:
             observations = self.evidence.observables(series.label)
+            if series.label.endswith(REWEIGHTED):
+                observations = [judging_reference(observations)]
         except UNAVAILABLE as reason:
             self.missing[series.text] = str(reason)
             return None
@@ -180,7 +198,7 @@ class Sketch:
             self.missing[series.text] = f"no {y_key} in its observables"
             return None
         try:
-            return mean_curve(usable, x_key, y_key)
+            return mean_curve(usable, x_key, y_key, merged=series.merged)
         except UNAVAILABLE as reason:
             self.missing[series.text] = str(reason)
             return None

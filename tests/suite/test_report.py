@@ -28,9 +28,10 @@ from suite.report.paper_figures import (
     glass,
     radial_distributions,
 )
-from suite.report.plotting import INKS, METHODS, PANEL_INCHES, mean_curve, room_for_inset
+from suite.report.plotting import INKS, METHODS, PANEL_INCHES, Series, Sketch, mean_curve, room_for_inset
 from tests.helpers.synthetic_evidence import cost_point, write_cost
 from tests.helpers.synthetic_evidence import write_heldout as write_melts
+from tests.helpers.synthetic_evidence import write_observation as write_facts
 
 # first peak: position (A), height, width (A); second peak likewise; where the core ends (A)
 PEAKS = {
@@ -417,6 +418,28 @@ def test_replicas_are_the_unit_once_there_are_four() -> None:
     replicas = [{"x": x, "y": np.full((8, 5), float(k))} for k in range(4)]
     curve = mean_curve(replicas, "x", "y")  # type: ignore[arg-type]
     assert curve.half_width[0] == pytest.approx(3.1824 * np.std([0, 1, 2, 3], ddof=1) / 2, rel=1e-4)
+
+
+def test_neighbouring_points_of_a_noisy_curve_are_drawn_as_their_mean() -> None:
+    x = np.arange(10.0)
+    runs = [{"x": x, "y": np.array([x, x + 2.0])}]
+    curve = mean_curve(runs, "x", "y", merged=4)  # type: ignore[arg-type]
+    np.testing.assert_allclose(curve.x, [1.5, 5.5])  # two points at the end are left out
+    np.testing.assert_allclose(curve.mean, [2.5, 6.5])
+
+
+def test_the_reweighted_set_that_judges_is_drawn(tmp_path: Path) -> None:
+    facts = {"estimator": "weights", "expected_fraction": 0.3, "effective_melts": 16.0}
+    poor = write_facts(tmp_path / "poor", seed=1, shift=0.3, effective_fraction=0.02, **facts)
+    good = write_facts(tmp_path / "good", seed=2, effective_fraction=0.3, **facts)
+    series = Series("reference-96-reweighted", "pbe-reweighted", "PBE")
+    sketch = Sketch(Evidence({series.label: [poor, good]}))
+    curve = sketch.curve(series, "rdf_r", "rdf_Si-O")
+    assert curve is not None
+    np.testing.assert_allclose(curve.mean, Observation(good)["rdf_Si-O"].mean(axis=0))
+    alone = Sketch(Evidence({series.label: [poor]}))
+    assert alone.curve(series, "rdf_r", "rdf_Si-O") is None
+    assert alone.missing["PBE"].endswith("has an effective sample fraction of 0.02, needs 0.1")
 
 
 def test_curves_meet_on_what_all_runs_cover() -> None:
