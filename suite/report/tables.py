@@ -38,8 +38,8 @@ REFERENCES = {
     "reference-96-bks": "AIMD from BKS starts, N = 96",
     "reference-216-nnp": "AIMD from NNP starts, N = 216",
     "reference-216-bks": "AIMD from BKS starts, N = 216",
-    "reference-96-reweighted": "PBE single points, reweighted, N = 96",
-    "reference-216-reweighted": "PBE single points, reweighted, N = 216",
+    "reference-96-reweighted": "PBE single points, N = 96",
+    "reference-216-reweighted": "PBE single points, N = 216",
     "aimd-training": "AIMD of the training data, no reference",
 }
 GLASSES = {
@@ -204,10 +204,12 @@ def reference_table(evidence: Evidence, number: Callable[..., str]) -> Table:
             notes.append(f"{title}: {reason}")
             continue
         if label.endswith(REWEIGHTED):
-            best = best_overlap(runs[title])
-            notes.extend(_overlap(title, run.facts, judges=run is best) for run in runs[title])
-            if best is not None:
-                runs[title] = [best]
+            found = runs.pop(title)
+            best = best_overlap(found)
+            notes.extend(_overlap(title, run.facts, judges=run is best) for run in found)
+            for run in found:
+                if best and run.facts["sampler"] == best.facts["sampler"] and not overlap_lacks(run.facts):
+                    runs[f"{title}, {run.facts['estimator']}"] = [run]
     return Table(("", *runs, "known"), _lines(QUANTITIES, runs, number) if runs else (), tuple(notes))
 
 
