@@ -15,13 +15,11 @@ Where they hardly overlap. Expanded in cumulants, the mean of A in the ensemble 
 
     <A> - <dA dE>/kT + <dA dE dE>/(2 (kT)^2) - ...
 
-with dE the difference's deviation from its mean. Let dE be a sum over places that do not know of each other,
-and A a mean over these places. Then each term is the same for any number of places: what others add to dE
-says nothing about this one. So the series goes by the error at one place, and the weights above by s, the
-error of all. Let s be 1.7 kT in 216 atoms, and places have ten atoms: the error at one is 0.36 kT, and each
-term about a sixth of the one before. The first order is then enough (`first_order_blocks`). Its weights are
-1 - dE/kT, and their effective fraction is 1/(1 + (s / kT)^2). The term left out is estimated too
-(`second_order_term`).
+with dE the difference's deviation from its mean. If dE is a sum over places that do not know of each other,
+and A a mean over these places, each term is the same for any number of places: what others add to dE says
+nothing about this one. So of a large system the first order is taken (`first_order_blocks`), whose weights
+1 - dE/kT have the effective fraction 1/(1 + (s / kT)^2). All that lies beyond is taken from a small system,
+where the weights above overlap: their mean less the first order of the same frames.
 """
 
 from __future__ import annotations
@@ -76,7 +74,7 @@ def weighted_ratio_blocks(
 def first_order_weights(difference_eV: Floats, *, thermal_eV: float) -> Floats:
     """Weights (n,), summing to 1, that make a mean over frames the first order of the other ensemble's.
 
-    Arguments as of `boltzmann_weights`. Some are negative where the difference is above kT.
+    Arguments as of `boltzmann_weights`. Of frames more than kT above the mean difference they are negative.
     """
     difference = np.asarray(difference_eV, float)
     return (1 - (difference - difference.mean()) / thermal_eV) / len(difference)
@@ -100,24 +98,11 @@ def first_order_blocks(
     return ratio + _by_unit(influence, units)
 
 
-def second_order_term(values: Floats, difference_eV: Floats, *, thermal_eV: float) -> tuple[float, float]:
-    """<dA dE dE>/(2 (kT)^2), which the first order leaves out, and its jackknife error over frames.
-
-    Args:
-        values: (n,) A of each frame, at least three.
-        difference_eV: (n,) energy above the sampler's.
-        thermal_eV: the sampler's kT.
-    """
-    a, e = np.asarray(values, float), np.asarray(difference_eV, float) / thermal_eV
-    n = len(a)
-
-    def term(kept: NDArray[np.bool_]) -> float:
-        deviation, spread = a[kept] - a[kept].mean(), e[kept] - e[kept].mean()
-        return float((deviation * spread**2).mean() / 2)
-
-    left = np.array([term(np.arange(n) != i) for i in range(n)])
-    error = float(np.sqrt((n - 1) / n * ((left - left.mean()) ** 2).sum()))
-    return term(np.ones(n, bool)), error
+def in_units(blocks: Floats, count: int) -> Floats:
+    """Blocks (u, m) as fewer ones, (count, m), with the same mean and the same variance of it."""
+    mean = blocks.mean(axis=0)
+    groups = np.array_split(blocks - mean, count)
+    return mean + count / len(blocks) * np.array([group.sum(axis=0) for group in groups])
 
 
 def _by_unit(influence: Floats, units: NDArray[np.int64]) -> Floats:

@@ -35,8 +35,6 @@ KERNEL_DIFFERENCES = {
     "native-kernel-forces": "force_rms_eV_A",
     "native-kernel-energy": "energy_meV_atom",
 }
-# Quantity of a check -> what the product of reweight calls it.
-SECOND_ORDER = {"Si-O-Si": "mean Si-O-Si (deg)", "defects": "silicon without four oxygens (%)"}
 
 
 def _temperature_variance(groups: Groups, n_atoms: int) -> float:
@@ -90,19 +88,6 @@ CHANGES: Mapping[str, Callable[[Observation], float]] = {
 }
 
 
-def _second_order(quantity: str, sets: Sequence[Observation]) -> Estimate:
-    """What the first order leaves out of a mean, where the set that judges is one to first order."""
-    best = judging_reference(sets)
-    if best.facts["estimator"] != "first-order":
-        raise NotTested("the reference is by weights, which leave nothing out")
-    term = best.facts["second_order"][quantity]
-    return Estimate.from_error(
-        term["value"],
-        standard_error=term["standard_error"],
-        degrees_of_freedom=best.facts["blocks"] - 1,
-    )
-
-
 def _difference_of_preparations(sets: Sequence[Observation]) -> Estimate:
     """The sampler's energy in the second half of the melts less that in the first, in the set that judges."""
     best = judging_reference(sets)
@@ -139,8 +124,6 @@ def precondition(check: Check, evidence: Evidence) -> Estimate:
         return Estimate.exact(worst, n_eff=len(compared))
     if check.measure == "preparations":
         return _difference_of_preparations(evidence.observables(label))
-    if check.measure == "second-order":
-        return _second_order(SECOND_ORDER[check["quantity"]], evidence.observables(label))
     if check.measure in CHANGES:
         changes = [np.array([CHANGES[check.measure](run)]) for run in evidence.observables(label)]
         units = by_draw(changes, evidence.observables(label))

@@ -20,11 +20,11 @@ from suite.judging.verdict import Band, Verdict, decide
 
 SAMPLE_FRACTION = 0.1  # a reweighted reference with fewer effective samples decides nothing
 SAMPLE_MELTS = 10  # the delta-method errors of a weighted mean cover 95 % only with about that many units
-# To first order, intervals of 24 melts hold the truth in 94 of 100 simulated cases, of 12 in 92.
+# To first order, intervals of 24 melts hold the truth in 94 of 100 simulated cases, of 12 in 91.
 FIRST_ORDER_MELTS = 24
-# Largest spread of E_PBE - E for the root of an atom, kT. If places of ten atoms err on their own, the next
-# order is then a fifth of the first (`jobs.observables.reweighting`).
-FIRST_ORDER_SPREAD = 0.125
+# What lies beyond the first order is taken from fewer atoms: how much farther the energies of the many may be
+# off, for each atom, than those of the few. The spread is known to a seventh of itself from 24 melts.
+LARGEST_SPREAD_RATIO = 1.25
 MELT_GROUPS = 8
 SEEDS = 4
 BKS_TOO = "BKS is within the band too"
@@ -289,7 +289,7 @@ def beside_bks(check: Check, nnp: Estimate, *, bks: Callable[[], Estimate | None
 def best_overlap(found: Sequence[Observation]) -> Observation | None:
     """Of reweighted sets that can be a reference the one with most effective melts, if any.
 
-    One by weights goes before one to first order, which leaves something out.
+    One by weights goes before one to first order, which needs a second set.
     """
     usable = [one for one in found if not overlap_lacks(one.facts)]
     return max(
@@ -311,7 +311,8 @@ def judging_reference(found: Sequence[Observation]) -> Observation:
 
 
 def _all_lack(found: Sequence[Observation]) -> str:
-    return "the reweighted reference " + " and ".join(overlap_lacks(one.facts) for one in found)
+    lacks = (f"{one.facts['estimator']}: {overlap_lacks(one.facts)}" for one in found)
+    return f"the reweighted reference decides nothing ({'; '.join(lacks)})"
 
 
 def overlap_lacks(facts: Mapping[str, Any]) -> str:
@@ -319,16 +320,21 @@ def overlap_lacks(facts: Mapping[str, Any]) -> str:
 
     n frames have an effective fraction of at least 1/n, however bad the overlap, so besides the fraction
     the melts that carry the weight are counted, and the fraction that the spread of the energy difference
-    lets expect must reach the bound too.
+    lets expect must reach the bound too. To first order melts are counted, and the set from which the rest
+    comes must itself be one whose weights can be used, and as good for each atom.
     """
     if facts["estimator"] == "first-order":
-        spread = facts["energy_difference_sd_kT"] / math.sqrt(facts["n_atoms"])
-        if spread > FIRST_ORDER_SPREAD:
+        smaller = facts["beyond"]
+        per_atom = [one["energy_difference_sd_kT"] / math.sqrt(one["n_atoms"]) for one in (facts, smaller)]
+        if lacks := overlap_lacks(smaller):
+            return f"its set of {smaller['n_atoms']} atoms {lacks}"
+        if per_atom[0] > LARGEST_SPREAD_RATIO * per_atom[1]:
             return (
-                f"has a spread of {spread:.2g} kT for the root of an atom, needs at most {FIRST_ORDER_SPREAD}"
+                f"its spread per root of the number of atoms is {per_atom[0] / per_atom[1]:.2f} times that "
+                f"of {smaller['n_atoms']} atoms, needs at most {LARGEST_SPREAD_RATIO}"
             )
         if facts["blocks"] < FIRST_ORDER_MELTS:
-            return f"has {facts['blocks']} melts, needs {FIRST_ORDER_MELTS} to first order"
+            return f"has {facts['blocks']} melts, needs {FIRST_ORDER_MELTS}"
         return ""
     measured, expected = facts["effective_fraction"], facts["expected_fraction"]
     if measured < SAMPLE_FRACTION:

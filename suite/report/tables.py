@@ -276,11 +276,13 @@ def _overlap(title: str, facts: Mapping[str, Any], *, judges: bool) -> str:
     )
     if facts["estimator"] != "first-order":
         return line
-    left_out = (
-        f"{name} {one['value']:.2g} ± {one['standard_error']:.2g}"
-        for name, one in facts["second_order"].items()
+    smaller = facts["beyond"]
+    shifts = "; ".join(
+        f"{name} {one['value']:.2g} ± {one['standard_error']:.2g}" for name, one in smaller["shifts"].items()
     )
-    return f"{line}. The next order would add (standard errors): {'; '.join(left_out)}"
+    return (
+        f"{line}. What lies beyond the first order, of {smaller['n_atoms']} atoms (standard errors): {shifts}"
+    )
 
 
 def diffusion_table(evidence: Evidence) -> Table:

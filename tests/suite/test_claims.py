@@ -363,11 +363,16 @@ def test_an_overlap_that_just_reaches_its_bounds_lacks_nothing():
     assert overlap_lacks(by_weights) == ""
     for name, value in enough.items():
         assert overlap_lacks({**by_weights, name: 0.99 * value})
-    linear = {"estimator": "first-order", "n_atoms": 64, "energy_difference_sd_kT": 1.0, "blocks": 24}
+    few = {**by_weights, "n_atoms": 16, "energy_difference_sd_kT": 0.4}
+    linear = {
+        "estimator": "first-order", "n_atoms": 64, "energy_difference_sd_kT": 1.0, "blocks": 24, "beyond": few
+    }  # fmt: skip
     assert overlap_lacks(linear) == ""
-    assert overlap_lacks({**linear, "blocks": 23}) == "has 23 melts, needs 24 to first order"
-    wide = {**linear, "energy_difference_sd_kT": 1.1}
-    assert overlap_lacks(wide) == "has a spread of 0.14 kT for the root of an atom, needs at most 0.125"
+    assert overlap_lacks({**linear, "blocks": 23}) == "has 23 melts, needs 24"
+    wide = {**linear, "energy_difference_sd_kT": 1.01}
+    assert overlap_lacks(wide).endswith("is 1.26 times that of 16 atoms, needs at most 1.25")
+    poor = {**linear, "beyond": {**few, "effective_melts": 9}}
+    assert overlap_lacks(poor) == "its set of 16 atoms has its weight on 9.0 melts, needs 10"
 
 
 def test_a_ranking_needs_four_seeds(tmp_path):
@@ -713,7 +718,9 @@ def test_two_preparations_of_a_reference_are_compared(tmp_path, apart, verdict):
     assert found.value == pytest.approx(apart)
     poor = write_observation(tmp_path / "b", **{**facts, "effective_melts": 3.0})
     found = judged(Evidence({"reference-96-reweighted": [poor]}, tier="laptop"), check)
-    assert found.reason == "the reweighted reference has its weight on 3.0 melts, needs 10"
+    assert found.reason == (
+        "the reweighted reference decides nothing (weights: has its weight on 3.0 melts, needs 10)"
+    )
 
 
 @pytest.mark.parametrize("worse", [{"effective_fraction": 0.02}, {"effective_melts": 11.0}])
@@ -734,31 +741,30 @@ def test_of_two_samplers_the_better_one_judges(tmp_path, worse):
     assert judged(evidence, "rdf-nnp-aimd/96/O-O/curve").verdict is Verdict.PASS
 
 
-LINEAR = {"estimator": "first-order", "n_atoms": 96, "energy_difference_sd_kT": 1.1, "blocks": 30}
 POOR = {"estimator": "weights", "effective_fraction": 0.02, "expected_fraction": 0.02, "effective_melts": 3.0}
+GOOD = {"estimator": "weights", "effective_fraction": 0.3, "expected_fraction": 0.3, "effective_melts": 16.0}
+LINEAR = {
+    "estimator": "first-order", "n_atoms": 216, "energy_difference_sd_kT": 1.65, "blocks": 30,
+    "effective_melts": 8.0, "beyond": {**GOOD, "n_atoms": 96, "energy_difference_sd_kT": 1.1},
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("fraction", "judges"), [(0.3, "weights"), (0.02, "first order")])
-def test_the_first_order_judges_where_weights_cannot(tmp_path, fraction, judges):
+@pytest.mark.parametrize("by_weights", [GOOD, POOR])
+def test_the_first_order_judges_where_weights_cannot(tmp_path, by_weights):
     """The other one of the two is off by 0.3 A."""
-    by_weights = write_observation(
-        tmp_path / "w", seed=5, shift=0.0 if judges == "weights" else 0.3,
-        **{**POOR, "effective_melts": 16.0, "effective_fraction": fraction, "expected_fraction": fraction},
-    )  # fmt: skip
-    linear = write_observation(
-        tmp_path / "l", seed=6, shift=0.3 if judges == "weights" else 0.0, effective_melts=60.0, **LINEAR
-    )
+    wrong = 0.3 * (by_weights is POOR)
+    runs = [
+        write_observation(tmp_path / "w", seed=5, shift=wrong, **by_weights),
+        write_observation(tmp_path / "l", seed=6, shift=0.3 - wrong, **LINEAR),
+    ]
     evidence = Evidence(
-        {
-            "liquid-96-nvt": replicas(tmp_path, "nnp", 4, seed=1),
-            "reference-96-reweighted": [by_weights, linear],
-        },
+        {"liquid-96-nvt": replicas(tmp_path, "nnp", 4, seed=1), "reference-96-reweighted": runs},
         tier="laptop",
     )
     assert judged(evidence, "rdf-nnp-aimd/96/O-O/curve").verdict is Verdict.PASS
 
 
-def test_a_reference_that_neither_estimator_makes_says_what_both_lack(tmp_path):
+def test_a_reference_that_neither_estimator_makes_says_what_each_lacks(tmp_path):
     runs = [
         write_observation(tmp_path / "w", **POOR),
         write_observation(tmp_path / "l", **{**LINEAR, "energy_difference_sd_kT": 2.4}),
@@ -770,30 +776,10 @@ def test_a_reference_that_neither_estimator_makes_says_what_both_lack(tmp_path):
     found = judged(evidence, "rdf-nnp-aimd/96/O-O/curve")
     assert found.verdict is Verdict.NOT_TESTED
     assert found.reason.endswith(
-        "the reweighted reference has an effective sample fraction of 0.02, needs 0.1 and has a spread of "
-        "0.24 kT for the root of an atom, needs at most 0.125"
+        "the reweighted reference decides nothing (weights: has an effective sample fraction of 0.02, needs "
+        "0.1; first-order: its spread per root of the number of atoms is 1.45 times that of 96 atoms, needs "
+        "at most 1.25)"
     )
-
-
-@pytest.mark.parametrize(
-    ("value", "verdict"), [(0.3, Verdict.PASS), (1.2, Verdict.INCONCLUSIVE), (3.0, Verdict.FAIL)]
-)
-def test_the_next_order_must_be_small(tmp_path, value, verdict):
-    term = {"value": value, "standard_error": 0.4}
-    linear = write_observation(
-        tmp_path / "l", second_order={"mean Si-O-Si (deg)": term}, effective_melts=10.0, **LINEAR
-    )
-    check = "precondition/second-order-Si-O-Si/reference-96-reweighted"
-    assert judged(Evidence({"reference-96-reweighted": [linear]}, tier="laptop"), check).verdict is verdict
-
-
-def test_weights_leave_no_next_order(tmp_path):
-    good = {**POOR, "effective_fraction": 0.3, "expected_fraction": 0.3, "effective_melts": 16.0}
-    runs = [write_observation(tmp_path / "w", **good)]
-    check = "precondition/second-order-defects/reference-96-reweighted"
-    found = judged(Evidence({"reference-96-reweighted": runs}, tier="laptop"), check)
-    assert found.verdict is Verdict.NOT_TESTED
-    assert found.reason == "the reference is by weights, which leave nothing out"
 
 
 def test_a_potential_against_its_own_trajectories_passes(tmp_path):

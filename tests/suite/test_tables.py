@@ -54,6 +54,26 @@ def test_of_two_reweighted_sets_the_one_that_judges_is_shown(tmp_path):
     assert sum("judges" in note for note in both.notes) == 1
 
 
+def test_a_reference_to_first_order_says_what_lies_beyond(tmp_path):
+    poor = reweighted(tmp_path / "a", fraction=0.02)
+    beyond = {
+        **json.loads((reweighted(tmp_path / "c", fraction=0.4) / "observe.json").read_text()),
+        "expected_fraction": 0.3, "n_atoms": 24, "energy_difference_sd_kT": 1.1,
+        "shifts": {"mean Si-O-Si (deg)": {"value": -0.52, "standard_error": 0.22}},
+    }  # fmt: skip
+    linear = reweighted(tmp_path / "b", fraction=0.3)
+    facts = json.loads((linear / "observe.json").read_text())
+    facts |= {"estimator": "first-order", "blocks": 60, "energy_difference_sd_kT": 2.2, "beyond": beyond}
+    (linear / "observe.json").write_text(json.dumps(facts))
+    table = reference_table(Evidence({"reference-216-reweighted": [poor, linear]}), number)
+    assert table.heads == ("", "PBE single points, N = 216, first-order", "known")
+    (note,) = (note for note in table.notes if "first-order: 60 frames" in note)
+    assert ": judges. " in note
+    assert note.endswith(
+        "beyond the first order, of 24 atoms (standard errors): mean Si-O-Si (deg) -0.52 ± 0.22"
+    )
+
+
 def test_the_reference_is_reported_with_errors_beside_what_is_known(tmp_path):
     runs = replicas(tmp_path, "reference-96-nnp", 4, seed=1, counts=COUNTS)
     evidence = Evidence(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.campaign.parts.observing import observe_parameters
@@ -78,8 +79,9 @@ def _add_trajectories(references: References, found: DepositedSet, place: dict[s
 
 
 def _add_reweighted(references: References, drawn: list[DepositedSet], own: list[DepositedSet]) -> None:
-    """Reweighted single points of a sampler: a reference that does not depend on a start, one for each N."""
+    """Reweighted single points of a sampler: a reference that does not depend on a start, for each N."""
     unusable: dict[int, str] = {}  # by number of atoms, the last set that cannot be used and why
+    usable: list[tuple[DepositedSet, Stage]] = []
     for found in drawn:
         assert found.sampler is not None
         if not _is_of_the_level(found, own):
@@ -95,25 +97,14 @@ def _add_reweighted(references: References, drawn: list[DepositedSet], own: list
                 f"{path}: no longer the sampler of {found.name}; keep a sampler under its own name"
             )
             continue
-        observe = observe_parameters()
-        parameters = {
-            "reference": {"set": found.name, "sha256": found.sha256},
-            **{
-                key: observe[key]
-                for key in ("rdf_bin_angstrom", "angle_bin_degree", "angle_cutoffs_angstrom")
-            },
-        }
-        sampler = imported_potential(path, f"sampler {found.sampler['model']}")
-        references.labels.setdefault(f"reference-{found.n_atoms}-reweighted", []).extend(
-            Stage(
-                "reweight",
-                f"reweight {found.name}, {estimator}",
-                parameters | {"estimator": estimator},
-                inputs={"potential": sampler},
-                core_seconds=3,
-            )
-            for estimator in ("weights", "first-order")
-        )
+        usable.append((found, imported_potential(path, f"sampler {found.sampler['model']}")))
+    for found, sampler in usable:
+        stages = [_reweight(found, sampler, estimator="weights")]
+        smaller = [other for other, its in usable if its == sampler and other.n_atoms < found.n_atoms]
+        if smaller:
+            beyond = max(smaller, key=lambda other: other.frames)
+            stages.append(_reweight(found, sampler, estimator="first-order", beyond=beyond))
+        references.labels.setdefault(f"reference-{found.n_atoms}-reweighted", []).extend(stages)
     for size in SIZES:
         if (label := f"reference-{size}-reweighted") not in references.labels:
             references.unavailable[label] = unusable.get(
@@ -121,3 +112,15 @@ def _add_reweighted(references: References, drawn: list[DepositedSet], own: list
                 f"no single points of {size} atoms by a fixed sampler are deposited "
                 "(python -m jobs deposit --sampler)",
             )
+
+
+def _reweight(
+    found: DepositedSet, sampler: Stage, *, estimator: str, beyond: DepositedSet | None = None
+) -> Stage:
+    observe = observe_parameters()
+    bins = ("rdf_bin_angstrom", "angle_bin_degree", "angle_cutoffs_angstrom")
+    parameters: dict[str, Any] = {"estimator": estimator, **{key: observe[key] for key in bins}}
+    sets = {"reference": found} | ({"beyond": beyond} if beyond else {})
+    parameters |= {key: {"set": one.name, "sha256": one.sha256} for key, one in sets.items()}
+    title = f"reweight {found.name}, {estimator}"
+    return Stage("reweight", title, parameters, inputs={"potential": sampler}, core_seconds=3 * len(sets))

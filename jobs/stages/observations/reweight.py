@@ -1,11 +1,12 @@
 """PBE single points on configurations of a fixed sampler, reweighted to PBE: a reference without AIMD.
 
 AIMD of a few hundred steps keeps the bond network that it started from. Here a deposited potential, the
-sampler, has walked a hundred times as long, and each configuration has its PBE energy. Weights make the
-ensemble PBE's, as far as the sampler's own was in equilibrium: exp(-(E_PBE - E_sampler)/kT), or their first
-order, which leaves more frames. `jobs.observables.reweighting` has the formulas, how many are left, and when
-the first order is enough. The effective fraction and the effective number of melts are in the product;
-`suite/judging/against_aimd.py` decides which are too few.
+sampler, has walked a hundred times as long, and each configuration has its PBE energy. Two estimators make
+means of them PBE's, as far as the sampler's own ensemble was in equilibrium. `weights` are
+exp(-(E_PBE - E_sampler)/kT). `first-order` takes their first order, which leaves more frames of a large
+system, and adds from a small one what lies beyond. `jobs.observables.reweighting` has the formulas. The
+effective fraction and the effective number of melts are in the product; `suite/judging/against_aimd.py`
+decides which are too few.
 
 Only what one configuration shows (g(r), angles, coordination) can be had, no dynamics. The product has
 the format of `observe`, with one block for each melt: weighted means of the blocks are built in
@@ -38,7 +39,7 @@ from jobs.observables.reweighting import (
     effective_fraction,
     first_order_blocks,
     first_order_weights,
-    second_order_term,
+    in_units,
     weighted_ratio_blocks,
 )
 from jobs.reference.potentials import potential_sha256
@@ -50,6 +51,8 @@ from jobs.store.workspace import Workspace
 CODE_VERSION = 4
 
 Floats = NDArray[np.float64]
+Ratios = dict[str, tuple[Floats, Floats]]
+"""By name, a numerator (n, m) and a denominator (n,) of each frame: means are ratios of weighted sums."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,40 @@ class _Sample:
         return BOLTZMANN_EV_K * self.temperature_K
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """A set with its sampler's energies (n,) eV and what its frames show."""
+
+    deposited: DepositedSet
+    sample: _Sample
+    energies_eV: Floats
+    ratios: Ratios
+
+    @property
+    def spread_kT(self) -> float:  # noqa: N802 - the unit
+        """Standard deviation of E_PBE - E over the frames."""
+        return float((self.sample.energies_eV - self.energies_eV).std(ddof=1)) / self.sample.thermal_eV
+
+    def weights(self, estimator: str) -> Floats:
+        """Weights (n,) of the frames."""
+        difference = self.sample.energies_eV - self.energies_eV
+        return ESTIMATORS[estimator].weights(difference, thermal_eV=self.sample.thermal_eV)
+
+    def blocks(self, estimator: str) -> dict[str, Floats]:
+        """What `ratios` has, as blocks (melts, m)."""
+        weights, make = self.weights(estimator), ESTIMATORS[estimator].blocks
+        return {
+            name: make(weights, numerator, denominator, self.sample.units)
+            for name, (numerator, denominator) in self.ratios.items()
+        }
+
+
 def run(workspace: Workspace, *, root: Path | None = None) -> None:
     """Write `observables.npz` and `observe.json`; `root` is another deposit than the project's.
 
     Parameters: reference (set, sha256), estimator (a key of `ESTIMATORS`), rdf_bin_angstrom,
-    angle_bin_degree, angle_cutoffs_angstrom.
+    angle_bin_degree, angle_cutoffs_angstrom. To first order also `beyond` (set, sha256): a set of fewer atoms
+    by the same sampler, whose weights and first order differ by what lies beyond the first order.
     Input: potential, the sampler.
 
     Raises:
@@ -97,34 +129,72 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
         EngineError: LAMMPS refused the sampler.
     """
     given = workspace.parameters
-    deposited = _open(given["reference"], workspace.inputs["potential"], root)
-    sample = _read(deposited)
-    workspace.progress(0.2, "energies of the sampler")
-    energies = _sampler_energies(workspace, sample)
-    difference = sample.energies_eV - energies
-    estimator = ESTIMATORS[given["estimator"]]
-    weights = estimator.weights(difference, thermal_eV=sample.thermal_eV)
-    workspace.progress(0.5, "structure")
-    arrays, counts, means = _structure(given, sample, weights)
-    np.savez_compressed(workspace.directory / "observables.npz", **arrays)  # type: ignore[arg-type]
-    facts = _facts(deposited, sample, difference, weights) | {
-        "estimator": given["estimator"],
-        "expected_fraction": estimator.expected_fraction(float(difference.std(ddof=1)) / sample.thermal_eV),
-        "counts": counts,
-        "sampler_energy_meV_atom": _by_melt(sample, energies),
-        "second_order": {
-            name: dict(
-                zip(
-                    ("value", "standard_error"),
-                    second_order_term(values, difference, thermal_eV=sample.thermal_eV),
-                    strict=True,
-                )
-            )
-            for name, values in means.items()
+    estimator = given["estimator"]
+    drawn = _draw(workspace, given["reference"], root)
+    workspace.progress(0.5, "structure and energies")
+    blocks = drawn.blocks(estimator)
+    facts = _facts(drawn, estimator)
+    if "beyond" in given:
+        smaller = _draw(workspace, given["beyond"], root)
+        exact, linear = (smaller.blocks(name) for name in ("weights", "first-order"))
+        beyond = {name: exact[name] - linear[name] for name in exact}
+        count = min(len(rows) for rows in (*blocks.values(), *beyond.values()))
+        blocks = {name: _with(in_units(rows, count), beyond.get(name)) for name, rows in blocks.items()}
+        facts |= {"beyond": _facts(smaller, "weights") | {"shifts": _shifts(given, beyond)}}
+    n_si = facts["n_si"]
+    facts |= {
+        "counts": {
+            "two_rings": block_summary(n_si * blocks.pop("two_rings")[:, 0]),
+            "sisi_below_2.5": block_summary(n_si * blocks.pop("close_silicon")[:, 0]),
+            "defects_si": block_summary(1 - blocks["coordination_SiO"][:, 4]),
+            "defects_o": block_summary(1 - blocks["coordination_OSi"][:, 2]),
         },
+        "sampler_energy_meV_atom": _by_melt(drawn),
     }
+    arrays = {
+        "rdf_r": rdf.bin_centres(drawn.sample.cell, bin_angstrom=given["rdf_bin_angstrom"]),
+        "angle_deg": _angle_bins(given),
+        **blocks,
+    }
+    np.savez_compressed(workspace.directory / "observables.npz", **arrays)  # type: ignore[arg-type]
     write_json(workspace.directory / "observe.json", facts, indent=1)
     workspace.record(effective_fraction=facts["effective_fraction"], frames=facts["frames"])
+
+
+def _draw(workspace: Workspace, reference: Mapping[str, str], root: Path | None) -> _Drawn:
+    deposited = _open(reference, workspace.inputs["potential"], root)
+    sample = _read(deposited)
+    return _Drawn(
+        deposited, sample, _sampler_energies(workspace, sample), _structure(workspace.parameters, sample)
+    )
+
+
+def _with(rows: Floats, beyond: Floats | None) -> Floats:
+    """Rows (count, m) and what lies beyond them, on the part of the grid that a smaller box has."""
+    if beyond is None:
+        return rows
+    added = np.zeros_like(rows)
+    added[:, : beyond.shape[1]] = in_units(beyond, len(rows))[:, : rows.shape[1]]
+    return rows + added
+
+
+def _shifts(given: Mapping[str, Any], beyond: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
+    """Mean and standard error of what lies beyond the first order, of two quantities that a reader knows."""
+    angle = beyond["badf_Si-O-Si"] @ _angle_bins(given) * given["angle_bin_degree"]
+    defects = -100 * beyond["coordination_SiO"][:, 4]
+    return {
+        name: {
+            "value": float(blocks.mean()),
+            "standard_error": float(blocks.std(ddof=1) / math.sqrt(len(blocks))),
+        }
+        for name, blocks in (("mean Si-O-Si (deg)", angle), ("silicon without four oxygens (%)", defects))
+    }
+
+
+def _angle_bins(given: Mapping[str, Any]) -> Floats:
+    bin_degree = given["angle_bin_degree"]
+    centres: Floats = (np.arange(round(180 / bin_degree)) + 0.5) * bin_degree
+    return centres
 
 
 def _open(reference: Mapping[str, Any], potential: Path, root: Path | None) -> DepositedSet:
@@ -189,17 +259,15 @@ def _sampler_energies(workspace: Workspace, sample: _Sample) -> Floats:
     return energies
 
 
-def _by_melt(sample: _Sample, energies: Floats) -> list[float]:
+def _by_melt(drawn: _Drawn) -> list[float]:
     """The sampler's energy of each melt about their mean, meV/atom, in the order of the melts' names."""
-    counts = np.bincount(sample.units)
-    of_melts = 1000 * np.bincount(sample.units, energies - energies.mean()) / counts / len(sample.types)
-    return [float(energy) for energy in of_melts]
+    energies, units = drawn.energies_eV, drawn.sample.units
+    sums = np.bincount(units, energies - energies.mean())
+    return [float(energy) for energy in 1000 * sums / np.bincount(units) / len(drawn.sample.types)]
 
 
-def _structure(
-    given: Mapping[str, Any], sample: _Sample, weights: Floats
-) -> tuple[dict[str, Floats], dict[str, Any], dict[str, Floats]]:
-    """Weighted curves by block, counts by block, and each frame's means over its atoms."""
+def _structure(given: Mapping[str, Any], sample: _Sample) -> Ratios:
+    """What each frame shows: curves by name, and rings and close pairs for each silicon."""
     rdf_bin, angle_bin = given["rdf_bin_angstrom"], given["angle_bin_degree"]
     cutoffs: Mapping[str, float] = given["angle_cutoffs_angstrom"]
     types, cell = sample.types, sample.cell
@@ -212,65 +280,45 @@ def _structure(
         near = find_neighbours(frame[None], types, cell, cutoff_angstrom=reach)
         turned.append(angles.angle_counts(near, cutoffs, bin_degree=angle_bin))
         bonds.append(coordination.count_bonds(near, cutoff_si_o_angstrom=cutoffs["Si-O"]))
-    ones = np.ones(len(weights))
-
-    estimator = ESTIMATORS[given["estimator"]]
-
-    def blocks(numerator: Any, denominator: Floats = ones) -> Floats:
-        return estimator.blocks(weights, np.array(numerator, float), denominator, sample.units)
-
-    arrays: dict[str, Floats] = {
-        "rdf_r": rdf.bin_centres(cell, bin_angstrom=rdf_bin),
-        "angle_deg": (np.arange(round(180 / angle_bin)) + 0.5) * angle_bin,
+    ones = np.ones(len(sample.positions))
+    ratios: Ratios = {
+        f"rdf_{pair}": (np.array([curves[row] for curves in g]), ones) for row, pair in enumerate(rdf.PAIRS)
     }
-    for row, pair in enumerate(rdf.PAIRS):
-        arrays[f"rdf_{pair}"] = blocks([curves[row] for curves in g])
-    means = {}
     for row, triplet in enumerate(angles.TRIPLETS):
         counted = np.array([counts[row] for counts in turned], float)
-        total = counted.sum(axis=1)
-        if total.any():
-            arrays[f"badf_{triplet}"] = blocks(counted / angle_bin, total)
-        if total.all():
-            means[f"mean {triplet} (deg)"] = counted @ arrays["angle_deg"] / total
-    si, o = (np.array([getattr(one, name) for one in bonds], float) for name in ("si", "o"))
-    arrays["coordination_SiO"], arrays["coordination_OSi"] = blocks(si / n_si), blocks(o / n_o)
-    means["silicon without four oxygens (%)"] = 100 * (1 - si[:, 4] / n_si)
-    rings, close = (
-        np.array([[getattr(one, name)] for one in bonds]) for name in ("two_rings", "close_silicon")
-    )
-    counts = {
-        "two_rings": block_summary(blocks(rings)[:, 0]),
-        "sisi_below_2.5": block_summary(blocks(close)[:, 0]),
-        "defects_si": block_summary(1 - arrays["coordination_SiO"][:, 4]),
-        "defects_o": block_summary(1 - arrays["coordination_OSi"][:, 2]),
-    }
-    return arrays, counts, means
+        if (total := counted.sum(axis=1)).any():
+            ratios[f"badf_{triplet}"] = (counted / angle_bin, total)
+    ratios["coordination_SiO"] = (np.array([one.si for one in bonds]) / n_si, ones)
+    ratios["coordination_OSi"] = (np.array([one.o for one in bonds]) / n_o, ones)
+    for name in ("two_rings", "close_silicon"):
+        ratios[name] = (np.array([[getattr(one, name)] for one in bonds]) / n_si, ones)
+    return ratios
 
 
-def _facts(deposited: DepositedSet, sample: _Sample, difference: Floats, weights: Floats) -> dict[str, Any]:
-    thermal_eV = sample.thermal_eV
-    spread = float(difference.std(ddof=1))
+def _facts(drawn: _Drawn, estimator: str) -> dict[str, Any]:
+    sample, weights, spread_kT = drawn.sample, drawn.weights(estimator), drawn.spread_kT
     n_si = int((sample.types == 0).sum())
-    assert deposited.sampler is not None
+    assert drawn.deposited.sampler is not None
     return {
+        "estimator": estimator,
         "n_atoms": len(sample.types),
         "n_si": n_si,
         "n_o": len(sample.types) - n_si,
         "cell_angstrom": sample.cell.tolist(),
-        "density_g_cm3": density_g_cm3(deposited.types, np.diag(sample.cell)),
+        "density_g_cm3": density_g_cm3(drawn.deposited.types, np.diag(sample.cell)),
         "temperature_K": sample.temperature_K,
         "frames": len(weights),
         "blocks": int(sample.units.max()) + 1,
-        "potential": deposited.facts["functional"],
+        "potential": drawn.deposited.facts["functional"],
         "ensemble": "nvt",
         "stretch": 1.0,
-        "sampler": dict(deposited.sampler),
+        "sampler": dict(drawn.deposited.sampler),
         "effective_fraction": effective_fraction(weights),
         "effective_frames": effective_fraction(weights) * len(weights),
         "effective_melts": 1 / float((np.bincount(sample.units, weights) ** 2).sum()),
         "largest_weight": float(weights.max()),
-        "energy_difference_sd_meV_atom": 1000 * spread / len(sample.types),
-        "energy_difference_sd_kT": spread / thermal_eV,
+        "energy_difference_sd_meV_atom": 1000 * spread_kT * sample.thermal_eV / len(sample.types),
+        "energy_difference_sd_kT": spread_kT,
+        "expected_fraction": ESTIMATORS[estimator].expected_fraction(spread_kT),
         "warnings": [],
     }
