@@ -118,9 +118,17 @@ class DepositedSet:
     @property
     def reference_product(self) -> str:
         """The product of reference trajectories, named by start, and by temperature if not 3000 K."""
+        return f"reference-{self.n_atoms}-{self.facts['start']}{self._at_temperature}"
+
+    @property
+    def reweighted_product(self) -> str:
+        """The product of single points that a sampler drew, named by temperature if not 3000 K."""
+        return f"reference-{self.n_atoms}-reweighted{self._at_temperature}"
+
+    @property
+    def _at_temperature(self) -> str:
         kelvins = self.facts["temperatures_K"]
-        at = "" if kelvins == [3000.0] else "@" + "-".join(f"{kelvin:g}" for kelvin in kelvins)
-        return f"reference-{self.n_atoms}-{self.facts['start']}{at}"
+        return "" if kelvins == [3000.0] else "@" + "-".join(f"{kelvin:g}" for kelvin in kelvins)
 
     @property
     def n_atoms(self) -> int:

@@ -10,22 +10,24 @@ import numpy as np
 from jobs.observables.rdf import PAIRS
 from suite.judging.against_aimd import (
     NO_AIMD,
+    aimd_reference,
+    network_against_aimd,
+    require_pair,
+    require_seeds,
+)
+from suite.judging.checks import Check, band_of
+from suite.judging.curves import (
     Curves,
     Difference,
     Distance,
     Square,
-    aimd_reference,
     beyond_a_third,
     common,
     difference,
     farther,
-    network_against_aimd,
     read_curves,
-    require_pair,
-    require_seeds,
     root_of,
 )
-from suite.judging.checks import Check, band_of
 from suite.judging.distances import cramer_von_mises, peak
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence, Observation

@@ -7,23 +7,20 @@ from functools import partial
 
 import numpy as np
 
-from suite.judging.against_aimd import (
-    NO_AIMD,
+from suite.judging.against_aimd import NO_AIMD, aimd_reference, network_against_aimd, require_pair
+from suite.judging.checks import Check, band_of
+from suite.judging.curves import (
     Curves,
     Difference,
     Distance,
     Square,
-    aimd_reference,
     beyond_a_third,
     common,
     difference,
     farther,
-    network_against_aimd,
     read_curves,
-    require_pair,
     root_of,
 )
-from suite.judging.checks import Check, band_of
 from suite.judging.distances import cramer_von_mises, moments, peak, percent_not_fourfold
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence, Observation

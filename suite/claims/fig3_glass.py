@@ -11,8 +11,9 @@ import numpy as np
 from jobs.reference.paper import REFERENCE, gating_value
 from suite.claims.fig1_rdf import peak_feature, rdf_reader
 from suite.claims.fig2_badf import badf_reader, coordination_groups
-from suite.judging.against_aimd import read_curves, require_216_atom_data, require_seeds
+from suite.judging.against_aimd import require_216_atom_data, require_seeds
 from suite.judging.checks import Check
+from suite.judging.curves import read_curves
 from suite.judging.distances import moments, peak, percent_not_fourfold
 from suite.judging.evaluate import Measure, claim
 from suite.judging.evidence import Evidence, Observation

@@ -8,19 +8,9 @@ from itertools import chain
 
 import numpy as np
 
-from suite.judging.against_aimd import (
-    Curves,
-    Difference,
-    Reader,
-    aimd_reference,
-    common,
-    difference,
-    farther,
-    network_against_aimd,
-    read_curves,
-    root_of,
-)
+from suite.judging.against_aimd import aimd_reference, network_against_aimd
 from suite.judging.checks import Check, band_of
+from suite.judging.curves import Curves, Difference, Reader, common, difference, farther, read_curves, root_of
 from suite.judging.distances import mean_square, mean_square_difference, rooted
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence, Observation

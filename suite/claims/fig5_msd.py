@@ -12,14 +12,9 @@ from jobs.base.silica import MASSES_AMU, SPECIES
 from jobs.base.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
 from jobs.observables.msd import diffusion
 from suite.claims.fig4_vaf import bks_farther, motion_against_aimd, rms_difference
-from suite.judging.against_aimd import (
-    Curves,
-    aimd_reference,
-    by_draw,
-    common,
-    read_curves,
-)
+from suite.judging.against_aimd import aimd_reference, by_draw
 from suite.judging.checks import Check, band_of
+from suite.judging.curves import Curves, common, read_curves
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence, Observation
 from suite.judging.reasons import NotTested

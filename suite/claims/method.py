@@ -10,8 +10,9 @@ import numpy as np
 from suite.claims import fig1_rdf, fig2_badf, fig3_glass, pairs
 from suite.claims.fig1_rdf import rdf_reader, rdf_square
 from suite.claims.preconditions import has_fused_atoms
-from suite.judging.against_aimd import beyond_a_third, by_draw, common, difference, require_runs, root_of
+from suite.judging.against_aimd import by_draw, require_runs
 from suite.judging.checks import Check
+from suite.judging.curves import beyond_a_third, common, difference, root_of
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence, Observation
 from suite.judging.reasons import NotTested

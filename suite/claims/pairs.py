@@ -14,8 +14,9 @@ from suite.claims.fig1_rdf import feature_difference, rdf_reader
 from suite.claims.fig2_badf import badf_reader, moment_difference
 from suite.claims.fig4_vaf import first_zero, spectral_window, vaf_reader
 from suite.claims.fig5_msd import log_msd_reader
-from suite.judging.against_aimd import Distance, Reader, Square, beside_bks
+from suite.judging.against_aimd import beside_bks
 from suite.judging.checks import Check
+from suite.judging.curves import Distance, Reader, Square
 from suite.judging.distances import (
     mean_square,
     paired_cramer_von_mises,

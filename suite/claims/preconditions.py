@@ -11,12 +11,13 @@ from jobs.base.silica import FUSED_ANGSTROM
 from jobs.base.units import BOLTZMANN_EV_K
 from jobs.observables.rdf import PAIRS
 from suite.claims.fig1_rdf import peak_feature, rdf_reader
-from suite.judging.against_aimd import by_draw, judging_reference
+from suite.judging.against_aimd import by_draw
 from suite.judging.checks import Check
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence, Observation
 from suite.judging.pairs import read_pairs, scalars
 from suite.judging.reasons import NotTested
+from suite.judging.reweighted import judging_reference
 from suite.judging.statistics import (
     Array,
     Estimate,

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from suite.judging.against_aimd import Curves, Reader, common
+from suite.judging.curves import Curves, Reader, common
 from suite.judging.evidence import Evidence, Observation
 from suite.judging.reasons import NotTested
 from suite.judging.statistics import Array, Estimate, Groups, estimate

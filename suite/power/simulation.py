@@ -20,9 +20,10 @@ from typing import TypeAlias
 import numpy as np
 
 from jobs.reference.paper import shared_noise
-from suite.judging.against_aimd import best_overlap, common, read_curves
+from suite.judging.curves import common, read_curves
 from suite.judging.evidence import Evidence, Observation
 from suite.judging.reasons import UNAVAILABLE
+from suite.judging.reweighted import best_overlap
 from suite.judging.statistics import Array
 
 Change: TypeAlias = Callable[[str, Array, Array], Array]

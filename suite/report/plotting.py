@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from suite.judging.against_aimd import judging_reference, read_curves
 from suite.judging.checks import REWEIGHTED
+from suite.judging.curves import read_curves
 from suite.judging.distances import paired_differences
 from suite.judging.evidence import Evidence, Observation
 from suite.judging.pairs import read_pairs
 from suite.judging.reasons import UNAVAILABLE, NotTested
+from suite.judging.reweighted import judging_reference
 from suite.judging.statistics import mean_interval, mean_of
 
 if TYPE_CHECKING:

@@ -20,17 +20,13 @@ from jobs.reference.paper import Row, read_experiment
 from suite.claims.fig1_rdf import peak_feature, rdf_reader
 from suite.claims.fig2_badf import MAXIMUM_HALF_WIDTH, MAXIMUM_WINDOW, badf_reader
 from suite.claims.fig5_msd import many_stretches
-from suite.judging.against_aimd import (
-    Curves,
-    best_overlap,
-    by_draw,
-    overlap_lacks,
-    read_curves,
-)
+from suite.judging.against_aimd import by_draw
 from suite.judging.checks import REWEIGHTED
+from suite.judging.curves import Curves, read_curves
 from suite.judging.distances import moments, peak
 from suite.judging.evidence import Evidence, Observation
 from suite.judging.reasons import UNAVAILABLE, NotTested
+from suite.judging.reweighted import best_overlap, overlap_lacks
 from suite.judging.statistics import Array, Estimate, Groups, estimate, estimate_mean, mean_of
 
 REFERENCES = {

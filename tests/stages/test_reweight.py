@@ -27,10 +27,10 @@ from jobs.reference.sets import list_sets, read_run, read_set, summary
 from jobs.stages.observations import observe, reweight
 from jobs.stages.potentials import parity, potential
 from jobs.store.workspace import Workspace
-from suite.judging.against_aimd import FIRST_ORDER_MELTS, MELT_GROUPS
 from suite.judging.checks import load_claims
 from suite.judging.evaluate import REGISTRY, evaluate
 from suite.judging.evidence import Evidence
+from suite.judging.reweighted import FIRST_ORDER_MELTS, MELT_GROUPS
 from suite.judging.statistics import estimate_mean
 from suite.judging.verdict import Verdict
 from tests.helpers.synthetic_evidence import replicas
@@ -510,3 +510,23 @@ def test_the_plan_has_the_stage_when_such_a_set_is_deposited(tmp_path, monkeypat
     unavailable = campaigns.build_campaign("smoke").unavailable
     assert "no longer the sampler of drawn" in unavailable["reference-96-reweighted"]
     assert "no single points of 216 atoms" in unavailable["reference-216-reweighted"]
+
+
+def test_many_atoms_are_planned_by_weights_and_to_first_order(tmp_path, monkeypatch):
+    """With the largest set of fewer atoms of the same sampler and temperature."""
+    (few,) = (found for found in list_sets() if found.name == "pbe-96-hdnnp-sampler-2")
+    facts = {**few.facts, "atoms": {"Si": 72, "O": 144}}
+    many = replace(few, name="many", sha256="many", facts=facts, types=np.repeat([0, 1], [72, 144]))
+    hot = replace(few, name="hot", sha256="hot", facts={**few.facts, "temperatures_K": [4000.0]})
+    fewer = replace(few, name="fewer", sha256="fewer", runs=few.runs[:10])
+    sets = [*(found for found in list_sets() if found.sampler is None), fewer, few, many, hot]
+    monkeypatch.setattr("jobs.campaign.parts.references.list_sets", lambda: sets)
+    labels = campaigns.build_campaign("smoke").labels
+    by_weights, linear = labels["reference-216-reweighted"]
+    assert by_weights.parameters["estimator"] == "weights"
+    assert "beyond" not in by_weights.parameters
+    assert linear.parameters["estimator"] == "first-order"
+    assert linear.parameters["beyond"] == {"set": few.name, "sha256": few.sha256}
+    assert len(labels["reference-96-reweighted"]) == 2
+    (alone,) = labels["reference-96-reweighted@4000"]
+    assert alone.parameters["reference"]["set"] == "hot"

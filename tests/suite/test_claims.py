@@ -14,18 +14,13 @@ from jobs.campaign.build import build_campaign
 from jobs.cost.record import deposited_costs
 from jobs.observables import msd
 from suite.claims.fig5_msd import DIFFUSIVE_FROM_FS, bump_height
-from suite.judging.against_aimd import (
-    Curves,
-    common,
-    overlap_lacks,
-    require_pair,
-    require_runs,
-    require_seeds,
-)
+from suite.judging.against_aimd import require_pair, require_runs, require_seeds
 from suite.judging.checks import CLAIMS_FILE, Check, foreseen, load_claims
+from suite.judging.curves import Curves, common
 from suite.judging.evaluate import REGISTRY, evaluate
 from suite.judging.evidence import Evidence
 from suite.judging.reasons import NotTested, Pending
+from suite.judging.reweighted import overlap_lacks
 from suite.judging.statistics import Estimate
 from suite.judging.verdict import Verdict
 from tests.helpers.synthetic_evidence import (

@@ -100,11 +100,17 @@ def _add_reweighted(references: References, drawn: list[DepositedSet], own: list
         usable.append((found, imported_potential(path, f"sampler {found.sampler['model']}")))
     for found, sampler in usable:
         stages = [_reweight(found, sampler, estimator="weights")]
-        smaller = [other for other, its in usable if its == sampler and other.n_atoms < found.n_atoms]
+        smaller = [
+            other
+            for other, its in usable
+            if its.name == sampler.name
+            and other.n_atoms < found.n_atoms
+            and other.facts["temperatures_K"] == found.facts["temperatures_K"]
+        ]
         if smaller:
             beyond = max(smaller, key=lambda other: other.frames)
             stages.append(_reweight(found, sampler, estimator="first-order", beyond=beyond))
-        references.labels.setdefault(f"reference-{found.n_atoms}-reweighted", []).extend(stages)
+        references.labels.setdefault(found.reweighted_product, []).extend(stages)
     for size in SIZES:
         if (label := f"reference-{size}-reweighted") not in references.labels:
             references.unavailable[label] = unusable.get(

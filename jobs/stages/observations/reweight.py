@@ -5,8 +5,8 @@ sampler, has walked a hundred times as long, and each configuration has its PBE 
 means of them PBE's, as far as the sampler's own ensemble was in equilibrium. `weights` are
 exp(-(E_PBE - E_sampler)/kT). `first-order` takes their first order, which leaves more frames of a large
 system, and adds from a small one what lies beyond. `jobs.observables.reweighting` has the formulas. The
-effective fraction and the effective number of melts are in the product; `suite/judging/against_aimd.py`
-decides which are too few.
+effective fraction and the effective number of melts are in the product; `suite/judging/reweighted.py` decides
+which are too few.
 
 Only what one configuration shows (g(r), angles, coordination) can be had, no dynamics. The product has
 the format of `observe`, with one block for each melt: weighted means of the blocks are built in
