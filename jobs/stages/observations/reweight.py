@@ -130,17 +130,17 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
     """
     given = workspace.parameters
     estimator = given["estimator"]
-    drawn = _draw(workspace, given["reference"], root)
-    workspace.progress(0.5, "structure and energies")
+    drawn = _load(workspace, given["reference"], root)
+    workspace.progress(0.5, "reweighted")
     blocks = drawn.blocks(estimator)
     facts = _facts(drawn, estimator)
     if "beyond" in given:
-        smaller = _draw(workspace, given["beyond"], root)
+        smaller = _load(workspace, given["beyond"], root)
         exact, linear = (smaller.blocks(name) for name in ("weights", "first-order"))
         beyond = {name: exact[name] - linear[name] for name in exact}
         count = min(len(rows) for rows in (*blocks.values(), *beyond.values()))
         blocks = {name: _with(in_units(rows, count), beyond.get(name)) for name, rows in blocks.items()}
-        facts |= {"beyond": _facts(smaller, "weights") | {"shifts": _shifts(given, beyond)}}
+        facts |= {"blocks": count, "beyond": _facts(smaller, "weights") | {"shifts": _shifts(given, beyond)}}
     n_si = facts["n_si"]
     facts |= {
         "counts": {
@@ -161,7 +161,7 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
     workspace.record(effective_fraction=facts["effective_fraction"], frames=facts["frames"])
 
 
-def _draw(workspace: Workspace, reference: Mapping[str, str], root: Path | None) -> _Drawn:
+def _load(workspace: Workspace, reference: Mapping[str, str], root: Path | None) -> _Drawn:
     deposited = _open(reference, workspace.inputs["potential"], root)
     sample = _read(deposited)
     return _Drawn(
