@@ -32,7 +32,7 @@ from jobs.base.errors import ERROR_EXIT, SuiteError
 from jobs.base.files import write_json
 from jobs.base.machine import machine, require_gpus, suite_commit
 from jobs.cli.options import count, positive, whole
-from jobs.cost.plan import DENSITY_G_CM3, TEMPERATURE_K, TIMESTEP_FS, Plan, native, plain, program, tuned
+from jobs.cost.plan import Plan, native, plain, program, tuned
 from jobs.cost.tune import potential_stage
 from jobs.running import local
 from jobs.stages import cost as cost_stage
@@ -153,16 +153,13 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     work.mkdir(parents=True, exist_ok=True)
     canaries = [canary() for _ in range(arguments.launches)]
     workspace = Workspace(
-        {
-            "points": [vars(point) for point in plan.points], "launches": plan.launches, "aimd": {},
-            "budget_minutes": None, "not_measured": [], "temperature_K": TEMPERATURE_K,
-            "density_g_cm3": DENSITY_G_CM3, "timestep_fs": TIMESTEP_FS,
-            "planted_slowdown": arguments.plant_slowdown,
-        },
-        0, inputs,
-        work, cores,
+        plan.parameters() | {"planted_slowdown": arguments.plant_slowdown},
+        0,
+        inputs,
+        work,
+        cores,
         tuning=read_tuning(store.root, about["type"]),
-    )  # fmt: skip
+    )
     # Last night's launches go; models and liquids stay.
     shutil.rmtree(workspace.checkpoints / "launches", ignore_errors=True)
     cost_stage.run(workspace)

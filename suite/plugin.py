@@ -385,8 +385,9 @@ def one_line(result: Result) -> str:
         return result.reason
     low = "-inf" if result.band_low is None else f"{result.band_low:g}"
     high = "inf" if result.band_high is None else f"{result.band_high:g}"
+    unit = result.unit and f" {result.unit}"
     text = (
-        f"{result.value:.4g} [{result.ci_low:.4g}, {result.ci_high:.4g}] {result.unit}, "
+        f"{result.value:.4g} [{result.ci_low:.4g}, {result.ci_high:.4g}]{unit}, "
         f"band {low} to {high}, {result.seconds:.0f} core-s"
     )
     return f"{text}; {result.reason}" if result.reason else text

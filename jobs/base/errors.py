@@ -14,3 +14,8 @@ class EngineError(SuiteError):
 
 class NotInstalled(EngineError):  # noqa: N818
     """An outside program is not there; the message says where it was looked for."""
+
+
+def option(name: str) -> str:
+    """An option as a person types it, for messages: `--timestep-fs` of `timestep_fs`."""
+    return f"--{name.replace('_', '-')}"

@@ -76,7 +76,7 @@ def hardware() -> dict[str, Any]:
 def gpus() -> list[tuple[str, str]]:
     """Name and driver of each NVIDIA GPU or MIG slice that is seen; see `listed_gpus`.
 
-    None where nvidia-smi is missing, silent or finds no driver.
+    Empty where nvidia-smi is missing, silent or finds no driver.
     """
     drivers = _nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader").split()
     return [(name, drivers[0]) for name in listed_gpus(_nvidia_smi("-L"))] if drivers else []
@@ -106,8 +106,8 @@ def listed_gpus(listing: str) -> list[str]:
 def usable_gpus() -> int:
     """How many of the GPUs DeePMD-kit can use.
 
-    None where they are hidden, or where this Python's TensorFlow is the one for CPUs. Another one, as a
-    site's modules bring it, is believed to use them.
+    0 where they are hidden, or where this Python's TensorFlow is the one for CPUs. Another one, as a site's
+    modules bring it, is believed to use them.
     """
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     return 0 if hidden or "tensorflow-cpu" in software_versions() else len(gpus())

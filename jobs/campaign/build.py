@@ -88,7 +88,8 @@ def _with_engine(about: Tier, engine: str) -> Tier:
     load_engine(engine)
     if about.aimd is None or engine == about.aimd.engine:
         return about
-    return about.with_engine(engine, named_settings(engine, "default"))
+    aimd = about.aimd.model_copy(update={"engine": engine, "settings": named_settings(engine, "default")})
+    return about.model_copy(update={"aimd": aimd})
 
 
 class _Builder:

@@ -23,7 +23,7 @@ OTHER_ENGINES = {
 }
 # Chosen in reference/paper.yml (training-steps, kalman-filter): the paper does not say.
 PAPER_TRAINING_STEPS, PAPER_UPDATES = 1_000_000, 10_000
-OVERFITTED = "-overfitted #"
+_OVERFITTED_RUN = "-overfitted #"
 
 
 def deviations(
@@ -111,7 +111,7 @@ def _of_given_trajectories(
     )
     deposited = {record["name"]: record["sha256"] for _, record in map(deposited_model, (*NNPS, HDNNP))}
     # The potential of a planted fault has that name and is another one.
-    honest = [thin for label, thin in pairs.items() if OVERFITTED not in label]
+    honest = [thin for label, thin in pairs.items() if _OVERFITTED_RUN not in label]
     moved_by = {model for thin in (*given.values(), *honest) for model in thin.models.items()}
     for name in sorted({name for name, sha256 in moved_by if deposited.get(name) != sha256}):
         yield f"deposited MD is by another {name} than the deposited one"

@@ -257,8 +257,6 @@ class StepwiseAimd(Keys):
 
     temperatures_K: Kelvins
     """Falling."""
-    mode: Annotated[str, OneOf("stepwise")]
-    """The word for this form."""
     atoms: Atoms
     """Of the melt."""
     relaxation_steps: Count
@@ -276,8 +274,6 @@ class ShortAimd(Keys):
 
     starts: Temperatures
     """Runs of the tier, with the temperature in K of what starts from them."""
-    mode: Annotated[str, OneOf("short")]
-    """The word for this form."""
     configurations: Count
     """Starts from each run."""
     steps: Count

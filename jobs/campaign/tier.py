@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from jobs.base.errors import SuiteError
 from jobs.base.schema import (
@@ -90,13 +90,6 @@ class Tier(Keys):
     def place(self) -> dict[str, str]:
         """The parameter that tells a stage of a deposit of one's own."""
         return {} if self.deposit is None else {"deposit": self.deposit}
-
-    def with_engine(self, engine: str, settings: dict[str, Any]) -> Tier:
-        """The tier with another first-principles engine; itself where it computes none."""
-        if self.aimd is None:
-            return self
-        aimd = self.aimd.model_copy(update={"engine": engine, "settings": settings})
-        return self.model_copy(update={"aimd": aimd})
 
 
 def read_tier(tier: str) -> Tier:

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from jobs.base.errors import ERROR_EXIT, SuiteError
+from jobs.base.errors import ERROR_EXIT, SuiteError, option
 
 if TYPE_CHECKING:
     from jobs.campaign.plan import Campaign
@@ -51,11 +51,6 @@ def positive(text: str) -> float:
     if not (value > 0 and math.isfinite(value)):
         raise argparse.ArgumentTypeError(f"found {text}, expected a positive number")
     return value
-
-
-def option(name: str) -> str:
-    """An option as a person types it, from its name in `argparse.Namespace`."""
-    return f"--{name.replace('_', '-')}"
 
 
 def needs(arguments: argparse.Namespace, partner: str, *names: str) -> None:

@@ -122,7 +122,7 @@ def _dry_run_jobs(site: Site, store: Store, to_do: Sequence[Stage]) -> None:
             f"{about}{chain}{f', after {after}' if after else ''}"
         )
         directory = scheduler.job_root(store, stage.name) / "1"
-        submission = scheduler.write_job(site, store, stage, directory, image_digest=digest)
+        submission = scheduler.prepare_job(site, store, stage, directory, image_digest=digest)
         print(scheduler.script_text(submission))
     print(f"{'kind':<10}{'jobs':>6}{'node-hours':>12}")
     for kind, count in jobs.items():

@@ -32,6 +32,7 @@ AIMD_SETTINGS = {"cp2k": "md"}
 AIMD_TIMESTEP_FS = 2.0
 # Rough seconds on two idle cores of a 2020s server: core-seconds per atom and step, start of a process.
 ATOM_STEP_S = {NNP: 1.3e-4, NATIVE: 5.0e-6, HDNNP: 1.5e-5, "plain": 5.0e-4, "bks": 1.0e-5, "tersoff": 2.0e-6}
+GPU_ATOM_STEP_S = 3e-6  # of the NNP; a guess, since no GPU was timed
 START_S = {NNP: 2.5, NATIVE: 0.5, HDNNP: 0.5, "bks": 0.5, "tersoff": 0.4}
 WARM_UP_SHARE = 1.3
 LIQUIDS_S, MODELS_S = 30.0, 90.0
@@ -60,6 +61,19 @@ class Plan:
         prepare = LIQUIDS_S + MODELS_S * any(point.setting == "plain" for point in self.points)
         return prepare + aimd + sum(point_seconds(point, self.launches, cores) for point in self.points)
 
+    def parameters(self) -> dict[str, Any]:
+        """Parameters of a `cost` stage that measures it."""
+        return {
+            "points": [asdict(point) for point in self.points],
+            "launches": self.launches,
+            "timestep_fs": TIMESTEP_FS,
+            "temperature_K": TEMPERATURE_K,
+            "density_g_cm3": DENSITY_G_CM3,
+            "aimd": self.aimd,
+            "budget_minutes": self.budget_minutes,
+            "not_measured": self.not_measured,
+        }
+
 
 def point_seconds(point: Point, launches: int, cores: int) -> float:
     """Rough wall time of all launches of a point."""
@@ -69,7 +83,7 @@ def point_seconds(point: Point, launches: int, cores: int) -> float:
     ranks = point.ranks or max(ranks_of(point.n_atoms, cores), min(cores, 2))
     rate = ATOM_STEP_S[kind] / (cores if kind == "plain" else ranks)
     if point.gpus:
-        rate = 3e-6 / point.gpus
+        rate = GPU_ATOM_STEP_S / point.gpus
     return launches * (
         START_S[NATIVE if ours else point.engine] + WARM_UP_SHARE * point.steps * point.n_atoms * rate
     )
@@ -252,16 +266,7 @@ def cost_stage(
     family = potential.parameters.get("family", NNP)
     if family != NNP:
         plan = replace(plan, points=list(_as_md_runs(plan.points, NATIVE if family == HDNNP else None)))
-    parameters: dict[str, Any] = {
-        "points": [asdict(point) for point in plan.points],
-        "launches": plan.launches,
-        "timestep_fs": TIMESTEP_FS,
-        "temperature_K": TEMPERATURE_K,
-        "density_g_cm3": DENSITY_G_CM3,
-        "aimd": plan.aimd,
-        "budget_minutes": plan.budget_minutes,
-        "not_measured": plan.not_measured,
-    }
+    parameters = plan.parameters()
     if machine_type is not None:
         parameters["machine_type"] = machine_type
     inputs = {"potential": potential} | ({} if hdnnp is None else {HDNNP: hdnnp})

@@ -174,7 +174,7 @@ def speed_ups(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     by_curve = curves(points)
     for (slow, slow_setting), slow_sizes in by_curve.items():
         for (fast, fast_setting), fast_sizes in by_curve.items():
-            tuned = fast == "deepmd" and fast_setting.startswith("tuned")
+            tuned = fast == NNP and fast_setting.startswith("tuned")
             if (
                 not tuned
                 or (slow, slow_setting) == (fast, fast_setting)

@@ -20,6 +20,7 @@ from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
 from jobs.base.machine import machine, require_gpus
 from jobs.cost.bench import Bench
+from jobs.cost.plan import DENSITY_G_CM3, TEMPERATURE_K, TIMESTEP_FS
 from jobs.cost.points import Point
 from jobs.cost.record import NNP
 from jobs.cost.scaling import median_interval
@@ -37,7 +38,6 @@ STEPS, NATIVE_STEPS = 100, 1500  # of so many atoms; about two seconds each
 LEAST_STEPS = 20
 LAUNCHES = 3
 FINALISTS = 3
-TEMPERATURE_K, DENSITY_G_CM3, TIMESTEP_FS = 3000.0, 2.20, 1.0
 SKINS_ANGSTROM = (0.5, 1.0, 1.5, 2.0)
 # Kernel, precision, compressed: the native kernel has one of each.
 MODELS = (

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.base.errors import SuiteError
+from jobs.base.errors import SuiteError, option
 from jobs.base.frames import TILT_ANGSTROM, Frame, tilts_angstrom
 from jobs.base.silica import SPECIES
 from jobs.base.streams import content_sha256
@@ -183,14 +183,14 @@ def level_of(sources: Sequence[Source], given: Mapping[str, str | None]) -> dict
         value = given.get(name)
         if value is None:
             said = {source.path: getattr(source, name) for source in sources}
-            _refuse_unlike(said, name.replace("_", " "), f" (or {_option(name)} to overrule)")
+            _refuse_unlike(said, name.replace("_", " "), f" (or {option(name)} to overrule)")
             value = said[sources[0].path]
         else:
             for source in sources:
                 if (own := getattr(source, name)) not in (None, value):
-                    source.remarks.append(f"{_option(name)} {value} overrules {own}, which the file says")
+                    source.remarks.append(f"{option(name)} {value} overrules {own}, which the file says")
         if value is None:
-            missing.append(_option(name))
+            missing.append(option(name))
         else:
             level[name] = value
     for name in sorted({name for source in sources for name in source.level.settings}):
@@ -222,12 +222,8 @@ def said_alike(sources: Sequence[Source], name: str, given: Any) -> Any:
     said = {getattr(source, name) for source in sources}
     if len(said) > 1 or said == {None}:
         found = "nothing" if said == {None} else " and ".join(sorted(map(str, said)))
-        raise SuiteError(f"import: found {found} for the trajectory's {name}, expected {_option(name)}")
+        raise SuiteError(f"import: found {found} for the trajectory's {name}, expected {option(name)}")
     return said.pop()
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def refuse_double_use(digests: Sequence[str], *, use: str, root: Path) -> None:

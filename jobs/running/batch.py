@@ -271,7 +271,7 @@ def _submit(
     length = chain_length(site, stage) if scheduler.knows_dependencies(site) else 1
     jobs: list[str] = []
     for _ in range(length):
-        submission = scheduler.write_job(
+        submission = scheduler.prepare_job(
             site,
             store,
             stage,

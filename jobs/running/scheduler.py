@@ -251,7 +251,7 @@ def recipe_of(site: Site, stage: Stage) -> Recipe:
     return Recipe.of(stage, cores=None if asked and count > 1 else cores, ranks=count if fixed else None)
 
 
-def write_job(
+def prepare_job(
     site: Site,
     store: Store,
     stage: Stage,

@@ -31,11 +31,6 @@ from suite.judging.statistics import (
 
 LIQUID_K, GLASS_K = 3000.0, 300.0  # every liquid of Figs. 1, 2, 4 and 5; every glass of Fig. 3
 BLOCKS = 8
-# Measure -> what kernel.json calls it.
-KERNEL_DIFFERENCES = {
-    "native-kernel-forces": "force_rms_eV_A",
-    "native-kernel-energy": "energy_meV_atom",
-}
 
 
 def _temperature_variance(groups: Groups, n_atoms: int) -> float:
@@ -82,17 +77,53 @@ def _count_change_percent(key: str, run: Observation) -> float:
     return 100 * _halves(np.array(run.facts["counts"][key]["blocks"])) / silicon
 
 
-CHANGES: Mapping[str, Callable[[Observation], float]] = {
-    "stationary-energy": _energy_change_meV,
-    "stationary-defects": partial(_count_change_percent, "defects_si"),
-    "stationary-rings": partial(_count_change_percent, "two_rings"),
-}
+def _density_g_cm3(run: Observation) -> float:
+    # Planted stretch changes the observed distances only, not the state of the liquid.
+    return float(run.facts["density_g_cm3"] * run.facts["stretch"] ** 3)
 
 
-def _difference_of_preparations(sets: Sequence[Observation]) -> Estimate:
+def _pair_temperature(check: Check, evidence: Evidence) -> Estimate:
+    read = scalars(lambda run: np.atleast_2d(run["temperature_K"]).T)
+    pairs = read_pairs(evidence, size=check["size"], sides=("nnp",), read=read)
+    return pairs.estimate(lambda s: float(mean_of(s["nnp"])[0] / mean_of(s["aimd"])[0]))
+
+
+def _kernel_difference(key: str, check: Check, evidence: Evidence) -> Estimate:
+    """The worst of what `kernel.json` calls `key`."""
+    label = f"kernel-{check['label']}"
+    compared = evidence.kernel(label)
+    for product, one in zip(evidence.directories(label), compared, strict=True):
+        if reason := one["unavailable"]:
+            raise NotTested(
+                f"the native kernel could not run when {product.name} was made: {reason}; "
+                "delete that product to have them compared"
+            )
+    return Estimate.exact(max(one["worst"][key] for one in compared), n_eff=len(compared))
+
+
+def _compressed_against_full(check: Check, evidence: Evidence) -> Estimate:
+    trainings = evidence.train(f"train-{check['label']}")
+    worst = max(training.facts["compressed_vs_full_force_rms_eV_A"] for training in trainings)
+    return Estimate.exact(worst, n_eff=len(trainings))
+
+
+def _training_range(check: Check, evidence: Evidence) -> Estimate:
+    """By how much the nearest atoms of the liquid are farther apart than those of the training data."""
+    audits = [training.audit for training in evidence.train(f"train-{check['label']}")]
+    if any("min_distance_angstrom" not in audit for audit in audits):
+        raise NotTested("the record of the training data does not say its shortest distances")
+    runs = evidence.observables(f"liquid-{check['label']}-nvt")
+    beyond = [
+        _closest_angstrom(run, pair) - min(audit["min_distance_angstrom"][pair] for audit in audits)
+        for run in runs
+        for pair in PAIRS
+    ]
+    return Estimate.exact(min(beyond), n_eff=len(runs))
+
+
+def _preparations(runs: Sequence[Observation]) -> Estimate:
     """The sampler's energy in the second half of the melts less that in the first, in the set that judges."""
-    best = judging_reference(sets)
-    melts = [np.array([energy]) for energy in best.facts["sampler_energy_meV_atom"]]
+    melts = [np.array([energy]) for energy in judging_reference(runs).facts["sampler_energy_meV_atom"]]
     middle = len(melts) // 2
     return estimate(
         lambda s: float(mean_of(s["second"]) - mean_of(s["first"])),
@@ -100,71 +131,69 @@ def _difference_of_preparations(sets: Sequence[Observation]) -> Estimate:
     )
 
 
-def _density_g_cm3(run: Observation) -> float:
-    # Planted stretch changes the observed distances only, not the state of the liquid.
-    return float(run.facts["density_g_cm3"] * run.facts["stretch"] ** 3)
+def _change(of: Callable[[Observation], float], runs: Sequence[Observation]) -> Estimate:
+    return estimate_mean(by_draw([np.array([of(run)]) for run in runs], runs), counted=True)
+
+
+def _density(evidence: Evidence, runs: Sequence[Observation]) -> Estimate:
+    ratios = [_density_g_cm3(run) / evidence.density_g_cm3 for run in runs]
+    return Estimate.exact(max(ratios, key=lambda ratio: abs(ratio - 1)), n_eff=len(runs))
+
+
+def _total(of: Callable[[Observation], float], runs: Sequence[Observation]) -> Estimate:
+    return Estimate.exact(sum(of(run) for run in runs), n_eff=len(runs))
+
+
+def _temperature(label: str, runs: Sequence[Observation]) -> Estimate:
+    # A rescaled temperature has no scatter. That is a real result, here and below, not missing data.
+    target_K = GLASS_K if label.startswith("glass") else LIQUID_K
+    return estimate_mean([np.atleast_1d(run["temperature_K"]) / target_K for run in runs], counted=True)
+
+
+def _kinetic_energy(runs: Sequence[Observation]) -> Estimate:
+    n_atoms = runs[0].facts["n_atoms"]
+    blocks = [in_blocks(equilibrated(run["thermo_temperature_K"]), blocks=BLOCKS) for run in runs]
+    return estimate(lambda s: _temperature_variance(s["runs"], n_atoms), {"runs": blocks}, counted=True)
+
+
+def _drift(runs: Sequence[Observation]) -> Estimate:
+    warmings = [
+        _warming_K(run["thermo_time_fs"], run["thermo_total_eV"], run.facts["n_atoms"]) for run in runs
+    ]
+    return estimate(lambda s: float(mean_of(s["runs"])), {"runs": warmings})
+
+
+def _si_o_bond(runs: Sequence[Observation]) -> Estimate:
+    curves = rdf_reader("Si-O")(runs)
+    return estimate(lambda s: peak_feature("Si-O", curves.x, s["runs"])[0], {"runs": curves.groups})
+
+
+# By `measure` of a check: of what the evidence has, and of the runs of its label.
+OF_EVIDENCE: Mapping[str, Callable[[Check, Evidence], Estimate]] = {
+    "pair-temperature": _pair_temperature,
+    "native-kernel-forces": partial(_kernel_difference, "force_rms_eV_A"),
+    "native-kernel-energy": partial(_kernel_difference, "energy_meV_atom"),
+    "compressed-against-full": _compressed_against_full,
+    "training-range": _training_range,
+    "density": lambda check, evidence: _density(evidence, evidence.observables(check["label"])),
+    "temperature": lambda check, evidence: _temperature(check["label"], evidence.observables(check["label"])),
+}
+OF_RUNS: Mapping[str, Callable[[Sequence[Observation]], Estimate]] = {
+    "preparations": _preparations,
+    "stationary-energy": partial(_change, _energy_change_meV),
+    "stationary-defects": partial(_change, partial(_count_change_percent, "defects_si")),
+    "stationary-rings": partial(_change, partial(_count_change_percent, "two_rings")),
+    "dangerous_builds": partial(_total, lambda run: run.facts["dangerous_builds"]),
+    "fused_atoms": partial(_total, has_fused_atoms),
+    "kinetic-energy": _kinetic_energy,
+    "drift": _drift,
+    "si-o-bond": _si_o_bond,
+}
 
 
 @claim("precondition")
 def precondition(check: Check, evidence: Evidence) -> Estimate:
     """One physical precondition of one product."""
-    if check.measure == "pair-temperature":
-        read = scalars(lambda run: np.atleast_2d(run["temperature_K"]).T)
-        pairs = read_pairs(evidence, size=check["size"], sides=("nnp",), read=read)
-        return pairs.estimate(lambda s: float(mean_of(s["nnp"])[0] / mean_of(s["aimd"])[0]))
-    label = check["label"]
-    if check.measure in KERNEL_DIFFERENCES:
-        compared = evidence.kernel(f"kernel-{label}")
-        for product, one in zip(evidence.directories(f"kernel-{label}"), compared, strict=True):
-            if reason := one["unavailable"]:
-                raise NotTested(
-                    f"the native kernel could not run when {product.name} was made: {reason}; "
-                    "delete that product to have them compared"
-                )
-        worst = max(one["worst"][KERNEL_DIFFERENCES[check.measure]] for one in compared)
-        return Estimate.exact(worst, n_eff=len(compared))
-    if check.measure == "preparations":
-        return _difference_of_preparations(evidence.observables(label))
-    if check.measure in CHANGES:
-        changes = [np.array([CHANGES[check.measure](run)]) for run in evidence.observables(label)]
-        units = by_draw(changes, evidence.observables(label))
-        return estimate_mean(units, counted=True)
-    if check.measure in ("compressed-against-full", "training-range"):
-        trainings = evidence.train(f"train-{label}")
-        if check.measure == "compressed-against-full":
-            worst = max(training.facts["compressed_vs_full_force_rms_eV_A"] for training in trainings)
-            return Estimate.exact(worst, n_eff=len(trainings))
-        audits = [training.audit for training in trainings]
-        if any("min_distance_angstrom" not in audit for audit in audits):
-            raise NotTested("the record of the training data does not say its shortest distances")
-        runs = evidence.observables(f"liquid-{label}-nvt")
-        beyond = [
-            _closest_angstrom(run, pair) - min(audit["min_distance_angstrom"][pair] for audit in audits)
-            for run in runs
-            for pair in PAIRS
-        ]
-        return Estimate.exact(min(beyond), n_eff=len(runs))
-    runs = evidence.observables(label)
-    if check.measure == "density":
-        ratios = [_density_g_cm3(run) / evidence.density_g_cm3 for run in runs]
-        worst = max(ratios, key=lambda ratio: abs(ratio - 1))
-        return Estimate.exact(worst, n_eff=len(runs))
-    if check.measure == "dangerous_builds":
-        return Estimate.exact(sum(run.facts["dangerous_builds"] for run in runs), n_eff=len(runs))
-    if check.measure == "fused_atoms":
-        return Estimate.exact(sum(has_fused_atoms(run) for run in runs), n_eff=len(runs))
-    if check.measure == "temperature":
-        # A rescaled temperature has no scatter. That is a real result, here and below, not missing data.
-        target_K = GLASS_K if label.startswith("glass") else LIQUID_K
-        return estimate_mean([np.atleast_1d(run["temperature_K"]) / target_K for run in runs], counted=True)
-    if check.measure == "kinetic-energy":
-        n_atoms = runs[0].facts["n_atoms"]
-        blocks = [in_blocks(equilibrated(run["thermo_temperature_K"])[0], blocks=BLOCKS) for run in runs]
-        return estimate(lambda s: _temperature_variance(s["runs"], n_atoms), {"runs": blocks}, counted=True)
-    if check.measure == "drift":
-        warmings = [
-            _warming_K(run["thermo_time_fs"], run["thermo_total_eV"], run.facts["n_atoms"]) for run in runs
-        ]
-        return estimate(lambda s: float(mean_of(s["runs"])), {"runs": warmings})
-    curves = rdf_reader("Si-O")(runs)
-    return estimate(lambda s: peak_feature("Si-O", curves.x, s["runs"])[0], {"runs": curves.groups})
+    if check.measure in OF_EVIDENCE:
+        return OF_EVIDENCE[check.measure](check, evidence)
+    return OF_RUNS[check.measure](evidence.observables(check["label"]))

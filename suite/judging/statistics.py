@@ -311,8 +311,8 @@ def inefficiency(groups: Groups) -> float:
     return min(result, float(total))
 
 
-def equilibrated(series: Array) -> tuple[Array, float]:
-    """The equilibrated end of a long time series and its statistical inefficiency (pymbar's timeseries).
+def equilibrated(series: Array) -> Array:
+    """The equilibrated end of a long time series (pymbar's timeseries).
 
     Shape (n,) in, (n - start,) out.
     """
@@ -320,9 +320,9 @@ def equilibrated(series: Array) -> tuple[Array, float]:
     from pymbar.timeseries import detect_equilibration
 
     if np.ptp(series) == 0:
-        return series, 1.0
-    start, statistical_inefficiency, _ = detect_equilibration(series, nskip=max(1, len(series) // 20))
-    return series[start:], float(statistical_inefficiency)
+        return series
+    start, _, _ = detect_equilibration(series, nskip=max(1, len(series) // 20))
+    return series[start:]
 
 
 def in_blocks(series: Array, *, blocks: int) -> Array:

@@ -89,7 +89,7 @@ def _errors_by_temperature(
             found.temperatures_K + shift,
             found.values,
             yerr=[np.minimum(found.half_widths, 0.999 * found.values), found.half_widths],
-            color=INKS[METHODS[series.method].colour].light,
+            color=METHODS[series.method].ink,
             marker="o",
             markersize=3.5,
             linewidth=0,
@@ -118,7 +118,7 @@ def _force_density(series: Series, reference: Array, predicted: Array) -> Panel:
     canvas, axes = new_canvas()
     reach = float(np.quantile(np.abs(reference), 0.9995))
     counts, _, _ = np.histogram2d(reference, predicted, bins=110, range=[[-reach, reach]] * 2)
-    colour = INKS[METHODS[series.method].colour].light
+    colour = METHODS[series.method].ink
     image = np.zeros((*counts.shape, 4))
     image[..., :3] = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     image[..., 3] = np.where(counts.T > 0, 0.25 + 0.75 * np.log1p(counts.T) / np.log1p(counts.max()), 0.0)
@@ -214,8 +214,8 @@ def training(evidence: Evidence) -> Drawing:
             axes.plot(
                 table["step"],
                 table["force_rmse_heldout_eV_A"],
-                color=INKS[method.colour].light,
-                linestyle=(0, method.dash) if method.dash else "-",
+                color=method.ink,
+                linestyle=method.linestyle,
                 linewidth=1.1,
             )
             sketch.drawn[series.text] = series
@@ -321,7 +321,7 @@ def _seeds(
     marker: str = "o",
 ) -> tuple[Array, Array]:
     """A dot for each point and a line through the root mean square at each x, which is returned."""
-    colour = INKS[METHODS[LEARNING.method].colour].light
+    colour = METHODS[LEARNING.method].ink
     x = np.array([point[x_key] for point in points], dtype=float)
     y = np.array([point[y_key] for point in points], dtype=float)
     places = np.unique(x)

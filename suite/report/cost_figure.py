@@ -60,7 +60,7 @@ def draw_cost(
     for (engine, setting), sizes in curves(points).items():
         key, text = COST_CURVES.get((engine, setting), ("deepmd-96-large", f"{engine}, {setting}"))
         method = METHODS[key]
-        colour = INKS[method.colour].light
+        colour = method.ink
         sketch.drawn[text] = Series("cost", key, text)
         per_atom = {size: point["us_per_step_atom"] for size, point in sizes.items()}
         for size, samples in per_atom.items():
@@ -70,8 +70,13 @@ def draw_cost(
         fitted = _cost_fit(engine, per_atom, x)
         if fitted is not None:
             inside = x <= max(sizes)
-            dash = (0, method.dash) if method.dash else "-"
-            axes.plot(x[inside], fitted[inside], color=colour, linewidth=method.width_points, linestyle=dash)
+            axes.plot(
+                x[inside],
+                fitted[inside],
+                color=colour,
+                linewidth=method.width_points,
+                linestyle=method.linestyle,
+            )
             axes.plot(x[~inside], fitted[~inside], color=colour, linewidth=0.9, linestyle=":")
     if anchors:
         axes.plot(*zip(*anchors, strict=True), "D", color=INKS["muted"].light, markersize=4, fillstyle="none")

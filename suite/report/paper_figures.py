@@ -186,7 +186,7 @@ def _paired_panel(
         x = curve.x * x_scale
         keep = (x >= x_range[0]) & (x <= x_range[1])
         low, high = (curve.mean + sign * curve.half_width for sign in (-1, 1))
-        colour = INKS[METHODS[method].colour].light
+        colour = METHODS[method].ink
         inset.plot(x[keep], curve.mean[keep], color=colour, linewidth=1.0)
         inset.fill_between(x[keep], low[keep], high[keep], color=colour, alpha=0.25, linewidth=0)
         excess.append((x[keep], low[keep], high[keep]))

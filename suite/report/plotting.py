@@ -55,6 +55,16 @@ class Method:
     dash: tuple[float, ...] = ()  # in line widths; empty is solid
     width_points: float = 1.3
 
+    @property
+    def ink(self) -> str:
+        """Its colour on light paper."""
+        return INKS[self.colour].light
+
+    @property
+    def linestyle(self) -> str | tuple[int, tuple[float, ...]]:
+        """Its dashes, as Matplotlib takes them."""
+        return (0, self.dash) if self.dash else "-"
+
 
 # Okabe and Ito's hues, darkened or lightened for contrast on either paper. Each light code is used once:
 # it is the code that `Panel.themed` replaces.
@@ -249,13 +259,13 @@ class Sketch:
             x, mean = x[keep], curve.mean[keep]
             half = np.nan_to_num(curve.half_width[keep])
             method = METHODS[one.method]
-            colour = INKS[method.colour].light
+            colour = method.ink
             axes.plot(
                 x,
                 mean,
                 color=colour,
                 linewidth=method.width_points,
-                linestyle=(0, method.dash) if method.dash else "-",
+                linestyle=method.linestyle,
                 zorder=3 if method.colour.startswith("aimd") else 4,
             )
             if half.any():

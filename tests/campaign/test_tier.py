@@ -114,7 +114,7 @@ def test_a_mistake_in_a_tier_is_one_line(tmp_path, place, value, expected):
         ("learning_curve/sizes", [3], "learning_curve: found sizes, expected only seeds, shares, precisions"),
         ("aimd/engine", "abinit", "aimd.engine: found 'abinit', expected one of cp2k, espresso, vasp"),
         ("aimd/settings/cutoff_Ry", "high", "aimd.settings: CP2K settings: found cutoff_Ry 'high', expected"),
-        ("aimd/deepmd-96/mode", "short", "aimd.deepmd-96.mode: found 'short', expected one of stepwise"),
+        ("aimd/deepmd-96/mode", "short", "aimd.deepmd-96: found mode, expected only"),
         ("aimd/deepmd-96/density_g_cm3", 0, "density_g_cm3: found 0, expected a positive number, as"),
         ("aimd/deepmd-216/starts/lava", 3000, "aimd.deepmd-216.starts: found lava, expected runs abo"),
         ("aimd/deepmd-216/starts/glass-216", 300, "starts: found glass-216, expected runs above the"),

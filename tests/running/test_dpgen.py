@@ -98,7 +98,7 @@ class TestKept:
         site = read(tmp_path, train=made)
         store = Store(tmp_path / "store")
         stage = Stage("train", "t", {})
-        job = scheduler.write_job(site, store, stage, tmp_path / "store" / "1", image_digest=None)
+        job = scheduler.prepare_job(site, store, stage, tmp_path / "store" / "1", image_digest=None)
         lines = scheduler.script_text(job).splitlines()
         assert line in lines
         assert "#SBATCH --gres=gpu:2" not in lines

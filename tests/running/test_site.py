@@ -166,7 +166,7 @@ def test_what_a_script_asks_of_each_scheduler(tmp_path: Path, batch_type: str) -
     knows = scheduler.knows_dependencies(site)
     assert knows == (batch_type in ("Slurm", "PBS", "Torque"))
     after = {"after_success": ["7", "8"], "after_any": ["9"]} if knows else {}
-    submission = scheduler.write_job(site, store, stage, tmp_path / "job", image_digest=None, **after)
+    submission = scheduler.prepare_job(site, store, stage, tmp_path / "job", image_digest=None, **after)
     lines = scheduler.script_text(submission).splitlines()
     assert [line for line in [*HEADERS[batch_type], "#MINE"] if line not in lines] == []
     assert any(f"-m jobs make {stage.name} --store {store.root}" in line for line in lines)

@@ -155,7 +155,7 @@ def test_a_job_that_slurm_starts_again_does_not_heed_its_own_failure(
     directory = scheduler.job_root(store, stage.name) / "1"
     directory.mkdir(parents=True)
     (directory / FAILURE).write_text(json.dumps({"reason": "srun ended with code 1"}))
-    script = scheduler.script_text(scheduler.write_job(site, store, stage, directory, image_digest=None))
+    script = scheduler.script_text(scheduler.prepare_job(site, store, stage, directory, image_digest=None))
     environment = os.environ | {"SLURM_RESTART_COUNT": restarts}
     subprocess.run(["bash", "-c", script], cwd=directory, env=environment, timeout=300)
     assert store.is_done(stage.name) is made

@@ -14,6 +14,7 @@ from jobs.campaign.tier import DISPLAY_NAMES, Tier
 from jobs.reference.potentials import deposited_model, imported_potential
 from jobs.reference.sets import READ_REFERENCES, find_set, has_velocities
 from jobs.reference.trajectories import ThinTrajectory
+from jobs.stages.motion.paired import FAULTS
 from jobs.store.stage import Stage
 
 # The blocks of a pair are its two halves. Error bars come from pairs, not from stretches of one pair.
@@ -21,7 +22,7 @@ BLOCKS = 2
 LEAST_STEPS = 24  # lags to five sixths of a run, and origins for both halves
 # Planted faults: of a run (`jobs.stages.motion.paired.FAULTS`), of the training, of how runs are observed.
 FAULTY_SIZE = 96
-FAULTY_RUNS = ("hot", "soft", "mass", "time-step", "density")
+FAULTY_RUNS = tuple(name for name in FAULTS if name != "none")
 OVERFITTED = "overfitted-96"
 FAULTY_OBSERVATIONS: Mapping[str, Mapping[str, Any]] = {
     "stretch": {"stretch": 1.02},

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.base.errors import SuiteError
+from jobs.base.errors import SuiteError, option
 from jobs.base.frames import read_extxyz
-from jobs.cli.options import option, positive, whole
+from jobs.cli.options import positive, whole
 from jobs.reference.deposit import KINDS, STARTS, USES, check_cut, deposit, span
 from jobs.reference.formats.extxyz.frames import refuse_other_labels
 from jobs.reference.sets import DEPOSIT, list_sets, summary, verify_set

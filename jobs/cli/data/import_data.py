@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.base.errors import SuiteError
-from jobs.cli.options import count, option, positive, whole
+from jobs.base.errors import SuiteError, option
+from jobs.cli.options import count, positive, whole
 from jobs.reference.deposit import KINDS, STARTS, USES, check_cut
 from jobs.reference.formats import Source
 from jobs.reference.formats.extxyz.labels import Choice

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.base.errors import SuiteError
+from jobs.base.errors import SuiteError, option
 from jobs.base.files import write_whole
 from jobs.campaign.aimd_starts import GivenStart, read_starts
 from jobs.cli.options import add_engine_options, count, positive, whole
@@ -159,7 +159,7 @@ def plan(arguments: argparse.Namespace) -> list[Stage]:
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options of a run with their defaults; refused where the mode has no use for them."""
     said = {name: getattr(arguments, name) for name in RUN_OPTIONS}
-    given = [f"--{name.replace('_', '-')}" for name, value in said.items() if value is not None]
+    given = [option(name) for name, value in said.items() if value is not None]
     if arguments.mode == "labels" and given:
         raise SuiteError(f"{given[0]} needs --mode short or stepwise")
     if arguments.mode == "short" and said["relaxation_steps"] is not None:

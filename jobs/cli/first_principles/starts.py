@@ -35,14 +35,13 @@ EXAMPLES = (
         "the first state in which two Si are closer than 2.1 A",
     ),
 )
-DEFAULT_TIER = "reference"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m jobs starts`."""
     parser.add_argument(
         "--tier",
-        default=DEFAULT_TIER,
+        default="reference",
         help="the tier of the run, or a tier file of yours (default: reference)",
     )
     parser.add_argument("--run", required=True, metavar="NAME", help="an MD run of the tier (under runs:)")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 from pathlib import Path
 
+from jobs.base.files import write_whole
 from jobs.base.machine import available_cores, node_type
 from jobs.cli.options import add_machine_options, count, positive
 from jobs.cost import plan as cost
@@ -48,7 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"numbers of atoms (default: {cost.SIZES[0]} to {cost.SIZES[-1]})",
     )
-    parser.add_argument("--launches", type=count, default=6, metavar="N", help="samples a point (default: 6)")
+    parser.add_argument(
+        "--launches",
+        type=count,
+        default=cost.LAUNCHES,
+        metavar="N",
+        help=f"samples a point (default: {cost.LAUNCHES})",
+    )
     parser.add_argument("--again", action="store_true", help="measure anew what was measured before")
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be measured and what it costs; measure nothing"
@@ -125,7 +130,5 @@ def measure(
     local.raise_for_failures(local.run([stage], store, cores=cores))
     results.mkdir(parents=True, exist_ok=True)
     target = results / COST_FILE
-    temporary = target.with_suffix(".tmp")
-    shutil.copyfile(store.path(stage.name) / COST_FILE, temporary)
-    os.replace(temporary, target)
+    write_whole(target, (store.path(stage.name) / COST_FILE).read_text())
     return target

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from jobs.base.errors import SuiteError
 from jobs.base.files import write_json
@@ -62,6 +63,11 @@ def run(workspace: Workspace) -> None:
         "thermostat": given["thermostat"],
         "temperature_K": given["schedule"][-1]["temperature_K"],
     }
+    finish(workspace, facts)
+
+
+def finish(workspace: Workspace, facts: Mapping[str, Any]) -> None:
+    """Write `md.json`, and into the manifest what was fast and what LAMMPS warned of."""
     write_json(workspace.directory / "md.json", facts, indent=1)
     workspace.record(loop_seconds=facts["loop_seconds"], kernel=facts["kernel"], warnings=facts["warnings"])
 

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.base.errors import SuiteError
-from jobs.base.files import write_json
 from jobs.base.frames import Frames
 from jobs.base.silica import MASSES_AMU, Configuration
 from jobs.base.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
@@ -25,6 +24,7 @@ from jobs.engines.lammps.dynamics import Protocol, Segment, run_dynamics
 from jobs.engines.lammps.potential import potential_of
 from jobs.observables.msd import remove_drift
 from jobs.reference.sets import deposit_root, find_set, read_run
+from jobs.stages.motion.md import finish
 from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1
@@ -85,8 +85,7 @@ def run(workspace: Workspace) -> None:
         "aimd_run": f"{given['reference']['set']}/{given['reference']['run']}",
         "first_frame": given["first_frame"],
     }
-    write_json(workspace.directory / "md.json", facts, indent=1)
-    workspace.record(loop_seconds=facts["loop_seconds"], kernel=facts["kernel"], warnings=facts["warnings"])
+    finish(workspace, facts)
 
 
 def frames_of(workspace: Workspace) -> Frames:

@@ -8,10 +8,9 @@ from math import lcm
 from typing import Any
 
 from jobs.base.errors import SuiteError
-from jobs.base.files import write_json
 from jobs.engines.lammps.dynamics import FINAL, Protocol, check_segments, nose_hoover, run_dynamics
 from jobs.engines.lammps.potential import potential_of
-from jobs.stages.motion.md import start_of
+from jobs.stages.motion.md import finish, start_of
 from jobs.store.workspace import Workspace
 
 CODE_VERSION = 1
@@ -82,8 +81,7 @@ def run(workspace: Workspace) -> None:
             "timesteps_fs": [segment.timestep_fs for segment in segments[:-1]],
         },
     }
-    write_json(workspace.directory / "md.json", facts, indent=1)
-    workspace.record(loop_seconds=facts["loop_seconds"], kernel=facts["kernel"], warnings=facts["warnings"])
+    finish(workspace, facts)
 
 
 def check_quench(given: Mapping[str, Any]) -> None:
