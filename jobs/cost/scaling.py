@@ -34,7 +34,7 @@ class Interval:
         return {"value": self.value, "ci_low": self.low, "ci_high": self.high}
 
 
-def median_interval(samples: Sequence[float], *, seed: int = 0) -> Interval:
+def median_interval(samples: Sequence[float]) -> Interval:
     """Median of launches with its interval; a single launch has none (NaN).
 
     Raises:
@@ -43,23 +43,12 @@ def median_interval(samples: Sequence[float], *, seed: int = 0) -> Interval:
     values = np.asarray(samples, dtype=float)
     if values.size == 0:
         raise ValueError("no sample")
-    return _interval(float(np.median(values)), _drawn_medians(values, np.random.default_rng(seed)))
+    return _interval(float(np.median(values)), _drawn_medians(values, np.random.default_rng(0)))
 
 
 def _interval(value: float, drawn: Array) -> Interval:
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(value, float(low), float(high))
-
-
-def resampled_medians(points: Samples, *, seed: int = 0) -> tuple[Array, Array]:
-    """Sizes (S,) and medians (1 + RESAMPLES, S): of the samples first, then of those drawn anew."""
-    rng = np.random.default_rng(seed)
-    sizes = np.array(sorted(points), dtype=float)
-    columns = []
-    for size in sorted(points):
-        values = np.asarray(points[size], dtype=float)
-        columns.append(np.concatenate([[np.median(values)], _drawn_medians(values, rng)]))
-    return sizes, np.array(columns).T
 
 
 @dataclass(frozen=True)
@@ -68,10 +57,6 @@ class Line:
 
     a: Interval
     b: Interval
-
-    def at(self, n_atoms: float) -> float:
-        """The fitted time."""
-        return self.a.value + self.b.value * n_atoms
 
     def atoms_within(self, seconds: float) -> float:
         """The number of atoms whose step costs so much (none: 0)."""
@@ -105,13 +90,13 @@ class Power:
         return _interval((seconds / self.c.value) ** (1 / self.p.value), drawn)
 
 
-def fit_line(points: Samples, *, seed: int = 0) -> Line:
+def fit_line(points: Samples) -> Line:
     """Least squares of relative errors.
 
     Raises:
         ValueError: fewer than three sizes, which a line would fit by itself.
     """
-    sizes, medians = _at_least(points, 3, seed)
+    sizes, medians = _medians(points, at_least=3)
     weighted = np.stack([1 / medians, sizes / medians], axis=-1)
     ones = np.ones(sizes.size)
     known = np.isfinite(medians).all(axis=1)
@@ -120,13 +105,13 @@ def fit_line(points: Samples, *, seed: int = 0) -> Line:
     return Line(*(_interval(float(fits[0, i]), fits[1:, i]) for i in (0, 1)))
 
 
-def fit_power(points: Samples, *, seed: int = 0) -> Power:
+def fit_power(points: Samples) -> Power:
     """Least squares in logarithms.
 
     Raises:
         ValueError: fewer than two sizes.
     """
-    sizes, medians = _at_least(points, 2, seed)
+    sizes, medians = _medians(points, at_least=2)
     x, y = np.log(sizes), np.log(medians)
     slope = (y @ (x - x.mean())) / ((x - x.mean()) @ (x - x.mean()))
     fits = np.stack([y.mean(axis=1) - slope * x.mean(), slope], axis=1)
@@ -134,10 +119,17 @@ def fit_power(points: Samples, *, seed: int = 0) -> Power:
     return Power(c, _interval(float(fits[0, 1]), fits[1:, 1]), fits[1:])
 
 
-def _at_least(points: Samples, count: int, seed: int) -> tuple[Array, Array]:
-    if len(points) < count:
-        raise ValueError(f"{len(points)} sizes are too few for this fit, it needs {count}")
-    return resampled_medians(points, seed=seed)
+def _medians(points: Samples, *, at_least: int) -> tuple[Array, Array]:
+    """Sizes (S,) and medians (1 + RESAMPLES, S): of the samples first, then of those drawn anew."""
+    if len(points) < at_least:
+        raise ValueError(f"{len(points)} sizes are too few for this fit, it needs {at_least}")
+    rng = np.random.default_rng(0)
+    sizes = sorted(points)
+    columns = []
+    for size in sizes:
+        values = np.asarray(points[size], dtype=float)
+        columns.append(np.concatenate([[np.median(values)], _drawn_medians(values, rng)]))
+    return np.array(sizes, dtype=float), np.array(columns).T
 
 
 def ratio(first: Sequence[float], second: Sequence[float]) -> Interval:

@@ -27,12 +27,11 @@ from jobs.reference.sets import list_sets, read_run, read_set, summary
 from jobs.stages.observations import observe, reweight
 from jobs.stages.potentials import parity, potential
 from jobs.store.workspace import Workspace
-from suite.judging.checks import load_claims
-from suite.judging.evaluate import REGISTRY, evaluate
 from suite.judging.evidence import Evidence
 from suite.judging.reweighted import FIRST_ORDER_MELTS, MELT_GROUPS
 from suite.judging.statistics import estimate_mean
 from suite.judging.verdict import Verdict
+from tests.helpers.judging import judged
 from tests.helpers.synthetic_evidence import replicas
 
 KELVIN = 3000.0
@@ -242,13 +241,6 @@ def test_a_constant_difference_changes_nothing_to_first_order():
 # The claims ----------------------------------------------------------------------------------------
 
 
-def judged_by(evidence, atom_id):
-    import suite.claims.fig1_rdf  # noqa: F401 - registers its claims
-
-    atom = next(atom for atom in load_claims() if atom.id == atom_id)
-    return evaluate(REGISTRY[atom.claim], atom, evidence)
-
-
 def test_a_poor_overlap_decides_nothing(tmp_path):
     """Thirty oscillators, each a little stiffer: no pair of configurations has comparable weight."""
     _, difference = oscillators(np.random.default_rng(8), n=60, stiffness=1.0, other=2.0, count=30)
@@ -271,7 +263,7 @@ def test_a_poor_overlap_decides_nothing(tmp_path):
         },
         tier="laptop",
     )
-    found = judged_by(evidence, "rdf-nnp-aimd/96/O-O/curve")
+    found = judged(evidence, "rdf-nnp-aimd/96/O-O/curve")
     assert found.verdict is Verdict.NOT_TESTED
     assert f"effective sample fraction of {fraction:.2g}, needs 0.1" in found.reason
 
@@ -379,7 +371,7 @@ def test_a_sampler_reweighted_to_itself_is_itself_and_pbe_is_far(tmp_path, sampl
         },
         tier="laptop",
     )
-    assert judged_by(evidence, "rdf-nnp-aimd/96/Si-O/first-peak-position").verdict in (
+    assert judged(evidence, "rdf-nnp-aimd/96/Si-O/first-peak-position").verdict in (
         Verdict.PASS,
         Verdict.INCONCLUSIVE,
     )

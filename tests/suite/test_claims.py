@@ -23,6 +23,7 @@ from suite.judging.reasons import NotTested, Pending
 from suite.judging.reweighted import overlap_lacks
 from suite.judging.statistics import Estimate
 from suite.judging.verdict import Verdict
+from tests.helpers.judging import check_of, judged
 from tests.helpers.synthetic_evidence import (
     cost_point,
     replicas,
@@ -32,12 +33,6 @@ from tests.helpers.synthetic_evidence import (
     write_observation,
     write_training,
 )
-
-
-def judged(evidence: Evidence, check_id: str):
-    check = next(check for check in load_claims() if check.id == check_id)
-    return evaluate(REGISTRY[check.claim], check, evidence)
-
 
 # -- the file ---------------------------------------------------------------------------------------
 
@@ -203,10 +198,6 @@ def test_a_tier_too_small_does_not_decide():
     found = evaluate(lambda *_: pytest.fail("was asked"), CHECK, Evidence({}, tier="smoke"))
     assert found.verdict is Verdict.NOT_TESTED
     assert "laptop or overnight or paper" in found.reason
-
-
-def check_of(identity):
-    return next(check for check in load_claims() if check.id == identity)
 
 
 @pytest.mark.parametrize(

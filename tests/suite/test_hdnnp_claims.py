@@ -13,20 +13,13 @@ from jobs.base.errors import SuiteError
 from jobs.campaign.build import build_campaign
 from jobs.campaign.tier import TIERS, read_tier
 from jobs.engines.hdnnp.n2p2_files import write_network
-from suite.judging.checks import load_claims
-from suite.judging.evaluate import REGISTRY, evaluate
 from suite.judging.evidence import Evidence
 from suite.judging.reasons import NotTested
 from suite.judging.statistics import difference_of_shares
 from suite.judging.verdict import Verdict
 from tests.helpers.hdnnp_tools import random_network
+from tests.helpers.judging import judged
 from tests.helpers.synthetic_evidence import replicas, write_heldout
-
-
-def judged(evidence: Evidence, check_id: str):
-    check = next(check for check in load_claims() if check.id == check_id)
-    return evaluate(REGISTRY[check.claim], check, evidence)
-
 
 # -- campaigns --------------------------------------------------------------------------------------
 

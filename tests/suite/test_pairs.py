@@ -11,18 +11,14 @@ import suite.claims  # noqa: F401 - fills REGISTRY
 from suite.claims.fig1_rdf import rdf_reference
 from suite.judging.against_aimd import by_draw
 from suite.judging.checks import load_claims
-from suite.judging.evaluate import REGISTRY, evaluate, held_out_checks, too_short
+from suite.judging.evaluate import held_out_checks, too_short
 from suite.judging.evidence import Evidence
 from suite.judging.verdict import Verdict
+from tests.helpers.judging import judged
 from tests.helpers.synthetic_evidence import write_heldout, write_observation
 
 PAIRS = 6
 SHARED = ("pbe-96-md-nnp-3000K/nnp-903-3000K", "pbe-96-md-nnp-3000K/nnp-904-3000K")
-
-
-def judged(evidence, check_id):
-    check = next(check for check in load_claims() if check.id == check_id)
-    return evaluate(REGISTRY[check.claim], check, evidence)
 
 
 def side(root, name, *, networks=0.05, noise=0.05, runs=PAIRS, **changes):

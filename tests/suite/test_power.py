@@ -19,14 +19,11 @@ from suite.judging.verdict import Verdict
 from suite.power import measure
 from suite.power.measure import checks_with_numbers, rate, rate_of_judged, simulate
 from suite.power.simulation import ALIKE, Simulator, raised, slowed, steeper, stretched, turned
+from tests.helpers.judging import check_of
 from tests.helpers.synthetic_evidence import write_observation
 from tests.suite.test_pairs import evidence, side
 
 CHECK = "rdf-paired/96/Si-O/first-peak-position"
-
-
-def check_of(identity):
-    return next(check for check in load_claims() if check.id == identity)
 
 
 @pytest.fixture(scope="module")
