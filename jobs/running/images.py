@@ -262,13 +262,13 @@ def read_record(image: Path) -> dict[str, Any]:
     return record
 
 
-def checked_digest(image: Path) -> str:
-    """The digest of an image that is to be used.
+def checked_digest(image: Path, *, anew: bool = False) -> str:
+    """The digest of an image that is to be used, taken `anew` or as it was last found.
 
     Raises:
         SuiteError: it is missing, has no record, or is not the one that was recorded.
     """
-    found, recorded = apptainer.digest(image), read_record(image)["digest"]
+    found, recorded = apptainer.digest(image, anew=anew), read_record(image)["digest"]
     if found != recorded:
         raise SuiteError(
             f"{image}: found digest {found[:12]}, expected {recorded[:12]} of {image.stem}.json; "
@@ -314,11 +314,10 @@ def check(name: str, folder: Path) -> list[str]:
     """One line for everything that is wrong with an image; its digest is taken anew."""
     image = folder / f"{name}.sif"
     try:
-        found, record = apptainer.digest(image, anew=True), read_record(image)
+        checked_digest(image, anew=True)
     except SuiteError as error:
         return [str(error)]
-    if found != record["digest"]:
-        return [f"{image}: found digest {found[:12]}, expected {record['digest'][:12]} of {name}.json"]
+    record = read_record(image)
     today = {"definition_sha256": definition_hash(name), "lock_sha256": lock_hash(name)}
     changed = [key.removesuffix("_sha256") for key, value in today.items() if record.get(key) != value]
     return [f"{image}: STALE, its {' and '.join(changed)} changed since it was built"] if changed else []
@@ -348,10 +347,9 @@ def sign(name: str, folder: Path, *, key: Path | None) -> None:
         SuiteError: the image is not the recorded one, or apptainer refused.
     """
     image = folder / f"{name}.sif"
-    record = read_record(image)
-    if (found := apptainer.digest(image, anew=True)) != record.pop("digest"):
-        raise SuiteError(f"{image}: found digest {found[:12]}, expected that of {name}.json; not signed")
+    checked_digest(image, anew=True)
     apptainer.sign(image, key=key)
-    record.pop("bytes")
+    record = read_record(image)
+    del record["digest"], record["bytes"]
     write_record(image, **record)
     print(f"{name}: signed, digest now {apptainer.digest(image)[:12]}")

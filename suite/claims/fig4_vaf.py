@@ -10,7 +10,17 @@ import numpy as np
 
 from suite.judging.against_aimd import aimd_reference, network_against_aimd
 from suite.judging.checks import Check, band_of
-from suite.judging.curves import Curves, Difference, Reader, common, difference, farther, read_curves, root_of
+from suite.judging.curves import (
+    Curves,
+    Difference,
+    Distance,
+    Reader,
+    common,
+    difference,
+    farther,
+    read_curves,
+    root_of,
+)
 from suite.judging.distances import mean_square, mean_square_difference, rooted
 from suite.judging.evaluate import claim
 from suite.judging.evidence import Evidence, Observation
@@ -66,8 +76,12 @@ def first_zero(x: Array, y: Array) -> float:
 
 def zero_ratio(first: Curves, second: Curves) -> Estimate:
     """First zero of one curve over that of another on the same grid."""
-    x = first.x
-    return difference(lambda a, b: first_zero(x, mean_of(a)) / first_zero(x, mean_of(b)), first, second)
+    return difference(zero_ratio_on(first.x), first, second)
+
+
+def zero_ratio_on(x: Array) -> Distance:
+    """The same of the means of two sets of curves on a grid."""
+    return lambda first, second: first_zero(x, mean_of(first)) / first_zero(x, mean_of(second))
 
 
 def motion_against_aimd(check: Check, evidence: Evidence, *, read: Reader, aimd: Curves) -> Estimate:

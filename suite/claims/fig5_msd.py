@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jobs.base.silica import MASSES_AMU, SPECIES
 from jobs.base.units import BOLTZMANN_EV_K, EV_PER_AMU_A2_FS2
@@ -89,10 +90,15 @@ def msd_bks(check: Check, evidence: Evidence) -> Estimate:
 
 def window_slope(x: Array, y: Array, window: tuple[float, float]) -> float:
     """Slope of a straight line through ln y (ln x) within a window."""
-    inside = (x >= window[0]) & (x <= window[1])
-    if np.count_nonzero(inside) < 3:
-        raise NotTested(f"fewer than three lags between {window[0]:g} and {window[1]:g} fs")
+    inside = _within(x, window)
     return float(np.polyfit(np.log(x[inside]), np.log(y[inside]), 1)[0])
+
+
+def _within(x: Array, window_fs: tuple[float, float]) -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = (x >= window_fs[0]) & (x <= window_fs[1])
+    if np.count_nonzero(inside) < 3:
+        raise NotTested(f"fewer than three lags between {window_fs[0]:g} and {window_fs[1]:g} fs")
+    return inside
 
 
 @claim("msd-regimes")
@@ -148,10 +154,7 @@ def bump_height(x: Array, y: Array) -> float:
     Raises:
         NotTested: fewer than three lags at the bump or after it.
     """
-    at, after = ((x >= low) & (x <= high) for low, high in (BUMP_FS, AFTER_BUMP_FS))
-    for inside, window in ((at, BUMP_FS), (after, AFTER_BUMP_FS)):
-        if np.count_nonzero(inside) < 3:
-            raise NotTested(f"fewer than three lags between {window[0]:g} and {window[1]:g} fs")
+    at, after = _within(x, BUMP_FS), _within(x, AFTER_BUMP_FS)
     line = np.polyval(np.polyfit(x[after], y[after], 1), x[at])
     return float(np.mean(y[at] / line - 1))
 

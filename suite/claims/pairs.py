@@ -12,7 +12,7 @@ import numpy as np
 from jobs.observables.rdf import PAIRS
 from suite.claims.fig1_rdf import feature_difference, rdf_reader
 from suite.claims.fig2_badf import badf_reader, moment_difference
-from suite.claims.fig4_vaf import first_zero, spectral_window, vaf_reader
+from suite.claims.fig4_vaf import spectral_window, vaf_reader, zero_ratio_on
 from suite.claims.fig5_msd import log_msd_reader
 from suite.judging.against_aimd import beside_bks
 from suite.judging.checks import Check
@@ -115,14 +115,11 @@ def _bks_farther(
     of_shares: bool = False,
 ) -> Estimate:
     """How much farther BKS goes from AIMD than the NNP does."""
-    pairs = read_pairs(evidence, size=size, sides=("nnp", "bks"), read=read)
-    pairs = pairs.mapped(shares) if of_shares else pairs
-    x = pairs.x
 
-    def excess(s: Sides) -> float:
+    def excess(x: Array, s: Sides) -> float:
         return square(x, s["bks"], s["aimd"]) - square(x, s["nnp"], s["aimd"])
 
-    return pairs.estimate(excess).root().with_remark(_heat_of_bks(evidence, size))
+    return _ranked(evidence, ("nnp", "bks"), excess, size=size, read=read, of_shares=of_shares)
 
 
 def _almost_the_same(
@@ -134,16 +131,29 @@ def _almost_the_same(
     of_shares: bool = False,
 ) -> Estimate:
     """Whether the two NNPs are farther apart than a third of BKS's distance from AIMD."""
-    pairs = read_pairs(evidence, size=size, sides=("nnp", "other", "bks"), read=read)
-    pairs = pairs.mapped(shares) if of_shares else pairs
     if evidence.directories(f"paired-{size}-nnp") == evidence.directories(f"paired-{size}-other"):
         raise NotTested("one potential stands for both: there is nothing to compare")
-    x = pairs.x
 
-    def excess(s: Sides) -> float:
+    def excess(x: Array, s: Sides) -> float:
         return square(x, s["nnp"], s["other"]) - square(x, s["bks"], s["aimd"]) / 9
 
-    return pairs.estimate(excess).root().with_remark(_heat_of_bks(evidence, size))
+    return _ranked(evidence, ("nnp", "other", "bks"), excess, size=size, read=read, of_shares=of_shares)
+
+
+def _ranked(
+    evidence: Evidence,
+    sides: tuple[str, ...],
+    excess: Callable[[Array, Sides], float],
+    *,
+    size: int,
+    read: Reader,
+    of_shares: bool,
+) -> Estimate:
+    """The signed root of a difference of squared distances between sides, on their grid."""
+    pairs = read_pairs(evidence, size=size, sides=sides, read=read)
+    pairs = pairs.mapped(shares) if of_shares else pairs
+    found = pairs.estimate(lambda s: excess(pairs.x, s))
+    return found.root().with_remark(_heat_of_bks(evidence, size))
 
 
 @claim("rdf-paired")
@@ -218,10 +228,8 @@ def vaf_paired(check: Check, evidence: Evidence) -> Estimate:
 
     def measured(pairs: Paired, side: str) -> Estimate:
         if check.measure == "first-zero":
-            x = pairs.x
-            return pairs.estimate(
-                lambda s: first_zero(x, mean_of(s[side])) / first_zero(x, mean_of(s["aimd"]))
-            )
+            ratio = zero_ratio_on(pairs.x)
+            return pairs.estimate(lambda s: ratio(s[side], s["aimd"]))
         return _root(pairs, side, _curve_square)
 
     return _network_against_aimd(
@@ -236,8 +244,8 @@ def vaf_bks_paired(check: Check, evidence: Evidence) -> Estimate:
     if check.measure == "farther":
         return _bks_farther(evidence, size=96, read=read, square=_square_on_any_grid)
     pairs = read_pairs(evidence, size=96, sides=("bks",), read=read)
-    x = pairs.x
-    found = pairs.estimate(lambda s: first_zero(x, mean_of(s["bks"])) / first_zero(x, mean_of(s["aimd"])))
+    ratio = zero_ratio_on(pairs.x)
+    found = pairs.estimate(lambda s: ratio(s["bks"], s["aimd"]))
     return found.with_remark(_heat_of_bks(evidence, 96))
 
 

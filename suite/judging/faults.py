@@ -17,9 +17,8 @@ from suite.judging.checks import Check, load_claims
 from suite.judging.evaluate import REGISTRY, evaluate, honest_result
 from suite.judging.evidence import Array, Evidence, Observation
 from suite.judging.reasons import NotTested, Pending
-from suite.judging.verdict import Verdict
+from suite.judging.verdict import FAULT, Verdict
 
-FAULT_CLAIM = "fault"
 SOFTER = 0.9
 TURN_DEG = 5.0
 
@@ -181,4 +180,4 @@ def report_faults(evidence: Evidence) -> tuple[FaultReport, ...]:
 
 
 def _checks_a_fault_may_reach() -> list[Check]:
-    return [check for check in load_claims() if check.claim != FAULT_CLAIM and not check.same_as]
+    return [check for check in load_claims() if check.category != FAULT and not check.same_as]
