@@ -9,7 +9,6 @@ import numpy as np
 
 from suite.claims import fig1_rdf, fig2_badf, fig3_glass, pairs
 from suite.claims.fig1_rdf import rdf_reader, rdf_square
-from suite.claims.preconditions import has_fused_atoms
 from suite.judging.against_aimd import by_draw, require_runs
 from suite.judging.checks import Check
 from suite.judging.curves import beyond_a_third, common, difference, root_of
@@ -149,11 +148,11 @@ def n2p2_stability(check: Check, evidence: Evidence) -> Estimate:
     kelvin = check["kelvin"]
     theirs = evidence.observables(f"stability-hdnnp@{kelvin}")
     if check.measure == "warnings":
-        whole = [run.facts["extrapolation_warnings_per_step"] for run in theirs if not has_fused_atoms(run)]
+        whole = [run.facts["extrapolation_warnings_per_step"] for run in theirs if not run.has_fused_atoms]
         if len(whole) < 2:
             raise NotTested(f"in {len(theirs) - len(whole)} of {len(theirs)} runs atoms fused")
         return estimate_mean([np.array([warnings]) for warnings in whole], counted=True)
     ours = evidence.observables(f"stability-deepmd@{kelvin}")
     return difference_of_shares(
-        [has_fused_atoms(run) for run in theirs], [has_fused_atoms(run) for run in ours]
+        [run.has_fused_atoms for run in theirs], [run.has_fused_atoms for run in ours]
     )

@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 
-from jobs.base.silica import FUSED_ANGSTROM
 from jobs.base.units import BOLTZMANN_EV_K
 from jobs.observables.rdf import PAIRS
 from suite.claims.fig1_rdf import peak_feature, rdf_reader
@@ -44,16 +43,6 @@ def _warming_K(time_fs: Array, total_eV: Array, n_atoms: int) -> Array:  # noqa:
     times, energies = in_blocks(time_fs, blocks=BLOCKS), in_blocks(total_eV, blocks=BLOCKS)
     slopes = [np.polyfit(time, energy, 1)[0] for time, energy in zip(times, energies, strict=True)]
     return np.array(slopes) * (time_fs[-1] - time_fs[0]) / (n_atoms * 3 * BOLTZMANN_EV_K)
-
-
-def _closest_angstrom(run: Observation, pair: str) -> float:
-    """The nearest that two atoms of a pair came in a run, to a bin of its g(r)."""
-    return float(run["rdf_r"][np.atleast_2d(run[f"rdf_{pair}"]).any(axis=0)][0])
-
-
-def has_fused_atoms(run: Observation) -> bool:
-    """Whether two atoms fused. The run then goes on, but of another substance."""
-    return min(_closest_angstrom(run, pair) for pair in PAIRS) < FUSED_ANGSTROM
 
 
 def _halves(blocks: Array) -> float:
@@ -114,7 +103,7 @@ def _training_range(check: Check, evidence: Evidence) -> Estimate:
         raise NotTested("the record of the training data does not say its shortest distances")
     runs = evidence.observables(f"liquid-{check['label']}-nvt")
     beyond = [
-        _closest_angstrom(run, pair) - min(audit["min_distance_angstrom"][pair] for audit in audits)
+        run.closest_angstrom(pair) - min(audit["min_distance_angstrom"][pair] for audit in audits)
         for run in runs
         for pair in PAIRS
     ]
@@ -140,8 +129,13 @@ def _density(evidence: Evidence, runs: Sequence[Observation]) -> Estimate:
     return Estimate.exact(max(ratios, key=lambda ratio: abs(ratio - 1)), n_eff=len(runs))
 
 
-def _total(of: Callable[[Observation], float], runs: Sequence[Observation]) -> Estimate:
-    return Estimate.exact(sum(of(run) for run in runs), n_eff=len(runs))
+def _dangerous_builds(runs: Sequence[Observation]) -> Estimate:
+    return Estimate.exact(sum(run.facts["dangerous_builds"] for run in runs), n_eff=len(runs))
+
+
+def _fused_atoms(check: Check, evidence: Evidence) -> Estimate:
+    runs = evidence.every_run(check["label"])
+    return Estimate.exact(sum(run.has_fused_atoms for run in runs) / len(runs), n_eff=len(runs))
 
 
 def _temperature(label: str, runs: Sequence[Observation]) -> Estimate:
@@ -175,6 +169,7 @@ OF_EVIDENCE: Mapping[str, Callable[[Check, Evidence], Estimate]] = {
     "native-kernel-energy": partial(_kernel_difference, "energy_meV_atom"),
     "compressed-against-full": _compressed_against_full,
     "training-range": _training_range,
+    "fused_atoms": _fused_atoms,
     "density": lambda check, evidence: _density(evidence, evidence.observables(check["label"])),
     "temperature": lambda check, evidence: _temperature(check["label"], evidence.observables(check["label"])),
 }
@@ -183,8 +178,7 @@ OF_RUNS: Mapping[str, Callable[[Sequence[Observation]], Estimate]] = {
     "stationary-energy": partial(_change, _energy_change_meV),
     "stationary-defects": partial(_change, partial(_count_change_percent, "defects_si")),
     "stationary-rings": partial(_change, partial(_count_change_percent, "two_rings")),
-    "dangerous_builds": partial(_total, lambda run: run.facts["dangerous_builds"]),
-    "fused_atoms": partial(_total, has_fused_atoms),
+    "dangerous_builds": _dangerous_builds,
     "kinetic-energy": _kinetic_energy,
     "drift": _drift,
     "si-o-bond": _si_o_bond,

@@ -12,13 +12,17 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from jobs.base.errors import SuiteError
+from jobs.base.silica import FUSED_ANGSTROM
 from jobs.cost.record import AIMD, CLASSICAL, core_seconds, deposited_aimd, is_native, read_cost
+from jobs.observables.rdf import PAIRS
 from suite.judging.reasons import NotTested, Pending
 
 Array: TypeAlias = np.ndarray
 T = TypeVar("T")
 OBSERVE = ("observe.json", "observables.npz")
 PARITY = ("parity.json", "heldout.npz")
+# Products (the first word of their names) whose runs claims average over.
+AVERAGED = ("liquid", "motion", "msd", "vdos", "glass")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,16 @@ class Observation:
         if key in self.planted:
             return self.planted[key](replace(self, planted={}))
         return self.arrays[key]
+
+    def closest_angstrom(self, pair: str) -> float:
+        """The nearest that two atoms of a pair came, to a bin of g(r)."""
+        return float(self["rdf_r"][np.atleast_2d(self[f"rdf_{pair}"]).any(axis=0)][0])
+
+    @property
+    def has_fused_atoms(self) -> bool:
+        """Whether two atoms fell into each other; False where no g(r) was observed."""
+        there = [pair for pair in PAIRS if f"rdf_{pair}" in self]
+        return any(self.closest_angstrom(pair) < FUSED_ANGSTROM for pair in there)
 
 
 @dataclass(frozen=True)
@@ -144,13 +158,34 @@ class Evidence:
             raise NotTested(self.absent.get(label, f"this tier has no {label}"))
         return list(self.products[label])
 
-    def replicas_of(self, label: str) -> list[int]:
+    def _numbers(self, label: str) -> list[int]:
         """Which replica each folder of a product is, counted from 1."""
         return list(self.replicas.get(label) or range(1, len(self.directories(label)) + 1))
 
+    def replicas_of(self, label: str) -> list[int]:
+        """Which replica each run is that `observables` gives."""
+        return [number for number, _ in self._whole(label)]
+
     def observables(self, label: str) -> list[Observation]:
-        """What was observed in each replica of a product."""
+        """What was observed in each replica of a product, without runs whose atoms fused, if others are left.
+
+        Such a run goes on, but of another substance. The precondition `fused-atoms` counts them, and every
+        verdict that reads the product then carries it as a doubt.
+        """
+        if label.partition("-")[0] in AVERAGED:
+            return [run for _, run in self._whole(label)]
+        return self.every_run(label)
+
+    def every_run(self, label: str) -> list[Observation]:
+        """The same with those whose atoms fused."""
         return self._read(label, OBSERVE)
+
+    def _whole(self, label: str) -> list[tuple[int, Observation]]:
+        def find() -> list[tuple[int, Observation]]:
+            runs = list(zip(self._numbers(label), self.every_run(label), strict=True))
+            return [one for one in runs if not one[1].has_fused_atoms] or runs
+
+        return self.once(("whole", label), find)
 
     def heldout(self, label: str) -> list[Observation]:
         """Held-out frames as a potential sees them, one per training seed."""
@@ -240,7 +275,7 @@ class Evidence:
             pending={label: text for label, text in self.pending.items() if label not in swapped},
             replicas={
                 **self.replicas,
-                **{label: self.replicas_of(source) for label, source in replaced.items()},
+                **{label: self._numbers(source) for label, source in replaced.items()},
             },
             planted={**self.planted, **(planted or {})},
             drawn={},
@@ -250,7 +285,9 @@ class Evidence:
 
     def with_drawn(self, drawn: Mapping[str, Sequence[Observation]]) -> Evidence:
         """This evidence with other observations of some products, and with nothing remembered."""
-        return replace(self, drawn=drawn, borrowed=[], _kept={})
+        averaged = [label for label in drawn if label.partition("-")[0] in AVERAGED]
+        replicas = {**self.replicas, **{label: self.replicas_of(label) for label in averaged}}
+        return replace(self, drawn=drawn, replicas=replicas, borrowed=[], _kept={})
 
     def _read(self, label: str, names: tuple[str, str]) -> list[Observation]:
         if label in self.drawn and names == OBSERVE:

@@ -124,7 +124,17 @@ def edge_changes(check: Check, faults: Faults) -> list[Callable[[float], tuple[l
     """Ways to move a check's value, by an amount from 0 on: changes of the NNP and of the other NNP."""
     size = int(str(check.values.get("size", 96)))
     towards = faults.towards_bks.get(size, Response({}))
-    ways: list[Callable[[float], tuple[list[Change], list[Change]]]] = [
+    if check.claim == "network-kept" and "liquid" not in check.measure:
+        return [
+            lambda a: ([], [stretched(10 * a)]),
+            lambda a: ([], [turned(20 * a)]),
+            lambda a: ([], [raised(-0.5 * a)]),
+        ]
+    if "farther" in check.id:
+        return [lambda a: ([towards.times(2 * a)], [])]
+    if check.claim in ("rdf-96-216-paired", "iterate"):
+        return [lambda a: ([], [towards.times(a)])]
+    return [
         lambda a: ([stretched(10 * a)], []),
         lambda a: ([turned(20 * a)], []),
         lambda a: ([slowed(40 * a)], []),
@@ -132,18 +142,7 @@ def edge_changes(check: Check, faults: Faults) -> list[Callable[[float], tuple[l
         lambda a: ([steeper(-a)], []),
         lambda a: ([steeper(a)], []),
         lambda a: ([faults.hot.times(10 * a)], []),
-        lambda a: ([towards.times(2 * a)], []),
-        lambda a: ([], [towards.times(a)]),
     ]
-    ranking = "farther" in check.id
-    same = check.claim in ("rdf-96-216-paired", "iterate")
-    if check.claim == "network-kept" and "liquid" not in check.measure:
-        return [
-            lambda a: ([], [stretched(10 * a)]),
-            lambda a: ([], [turned(20 * a)]),
-            lambda a: ([], [raised(-0.5 * a)]),
-        ]
-    return [ways[-2]] if ranking else [ways[-1]] if same else ways[:-2]
 
 
 def simulator_of(evidence: Evidence, checks: Sequence[Check]) -> Simulator:
@@ -162,8 +161,13 @@ def simulator_of(evidence: Evidence, checks: Sequence[Check]) -> Simulator:
 def within_band(check: Check, simulator: Simulator) -> bool:
     """Whether the honest NNP's value lies in the band; against a number it may truly lie outside."""
     value = _judged(check, simulator.campaign(noise=QUIET)).value
+    return value is not None and _beyond_band(check, value) <= 0
+
+
+def _beyond_band(check: Check, value: float) -> float:
+    """How far a value lies beyond its band; below 0 inside."""
     low, high = check.band
-    return value is not None and (low is None or value >= low) and (high is None or value <= high)
+    return max(value - high if high is not None else -np.inf, low - value if low is not None else -np.inf)
 
 
 def on_the_edge(
@@ -174,10 +178,7 @@ def on_the_edge(
     def beyond(amount: float, way: Callable[[float], tuple[list[Change], list[Change]]]) -> float | None:
         network, other = way(amount)
         value = _judged(check, simulator.campaign(network, other=other, noise=QUIET)).value
-        if value is None:
-            return None
-        low, high = check.band
-        return max(value - high if high is not None else -np.inf, low - value if low is not None else -np.inf)
+        return None if value is None else _beyond_band(check, value)
 
     for way in edge_changes(check, faults):
         low, high = 0.0, 1.0
@@ -279,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate and write the table."""
     import yaml
 
-    parser = argparse.ArgumentParser(prog="python -m suite.power.measure", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m suite.power", description=__doc__)
     parser.add_argument("--tier", default=DEPOSITED_TIER, help="observed by pytest suite/")
     parser.add_argument("--start-from", choices=STARTS, default="trajectories")
     parser.add_argument("--store", type=Path, default=Path("store"))
@@ -317,7 +318,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     print(POWER_FILE)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

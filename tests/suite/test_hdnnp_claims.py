@@ -176,3 +176,23 @@ def test_newcombes_own_example() -> None:
     assert (found.value, found.ci_low, found.ci_high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
     with pytest.raises(NotTested, match="1 runs: two of either kind are needed"):
         difference_of_shares([True], [False, False])
+
+
+@pytest.mark.parametrize(
+    ("broken", "left", "verdict"),
+    [(0, 12, Verdict.PASS), (1, 11, Verdict.PASS), (2, 10, Verdict.FAIL), (12, 12, Verdict.FAIL)],
+)
+def test_a_run_whose_atoms_fused_is_left_out_and_counted(
+    tmp_path: Path, broken: int, left: int, verdict: Verdict
+) -> None:
+    products = {"liquid-96-nvt": runs(tmp_path, "liquid", broken, 12 - broken)}
+    evidence = Evidence(products, tier="laptop")
+    result = judged(evidence, "precondition/fused-atoms/liquid-96-nvt")
+    assert result.value == pytest.approx(broken / 12)
+    assert result.verdict == verdict
+    kept = evidence.observables("liquid-96-nvt")
+    assert len(kept) == left  # all, where none is whole
+    assert len(evidence.every_run("liquid-96-nvt")) == 12
+    assert evidence.replicas_of("liquid-96-nvt") == list(range(13 - left, 13))
+    simulated = evidence.with_drawn({"liquid-96-nvt": kept})
+    assert simulated.replicas_of("liquid-96-nvt") == list(range(13 - left, 13))
