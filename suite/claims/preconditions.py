@@ -30,6 +30,7 @@ from suite.judging.statistics import (
 
 LIQUID_K, GLASS_K = 3000.0, 300.0  # every liquid of Figs. 1, 2, 4 and 5; every glass of Fig. 3
 BLOCKS = 8
+BETWEEN_BLOCKS = 20  # a larger gap between numbers of melts: the runs that drew them are others
 
 
 def _temperature_variance(groups: Groups, n_atoms: int) -> float:
@@ -111,12 +112,16 @@ def _training_range(check: Check, evidence: Evidence) -> Estimate:
 
 
 def _preparations(runs: Sequence[Observation]) -> Estimate:
-    """The sampler's energy in the second half of the melts less that in the first, in the set that judges."""
-    melts = [np.array([energy]) for energy in judging_reference(runs).facts["sampler_energy_meV_atom"]]
-    middle = len(melts) // 2
+    """The sampler's energy in the second block of melts' numbers less that in the first."""
+    by_melt = judging_reference(runs).facts["sampler_energy_meV_atom"]
+    energies = [np.array([energy]) for energy in by_melt.values()]
+    gaps = np.diff([int(melt.rpartition("-")[2]) for melt in by_melt])
+    if gaps.max() < BETWEEN_BLOCKS:
+        raise NotTested("all draws are of one block of numbers, so of one preparation")
+    end = int(gaps.argmax()) + 1
     return estimate(
         lambda s: float(mean_of(s["second"]) - mean_of(s["first"])),
-        {"first": melts[:middle], "second": melts[middle:]},
+        {"first": energies[:end], "second": energies[end:]},
     )
 
 

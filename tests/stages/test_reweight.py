@@ -348,7 +348,9 @@ def test_a_sampler_reweighted_to_itself_is_itself_and_pbe_is_far(tmp_path, sampl
     assert (facts["n_atoms"], facts["blocks"], facts["frames"]) == (96, n, n)
     melts = sorted(range(n), key=lambda k: f"nnp-{k}")
     about_mean = 1000 * (own.energies - own.energies.mean()) / 96
-    np.testing.assert_allclose(facts["sampler_energy_meV_atom"], about_mean[melts], atol=0.05)
+    assert list(facts["sampler_energy_meV_atom"]) == [f"nnp-{k}" for k in melts]
+    found = list(facts["sampler_energy_meV_atom"].values())
+    np.testing.assert_allclose(found, about_mean[melts], atol=0.05)
     assert facts["sampler"]["sha256"] == deposited_model(sampler.name)[1]["sha256"]
     # The same curves as the observe stage has of the same frames.
     (tmp_path / "observed").mkdir()

@@ -697,11 +697,19 @@ def test_two_preparations_of_a_reference_are_compared(tmp_path, apart, verdict):
         "expected_fraction": 0.3,
         "effective_melts": 16.0,
     }
-    drawn = write_observation(tmp_path / "a", sampler_energy_meV_atom=energies.ravel().tolist(), **facts)
+    numbers = [*range(9101, 9161), *range(9201, 9261)]
+    by_melt = {
+        f"nnp-{number}": energy for number, energy in zip(numbers, energies.ravel().tolist(), strict=True)
+    }
+    drawn = write_observation(tmp_path / "a", sampler_energy_meV_atom=by_melt, **facts)
     check = "precondition/preparations/reference-96-reweighted"
     found = judged(Evidence({"reference-96-reweighted": [drawn]}, tier="laptop"), check)
     assert found.verdict is verdict
     assert found.value == pytest.approx(apart)
+    alone = dict(list(by_melt.items())[:60])
+    one = write_observation(tmp_path / "c", sampler_energy_meV_atom=alone, **facts)
+    found = judged(Evidence({"reference-96-reweighted": [one]}, tier="laptop"), check)
+    assert found.reason == "all draws are of one block of numbers, so of one preparation"
     poor = write_observation(tmp_path / "b", **{**facts, "effective_melts": 3.0})
     found = judged(Evidence({"reference-96-reweighted": [poor]}, tier="laptop"), check)
     assert found.reason == (

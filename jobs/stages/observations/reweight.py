@@ -72,7 +72,7 @@ ESTIMATORS: Mapping[str, _Estimator] = {
 
 @dataclass(frozen=True)
 class _Sample:
-    """Frames of a set: `units` (n,) numbers their melts; all in one orthorhombic `cell` (3,) A."""
+    """Frames of a set: `units` (n,) are places of their melts in `melts`; one orthorhombic `cell` (3,) A."""
 
     types: NDArray[np.int64]
     positions: Floats
@@ -80,6 +80,7 @@ class _Sample:
     energies_eV: Floats
     temperature_K: float
     units: NDArray[np.int64]
+    melts: list[str]
 
     @property
     def thermal_eV(self) -> float:  # noqa: N802 - the unit
@@ -149,7 +150,7 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
             "defects_si": block_summary(1 - blocks["coordination_SiO"][:, 4]),
             "defects_o": block_summary(1 - blocks["coordination_OSi"][:, 2]),
         },
-        "sampler_energy_meV_atom": _by_melt(drawn),
+        "sampler_energy_meV_atom": dict(zip(drawn.sample.melts, _by_melt(drawn), strict=True)),
     }
     arrays = {
         "rdf_r": rdf.bin_centres(drawn.sample.cell, bin_angstrom=given["rdf_bin_angstrom"]),
@@ -240,6 +241,7 @@ def _read(deposited: DepositedSet) -> _Sample:
         energies_eV=np.concatenate([part.energies_eV for _, part in parts]),
         temperature_K=float(temperatures[0]),
         units=np.concatenate([np.full(len(part), melts.index(melt)) for melt, part in parts]),
+        melts=melts,
     )
 
 
