@@ -58,7 +58,8 @@ def test_both_kinds_start_from_the_same_states_of_neither(tier: str, kelvin: int
 @pytest.mark.parametrize("tier", ["laptop", "overnight", "paper"])
 def test_liquids_are_paired(tier: str) -> None:
     runs = build_campaign(tier).runs
-    for ours, theirs in zip(runs["liquid-96-nvt"], runs["liquid-96-hdnnp"], strict=True):
+    assert 4 <= len(runs["liquid-96-hdnnp"]) <= len(runs["liquid-96-nvt"])
+    for ours, theirs in zip(runs["liquid-96-nvt"], runs["liquid-96-hdnnp"], strict=False):
         assert ours.inputs["start"].name == theirs.inputs["start"].name
         assert ours.parameters == theirs.parameters
 
