@@ -47,7 +47,7 @@ def rdf_reader(pair: str) -> Callable[[Sequence[Observation]], Curves]:
 
 
 def rdf_square(x: Array) -> Square:
-    """Squared Cramer-von Mises distance of two g(r), 1 being as far as g = 1 everywhere."""
+    """Squared Cramer-von Mises distance of two g(r) (their shares), 1 being as far as g = 1 everywhere."""
     return partial(cramer_von_mises, featureless=np.ones_like(x))
 
 
@@ -66,7 +66,7 @@ def feature_difference(measure: str, pair: str, x: Array) -> Distance:
 def apart(measure: str, pair: str) -> Difference:
     """The difference of two sets of curves that a check's `measure` names."""
     if measure == "curve":
-        return lambda first, second: root_of(rdf_square(first.x), first, second)
+        return lambda first, second: root_of(rdf_square(first.x), first.shares, second.shares)
     return lambda first, second: difference(feature_difference(measure, pair, first.x), first, second)
 
 
@@ -109,7 +109,8 @@ def rdf_bks(check: Check, evidence: Evidence) -> Estimate:
         aimd = rdf_reference(evidence, size=size, pair=pair, measure=check.measure, band=check.band)
         return apart(check.measure, pair)(*common(bks, aimd))
     aimd = rdf_reference(evidence, size=size, pair=pair)
-    nnp, bks, aimd = common(read(evidence.observables(f"liquid-{size}-nvt")), bks, aimd)
+    curves = common(read(evidence.observables(f"liquid-{size}-nvt")), bks, aimd)
+    nnp, bks, aimd = (part.shares for part in curves)
     return farther(rdf_square(bks.x), far=bks.groups, near=nnp.groups, reference=aimd.groups)
 
 
@@ -131,7 +132,7 @@ def rdf_96_216(check: Check, evidence: Evidence) -> Estimate:
             if check.measure != "same":
                 raise
             remark = NO_AIMD
-        models = common(*models)
+        models = [part.shares for part in common(*models)]
         samples[pair] = {name: part.groups for name, part in zip((*labels, "aimd"), models, strict=False)}
         squares[pair] = rdf_square(models[0].x)
 

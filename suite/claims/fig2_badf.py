@@ -43,7 +43,7 @@ def coordination_groups(observations: Sequence[Observation]) -> list[Array]:
 
 
 def badf_square(x: Array) -> Square:
-    """Squared Cramer-von Mises distance of two angle distributions, 1 being as far as random directions."""
+    """Squared Cramer-von Mises distance of two angle distributions (shares), 1 being as far as chance."""
     return partial(cramer_von_mises, featureless=np.sin(np.radians(x)))
 
 
@@ -56,7 +56,7 @@ def moment_difference(measure: str, x: Array) -> Distance:
 def apart(measure: str) -> Difference:
     """The difference of two sets of curves that a check's `measure` names."""
     if measure == "curve":
-        return lambda first, second: root_of(badf_square(first.x), first, second)
+        return lambda first, second: root_of(badf_square(first.x), first.shares, second.shares)
     return lambda first, second: difference(moment_difference(measure, first.x), first, second)
 
 
@@ -93,11 +93,12 @@ def badf_bks(check: Check, evidence: Evidence) -> Estimate:
     size, angle = check["size"], check["angle"]
     aimd = badf_reference(evidence, size=size, angle=angle)
     read = badf_reader(angle)
-    nnp, bks, aimd = common(
+    curves = common(
         read(evidence.observables(f"liquid-{size}-nvt")),
         read(evidence.observables(f"liquid-{size}-bks")),
         aimd,
     )
+    nnp, bks, aimd = (part.shares for part in curves)
     return farther(badf_square(bks.x), far=bks.groups, near=nnp.groups, reference=aimd.groups)
 
 
@@ -126,7 +127,7 @@ def badf_96_216(check: Check, evidence: Evidence) -> Estimate:
         models.append(badf_reference(evidence, size=216, angle=angle))
     except NotTested:
         remark = NO_AIMD
-    parent, child, bks, *aimd = common(*models)
+    parent, child, bks, *aimd = (part.shares for part in common(*models))
     reference = aimd[0] if aimd else child
     return beyond_a_third(
         badf_square(child.x), parent.groups, child.groups, far=bks.groups, reference=reference.groups

@@ -38,7 +38,8 @@ def inherited(check: Check, evidence: Evidence) -> Estimate:
     made_by = {
         name: evidence.observables(f"liquid-{size}-{end}") for name, end in (("nnp", "nvt"), ("bks", "bks"))
     }
-    one, other, nnp, bks = common(*(rdf_reader(pair)(runs) for runs in (*starts.values(), *made_by.values())))
+    curves = common(*(rdf_reader(pair)(runs) for runs in (*starts.values(), *made_by.values())))
+    one, other, nnp, bks = (part.shares for part in curves)
     square = rdf_square(nnp.x)
     if difference(square, nnp, bks).ci_low <= 0:
         raise NotTested("the two potentials' g(r) are not known to differ: AIMD may have nothing to forget")
@@ -139,7 +140,7 @@ def n2p2_same(check: Check, evidence: Evidence) -> Estimate:
     pair = check["pair"]
     labels = ("liquid-96-hdnnp", "liquid-96-nvt")
     other, ours = common(*(rdf_reader(pair)(evidence.observables(label)) for label in labels))
-    return root_of(rdf_square(ours.x), other, ours)
+    return root_of(rdf_square(ours.x), other.shares, ours.shares)
 
 
 @claim("n2p2-stability")

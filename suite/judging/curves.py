@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from suite.judging.distances import rooted
+from suite.judging.distances import rooted, shares
 from suite.judging.evidence import Observation
 from suite.judging.reasons import NotTested
 from suite.judging.statistics import REPLICA_UNITS, Array, Estimate, Groups, estimate
@@ -46,6 +46,11 @@ class Curves:
             known = f"from {self.x[0]:.4g} to {self.x[-1]:.4g} fs"
             raise NotTested(f"the curve is known {known}, not from {low_fs:g} to {high_fs:g} fs")
         return Curves(self.x[inside], [group[:, inside] for group in self.groups])
+
+    @property
+    def shares(self) -> Curves:
+        """Cumulative distributions of these densities, each block's from 0 to 1."""
+        return Curves(self.x, shares(self.groups))
 
 
 def read_curves(observations: Sequence[Observation], x_key: str, y_key: str) -> Curves:

@@ -65,18 +65,16 @@ def cramer_von_mises(first: Groups, second: Groups, featureless: Array, *, biase
     distance that is linear in it (Wasserstein's) must take its sign from somewhere, and noise in the sign
     attenuates it. Unlike an overlap it does not saturate when peaks no longer meet. `featureless` has shape
     (points,): 1 for g(r), sin for angles. `biased` is the plain square, to which noise adds.
+
+    The sets are cumulative distributions already (`shares`), since intervals ask for it many times.
     """
-    one, other = shares(first), shares(second)
-    return mean_square_difference(one, other, biased=biased) / _scale(other, featureless)
+    return mean_square_difference(first, second, biased=biased) / _scale(second, featureless)
 
 
 def paired_cramer_von_mises(
     first: Groups, second: Groups, featureless: Array, *, biased: bool = False
 ) -> float:
-    """The same of two sets whose groups belong together: the square is of their differences by group.
-
-    The sets are cumulative distributions already (`shares`).
-    """
+    """The same of two sets whose groups belong together: the square is of their differences by group."""
     return mean_square(paired_differences(first, second), biased=biased) / _scale(second, featureless)
 
 

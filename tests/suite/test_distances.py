@@ -37,12 +37,16 @@ def exact(curve):
     return [np.stack([curve, curve])] * 2
 
 
+def distance_of(first, second, flat, **how):
+    return cramer_von_mises(shares(first), shares(second), flat, **how)
+
+
 def paired(first, second):
     return paired_cramer_von_mises(shares(first), shares(second), FLAT)
 
 
 def distance(first, second):
-    return signed_root(cramer_von_mises(first, second, FLAT))
+    return signed_root(distance_of(first, second, FLAT))
 
 
 def test_cramer_von_mises_is_the_textbook_distance():
@@ -52,8 +56,8 @@ def test_cramer_von_mises_is_the_textbook_distance():
 
     a, b = g(1.63), g(1.75)
     expected = textbook(a, b) / textbook(b, FLAT)
-    assert cramer_von_mises(exact(a), exact(b), FLAT) == pytest.approx(expected, rel=1e-3)
-    assert cramer_von_mises(exact(FLAT), exact(b), FLAT) == pytest.approx(1)
+    assert distance_of(exact(a), exact(b), FLAT) == pytest.approx(expected, rel=1e-3)
+    assert distance_of(exact(FLAT), exact(b), FLAT) == pytest.approx(1)
     assert paired(exact(a), exact(b)) == pytest.approx(expected, rel=1e-3)
 
 
@@ -72,8 +76,8 @@ def test_it_grows_with_the_fault_and_does_not_saturate():
 def test_noise_does_not_attenuate_it(shift):
     """The mean of the squares is the noise-free square, near and far, independent and paired."""
     rng = np.random.default_rng(0)
-    truth = cramer_von_mises(exact(g(1.63 + shift)), exact(g()), FLAT)
-    for square in (lambda a, b: cramer_von_mises(a, b, FLAT), paired):
+    truth = distance_of(exact(g(1.63 + shift)), exact(g()), FLAT)
+    for square in (lambda a, b: distance_of(a, b, FLAT), paired):
         values = [
             square(noisy(rng, g(1.63 + shift), amount=0.3), noisy(rng, g(), amount=0.3)) for _ in range(200)
         ]
@@ -90,7 +94,7 @@ def test_what_pairs_share_cancels():
         far = [exact(g(place + 0.01))[0] for place in places]
         samples = {"a": far, "b": near}
         joined = {"pairs": [np.hstack(pair) for pair in zip(far, near, strict=True)]}
-        found["independent"].append(estimate(lambda s: cramer_von_mises(s["a"], s["b"], FLAT), samples))
+        found["independent"].append(estimate(lambda s: distance_of(s["a"], s["b"], FLAT), samples))
         found["paired"].append(
             estimate(
                 lambda s: paired([p[:, : len(R)] for p in s["pairs"]], [p[:, len(R) :] for p in s["pairs"]]),
@@ -106,7 +110,7 @@ def test_what_pairs_share_cancels():
 def test_noise_has_mean_zero_in_both_squares(replicas):
     rng = np.random.default_rng(1)
     draws = [[noisy(rng, g(), replicas=replicas, amount=0.3) for _ in range(2)] for _ in range(150)]
-    for square in (lambda a, b: cramer_von_mises(a, b, FLAT), mean_square_difference):
+    for square in (lambda a, b: distance_of(a, b, FLAT), mean_square_difference):
         values = np.array([square(a, b) for a, b in draws])
         assert abs(values.mean()) < 3.5 * values.std(ddof=1) / np.sqrt(len(values))
         assert (values < 0).any()  # a biased distance is never negative
@@ -164,11 +168,11 @@ def test_a_distribution_without_a_count_has_no_shares():
 
 def test_interval_of_a_distance_covers_it():
     rng = np.random.default_rng(3)
-    truth = cramer_von_mises(exact(g(1.70)), exact(g()), FLAT)
+    truth = distance_of(exact(g(1.70)), exact(g()), FLAT)
     covered = 0
     for _ in range(100):
         samples = {"a": noisy(rng, g(1.70), replicas=2), "b": noisy(rng, g(), replicas=4)}
-        found = estimate(lambda s: cramer_von_mises(s["a"], s["b"], FLAT), samples)
+        found = estimate(lambda s: distance_of(s["a"], s["b"], FLAT), samples)
         covered += found.ci_low <= truth <= found.ci_high
     assert covered >= 85
 
@@ -190,8 +194,8 @@ def test_a_distance_near_noise_is_not_known_to_be_smaller_than_it_is(shift):
         found = []
         for _ in range(100):
             sets = {"a": replicas(count, 1.63 + shift), "b": replicas(count, 1.63)}
-            square = estimate(lambda s: cramer_von_mises(s["a"], s["b"], FLAT), sets)
-            norm = estimate(lambda s: math.sqrt(cramer_von_mises(s["a"], s["b"], FLAT, biased=True)), sets)
+            square = estimate(lambda s: distance_of(s["a"], s["b"], FLAT), sets)
+            norm = estimate(lambda s: math.sqrt(distance_of(s["a"], s["b"], FLAT, biased=True)), sets)
             found.append(rooted(square, norm))
         assert sum(one.ci_high < truth for one in found) <= 6, count
         assert sum(one.ci_low > truth for one in found) <= 6, count

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from suite.judging.distances import cramer_von_mises, mean_square_difference, rooted
+from suite.judging.distances import cramer_von_mises, mean_square_difference, rooted, shares
 from suite.judging.reasons import NotTested
 from suite.judging.statistics import (
     Estimate,
@@ -229,7 +229,8 @@ def test_two_short_runs_take_the_scatter_between_runs_from_four():
         return list(1.0 * (r > 3.6) + 2.6 * np.exp(-0.5 * ((r - peaks) / 0.16) ** 2))
 
     def distance(samples):
-        return signed_root(cramer_von_mises(samples["four"], samples["two"], np.ones_like(r)))
+        four, two = (shares(samples[name]) for name in ("four", "two"))
+        return signed_root(cramer_von_mises(four, two, np.ones_like(r)))
 
     def still(at):
         return [(1.0 * (r > 3.6) + 2.6 * np.exp(-0.5 * ((r - at) / 0.16) ** 2))[None]] * 2
