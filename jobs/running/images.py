@@ -347,9 +347,9 @@ def sign(name: str, folder: Path, *, key: Path | None) -> None:
         SuiteError: the image is not the recorded one, or apptainer refused.
     """
     image = folder / f"{name}.sif"
+    record = read_record(image)
     checked_digest(image, anew=True)
     apptainer.sign(image, key=key)
-    record = read_record(image)
     del record["digest"], record["bytes"]
     write_record(image, **record)
     print(f"{name}: signed, digest now {apptainer.digest(image)[:12]}")
