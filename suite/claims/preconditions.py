@@ -129,7 +129,8 @@ def _change(of: Callable[[Observation], float], runs: Sequence[Observation]) -> 
     return estimate_mean(by_draw([np.array([of(run)]) for run in runs], runs), counted=True)
 
 
-def _density(evidence: Evidence, runs: Sequence[Observation]) -> Estimate:
+def _density(check: Check, evidence: Evidence) -> Estimate:
+    runs = evidence.observables(check["label"])
     ratios = [_density_g_cm3(run) / evidence.density_g_cm3 for run in runs]
     return Estimate.exact(max(ratios, key=lambda ratio: abs(ratio - 1)), n_eff=len(runs))
 
@@ -143,9 +144,10 @@ def _fused_atoms(check: Check, evidence: Evidence) -> Estimate:
     return Estimate.exact(sum(run.has_fused_atoms for run in runs) / len(runs), n_eff=len(runs))
 
 
-def _temperature(label: str, runs: Sequence[Observation]) -> Estimate:
+def _temperature(check: Check, evidence: Evidence) -> Estimate:
     # A rescaled temperature has no scatter. That is a real result, here and below, not missing data.
-    target_K = GLASS_K if label.startswith("glass") else LIQUID_K
+    runs = evidence.observables(check["label"])
+    target_K = GLASS_K if check["label"].startswith("glass") else LIQUID_K
     return estimate_mean([np.atleast_1d(run["temperature_K"]) / target_K for run in runs], counted=True)
 
 
@@ -175,8 +177,8 @@ OF_EVIDENCE: Mapping[str, Callable[[Check, Evidence], Estimate]] = {
     "compressed-against-full": _compressed_against_full,
     "training-range": _training_range,
     "fused_atoms": _fused_atoms,
-    "density": lambda check, evidence: _density(evidence, evidence.observables(check["label"])),
-    "temperature": lambda check, evidence: _temperature(check["label"], evidence.observables(check["label"])),
+    "density": _density,
+    "temperature": _temperature,
 }
 OF_RUNS: Mapping[str, Callable[[Sequence[Observation]], Estimate]] = {
     "preparations": _preparations,

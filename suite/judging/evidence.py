@@ -169,10 +169,9 @@ class Evidence:
     def observables(self, label: str) -> list[Observation]:
         """What was observed in each replica of a product, without runs whose atoms fused, if others are left.
 
-        Such a run goes on, but of another substance. The precondition `fused-atoms` counts them, and every
-        verdict that reads the product then carries it as a doubt.
+        Such a run goes on, but of another substance. The precondition `fused-atoms` says what share they are.
         """
-        if label.partition("-")[0] in AVERAGED:
+        if _is_averaged(label):
             return [run for _, run in self._whole(label)]
         return self.every_run(label)
 
@@ -285,8 +284,8 @@ class Evidence:
 
     def with_drawn(self, drawn: Mapping[str, Sequence[Observation]]) -> Evidence:
         """This evidence with other observations of some products, and with nothing remembered."""
-        averaged = [label for label in drawn if label.partition("-")[0] in AVERAGED]
-        replicas = {**self.replicas, **{label: self.replicas_of(label) for label in averaged}}
+        averaged = {label: self.replicas_of(label) for label in drawn if _is_averaged(label)}
+        replicas = {**self.replicas, **averaged}
         return replace(self, drawn=drawn, replicas=replicas, borrowed=[], _kept={})
 
     def _read(self, label: str, names: tuple[str, str]) -> list[Observation]:
@@ -307,6 +306,10 @@ class Evidence:
             self._kept[key] = make()
         found: T = self._kept[key]
         return found
+
+
+def _is_averaged(label: str) -> bool:
+    return label.partition("-")[0] in AVERAGED
 
 
 def _method(point: Mapping[str, Any]) -> str | None:

@@ -98,14 +98,13 @@ class _Drawn:
     ratios: Ratios
 
     @property
-    def spread_kT(self) -> float:  # noqa: N802 - the unit
-        """Standard deviation of E_PBE - E over the frames."""
-        return float((self.sample.energies_eV - self.energies_eV).std(ddof=1)) / self.sample.thermal_eV
+    def difference_eV(self) -> Floats:  # noqa: N802 - the unit
+        """E_PBE - E (n,) of the frames."""
+        return self.sample.energies_eV - self.energies_eV
 
     def weights(self, estimator: str) -> Floats:
         """Weights (n,) of the frames."""
-        difference = self.sample.energies_eV - self.energies_eV
-        return ESTIMATORS[estimator].weights(difference, thermal_eV=self.sample.thermal_eV)
+        return ESTIMATORS[estimator].weights(self.difference_eV, thermal_eV=self.sample.thermal_eV)
 
     def blocks(self, estimator: str) -> dict[str, Floats]:
         """What `ratios` has, as blocks (melts, m)."""
@@ -140,7 +139,11 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
         exact, linear = (smaller.blocks(name) for name in ("weights", "first-order"))
         beyond = {name: exact[name] - linear[name] for name in exact}
         count = min(len(rows) for rows in (*blocks.values(), *beyond.values()))
-        blocks = {name: _with(in_units(rows, count), beyond.get(name)) for name, rows in blocks.items()}
+        blocks = {name: in_units(rows, count) for name, rows in blocks.items()}
+        for name in blocks.keys() & beyond.keys():
+            # A smaller box has the first part of a curve.
+            points = min(blocks[name].shape[1], beyond[name].shape[1])
+            blocks[name][:, :points] += in_units(beyond[name], count)[:, :points]
         facts |= {"blocks": count, "beyond": _facts(smaller, "weights") | {"shifts": _shifts(given, beyond)}}
     n_si = facts["n_si"]
     facts |= {
@@ -150,7 +153,7 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
             "defects_si": block_summary(1 - blocks["coordination_SiO"][:, 4]),
             "defects_o": block_summary(1 - blocks["coordination_OSi"][:, 2]),
         },
-        "sampler_energy_meV_atom": dict(zip(drawn.sample.melts, _by_melt(drawn), strict=True)),
+        "sampler_energy_meV_atom": _by_melt(drawn),
     }
     arrays = {
         "rdf_r": rdf.bin_centres(drawn.sample.cell, bin_angstrom=given["rdf_bin_angstrom"]),
@@ -168,15 +171,6 @@ def _load(workspace: Workspace, reference: Mapping[str, str], root: Path | None)
     return _Drawn(
         deposited, sample, _sampler_energies(workspace, sample), _structure(workspace.parameters, sample)
     )
-
-
-def _with(rows: Floats, beyond: Floats | None) -> Floats:
-    """Rows (count, m) and what lies beyond them, on the part of the grid that a smaller box has."""
-    if beyond is None:
-        return rows
-    added = np.zeros_like(rows)
-    added[:, : beyond.shape[1]] = in_units(beyond, len(rows))[:, : rows.shape[1]]
-    return rows + added
 
 
 def _shifts(given: Mapping[str, Any], beyond: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
@@ -261,11 +255,12 @@ def _sampler_energies(workspace: Workspace, sample: _Sample) -> Floats:
     return energies
 
 
-def _by_melt(drawn: _Drawn) -> list[float]:
+def _by_melt(drawn: _Drawn) -> dict[str, float]:
     """The sampler's energy of each melt about their mean, meV/atom, in the order of the melts' names."""
     energies, units = drawn.energies_eV, drawn.sample.units
     sums = np.bincount(units, energies - energies.mean())
-    return [float(energy) for energy in 1000 * sums / np.bincount(units) / len(drawn.sample.types)]
+    of_melts = 1000 * sums / np.bincount(units) / len(drawn.sample.types)
+    return dict(zip(drawn.sample.melts, of_melts.tolist(), strict=True))
 
 
 def _structure(given: Mapping[str, Any], sample: _Sample) -> Ratios:
@@ -298,7 +293,8 @@ def _structure(given: Mapping[str, Any], sample: _Sample) -> Ratios:
 
 
 def _facts(drawn: _Drawn, estimator: str) -> dict[str, Any]:
-    sample, weights, spread_kT = drawn.sample, drawn.weights(estimator), drawn.spread_kT
+    sample, weights = drawn.sample, drawn.weights(estimator)
+    spread_kT = float(drawn.difference_eV.std(ddof=1)) / sample.thermal_eV
     n_si = int((sample.types == 0).sum())
     assert drawn.deposited.sampler is not None
     return {
