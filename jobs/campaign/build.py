@@ -30,7 +30,7 @@ from jobs.campaign.sections import (
 from jobs.campaign.tier import Tier, read_tier
 from jobs.cost.estimates import md_core_seconds, production_steps
 from jobs.cost.plan import cost_stage, tier_plan
-from jobs.cost.record import CLASSICAL, deposited_files
+from jobs.cost.record import CLASSICAL, judging_record
 from jobs.cost.record import HDNNP as COST_HDNNP
 from jobs.engines.first_principles.registry import load_engine, named_settings
 from jobs.engines.lammps.program import DAMPING_FS
@@ -331,7 +331,7 @@ class _Builder:
             self.campaign.unavailable["cost"] = f"the {self.campaign.tier} tier measures no cost"
             return
         if self.given is not None:
-            self._deposited_costs()
+            self._deposited_cost()
             return
         plan = tier_plan(about.model_dump(exclude_none=True), precision=self.about.training.precision)
         if self.user_potential is not None:  # there is no HDNNP-96
@@ -349,17 +349,16 @@ class _Builder:
             )
         ]
 
-    def _deposited_costs(self) -> None:
-        """The deposited records in the place of a measurement: with given trajectories nothing is timed."""
-        records = deposited_files()
-        if not records:
+    def _deposited_cost(self) -> None:
+        """A deposited record in the place of a measurement: with given trajectories nothing is timed."""
+        path = judging_record()
+        if path is None:
             self.campaign.unavailable["cost"] = "no cost record is deposited"
             return
         self.campaign.labels["cost"] = [
             Stage("cost", f"cost of {path.stem}", {"file": str(path), "sha256": file_sha256(path)})
-            for path in records
         ]
-        self.instead.append(f"cost: timed on {' and '.join(path.stem for path in records)}, deposited")
+        self.instead.append(f"cost: timed on {path.stem}, deposited")
 
 
 def _of_given(observed: Stage, thin: ThinTrajectory) -> Stage:

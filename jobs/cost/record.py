@@ -97,24 +97,36 @@ def read_cost(path: Path) -> dict[str, Any]:
     return record
 
 
-def deposited_files(folder: Path = DEPOSITED) -> list[Path]:
-    """The files of the deposited records, one for each machine type."""
-    return sorted(folder.glob("*.json"))
+def deposited_costs(folder: Path = DEPOSITED) -> dict[Path, dict[str, Any]]:
+    """The deposited records by their files, one for each machine type."""
+    return {path: read_cost(path) for path in sorted(folder.glob("*.json"))}
 
 
-def deposited_costs(folder: Path = DEPOSITED) -> list[dict[str, Any]]:
-    """The deposited records, by machine type."""
-    return [read_cost(path) for path in deposited_files(folder)]
+def judging_record(folder: Path = DEPOSITED) -> Path | None:
+    """The deposited record that is judged where nothing is timed, or None.
+
+    The one that has both AIMD and DeePMD-kit at the most sizes. Only one: between two machines a ratio says
+    nothing of methods.
+    """
+
+    def shared_sizes(record: Mapping[str, Any]) -> int:
+        timed = [point for point in record["points"] if point["us_per_step_atom"] and not is_native(point)]
+        aimd, nnp = (
+            {point["n_atoms"] for point in timed if point["engine"] in engines} for engines in (AIMD, (NNP,))
+        )
+        return len(aimd & nnp)
+
+    records = deposited_costs(folder)
+    return max(records, key=lambda path: shared_sizes(records[path]), default=None)
 
 
-def deposited_aimd() -> list[tuple[dict[str, Any], str]]:
-    """AIMD's measured points of the deposited records, each with the type of its machine."""
-    return [
-        (point, record["machine"]["type"])
-        for record in deposited_costs()
-        for point in record["points"]
-        if point["engine"] in AIMD and point["us_per_step_atom"]
-    ]
+def deposited_aimd() -> tuple[list[dict[str, Any]], str]:
+    """AIMD's measured points of the deposited record that is judged, and the type of its machine."""
+    if (path := judging_record()) is None:
+        return [], ""
+    record = read_cost(path)
+    points = [one for one in record["points"] if one["engine"] in AIMD and one["us_per_step_atom"]]
+    return points, record["machine"]["type"]
 
 
 def is_native(point: Mapping[str, Any]) -> bool:

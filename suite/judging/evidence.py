@@ -207,13 +207,14 @@ class Evidence:
         points, left_out = self._timed_here()
         if not any(point["engine"] in AIMD for point in points):
             why = next((one["why"] for one in left_out if one["what"].split()[0] in AIMD), "")
+            aimd, machine = deposited_aimd()
             points += [
                 {
                     **point,
                     "borrowed": f"cost: AIMD ({point['engine']}, {point['model']}) was timed on "
                     f"{machine}, deposited{why and f' (here: {why})'}",
                 }
-                for point, machine in deposited_aimd()
+                for point in aimd
             ]
         return [point for point in points if point["us_per_step_atom"]]
 
@@ -229,7 +230,7 @@ class Evidence:
         """What a femtosecond costs by number of atoms, shape (samples,).
 
         `method` is `aimd`, `nnp` (DeePMD-96 by DeePMD-kit, the paper's program), `bks` or `tersoff`. Of
-        several first-principles programs or machines at one size, the cheapest.
+        several first-principles programs at one size, the cheapest.
 
         Raises:
             NotTested: the record has none.

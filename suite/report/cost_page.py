@@ -32,14 +32,14 @@ def read_anchors(path: Path = ANCHORS) -> list[dict[str, Any]]:
 def write_cost_page(
     record: Mapping[str, Any], target: Path, *, nights: Sequence[Mapping[str, Any]] = ()
 ) -> Path:
-    """Write the page of a record; AIMD is taken from the deposited records where it has none of its own."""
+    """Write the page of a record; AIMD is taken from the deposited record where it has none of its own."""
     from suite.report.cost_figure import draw_cost
     from suite.report.plotting import INKS, METHODS
 
     points = [point for point in record["points"] if point["us_per_step_atom"]]
     borrowed: list[dict[str, Any]] = []
     if not any(point["engine"] in AIMD for point in points):
-        borrowed = [point for point, _ in deposited_aimd()]
+        borrowed, _ = deposited_aimd()
     anchors = read_anchors()
     drawing = draw_cost(
         [*points, *borrowed],

@@ -28,7 +28,15 @@ from jobs.cost.plan import (
     tier_plan,
 )
 from jobs.cost.points import Point
-from jobs.cost.record import CLASSICAL, core_seconds, read_cost
+from jobs.cost.record import (
+    CLASSICAL,
+    DEPOSITED,
+    KEYS,
+    core_seconds,
+    deposited_costs,
+    judging_record,
+    read_cost,
+)
 from jobs.cost.tune import potential_stage, tune
 from jobs.engines.lammps.potential import builtin_potential, read_potential, write_potential
 from jobs.engines.lammps.program import lammps_command, visible_gpus
@@ -537,11 +545,29 @@ def test_page_is_self_contained_and_marks_anchors(tmp_path, record):
 
 
 def test_deposited_records_are_named_by_their_machine():
-    from jobs.cost.record import DEPOSITED, deposited_costs
-
-    for found in deposited_costs():
-        assert (DEPOSITED / f"{found['machine']['type']}.json").is_file()
+    for path, found in deposited_costs().items():
+        assert path == DEPOSITED / f"{found['machine']['type']}.json"
         assert found["points"]
+
+
+def test_of_deposited_records_the_one_with_aimd_and_the_nnp_at_most_sizes_is_judged(tmp_path):
+    def record(name, *, aimd, nnp, native=()):
+        points = [
+            dict.fromkeys(KEYS)
+            | {"engine": engine, "n_atoms": size, "us_per_step_atom": [1.0], "kernel": kernel}
+            for engine, kernel, sizes in (
+                ("cp2k", None, aimd),
+                ("deepmd", "deepmd", nnp),
+                ("deepmd", "native", native),
+            )
+            for size in sizes
+        ]
+        (tmp_path / name).write_text(json.dumps({"points": points}))
+
+    assert judging_record(tmp_path) is None
+    record("a.json", aimd=[24, 48, 96], nnp=[96, 216, 648, 2592], native=[24, 48])
+    record("b.json", aimd=[96, 216], nnp=[96, 216])
+    assert judging_record(tmp_path) == tmp_path / "b.json", "each of its ratios is of one machine"
 
 
 def test_data_file_of_a_liquid_has_its_atoms(tmp_path):

@@ -13,8 +13,8 @@ from typing import Any
 
 from jobs.base.errors import SuiteError, option
 from jobs.base.frames import read_extxyz
-from jobs.cli.options import positive, whole
-from jobs.reference.deposit import KINDS, STARTS, USES, check_cut, deposit, span
+from jobs.cli.data.options import add_level_options, add_set_options
+from jobs.reference.deposit import KINDS, STARTS, check_cut, deposit, span
 from jobs.reference.formats.extxyz.frames import refuse_other_labels
 from jobs.reference.sets import DEPOSIT, list_sets, summary, verify_set
 from jobs.reference.stage_products import read_products
@@ -52,59 +52,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     look.add_argument("--list", action="store_true", help="list the sets")
     look.add_argument("--verify", action="store_true", help="compare every file with its checksum")
     look.add_argument("--json", action="store_true", help="with --list: as JSON")
-    _add_set(parser.add_argument_group("the set"))
-    _add_description(parser.add_argument_group("where FILE does not say it"))
-
-
-def _add_set(group: argparse._ArgumentGroup) -> None:
-    """Which set frames go into, and what for."""
-    group.add_argument("--name", metavar="SET", help="make (or --append to) the set of this name")
-    group.add_argument("--append", action="store_true", help="add the frames as further runs of the set")
-    group.add_argument("--use", choices=USES, help="to train on, or to be a reference (judge); never both")
-    group.add_argument("--kind", choices=KINDS, help="evenly spaced steps of runs, or frames without order")
-    group.add_argument("--start", choices=STARTS, help="what the configurations descend from")
-    group.add_argument(
-        "--unequilibrated",
-        type=whole,
-        metavar="FRAMES",
-        help="first frames of each trajectory that still remember the start; needed with --use judge "
-        "(default: 0; of a stepwise product, its relaxation)",
-    )
-    group.add_argument(
+    into = parser.add_argument_group("the set")
+    add_set_options(into, root=DEPOSIT, root_help="a deposit of your own (default: the project's)")
+    into.add_argument("--kind", choices=KINDS, help="evenly spaced steps of runs, or frames without order")
+    into.add_argument("--start", choices=STARTS, help="what the configurations descend from")
+    into.add_argument(
         "--sampler",
         metavar="MODEL",
         help="of single points with use judge: the NNP under reference/models/ that drew every "
         "configuration; they then make the reweighted reference",
     )
-    group.add_argument(
+    into.add_argument(
         "--never-held-out",
         action="store_true",
         help="of frames to train that were chosen because an NNP failed there: no sample of the liquid, "
         "so no error is measured on them",
     )
-    group.add_argument(
-        "--root",
-        type=Path,
-        default=DEPOSIT,
-        metavar="DIR",
-        help="a deposit of your own (default: the project's)",
-    )
-
-
-def _add_description(group: argparse._ArgumentGroup) -> None:
-    """What made the labels."""
-    group.add_argument("--engine", metavar="NAME", help="for example CP2K")
-    group.add_argument("--engine-version", metavar="TEXT", help="of it")
-    group.add_argument("--functional", metavar="NAME", help="for example PBE")
-    group.add_argument("--basis", metavar="TEXT", help="for example DZVP-MOLOPT-SR-GTH")
-    group.add_argument(
+    saying = parser.add_argument_group("where FILE does not say it")
+    add_level_options(saying)
+    saying.add_argument(
         "--setting", action="append", default=[], metavar="KEY=VALUE", help="of the engine; may be repeated"
     )
-    group.add_argument("--timestep-fs", type=positive, metavar="FS", help="of a trajectory")
-    group.add_argument("--thermostat", metavar="NAME", help="of a trajectory; none for NVE")
-    group.add_argument("--licence", metavar="SPDX", help="for example CC0-1.0")
-    group.add_argument("--provenance", metavar="TEXT", help="who computed what, from what, in a sentence")
-    group.add_argument(
+    saying.add_argument(
         "--decks", type=Path, nargs="+", default=[], metavar="FILE", help="input files of the engine"
     )
 

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.base.errors import SuiteError, option
-from jobs.cli.options import count, positive, whole
-from jobs.reference.deposit import KINDS, STARTS, USES, check_cut
+from jobs.cli.data.options import add_level_options, add_set_options
+from jobs.cli.options import count, positive
+from jobs.reference.deposit import KINDS, STARTS, check_cut
 from jobs.reference.formats import Source
 from jobs.reference.formats.extxyz.labels import Choice
 from jobs.reference.formats.sources import open_sources
@@ -64,12 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     labels.add_argument("--force-key", metavar="NAME", help="the property with the forces, as REF_forces")
     into = parser.add_argument_group("to deposit")
-    into.add_argument("--name", metavar="SET", help="make (or --append to) the set of this name")
-    into.add_argument(
-        "--root", type=Path, default=IMPORTED, metavar="DIR", help="the deposit (default: ./imported)"
-    )
-    into.add_argument("--append", action="store_true", help="add the frames as further runs of the set")
-    into.add_argument("--use", choices=USES, help="to train on, or to be a reference (judge); never both")
+    add_set_options(into, root=IMPORTED, root_help="the deposit (default: ./imported)")
     into.add_argument(
         "--kind",
         choices=KINDS,
@@ -101,24 +97,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="count each FRAMES taken frames as a melt of its own, for data that are one long run or whose "
         "melts nobody knows; held-out errors are then too good",
     )
-    into.add_argument(
-        "--unequilibrated",
-        type=whole,
-        metavar="FRAMES",
-        help="first frames of a trajectory that still remember the start; needed with --use judge",
-    )
     saying = parser.add_argument_group("where the files do not say it, or to overrule them")
     saying.add_argument(
         "--temperature-K", dest="temperature_K", type=positive, metavar="T", help="target of the run"
     )
-    saying.add_argument("--timestep-fs", type=positive, metavar="FS", help="of a trajectory")
-    saying.add_argument("--thermostat", metavar="NAME", help="of a trajectory; none for NVE")
-    saying.add_argument("--engine", metavar="NAME", help="for example VASP")
-    saying.add_argument("--engine-version", metavar="TEXT", help="of it")
-    saying.add_argument("--functional", metavar="NAME", help="for example PBE")
-    saying.add_argument("--basis", metavar="TEXT", help="for example 'PAW, 500 eV'")
-    saying.add_argument("--licence", default="not stated", metavar="SPDX", help="for example CC0-1.0")
-    saying.add_argument("--provenance", metavar="TEXT", help="who computed what, in a sentence")
+    add_level_options(saying, licence="not stated")
 
 
 def main(arguments: argparse.Namespace) -> int:
