@@ -135,7 +135,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     inputs, name = {}, "classical"
     if "deepmd" in arguments.engines:
         stage = potential_stage(None)
-        local.raise_for_failures(local.run([stage], store, cores=cores))
+        local.run([stage], store, cores=cores).raise_for_failures()
         inputs, name = {"potential": store.path(stage.name)}, stage.name
     plan = Plan(launches=arguments.launches)
     for engine in arguments.engines:
@@ -192,7 +192,7 @@ def training(store: Store, cores: int) -> float:
 
     stage = build_campaign("laptop").labels["train-96"][0]
     dataset = stage.inputs["dataset"]
-    local.raise_for_failures(local.run([dataset], store, cores=cores))
+    local.run([dataset], store, cores=cores).raise_for_failures()
     about = json.loads((store.path(dataset.name) / "dataset.json").read_text())
     given = {
         key: stage.parameters[key] for key in ("loss", "precision", "start_lr", "stop_lr", "decay_steps",

@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("store"))
     arguments = parser.parse_args()
     store, stage = Store(arguments.store), potential_stage(None)
-    local.raise_for_failures(local.run([stage], store))
+    local.run([stage], store).raise_for_failures()
     first, *others, alone, ranks = SETTINGS
     for n_atoms in SIZES:
         meter = Meter(store.path(stage.name), store.root / "replicas", cores=2, n_atoms=n_atoms)

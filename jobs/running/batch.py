@@ -22,12 +22,12 @@ from jobs.base.files import write_json
 from jobs.engines.process import KILLED, log_tail
 from jobs.running import scheduler
 from jobs.running.images import checked_digest, read_record
-from jobs.running.local import Outcome, stale_line
+from jobs.running.outcome import Outcome, begin
 from jobs.running.site import Site
 from jobs.running.worker import FAILURE
 from jobs.store.stage import Stage
 from jobs.store.store import Store
-from jobs.store.todo import Plan, in_order, plan, urgency
+from jobs.store.todo import Plan, in_order, urgency
 
 POLL_SECONDS = 5.0
 SUBMISSION = "submission.json"
@@ -361,20 +361,12 @@ def run(
 
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
     wanted = list(wanted)
-    store.prepare()
     begun = time.monotonic()
     digests = image_digests(site, in_order(wanted))
     images = {path.stem: digest for path, digest in digests.items()} or None
-    todo = plan(wanted, store, rebuild_stale=rebuild_stale, images=images)
-    store.verify(stage.name for stage in todo.done)
-    if stale := [stage for stage in todo.done if store.is_stale(stage.name, images)]:
-        say(stale_line(stale, store, images))
-    outcome = Outcome(reused=len(todo.done))
+    todo, outcome = begin(wanted, store, say=say, rebuild_stale=rebuild_stale, images=images)
     if not todo.to_do:
         return outcome
-    if rebuild_stale:
-        for stage in todo.to_do:
-            store.delete(stage.name)
     probed = probes(site, todo.to_do, digests)
     stages = [*todo.to_do, *_each_once(probed)]
     known = [stage for stage in todo.to_do if scheduler.is_estimated(stage, site)]

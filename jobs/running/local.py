@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from jobs.base.errors import ERROR_EXIT, SuiteError
@@ -18,9 +18,10 @@ from jobs.base.machine import available_cores
 from jobs.base.paths import ROOT
 from jobs.cost.estimates import not_counted
 from jobs.engines.process import die_with_parent, thread_environment
+from jobs.running.outcome import Outcome, begin
 from jobs.store.stage import Stage
 from jobs.store.store import Recipe, Store
-from jobs.store.todo import Plan, in_order, plan, urgency
+from jobs.store.todo import Plan, urgency
 from jobs.store.workspace import NOTE
 
 if TYPE_CHECKING:
@@ -30,22 +31,6 @@ POLL_SECONDS = 0.2
 REPORT_SECONDS = 30.0
 # Short stages of one kind share a process up to this estimate: imports take half of the time of each alone.
 _TOGETHER_SECONDS = 20.0
-
-
-@dataclass
-class Outcome:
-    """What became of a run: failed stages with their one-line reason, what they block, what waits."""
-
-    made: list[str] = field(default_factory=list)
-    reused: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    blocked: dict[str, str] = field(default_factory=dict)
-    pending: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    def reason(self, stage: Stage) -> str | None:
-        """Why a wanted stage is not there, or None."""
-        return self.failed.get(stage.name) or self.blocked.get(stage.name)
 
 
 @dataclass
@@ -159,22 +144,10 @@ def run(
     Raises:
         SuiteError: the store cannot be used, or a product that is to be used was changed.
     """
-    wanted = list(wanted)
     cores = cores or available_cores()
-    store.prepare()
-    todo = plan(wanted, store, rebuild_stale=rebuild_stale)
-    for stage in in_order(wanted):
-        if store.is_done(stage.name):
-            store.manifest(stage.name)  # its seal: cheap, and it covers what is not read again
-    store.verify(stage.name for stage in todo.done)
-    if stale := [stage for stage in todo.done if store.is_stale(stage.name)]:
-        _console().print(stale_line(stale, store))
-    outcome = Outcome(reused=len(todo.done))
+    todo, outcome = begin(list(wanted), store, say=_console().print, rebuild_stale=rebuild_stale)
     if not todo.to_do:
         return outcome
-    if rebuild_stale:
-        for stage in todo.to_do:
-            store.delete(stage.name)
     display = Display(todo, cores)
     display.say(
         f"{len(todo.to_do)} stages to make, {len(todo.done)} there already; about "
@@ -281,27 +254,3 @@ def _close(slot: _Slot, outcome: Outcome, display: Display) -> list[Stage]:
     outcome.failed[failed.name] = f"{failed.label}: {reason}"
     display.ended(failed, f"[red]FAILED[/red]   {failed.label}: {reason}")
     return rest
-
-
-def stale_line(stale: Sequence[Stage], store: Store, images: Mapping[str, str] | None = None) -> str:
-    """What is said of products that other software, or another image, made."""
-    found, expected = "other software versions", ""
-    if images is not None:
-        image, _, digest = store.manifest(stale[0].name)["image"].partition(":")
-        found, expected = f"image {image} {digest[:12]}", f" {images[image][:12]}"
-    return (
-        f"[yellow]STALE[/yellow]    {len(stale)} products: found {found} in "
-        f"{stale[0].name}/manifest.json, expected today's{expected}; --rebuild-stale makes them again"
-    )
-
-
-def raise_for_failures(outcome: Outcome) -> None:
-    """Turn failed stages into one error.
-
-    Raises:
-        SuiteError: with the first failure, and how many there were.
-    """
-    if outcome.failed:
-        first = next(iter(outcome.failed.values()))
-        more = f" (and {len(outcome.failed) - 1} more)" if len(outcome.failed) > 1 else ""
-        raise SuiteError(f"{first}{more}; {len(outcome.blocked)} stages blocked")

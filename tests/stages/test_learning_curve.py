@@ -69,7 +69,7 @@ def test_a_curve_that_is_really_trained(tmp_path):
     campaign = build_campaign(tier_file(tmp_path, steps=[60, 120], seeds=[1, 2]))
     store = Store(tmp_path / "store")
     labels = ["learning-curve", "learning-curve-settings"]
-    local.raise_for_failures(local.run(campaign.select(labels), store))
+    local.run(campaign.select(labels), store).raise_for_failures()
     evidence = Evidence(
         {label: [store.path(stage.name) for stage in campaign.labels[label]] for label in labels},
         tier="overnight",

@@ -288,7 +288,7 @@ def test_failure_is_one_line_blocks_what_needs_it_and_leaves_nothing_finished(tm
     assert outcome.made == [good.name]
     assert not store.is_done(bad.name)
     with pytest.raises(SuiteError, match="sel"):
-        local.raise_for_failures(outcome)
+        outcome.raise_for_failures()
     assert store.manifest(good.name)["attempts"] == 1
     # The failed attempt took time too, and the next one knows it.
     ((began, ended),) = earlier_attempts(store.part(bad.name))

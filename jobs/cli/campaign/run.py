@@ -10,7 +10,7 @@ from jobs.cli import overview
 from jobs.cli.options import add_campaign_options, add_cores_option, campaign_of, needs, site_of
 from jobs.cost.speed import planned_with_speed
 from jobs.running import batch, local
-from jobs.running.local import Outcome
+from jobs.running.outcome import Outcome
 from jobs.running.site import Site
 from jobs.store.stage import Stage
 from jobs.store.store import Store
@@ -73,7 +73,7 @@ def main(arguments: argparse.Namespace) -> int:
         overview.dry_run(campaign, wanted, store, site=site)
         return 0
     outcome = outcome_of(arguments, wanted, store, site)
-    local.raise_for_failures(outcome)
+    outcome.raise_for_failures()
     there = f"{outcome.reused} were there already"
     if outcome.pending:
         print(f"{len(outcome.pending)} stages wait or run at {arguments.site}; {there}")

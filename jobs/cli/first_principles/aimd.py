@@ -284,5 +284,5 @@ def main(arguments: argparse.Namespace) -> int:
     store = Store(arguments.store)
     outcome = local.run(stages, store, cores=arguments.cores)
     print_products([store.path(stage.name) for stage in stages if store.is_done(stage.name)])
-    local.raise_for_failures(outcome)
+    outcome.raise_for_failures()
     return 0

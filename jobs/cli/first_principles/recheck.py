@@ -255,7 +255,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     engine = load_engine(arguments.engine)
     engine.check(engine.read_settings(settings), None)
-    local.raise_for_failures(local.run(stages, store, cores=arguments.cores))
+    local.run(stages, store, cores=arguments.cores).raise_for_failures()
     products = [store.path(stage.name) for stage in stages]
     pairs = list(_recomputed(frames, products))
     result = {

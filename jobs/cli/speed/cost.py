@@ -127,7 +127,7 @@ def measure(
     if again:
         store.delete(stage.name)
         store.delete(store.part(stage.name).name)
-    local.raise_for_failures(local.run([stage], store, cores=cores))
+    local.run([stage], store, cores=cores).raise_for_failures()
     results.mkdir(parents=True, exist_ok=True)
     target = results / COST_FILE
     write_whole(target, (store.path(stage.name) / COST_FILE).read_text())

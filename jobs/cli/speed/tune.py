@@ -37,6 +37,6 @@ def main(arguments: argparse.Namespace) -> int:
     """
     store, cores = Store(arguments.store), arguments.cores or available_cores()
     stage = potential_stage(arguments.potential)
-    local.raise_for_failures(local.run([stage], store, cores=cores))
+    local.run([stage], store, cores=cores).raise_for_failures()
     tune(store, store.path(stage.name), minutes=arguments.minutes, cores=cores, gpus=arguments.gpus)
     return 0
