@@ -16,10 +16,14 @@ Where they hardly overlap. Expanded in cumulants, the mean of A in the ensemble 
     <A> - <dA dE>/kT + <dA dE dE>/(2 (kT)^2) - ...
 
 with dE the difference's deviation from its mean. If dE is a sum over places that do not know of each other,
-and A a mean over these places, each term is the same for any number of places: what others add to dE says
-nothing about this one. So of a large system the first order is taken (`first_order_blocks`), whose weights
-1 - dE/kT have the effective fraction 1/(1 + (s / kT)^2). All that lies beyond is taken from a small system,
-where the weights above overlap: their mean less the first order of the same frames.
+and A a mean over these places, each term but <A> is the same for any number of places: what others add to dE
+says nothing about this one. So a large system has <A>, and any share f of the first order may come from it:
+
+    (<A> - f <dA dE>/kT of the large) + (the mean by weights, less <A> - f <dA dE>/kT, of the small).
+
+The small system is one where the weights overlap. A frame says as much of the first order whatever its size
+(its s grows as the root of the number of places, the scatter of A falls as that), so f is the large system's
+share of all frames. Weights 1 - dE/kT have the effective fraction 1/(1 + (s / kT)^2).
 """
 
 from __future__ import annotations
@@ -71,13 +75,14 @@ def weighted_ratio_blocks(
     return ratio + _by_unit(influence, units)
 
 
-def first_order_weights(difference_eV: Floats, *, thermal_eV: float) -> Floats:
+def first_order_weights(difference_eV: Floats, *, thermal_eV: float, share: float = 1.0) -> Floats:
     """Weights (n,), summing to 1, that make a mean over frames the first order of the other ensemble's.
 
-    Arguments as of `boltzmann_weights`. Of frames more than kT above the mean difference they are negative.
+    With a `share`, only that part of the way to it; with 0 they are equal. Other arguments as of
+    `boltzmann_weights`. Of frames more than kT above the mean difference they are negative.
     """
     difference = np.asarray(difference_eV, float)
-    return (1 - (difference - difference.mean()) / thermal_eV) / len(difference)
+    return (1 - share * (difference - difference.mean()) / thermal_eV) / len(difference)
 
 
 def first_order_blocks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -125,6 +126,19 @@ def _preparations(runs: Sequence[Observation]) -> Estimate:
     )
 
 
+def _sizes_agree(check: Check, evidence: Evidence) -> Estimate:
+    """The first order of the many atoms less that of the fewer, where both are used."""
+    facts = judging_reference(evidence.observables(check["label"])).facts
+    if facts["estimator"] != "first-order":
+        raise NotTested("the reference that judges is reweighted by weights, of one number of atoms")
+    many, few = (one["first_order"][check["quantity"]] for one in (facts, facts["fewer"]))
+    return Estimate.from_error(
+        many["value"] - few["value"],
+        standard_error=math.hypot(many["standard_error"], few["standard_error"]),
+        degrees_of_freedom=facts["blocks"] - 1,
+    )
+
+
 def _change(of: Callable[[Observation], float], runs: Sequence[Observation]) -> Estimate:
     return estimate_mean(by_draw([np.array([of(run)]) for run in runs], runs), counted=True)
 
@@ -176,6 +190,7 @@ OF_EVIDENCE: Mapping[str, Callable[[Check, Evidence], Estimate]] = {
     "native-kernel-energy": partial(_kernel_difference, "energy_meV_atom"),
     "compressed-against-full": _compressed_against_full,
     "training-range": _training_range,
+    "first-order-sizes": _sizes_agree,
     "fused_atoms": _fused_atoms,
     "density": _density,
     "temperature": _temperature,

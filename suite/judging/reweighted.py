@@ -13,8 +13,8 @@ SAMPLE_FRACTION = 0.1  # a reweighted reference with fewer effective samples dec
 SAMPLE_MELTS = 10  # the delta-method errors of a weighted mean cover 95 % only with about that many units
 # To first order, intervals of 24 melts hold the truth in 94 of 100 simulated cases, of 12 in 91.
 FIRST_ORDER_MELTS = 24
-# What lies beyond the first order is taken from fewer atoms: how much farther the energies of the many may be
-# off, for each atom, than those of the few. The spread is known to a seventh of itself from 24 melts.
+# Part of the first order and all that lies beyond are of fewer atoms: how much farther the energies of the
+# many may be off, for each atom, than those of the few. Of 24 melts a spread is known to a seventh of itself.
 LARGEST_SPREAD_RATIO = 1.25
 MELT_GROUPS = 8
 
@@ -54,11 +54,11 @@ def overlap_lacks(facts: Mapping[str, Any]) -> str:
 
     n frames have an effective fraction of at least 1/n, however bad the overlap, so besides the fraction
     the melts that carry the weight are counted, and the fraction that the spread of the energy difference
-    lets expect must reach the bound too. To first order melts are counted, and the set from which the rest
-    comes must itself be one whose weights can be used, and as good for each atom.
+    lets expect must reach the bound too. To first order melts are counted, and the set of fewer atoms must
+    itself be one whose weights can be used, and as good for each atom.
     """
     if facts["estimator"] == "first-order":
-        smaller = facts["beyond"]
+        smaller = facts["fewer"]
         per_atom = [one["energy_difference_sd_kT"] / math.sqrt(one["n_atoms"]) for one in (facts, smaller)]
         if lacks := overlap_lacks(smaller):
             return f"its set of {smaller['n_atoms']} atoms {lacks}"

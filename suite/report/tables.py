@@ -138,6 +138,7 @@ def _temperature(runs: Sequence[Observation]) -> Estimate:
     return estimate_mean(by_draw([np.atleast_1d(run["temperature_K"]) for run in runs], runs))
 
 
+SHIFTED = {"Si-O-Si": "mean Si-O-Si (deg)", "defects": "silicon without four oxygens (%)"}
 QUANTITIES = (
     Quantity("temperature", "K", _temperature),
     Quantity("first Si-O peak of g(r)", "Å", _peak("Si-O"), ("pbe-glass-Si-O",)),
@@ -272,13 +273,25 @@ def _overlap(title: str, facts: Mapping[str, Any], *, judges: bool) -> str:
     )
     if facts["estimator"] != "first-order":
         return line
-    smaller = facts["beyond"]
+    smaller = facts["fewer"]
+    few, many = smaller["n_atoms"], facts["n_atoms"]
+    parts = {
+        f"first order of {many} atoms": facts["first_order"],
+        f"of {few}": smaller["first_order"],
+        f"beyond, of {few}": smaller["beyond"],
+    }
     shifts = "; ".join(
-        f"{name} {one['value']:.2g} ± {one['standard_error']:.2g}" for name, one in smaller["shifts"].items()
+        f"{title}: " + ", ".join(f"{part} {_plus_minus(found[key])}" for part, found in parts.items())
+        for key, title in SHIFTED.items()
     )
     return (
-        f"{line}. What lies beyond the first order, of {smaller['n_atoms']} atoms (standard errors): {shifts}"
+        f"{line}. Of the first order {facts['own_share_of_first_order']:.0%} are its own, the rest and what "
+        f"lies beyond are of {few} atoms. Added to the draws (standard errors): {shifts}"
     )
+
+
+def _plus_minus(shift: Mapping[str, float]) -> str:
+    return f"{shift['value']:.2g} ± {shift['standard_error']:.2g}"
 
 
 def diffusion_table(evidence: Evidence) -> Table:

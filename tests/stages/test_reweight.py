@@ -136,10 +136,10 @@ def test_overlap_decays_as_the_formula_says():
     assert 1 < np.median(few) < 2.5
 
 
-def first_order(values, difference, denominator=None, units=None):
+def first_order(values, difference, denominator=None, units=None, share=1.0):
     n = len(values)
     return first_order_blocks(
-        first_order_weights(difference, thermal_eV=KT),
+        first_order_weights(difference, thermal_eV=KT, share=share),
         np.reshape(values, (n, -1)),
         np.ones(n) if denominator is None else denominator,
         np.arange(n) if units is None else units,
@@ -172,7 +172,8 @@ def test_intervals_to_first_order_hold_the_truth():
     assert 0.93 <= held / 1000 <= 0.985
 
 
-def test_the_first_order_of_many_places_with_the_rest_of_few_is_exact():
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_many_places_with_part_of_the_first_order_and_the_rest_of_few_are_exact(share):
     """Oscillators, each 30 % stiffer: 200 do not overlap, 10 do. The bins are not normal."""
     from scipy.stats import norm
 
@@ -189,12 +190,9 @@ def test_the_first_order_of_many_places_with_the_rest_of_few_is_exact():
     weights = boltzmann_weights(near, thermal_eV=KT)
     assert effective_fraction(boltzmann_weights(far, thermal_eV=KT)) < 0.02
     assert effective_fraction(weights) > 0.5
-    linear = first_order(many, far)
-    alone = np.abs(linear.mean(axis=0) - exact).max()
-    beyond = weighted_ratio_blocks(weights, few, np.ones(len(few)), np.arange(len(few))) - first_order(
-        few, near
-    )
-    found = linear + beyond
+    alone = np.abs(first_order(many, far).mean(axis=0) - exact).max()
+    reweighted = weighted_ratio_blocks(weights, few, np.ones(len(few)), np.arange(len(few)))
+    found = first_order(many, far, share=share) + reweighted - first_order(few, near, share=share)
     errors = found.std(axis=0, ddof=1) / np.sqrt(len(found))
     np.testing.assert_array_less(np.abs(found.mean(axis=0) - exact), 4 * errors)
     assert np.abs(found.mean(axis=0) - exact).max() < 0.3 * alone
@@ -231,6 +229,16 @@ def test_a_ratio_to_first_order_is_that_of_both_means_and_melts_are_units():
         np.repeat(np.arange(40), 2),
     )
     np.testing.assert_allclose(again, blocks)
+
+
+def test_a_share_of_the_first_order_is_that_part_of_the_way():
+    rng = np.random.default_rng(15)
+    curves, difference = rng.normal(size=(30, 5)), KT * rng.normal(size=30)
+    none, all_of_it = (first_order(curves, difference, share=share) for share in (0.0, 1.0))
+    np.testing.assert_allclose(none, curves)
+    np.testing.assert_allclose(
+        first_order(curves, difference, share=0.3), 0.7 * none + 0.3 * all_of_it, rtol=0, atol=1e-12
+    )
 
 
 def test_a_constant_difference_changes_nothing_to_first_order():
@@ -320,15 +328,15 @@ def sampler(tmp_path_factory, request) -> Path:
     return directory
 
 
-def reweighted(tmp_path, sampler, frames, estimator="weights", **beyond):
+def reweighted(tmp_path, sampler, frames, estimator="weights", *, fewer=None):
     root, work = tmp_path / "deposit", tmp_path / "work"
     about = SINGLE | {"sampler": sampler.name}
     deposited = deposit.deposit(frames, source="test", name="drawn", root=root, **about)
     work.mkdir()
     given = {**OBSERVE, "estimator": estimator, "reference": {"set": "drawn", "sha256": deposited.sha256}}
-    for name, others in beyond.items():
-        fewer = deposit.deposit(others, source="test", name=name, root=root, **about)
-        given["beyond"] = {"set": name, "sha256": fewer.sha256}
+    if fewer is not None:
+        others = deposit.deposit(fewer, source="test", name="fewer", root=root, **about)
+        given["fewer"] = {"set": "fewer", "sha256": others.sha256}
     workspace = Workspace(given, 0, {"potential": sampler}, work)
     reweight.run(workspace, root=root)
     return dict(np.load(work / "observables.npz")), json.loads((work / "observe.json").read_text()), workspace
@@ -388,48 +396,60 @@ def test_a_sampler_reweighted_to_itself_is_itself_and_pbe_is_far(tmp_path, sampl
 
 @pytest.mark.engine
 def test_many_atoms_to_first_order_with_the_rest_of_few(tmp_path, sampler):
-    """Frames of AIMD of both sizes stand for draws."""
-    few = frames_with(configurations().energies_eV)
+    """Frames of AIMD of both sizes stand for draws. What the stage adds is worked out from their energies."""
+    few = configurations()
     set_of_many = read_set("pbe-216-md-nnp-3000K")
-    part = read_run(set_of_many, set_of_many.runs[0].id).select(slice(40, None, 12))
-    many = frames_with(part.energies_eV, part=part)
-    products = {}
-    for name, frames, estimator, beyond in (
-        ("few weights", few, "weights", {}),
-        ("few linear", few, "first-order", {}),
-        ("many linear", many, "first-order", {}),
-        ("found", many, "first-order", {"few": few}),
-    ):
+    many = read_run(set_of_many, set_of_many.runs[0].id).select(slice(40, None, 12))
+    parts = {"few": few, "many": many}
+    labelled = {name: frames_with(part.energies_eV, part=part) for name, part in parts.items()}
+    curves, difference = {}, {}
+    for name, part in parts.items():
+        system = Frames(part.types, part.positions, part.cells, part.energies_eV, part.forces)
         (tmp_path / name).mkdir()
-        products[name] = reweighted(tmp_path / name, sampler, frames, estimator, **beyond)[:2]
-    mean = {
-        name: {key: rows.mean(axis=0) for key, rows in arrays.items()}
-        for name, (arrays, _) in products.items()
-    }
-    for key in ("badf_Si-O-Si", "coordination_SiO"):
-        rest = mean["few weights"][key] - mean["few linear"][key]
-        assert np.abs(rest).max() > 0
-        np.testing.assert_allclose(mean["found"][key], mean["many linear"][key] + rest, atol=1e-12)
-    points = len(mean["few linear"]["rdf_Si-O"])
-    rest = mean["few weights"]["rdf_Si-O"] - mean["few linear"]["rdf_Si-O"]
-    np.testing.assert_allclose(
-        mean["found"]["rdf_Si-O"][:points], mean["many linear"]["rdf_Si-O"][:points] + rest
+        (own,) = parity.rerun(read_potential(sampler), [system], directory=tmp_path / name)
+        difference[name] = part.energies_eV - own.energies
+        # Weights of a sampler that has the labels' energies are equal: blocks are what each frame shows.
+        (tmp_path / f"{name} alone").mkdir()
+        own_energies = frames_with(own.energies, part=part)
+        curves[name] = reweighted(tmp_path / f"{name} alone", sampler, own_energies)[0]
+    (tmp_path / "found").mkdir()
+    arrays, facts, _ = reweighted(
+        tmp_path / "found", sampler, labelled["many"], "first-order", fewer=labelled["few"]
     )
-    np.testing.assert_allclose(mean["found"]["rdf_Si-O"][points:], mean["many linear"]["rdf_Si-O"][points:])
-    facts = {name: found for name, (_, found) in products.items()}
-    rings = {name: found["counts"]["two_rings"]["mean"] / found["n_si"] for name, found in facts.items()}
-    assert rings["found"] == pytest.approx(rings["many linear"] + rings["few weights"] - rings["few linear"])
-    beyond = facts["found"]["beyond"]
-    assert (beyond["n_atoms"], beyond["effective_fraction"]) == (
-        96,
-        facts["few weights"]["effective_fraction"],
+    share = len(many) / (len(many) + len(few))
+    assert facts["own_share_of_first_order"] == pytest.approx(share)
+
+    def mean(name, key, weights):
+        return weights @ curves[name][key]
+
+    # Blocks are in the order of melts' names, as "nnp-10" before "nnp-2".
+    for name, values in difference.items():
+        difference[name] = values[sorted(range(len(values)), key=lambda k: f"nnp-{k}")]
+    partly, wholly = (
+        {name: first_order_weights(values, thermal_eV=KT, share=f) for name, values in difference.items()}
+        for f in (share, 1.0)
     )
-    angle = mean["few weights"]["badf_Si-O-Si"] - mean["few linear"]["badf_Si-O-Si"]
-    centres = products["found"][0]["angle_deg"]
-    assert beyond["shifts"]["mean Si-O-Si (deg)"]["value"] == pytest.approx(angle @ centres)
-    assert facts["found"]["expected_fraction"] == pytest.approx(
-        1 / (1 + facts["found"]["energy_difference_sd_kT"] ** 2)
-    )
+    exact = boltzmann_weights(difference["few"], thermal_eV=KT)
+    for key in ("rdf_Si-O", "coordination_SiO"):
+        points = curves["few"][key].shape[1]
+        expected = mean("many", key, wholly["many"])
+        expected[:points] = (
+            mean("many", key, partly["many"])[:points]
+            + mean("few", key, exact)
+            - mean("few", key, partly["few"])
+        )
+        assert np.abs(expected - mean("many", key, wholly["many"])).max() > 1e-4
+        np.testing.assert_allclose(arrays[key].mean(axis=0), expected, rtol=0, atol=2e-4)
+    turned = [
+        100 * (curves[name]["coordination_SiO"][:, 4].mean() - mean(name, "coordination_SiO", weights)[4])
+        for name, weights in (("many", wholly["many"]), ("few", wholly["few"]))
+    ]
+    assert facts["first_order"]["defects"]["value"] == pytest.approx(turned[0], abs=0.01)
+    assert facts["fewer"]["first_order"]["defects"]["value"] == pytest.approx(turned[1], abs=0.01)
+    beyond = 100 * (mean("few", "coordination_SiO", wholly["few"]) - mean("few", "coordination_SiO", exact))
+    assert facts["fewer"]["beyond"]["defects"]["value"] == pytest.approx(beyond[4], abs=0.01)
+    assert facts["fewer"]["n_atoms"] == 96
+    assert facts["expected_fraction"] == pytest.approx(1 / (1 + facts["energy_difference_sd_kT"] ** 2))
 
 
 @pytest.mark.engine
@@ -518,9 +538,9 @@ def test_many_atoms_are_planned_by_weights_and_to_first_order(tmp_path, monkeypa
     labels = campaigns.build_campaign("smoke").labels
     by_weights, linear = labels["reference-216-reweighted"]
     assert by_weights.parameters["estimator"] == "weights"
-    assert "beyond" not in by_weights.parameters
+    assert "fewer" not in by_weights.parameters
     assert linear.parameters["estimator"] == "first-order"
-    assert linear.parameters["beyond"] == {"set": few.name, "sha256": few.sha256}
+    assert linear.parameters["fewer"] == {"set": few.name, "sha256": few.sha256}
     assert len(labels["reference-96-reweighted"]) == 2
     (alone,) = labels["reference-96-reweighted@4000"]
     assert alone.parameters["reference"]["set"] == "hot"

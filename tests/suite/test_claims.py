@@ -352,13 +352,13 @@ def test_an_overlap_that_just_reaches_its_bounds_lacks_nothing():
         assert overlap_lacks({**by_weights, name: 0.99 * value})
     few = {**by_weights, "n_atoms": 16, "energy_difference_sd_kT": 0.4}
     linear = {
-        "estimator": "first-order", "n_atoms": 64, "energy_difference_sd_kT": 1.0, "blocks": 24, "beyond": few
+        "estimator": "first-order", "n_atoms": 64, "energy_difference_sd_kT": 1.0, "blocks": 24, "fewer": few
     }  # fmt: skip
     assert overlap_lacks(linear) == ""
     assert overlap_lacks({**linear, "blocks": 23}) == "has 23 melts, needs 24"
     wide = {**linear, "energy_difference_sd_kT": 1.01}
     assert overlap_lacks(wide).endswith("is 1.26 times that of 16 atoms, needs at most 1.25")
-    poor = {**linear, "beyond": {**few, "effective_melts": 9}}
+    poor = {**linear, "fewer": {**few, "effective_melts": 9}}
     assert overlap_lacks(poor) == "its set of 16 atoms has its weight on 9.0 melts, needs 10"
 
 
@@ -718,6 +718,26 @@ def test_two_preparations_of_a_reference_are_compared(tmp_path, apart, verdict):
     )
 
 
+@pytest.mark.parametrize(
+    ("apart", "verdict"), [(0.3, Verdict.PASS), (1.4, Verdict.INCONCLUSIVE), (4.0, Verdict.FAIL)]
+)
+def test_the_first_orders_of_both_sizes_agree_or_not(tmp_path, apart, verdict):
+    def first_order(value, error):
+        return {"first_order": {"Si-O-Si": {"value": value, "standard_error": error}}}
+
+    facts = {**LINEAR, **first_order(0.7 + apart, 0.4)}
+    facts["fewer"] = {**LINEAR["fewer"], **first_order(0.7, 0.3)}
+    label = "reference-216-reweighted"
+    check = f"precondition/first-order-sizes/Si-O-Si/{label}"
+    found = judged(Evidence({label: [write_observation(tmp_path / "a", **facts)]}, tier="laptop"), check)
+    assert found.verdict is verdict
+    assert (found.value, found.standard_error) == (pytest.approx(apart), pytest.approx(0.5))
+    by_weights = Evidence({label: [write_observation(tmp_path / "b", **GOOD)]}, tier="laptop")
+    assert judged(by_weights, check).reason == (
+        "the reference that judges is reweighted by weights, of one number of atoms"
+    )
+
+
 @pytest.mark.parametrize("worse", [{"effective_fraction": 0.02}, {"effective_melts": 11.0}])
 def test_of_two_samplers_the_better_one_judges(tmp_path, worse):
     """The first one deposited is off by 0.3 A."""
@@ -740,7 +760,7 @@ POOR = {"estimator": "weights", "effective_fraction": 0.02, "expected_fraction":
 GOOD = {"estimator": "weights", "effective_fraction": 0.3, "expected_fraction": 0.3, "effective_melts": 16.0}
 LINEAR = {
     "estimator": "first-order", "n_atoms": 216, "energy_difference_sd_kT": 1.65, "blocks": 30,
-    "effective_melts": 8.0, "beyond": {**GOOD, "n_atoms": 96, "energy_difference_sd_kT": 1.1},
+    "effective_melts": 8.0, "fewer": {**GOOD, "n_atoms": 96, "energy_difference_sd_kT": 1.1},
 }  # fmt: skip
 
 

@@ -108,8 +108,8 @@ def _add_reweighted(references: References, drawn: list[DepositedSet], own: list
             and other.facts["temperatures_K"] == found.facts["temperatures_K"]
         ]
         if smaller:
-            beyond = max(smaller, key=lambda other: other.frames)
-            stages.append(_reweight(found, sampler, estimator="first-order", beyond=beyond))
+            fewer = max(smaller, key=lambda other: other.frames)
+            stages.append(_reweight(found, sampler, estimator="first-order", fewer=fewer))
         references.labels.setdefault(found.reweighted_product, []).extend(stages)
     for size in SIZES:
         if (label := f"reference-{size}-reweighted") not in references.labels:
@@ -121,12 +121,12 @@ def _add_reweighted(references: References, drawn: list[DepositedSet], own: list
 
 
 def _reweight(
-    found: DepositedSet, sampler: Stage, *, estimator: str, beyond: DepositedSet | None = None
+    found: DepositedSet, sampler: Stage, *, estimator: str, fewer: DepositedSet | None = None
 ) -> Stage:
     observe = observe_parameters()
     bins = ("rdf_bin_angstrom", "angle_bin_degree", "angle_cutoffs_angstrom")
     parameters: dict[str, Any] = {"estimator": estimator, **{key: observe[key] for key in bins}}
-    sets = {"reference": found} | ({"beyond": beyond} if beyond else {})
+    sets = {"reference": found} | ({"fewer": fewer} if fewer else {})
     parameters |= {key: {"set": one.name, "sha256": one.sha256} for key, one in sets.items()}
     title = f"reweight {found.name}, {estimator}"
     return Stage("reweight", title, parameters, inputs={"potential": sampler}, core_seconds=3 * len(sets))

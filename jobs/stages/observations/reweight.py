@@ -3,10 +3,10 @@
 AIMD of a few hundred steps keeps the bond network that it started from. Here a deposited potential, the
 sampler, has walked a hundred times as long, and each configuration has its PBE energy. Two estimators make
 means of them PBE's, as far as the sampler's own ensemble was in equilibrium. `weights` are
-exp(-(E_PBE - E_sampler)/kT). `first-order` takes their first order, which leaves more frames of a large
-system, and adds from a small one what lies beyond. `jobs.observables.reweighting` has the formulas. The
-effective fraction and the effective number of melts are in the product; `suite/judging/reweighted.py` decides
-which are too few.
+exp(-(E_PBE - E_sampler)/kT). `first-order`, of a large system, takes their first order from its frames and
+from those of a small one, and what lies beyond from the small one. `jobs.observables.reweighting` has the
+formulas. The effective fraction and the effective number of melts are in the product;
+`suite/judging/reweighted.py` decides which are too few.
 
 Only what one configuration shows (g(r), angles, coordination) can be had, no dynamics. The product has
 the format of `observe`, with one block for each melt: weighted means of the blocks are built in
@@ -48,26 +48,17 @@ from jobs.stages.observations.observe import block_summary
 from jobs.stages.potentials.parity import rerun
 from jobs.store.workspace import Workspace
 
-CODE_VERSION = 4
+CODE_VERSION = 5
 
 Floats = NDArray[np.float64]
 Ratios = dict[str, tuple[Floats, Floats]]
 """By name, a numerator (n, m) and a denominator (n,) of each frame: means are ratios of weighted sums."""
 
-
-@dataclass(frozen=True)
-class _Estimator:
-    """Weights of energy differences, blocks of ratios, and the fraction that a spread s/kT leaves."""
-
-    weights: Callable[..., Floats]
-    blocks: Callable[..., Floats]
-    expected_fraction: Callable[[float], float]
-
-
-ESTIMATORS: Mapping[str, _Estimator] = {
-    "weights": _Estimator(boltzmann_weights, weighted_ratio_blocks, lambda s: math.exp(-(s**2))),
-    "first-order": _Estimator(first_order_weights, first_order_blocks, lambda s: 1 / (1 + s**2)),
+EXPECTED_FRACTION: Mapping[str, Callable[[float], float]] = {
+    "weights": lambda s: math.exp(-(s**2)),
+    "first-order": lambda s: 1 / (1 + s**2),
 }
+"""By estimator, the effective fraction that a spread of s kT leaves."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +95,22 @@ class _Drawn:
 
     def weights(self, estimator: str) -> Floats:
         """Weights (n,) of the frames."""
-        return ESTIMATORS[estimator].weights(self.difference_eV, thermal_eV=self.sample.thermal_eV)
+        of = boltzmann_weights if estimator == "weights" else first_order_weights
+        return of(self.difference_eV, thermal_eV=self.sample.thermal_eV)
 
-    def blocks(self, estimator: str) -> dict[str, Floats]:
-        """What `ratios` has, as blocks (melts, m)."""
-        weights, make = self.weights(estimator), ESTIMATORS[estimator].blocks
+    def reweighted(self) -> dict[str, Floats]:
+        """What `ratios` has, by weights, as blocks (melts, m)."""
+        weights = self.weights("weights")
         return {
-            name: make(weights, numerator, denominator, self.sample.units)
+            name: weighted_ratio_blocks(weights, numerator, denominator, self.sample.units)
+            for name, (numerator, denominator) in self.ratios.items()
+        }
+
+    def first_order(self, *, share: float = 1.0) -> dict[str, Floats]:
+        """The same to first order, or a share of the way to it."""
+        weights = first_order_weights(self.difference_eV, thermal_eV=self.sample.thermal_eV, share=share)
+        return {
+            name: first_order_blocks(weights, numerator, denominator, self.sample.units)
             for name, (numerator, denominator) in self.ratios.items()
         }
 
@@ -118,9 +118,9 @@ class _Drawn:
 def run(workspace: Workspace, *, root: Path | None = None) -> None:
     """Write `observables.npz` and `observe.json`; `root` is another deposit than the project's.
 
-    Parameters: reference (set, sha256), estimator (a key of `ESTIMATORS`), rdf_bin_angstrom,
-    angle_bin_degree, angle_cutoffs_angstrom. To first order also `beyond` (set, sha256): a set of fewer atoms
-    by the same sampler, whose weights and first order differ by what lies beyond the first order.
+    Parameters: reference (set, sha256), estimator (a key of `EXPECTED_FRACTION`), rdf_bin_angstrom,
+    angle_bin_degree, angle_cutoffs_angstrom. To first order also `fewer` (set, sha256): a set of fewer atoms
+    by the same sampler.
     Input: potential, the sampler.
 
     Raises:
@@ -129,22 +129,24 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
         EngineError: LAMMPS refused the sampler.
     """
     given = workspace.parameters
-    estimator = given["estimator"]
     drawn = _load(workspace, given["reference"], root)
     workspace.progress(0.5, "reweighted")
-    blocks = drawn.blocks(estimator)
-    facts = _facts(drawn, estimator)
-    if "beyond" in given:
-        smaller = _load(workspace, given["beyond"], root)
-        exact, linear = (smaller.blocks(name) for name in ("weights", "first-order"))
-        beyond = {name: exact[name] - linear[name] for name in exact}
-        count = min(len(rows) for rows in (*blocks.values(), *beyond.values()))
-        blocks = {name: in_units(rows, count) for name, rows in blocks.items()}
-        for name in blocks.keys() & beyond.keys():
-            # A smaller box has the first part of a curve.
-            points = min(blocks[name].shape[1], beyond[name].shape[1])
-            blocks[name][:, :points] += in_units(beyond[name], count)[:, :points]
-        facts |= {"blocks": count, "beyond": _facts(smaller, "weights") | {"shifts": _shifts(given, beyond)}}
+    facts = _facts(drawn, given["estimator"])
+    if given["estimator"] == "weights":
+        blocks = drawn.reweighted()
+    else:
+        fewer = _load(workspace, given["fewer"], root)
+        blocks = _of_both_sizes(drawn, fewer)
+        facts |= {
+            "blocks": len(blocks["rdf_Si-O"]),
+            "own_share_of_first_order": _own_share(drawn, fewer),
+            "first_order": _shifts(given, drawn.first_order(share=0.0), drawn.first_order()),
+            "fewer": _facts(fewer, "weights")
+            | {
+                "first_order": _shifts(given, fewer.first_order(share=0.0), fewer.first_order()),
+                "beyond": _shifts(given, fewer.first_order(), fewer.reweighted()),
+            },
+        }
     n_si = facts["n_si"]
     facts |= {
         "counts": {
@@ -173,16 +175,40 @@ def _load(workspace: Workspace, reference: Mapping[str, str], root: Path | None)
     )
 
 
-def _shifts(given: Mapping[str, Any], beyond: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
-    """Mean and standard error of what lies beyond the first order, of two quantities that a reader knows."""
-    angle = beyond["badf_Si-O-Si"] @ _angle_bins(given) * given["angle_bin_degree"]
-    defects = -100 * beyond["coordination_SiO"][:, 4]
+def _own_share(drawn: _Drawn, fewer: _Drawn) -> float:
+    """How much of the first order the larger system says: each frame as much, whatever its size."""
+    mine, theirs = (len(one.sample.energies_eV) for one in (drawn, fewer))
+    return mine / (mine + theirs)
+
+
+def _of_both_sizes(drawn: _Drawn, fewer: _Drawn) -> dict[str, Floats]:
+    """Blocks of the larger system, with a part of the first order and all that lies beyond of fewer atoms."""
+    share = _own_share(drawn, fewer)
+    alone, mine = drawn.first_order(), drawn.first_order(share=share)
+    exact, theirs = fewer.reweighted(), fewer.first_order(share=share)
+    count = min(len(drawn.sample.melts), len(fewer.sample.melts))
+    blocks = {name: in_units(rows, count) for name, rows in alone.items()}
+    for name in blocks.keys() & exact.keys():
+        # A smaller box has the first part of a curve; the rest of it is of the larger system alone.
+        points = min(mine[name].shape[1], exact[name].shape[1])
+        rest = (exact[name] - theirs[name])[:, :points]
+        blocks[name][:, :points] = in_units(mine[name][:, :points], count) + in_units(rest, count)
+    return blocks
+
+
+def _shifts(
+    given: Mapping[str, Any], before: Mapping[str, Floats], after: Mapping[str, Floats]
+) -> dict[str, dict[str, float]]:
+    """Mean and standard error of what blocks gained: of the mean Si-O-Si (deg), of defects of Si (%)."""
+    angles_deg, width = _angle_bins(given), given["angle_bin_degree"]
+    turned = (after["badf_Si-O-Si"] - before["badf_Si-O-Si"]) @ angles_deg * width
+    defects = 100 * (before["coordination_SiO"] - after["coordination_SiO"])[:, 4]
     return {
         name: {
             "value": float(blocks.mean()),
             "standard_error": float(blocks.std(ddof=1) / math.sqrt(len(blocks))),
         }
-        for name, blocks in (("mean Si-O-Si (deg)", angle), ("silicon without four oxygens (%)", defects))
+        for name, blocks in (("Si-O-Si", turned), ("defects", defects))
     }
 
 
@@ -317,6 +343,6 @@ def _facts(drawn: _Drawn, estimator: str) -> dict[str, Any]:
         "largest_weight": float(weights.max()),
         "energy_difference_sd_meV_atom": 1000 * spread_kT * sample.thermal_eV / len(sample.types),
         "energy_difference_sd_kT": spread_kT,
-        "expected_fraction": ESTIMATORS[estimator].expected_fraction(spread_kT),
+        "expected_fraction": EXPECTED_FRACTION[estimator](spread_kT),
         "warnings": [],
     }
