@@ -195,6 +195,67 @@ def on_the_edge(
     return None
 
 
+@dataclass
+class Measurement:
+    """What some checks see of campaigns that are drawn from a body of evidence."""
+
+    evidence: Evidence
+    checks: Sequence[Check]
+    campaigns: int
+    """Of an honest NNP, and of one on the edge of its band."""
+    trials: int
+    """Campaigns for each size of each fault."""
+    tell: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        self.simulator = simulator_of(self.evidence, self.checks)
+        self.faults = Faults(
+            hot=response(self.evidence, faulty="paired-96-hot", honest="paired-96-nnp"),
+            soft=response(self.evidence, faulty="paired-96-soft", honest="paired-96-nnp"),
+            towards_bks={size: difference_of_means(self.evidence, size=size) for size in (96, 216)},
+        )
+
+    def honest(self) -> dict[str, list[Verdict]]:
+        """Verdicts on an honest NNP, by check."""
+        found: dict[str, list[Verdict]] = {check.id: [] for check in self.checks}
+        for number in range(self.campaigns):
+            drawn = self.simulator.campaign()
+            for check in self.checks:
+                found[check.id].append(_judged(check, drawn).verdict)
+            if number % 50 == 49:
+                self.tell(f"honest: {number + 1} of {self.campaigns}")
+        return found
+
+    def false_pass(self, check: Check) -> float | None:
+        """How often a check passes an NNP whose value lies on the edge of its band, of those that judge."""
+        simulator = simulator_of(self.evidence, [check])
+        changes = on_the_edge(check, simulator, self.faults)
+        if changes is None:
+            return None
+        network, other = changes
+        drawn = (simulator.campaign(network, other=other) for _ in range(self.campaigns))
+        return rate_of_judged([_judged(check, campaign).verdict for campaign in drawn], Verdict.PASS)
+
+    def smallest_seen(self, checks: Sequence[Check]) -> dict[str, dict[str, float | None]]:
+        """The smallest size of each effect that each check fails in `SEEN` of the campaigns that judge."""
+        sees: dict[str, dict[str, float | None]] = {check.id: dict.fromkeys(LADDERS) for check in checks}
+        for effect, ladder in LADDERS.items():
+            blind = list(checks)
+            for amount in ladder:
+                change = self.faults.change(effect, amount)
+                found: dict[str, list[Verdict]] = {check.id: [] for check in blind}
+                for _ in range(self.trials):
+                    drawn = self.simulator.campaign(change)
+                    for check in blind:
+                        found[check.id].append(_judged(check, drawn).verdict)
+                for check in list(blind):
+                    if (rate_of_judged(found[check.id], Verdict.FAIL) or 0) >= SEEN:
+                        sees[check.id][effect] = amount
+                        blind.remove(check)
+                self.tell(f"{effect} {amount}: {len(checks) - len(blind)} of {len(checks)} see it")
+        return sees
+
+
 def simulate(
     evidence: Evidence,
     *,
@@ -206,57 +267,26 @@ def simulate(
     """Rows of `reference/power.yml` by check id."""
     checks = checks_with_numbers(evidence, kinds=kinds)
     tell(f"{len(checks)} checks")
-    simulator = simulator_of(evidence, checks)
-    faults = Faults(
-        hot=response(evidence, faulty="paired-96-hot", honest="paired-96-nnp"),
-        soft=response(evidence, faulty="paired-96-soft", honest="paired-96-nnp"),
-        towards_bks={size: difference_of_means(evidence, size=size) for size in (96, 216)},
-    )
-    honest: dict[str, list[Verdict]] = {check.id: [] for check in checks}
-    for number in range(campaigns):
-        drawn = simulator.campaign()
-        for check in checks:
-            honest[check.id].append(_judged(check, drawn).verdict)
-        if number % 50 == 49:
-            tell(f"honest: {number + 1} of {campaigns}")
-    edges: dict[str, float | None] = {}
-    for place, check in enumerate(checks):
-        own = simulator_of(evidence, [check])
-        changes = on_the_edge(check, own, faults)
-        if changes is None:
-            edges[check.id] = None
-            continue
-        network, other = changes
-        verdicts = [_judged(check, own.campaign(network, other=other)).verdict for _ in range(campaigns)]
-        edges[check.id] = rate_of_judged(verdicts, Verdict.PASS)
-        tell(f"edge {place + 1} of {len(checks)}: {check.id} {edges[check.id]}")
-    sees: dict[str, dict[str, float | None]] = {check.id: dict.fromkeys(LADDERS) for check in checks}
+    measurement = Measurement(evidence, checks, campaigns, trials, tell)
+    honest = measurement.honest()
+    false_pass: dict[str, float | None] = {}
+    for place, check in enumerate(checks, start=1):
+        false_pass[check.id] = measurement.false_pass(check)
+        tell(f"edge {place} of {len(checks)}: {check.id} {false_pass[check.id]}")
     able = [
         check
         for check in checks
-        if rate_of_judged(honest[check.id], Verdict.FAIL) is not None and within_band(check, simulator)
+        if rate_of_judged(honest[check.id], Verdict.FAIL) is not None
+        and within_band(check, measurement.simulator)
     ]
-    for effect, ladder in LADDERS.items():
-        open_checks = list(able)
-        for amount in ladder:
-            faulty: dict[str, list[Verdict]] = {check.id: [] for check in open_checks}
-            for _ in range(trials):
-                drawn = simulator.campaign(faults.change(effect, amount))
-                for check in open_checks:
-                    faulty[check.id].append(_judged(check, drawn).verdict)
-            for check in [
-                one for one in open_checks if (rate_of_judged(faulty[one.id], Verdict.FAIL) or 0) >= SEEN
-            ]:
-                sees[check.id][effect] = amount
-                open_checks.remove(check)
-            tell(f"{effect} {amount}: {len(able) - len(open_checks)} of {len(able)} see it")
+    sees = measurement.smallest_seen(able)
     return {
         check.id: {
             "judged": round(1 - rate(honest[check.id], Verdict.NOT_TESTED), 4),
             "false_fail": rate_of_judged(honest[check.id], Verdict.FAIL) if check in able else None,
-            "false_pass": edges[check.id],
+            "false_pass": false_pass[check.id],
             "passes": rate(honest[check.id], Verdict.PASS),
-            "sees": sees[check.id],
+            "sees": sees.get(check.id, dict.fromkeys(LADDERS)),
         }
         for check in checks
     }
