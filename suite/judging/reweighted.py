@@ -11,10 +11,10 @@ from suite.judging.reasons import NotTested
 
 SAMPLE_FRACTION = 0.1  # a reweighted reference with fewer effective samples decides nothing
 SAMPLE_MELTS = 10  # the delta-method errors of a weighted mean cover 95 % only with about that many units
-# To first order, intervals of 24 melts hold the truth in 94 of 100 simulated cases, of 12 in 91.
+# To first order alone, intervals of 24 melts hold the truth in 94 of 100 simulated cases, of 12 in 91.
 FIRST_ORDER_MELTS = 24
-# Part of the first order and all that lies beyond are of fewer atoms: how much farther the energies of the
-# many may be off, for each atom, than those of the few. Of 24 melts a spread is known to a seventh of itself.
+# Part of the first order and all that lies beyond are of fewer atoms: how differently the energies of many
+# and of few may be off, for each atom. Of 24 melts a spread is known to a seventh of itself.
 LARGEST_SPREAD_RATIO = 1.25
 MELT_GROUPS = 8
 
@@ -55,17 +55,18 @@ def overlap_lacks(facts: Mapping[str, Any]) -> str:
     n frames have an effective fraction of at least 1/n, however bad the overlap, so besides the fraction
     the melts that carry the weight are counted, and the fraction that the spread of the energy difference
     lets expect must reach the bound too. To first order melts are counted, and the set of fewer atoms must
-    itself be one whose weights can be used, and as good for each atom.
+    itself be one whose weights can be used, and neither better nor worse for each atom.
     """
     if facts["estimator"] == "first-order":
         smaller = facts["fewer"]
         per_atom = [one["energy_difference_sd_kT"] / math.sqrt(one["n_atoms"]) for one in (facts, smaller)]
         if lacks := overlap_lacks(smaller):
             return f"its set of {smaller['n_atoms']} atoms {lacks}"
-        if per_atom[0] > LARGEST_SPREAD_RATIO * per_atom[1]:
+        ratio = per_atom[0] / per_atom[1]
+        if not 1 / LARGEST_SPREAD_RATIO <= ratio <= LARGEST_SPREAD_RATIO:
             return (
-                f"its spread per root of the number of atoms is {per_atom[0] / per_atom[1]:.2f} times that "
-                f"of {smaller['n_atoms']} atoms, needs at most {LARGEST_SPREAD_RATIO}"
+                f"its spread per root of the number of atoms is {ratio:.2f} times that of "
+                f"{smaller['n_atoms']} atoms, needs {1 / LARGEST_SPREAD_RATIO} to {LARGEST_SPREAD_RATIO}"
             )
         if facts["blocks"] < FIRST_ORDER_MELTS:
             return f"has {facts['blocks']} melts, needs {FIRST_ORDER_MELTS}"

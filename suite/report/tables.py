@@ -138,7 +138,12 @@ def _temperature(runs: Sequence[Observation]) -> Estimate:
     return estimate_mean(by_draw([np.atleast_1d(run["temperature_K"]) for run in runs], runs))
 
 
-SHIFTED = {"Si-O-Si": "mean Si-O-Si (deg)", "defects": "silicon without four oxygens (%)"}
+SHIFTED = {
+    "Si-O-Si": "mean Si-O-Si (deg)",
+    "Si-Si-Si": "mean Si-Si-Si (deg)",
+    "O-O-O": "mean O-O-O (deg)",
+    "defects": "silicon without four oxygens (%)",
+}
 QUANTITIES = (
     Quantity("temperature", "K", _temperature),
     Quantity("first Si-O peak of g(r)", "Å", _peak("Si-O"), ("pbe-glass-Si-O",)),
@@ -286,7 +291,8 @@ def _overlap(title: str, facts: Mapping[str, Any], *, judges: bool) -> str:
     )
     return (
         f"{line}. Of the first order {facts['own_share_of_first_order']:.0%} are its own, the rest and what "
-        f"lies beyond are of {few} atoms. Added to the draws (standard errors): {shifts}"
+        f"lies beyond are of {few} atoms, effective fraction {smaller['effective_fraction']:.2g}, largest "
+        f"weight {smaller['largest_weight']:.0%}. Added to the draws (standard errors): {shifts}"
     )
 
 

@@ -123,6 +123,27 @@ def test_a_ratio_is_that_of_the_weighted_sums():
     np.testing.assert_allclose(blocks.sum(axis=1), 1)  # every block stays a density
 
 
+def test_blocks_are_what_leaving_each_melt_out_changes():
+    """With a fifth of the weight on one of thirty melts, of one frame or two each."""
+    rng = np.random.default_rng(16)
+    units = np.sort(np.concatenate([np.arange(30), rng.integers(30, size=12)]))
+    counts = rng.poisson(6.0, size=(42, 3)).astype(float)
+    total, weights = counts.sum(axis=1), rng.uniform(0.5, 1, size=42)
+    weights[units == 7] *= 0.25 * weights.sum() / weights[units == 7].sum()
+    weights /= weights.sum()
+    blocks = weighted_ratio_blocks(weights, counts, total, units)
+    ratio = weights @ counts / (weights @ total)
+    without = np.array(
+        [
+            weights[units != unit] @ counts[units != unit] / (weights[units != unit] @ total[units != unit])
+            for unit in range(30)
+        ]
+    )
+    pseudo = 30 * ratio - 29 * without
+    np.testing.assert_allclose(blocks.mean(axis=0), ratio)
+    np.testing.assert_allclose(blocks - ratio, pseudo - pseudo.mean(axis=0), rtol=0, atol=1e-12)
+
+
 def test_overlap_decays_as_the_formula_says():
     """Normal differences: exp(-(s/kT)^2) while n can show it, about one frame when it cannot."""
     rng = np.random.default_rng(6)
@@ -449,7 +470,9 @@ def test_many_atoms_to_first_order_with_the_rest_of_few(tmp_path, sampler):
     beyond = 100 * (mean("few", "coordination_SiO", wholly["few"]) - mean("few", "coordination_SiO", exact))
     assert facts["fewer"]["beyond"]["defects"]["value"] == pytest.approx(beyond[4], abs=0.01)
     assert facts["fewer"]["n_atoms"] == 96
-    assert facts["expected_fraction"] == pytest.approx(1 / (1 + facts["energy_difference_sd_kT"] ** 2))
+    spread = share * facts["energy_difference_sd_kT"]
+    assert facts["expected_fraction"] == pytest.approx(1 / (1 + spread**2))
+    assert len(facts["fewer"]["sampler_energy_meV_atom"]) == len(few)
 
 
 @pytest.mark.engine

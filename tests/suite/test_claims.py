@@ -357,7 +357,8 @@ def test_an_overlap_that_just_reaches_its_bounds_lacks_nothing():
     assert overlap_lacks(linear) == ""
     assert overlap_lacks({**linear, "blocks": 23}) == "has 23 melts, needs 24"
     wide = {**linear, "energy_difference_sd_kT": 1.01}
-    assert overlap_lacks(wide).endswith("is 1.26 times that of 16 atoms, needs at most 1.25")
+    assert overlap_lacks(wide).endswith("is 1.26 times that of 16 atoms, needs 0.8 to 1.25")
+    assert overlap_lacks({**linear, "energy_difference_sd_kT": 0.63}).endswith("needs 0.8 to 1.25")
     poor = {**linear, "fewer": {**few, "effective_melts": 9}}
     assert overlap_lacks(poor) == "its set of 16 atoms has its weight on 9.0 melts, needs 10"
 
@@ -711,6 +712,12 @@ def test_two_preparations_of_a_reference_are_compared(tmp_path, apart, verdict):
     one = write_observation(tmp_path / "c", sampler_energy_meV_atom=alone, **facts)
     found = judged(Evidence({"reference-96-reweighted": [one]}, tier="laptop"), check)
     assert found.reason == "all draws are of one block of numbers, so of one preparation"
+    half = {melt: energy / 2 for melt, energy in by_melt.items()}
+    linear = {**LINEAR, "sampler_energy_meV_atom": half}
+    linear["fewer"] = {**LINEAR["fewer"], "sampler_energy_meV_atom": by_melt}
+    both = write_observation(tmp_path / "d", **linear)
+    found = judged(Evidence({"reference-96-reweighted": [both]}, tier="laptop"), check)
+    assert found.value == pytest.approx(apart), "of both sets the one farther apart counts"
     poor = write_observation(tmp_path / "b", **{**facts, "effective_melts": 3.0})
     found = judged(Evidence({"reference-96-reweighted": [poor]}, tier="laptop"), check)
     assert found.reason == (
@@ -719,19 +726,20 @@ def test_two_preparations_of_a_reference_are_compared(tmp_path, apart, verdict):
 
 
 @pytest.mark.parametrize(
-    ("apart", "verdict"), [(0.3, Verdict.PASS), (1.4, Verdict.INCONCLUSIVE), (4.0, Verdict.FAIL)]
+    ("apart", "verdict"), [(0.1, Verdict.PASS), (0.6, Verdict.INCONCLUSIVE), (3.0, Verdict.FAIL)]
 )
 def test_the_first_orders_of_both_sizes_agree_or_not(tmp_path, apart, verdict):
     def first_order(value, error):
         return {"first_order": {"Si-O-Si": {"value": value, "standard_error": error}}}
 
-    facts = {**LINEAR, **first_order(0.7 + apart, 0.4)}
+    """Three fifths of the first order are of fewer atoms: so much of the difference reaches the reference."""
+    facts = {**LINEAR, **first_order(0.7 + apart / 0.6, 0.4), "own_share_of_first_order": 0.4}
     facts["fewer"] = {**LINEAR["fewer"], **first_order(0.7, 0.3)}
     label = "reference-216-reweighted"
-    check = f"precondition/first-order-sizes/Si-O-Si/{label}"
+    check = f"precondition/first-order-sizes-Si-O-Si/{label}"
     found = judged(Evidence({label: [write_observation(tmp_path / "a", **facts)]}, tier="laptop"), check)
     assert found.verdict is verdict
-    assert (found.value, found.standard_error) == (pytest.approx(apart), pytest.approx(0.5))
+    assert (found.value, found.standard_error) == (pytest.approx(apart), pytest.approx(0.3))
     by_weights = Evidence({label: [write_observation(tmp_path / "b", **GOOD)]}, tier="laptop")
     assert judged(by_weights, check).reason == (
         "the reference that judges is reweighted by weights, of one number of atoms"
@@ -793,7 +801,7 @@ def test_a_reference_that_neither_estimator_makes_says_what_each_lacks(tmp_path)
     assert found.reason.endswith(
         "the reweighted reference decides nothing (weights: has an effective sample fraction of 0.02, needs "
         "0.1; first-order: its spread per root of the number of atoms is 1.45 times that of 96 atoms, needs "
-        "at most 1.25)"
+        "0.8 to 1.25)"
     )
 
 

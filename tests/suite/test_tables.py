@@ -55,23 +55,24 @@ def test_of_two_reweighted_sets_the_one_that_judges_is_shown(tmp_path):
 
 
 def test_a_reference_to_first_order_says_what_each_size_adds(tmp_path):
-    def shift(angle, defects):
+    def shift(*values):
+        names = ("Si-O-Si", "Si-Si-Si", "O-O-O", "defects")
         return {
-            "Si-O-Si": {"value": angle, "standard_error": 0.22},
-            "defects": {"value": defects, "standard_error": 0.4},
+            name: {"value": value, "standard_error": 0.2} for name, value in zip(names, values, strict=True)
         }
 
     poor = reweighted(tmp_path / "a", fraction=0.02)
     fewer = {
         **json.loads((reweighted(tmp_path / "c", fraction=0.4) / "observe.json").read_text()),
         "expected_fraction": 0.3, "n_atoms": 24, "energy_difference_sd_kT": 1.1,
-        "first_order": shift(0.68, -0.92), "beyond": shift(-0.52, 0.04),
+        "first_order": shift(0.68, 0.13, 0.01, -0.92), "beyond": shift(-0.52, -0.1, 0, 0.04),
+        "largest_weight": 0.196,
     }  # fmt: skip
     linear = reweighted(tmp_path / "b", fraction=0.3)
     facts = json.loads((linear / "observe.json").read_text())
     facts |= {
         "estimator": "first-order", "blocks": 60, "energy_difference_sd_kT": 2.2, "fewer": fewer,
-        "first_order": shift(0.75, -0.59), "own_share_of_first_order": 0.2,
+        "first_order": shift(0.75, -0.27, -0.06, -0.59), "own_share_of_first_order": 0.2,
     }  # fmt: skip
     (linear / "observe.json").write_text(json.dumps(facts))
     table = reference_table(Evidence({"reference-216-reweighted": [poor, linear]}), number)
@@ -79,12 +80,13 @@ def test_a_reference_to_first_order_says_what_each_size_adds(tmp_path):
     (note,) = (note for note in table.notes if "first-order: 60 frames" in note)
     assert ": judges. " in note
     atoms = facts["n_atoms"]
+    assert (
+        ". Of the first order 20% are its own, the rest and what lies beyond are of 24 atoms, effective "
+        "fraction 0.4, largest weight 20%. Added to the draws (standard errors): mean Si-O-Si (deg): "
+        f"first order of {atoms} atoms 0.75 ± 0.2, of 24 0.68 ± 0.2, beyond, of 24 -0.52 ± 0.2; "
+    ) in note
     assert note.endswith(
-        "Of the first order 20% are its own, the rest and what lies beyond are of 24 atoms. "
-        "Added to the draws (standard errors): mean Si-O-Si (deg): "
-        f"first order of {atoms} atoms 0.75 ± 0.22, of 24 0.68 ± 0.22, beyond, of 24 -0.52 ± 0.22; "
-        "silicon without four oxygens (%): "
-        f"first order of {atoms} atoms -0.59 ± 0.4, of 24 -0.92 ± 0.4, beyond, of 24 0.04 ± 0.4"
+        f"(%): first order of {atoms} atoms -0.59 ± 0.2, of 24 -0.92 ± 0.2, beyond, of 24 0.04 ± 0.2"
     )
 
 

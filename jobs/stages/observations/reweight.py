@@ -3,10 +3,10 @@
 AIMD of a few hundred steps keeps the bond network that it started from. Here a deposited potential, the
 sampler, has walked a hundred times as long, and each configuration has its PBE energy. Two estimators make
 means of them PBE's, as far as the sampler's own ensemble was in equilibrium. `weights` are
-exp(-(E_PBE - E_sampler)/kT). `first-order`, of a large system, takes their first order from its frames and
-from those of a small one, and what lies beyond from the small one. `jobs.observables.reweighting` has the
-formulas. The effective fraction and the effective number of melts are in the product;
-`suite/judging/reweighted.py` decides which are too few.
+exp(-(E_PBE - E_sampler)/kT). `first-order` takes the draws' means from a large system, PBE's first order from
+it and a small one, and what lies beyond from the small one. `jobs.observables.reweighting` has the formulas.
+The effective fraction and the effective number of melts are in the product; `suite/judging/reweighted.py`
+decides which are too few.
 
 Only what one configuration shows (g(r), angles, coordination) can be had, no dynamics. The product has
 the format of `observe`, with one block for each melt: weighted means of the blocks are built in
@@ -54,12 +54,6 @@ Floats = NDArray[np.float64]
 Ratios = dict[str, tuple[Floats, Floats]]
 """By name, a numerator (n, m) and a denominator (n,) of each frame: means are ratios of weighted sums."""
 
-EXPECTED_FRACTION: Mapping[str, Callable[[float], float]] = {
-    "weights": lambda s: math.exp(-(s**2)),
-    "first-order": lambda s: 1 / (1 + s**2),
-}
-"""By estimator, the effective fraction that a spread of s kT leaves."""
-
 
 @dataclass(frozen=True)
 class _Sample:
@@ -93,14 +87,17 @@ class _Drawn:
         """E_PBE - E (n,) of the frames."""
         return self.sample.energies_eV - self.energies_eV
 
-    def weights(self, estimator: str) -> Floats:
-        """Weights (n,) of the frames."""
-        of = boltzmann_weights if estimator == "weights" else first_order_weights
-        return of(self.difference_eV, thermal_eV=self.sample.thermal_eV)
+    def weights(self) -> Floats:
+        """exp(-dE/kT) of the frames, (n,)."""
+        return boltzmann_weights(self.difference_eV, thermal_eV=self.sample.thermal_eV)
+
+    def first_order_weights(self, share: float) -> Floats:
+        """1 - share dE/kT of the frames, (n,)."""
+        return first_order_weights(self.difference_eV, thermal_eV=self.sample.thermal_eV, share=share)
 
     def reweighted(self) -> dict[str, Floats]:
         """What `ratios` has, by weights, as blocks (melts, m)."""
-        weights = self.weights("weights")
+        weights = self.weights()
         return {
             name: weighted_ratio_blocks(weights, numerator, denominator, self.sample.units)
             for name, (numerator, denominator) in self.ratios.items()
@@ -108,7 +105,7 @@ class _Drawn:
 
     def first_order(self, *, share: float = 1.0) -> dict[str, Floats]:
         """The same to first order, or a share of the way to it."""
-        weights = first_order_weights(self.difference_eV, thermal_eV=self.sample.thermal_eV, share=share)
+        weights = self.first_order_weights(share)
         return {
             name: first_order_blocks(weights, numerator, denominator, self.sample.units)
             for name, (numerator, denominator) in self.ratios.items()
@@ -118,7 +115,7 @@ class _Drawn:
 def run(workspace: Workspace, *, root: Path | None = None) -> None:
     """Write `observables.npz` and `observe.json`; `root` is another deposit than the project's.
 
-    Parameters: reference (set, sha256), estimator (a key of `EXPECTED_FRACTION`), rdf_bin_angstrom,
+    Parameters: reference (set, sha256), estimator (`weights` or `first-order`), rdf_bin_angstrom,
     angle_bin_degree, angle_cutoffs_angstrom. To first order also `fewer` (set, sha256): a set of fewer atoms
     by the same sampler.
     Input: potential, the sampler.
@@ -131,24 +128,30 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
     given = workspace.parameters
     drawn = _load(workspace, given["reference"], root)
     workspace.progress(0.5, "reweighted")
-    facts = _facts(drawn, given["estimator"])
     if given["estimator"] == "weights":
         blocks = drawn.reweighted()
+        facts = _facts(drawn, drawn.weights(), expected_fraction=lambda s: math.exp(-(s**2)))
     else:
         fewer = _load(workspace, given["fewer"], root)
-        blocks = _of_both_sizes(drawn, fewer)
-        facts |= {
+        share = len(drawn.sample.melts) / (len(drawn.sample.melts) + len(fewer.sample.melts))
+        blocks = _of_both_sizes(drawn, fewer, share=share)
+        facts = _facts(
+            drawn, drawn.first_order_weights(share), expected_fraction=lambda s: 1 / (1 + (share * s) ** 2)
+        ) | {
             "blocks": len(blocks["rdf_Si-O"]),
-            "own_share_of_first_order": _own_share(drawn, fewer),
+            "own_share_of_first_order": share,
             "first_order": _shifts(given, drawn.first_order(share=0.0), drawn.first_order()),
-            "fewer": _facts(fewer, "weights")
+            "fewer": _facts(fewer, fewer.weights(), expected_fraction=lambda s: math.exp(-(s**2)))
             | {
+                "estimator": "weights",
                 "first_order": _shifts(given, fewer.first_order(share=0.0), fewer.first_order()),
                 "beyond": _shifts(given, fewer.first_order(), fewer.reweighted()),
+                "sampler_energy_meV_atom": _by_melt(fewer),
             },
         }
     n_si = facts["n_si"]
     facts |= {
+        "estimator": given["estimator"],
         "counts": {
             "two_rings": block_summary(n_si * blocks.pop("two_rings")[:, 0]),
             "sisi_below_2.5": block_summary(n_si * blocks.pop("close_silicon")[:, 0]),
@@ -175,20 +178,19 @@ def _load(workspace: Workspace, reference: Mapping[str, str], root: Path | None)
     )
 
 
-def _own_share(drawn: _Drawn, fewer: _Drawn) -> float:
-    """How much of the first order the larger system says: each frame as much, whatever its size."""
-    mine, theirs = (len(one.sample.energies_eV) for one in (drawn, fewer))
-    return mine / (mine + theirs)
+def _of_both_sizes(drawn: _Drawn, fewer: _Drawn, *, share: float) -> dict[str, Floats]:
+    """Blocks of the larger system, with a share of the first order, and the rest of fewer atoms.
 
-
-def _of_both_sizes(drawn: _Drawn, fewer: _Drawn) -> dict[str, Floats]:
-    """Blocks of the larger system, with a part of the first order and all that lies beyond of fewer atoms."""
-    share = _own_share(drawn, fewer)
+    Parts of both sets are put together in the order of their melts, so what lies between two preparations of
+    each is in the errors, as if they went together.
+    """
     alone, mine = drawn.first_order(), drawn.first_order(share=share)
     exact, theirs = fewer.reweighted(), fewer.first_order(share=share)
+    if lost := [name for name in alone if name not in exact]:
+        raise SuiteError(f"{fewer.deposited.directory}: found no {lost[0]}, expected it as in the larger set")
     count = min(len(drawn.sample.melts), len(fewer.sample.melts))
     blocks = {name: in_units(rows, count) for name, rows in alone.items()}
-    for name in blocks.keys() & exact.keys():
+    for name in blocks:
         # A smaller box has the first part of a curve; the rest of it is of the larger system alone.
         points = min(mine[name].shape[1], exact[name].shape[1])
         rest = (exact[name] - theirs[name])[:, :points]
@@ -199,16 +201,19 @@ def _of_both_sizes(drawn: _Drawn, fewer: _Drawn) -> dict[str, Floats]:
 def _shifts(
     given: Mapping[str, Any], before: Mapping[str, Floats], after: Mapping[str, Floats]
 ) -> dict[str, dict[str, float]]:
-    """Mean and standard error of what blocks gained: of the mean Si-O-Si (deg), of defects of Si (%)."""
+    """Mean and standard error of what blocks gained: of mean angles (deg), and of defects of Si (%)."""
     angles_deg, width = _angle_bins(given), given["angle_bin_degree"]
-    turned = (after["badf_Si-O-Si"] - before["badf_Si-O-Si"]) @ angles_deg * width
-    defects = 100 * (before["coordination_SiO"] - after["coordination_SiO"])[:, 4]
+    shifted = {
+        triplet: (after[f"badf_{triplet}"] - before[f"badf_{triplet}"]) @ angles_deg * width
+        for triplet in ("Si-O-Si", "Si-Si-Si", "O-O-O")
+    }
+    shifted["defects"] = 100 * (before["coordination_SiO"] - after["coordination_SiO"])[:, 4]
     return {
         name: {
             "value": float(blocks.mean()),
             "standard_error": float(blocks.std(ddof=1) / math.sqrt(len(blocks))),
         }
-        for name, blocks in (("Si-O-Si", turned), ("defects", defects))
+        for name, blocks in shifted.items()
     }
 
 
@@ -318,13 +323,13 @@ def _structure(given: Mapping[str, Any], sample: _Sample) -> Ratios:
     return ratios
 
 
-def _facts(drawn: _Drawn, estimator: str) -> dict[str, Any]:
-    sample, weights = drawn.sample, drawn.weights(estimator)
+def _facts(drawn: _Drawn, weights: Floats, *, expected_fraction: Callable[[float], float]) -> dict[str, Any]:
+    """Of a set with weights (n,); what fraction a spread of s kT lets expect."""
+    sample = drawn.sample
     spread_kT = float(drawn.difference_eV.std(ddof=1)) / sample.thermal_eV
     n_si = int((sample.types == 0).sum())
     assert drawn.deposited.sampler is not None
     return {
-        "estimator": estimator,
         "n_atoms": len(sample.types),
         "n_si": n_si,
         "n_o": len(sample.types) - n_si,
@@ -343,6 +348,6 @@ def _facts(drawn: _Drawn, estimator: str) -> dict[str, Any]:
         "largest_weight": float(weights.max()),
         "energy_difference_sd_meV_atom": 1000 * spread_kT * sample.thermal_eV / len(sample.types),
         "energy_difference_sd_kT": spread_kT,
-        "expected_fraction": EXPECTED_FRACTION[estimator](spread_kT),
+        "expected_fraction": expected_fraction(spread_kT),
         "warnings": [],
     }
