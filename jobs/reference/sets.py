@@ -48,9 +48,10 @@ class Run:
     """One entry of `set.yml`: a source run, its files and their checksums.
 
     `melt` names what the run descends from: two runs of one melt, in whatever set, are not independent.
-    The first `unequilibrated_frames` of a trajectory still remember the start. `decorrelated_frames` is
-    None where it was not assessed. `smallest_gap_eV` is between occupied and empty orbitals, over the
-    frames, where the engine told it of all: near zero, a label depends on how its SCF began.
+    The first `unequilibrated_frames` of a trajectory still remember the start; of single points, they were
+    drawn too early. `decorrelated_frames` is None where it was not assessed. `smallest_gap_eV` is between
+    occupied and empty orbitals, over the frames, where the engine told it of all: near zero, a label depends
+    on how its SCF began.
     """
 
     id: str

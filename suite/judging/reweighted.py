@@ -10,7 +10,7 @@ from suite.judging.evidence import Observation
 from suite.judging.reasons import NotTested
 
 SAMPLE_FRACTION = 0.1  # a reweighted reference with fewer effective samples decides nothing
-SAMPLE_MELTS = 10  # the delta-method errors of a weighted mean cover 95 % only with about that many units
+SAMPLE_MELTS = 10  # errors of a weighted mean cover 95 % only with about that many units
 # To first order alone, intervals of 24 melts hold the truth in 94 of 100 simulated cases, of 12 in 91.
 FIRST_ORDER_MELTS = 24
 # Part of the first order and all that lies beyond are of fewer atoms: how differently the energies of many

@@ -193,6 +193,27 @@ def test_intervals_to_first_order_hold_the_truth():
     assert 0.93 <= held / 1000 <= 0.985
 
 
+def test_intervals_of_both_sizes_together_hold_the_truth():
+    """Normal places of which each has 0.1 kT of dE: 60 draws of 216 and 104 of 96, in the claims' groups."""
+    rng = np.random.default_rng(17)
+    held = 0
+    for _ in range(500):
+        parts, share = [], 60 / 164
+        for count, places in ((60, 216), (104, 96)):
+            energy, noise = rng.normal(size=(2, count))
+            scatter = 1 / np.sqrt(places)
+            shown = scatter * (0.3 * energy + 0.95 * noise)[:, None]
+            parts.append((shown, 0.11 * KT / scatter * energy))
+        (many, far), (few, near) = parts
+        weights = boltzmann_weights(near, thermal_eV=KT)
+        reweighted = weighted_ratio_blocks(weights, few, np.ones(104), np.arange(104))
+        rest = reweighted - first_order(few, near, share=share)
+        blocks = first_order(many, far, share=share) + in_units(rest, 60)
+        found = estimate_mean(np.array_split(blocks[:, 0], MELT_GROUPS))
+        held += found.ci_low <= -0.3 * 0.11 <= found.ci_high
+    assert 0.915 <= held / 500 <= 0.985
+
+
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_many_places_with_part_of_the_first_order_and_the_rest_of_few_are_exact(share):
     """Oscillators, each 30 % stiffer: 200 do not overlap, 10 do. The bins are not normal."""
@@ -491,6 +512,18 @@ def test_a_set_that_cannot_be_reweighted_is_refused(tmp_path, sampler, options, 
     with pytest.raises(SuiteError, match=message) as caught:
         reweighted(tmp_path, sampler, frames)
     assert "\n" not in str(caught.value)
+
+
+def test_draws_that_were_too_early_are_left_out(tmp_path):
+    frames = frames_with(configurations().energies_eV)
+    deposited = deposit.deposit(frames, source="t", name="drawn", root=tmp_path, **SINGLE)
+    early = {"nnp-1", "nnp-4"}
+    runs = [replace(run, unequilibrated_frames=int(run.id in early)) for run in deposited.runs]
+    whole, left = (reweight._read(one) for one in (deposited, replace(deposited, runs=runs)))
+    assert set(whole.melts) - set(left.melts) == early
+    kept = [k for k, run in enumerate(deposited.runs) if run.id not in early]
+    np.testing.assert_array_equal(left.energies_eV, whole.energies_eV[kept])
+    assert [left.melts[unit] for unit in left.units] == [deposited.runs[k].melt for k in kept]
 
 
 def test_another_sampler_and_other_sets_are_refused(tmp_path):

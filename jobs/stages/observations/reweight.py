@@ -43,7 +43,7 @@ from jobs.observables.reweighting import (
     weighted_ratio_blocks,
 )
 from jobs.reference.potentials import potential_sha256
-from jobs.reference.sets import DepositedSet, iter_runs, read_set
+from jobs.reference.sets import DepositedSet, read_run, read_set
 from jobs.stages.observations.observe import block_summary
 from jobs.stages.potentials.parity import rerun
 from jobs.store.workspace import Workspace
@@ -245,7 +245,11 @@ def _open(reference: Mapping[str, Any], potential: Path, root: Path | None) -> D
 
 
 def _read(deposited: DepositedSet) -> _Sample:
-    parts = [(run.melt, part) for run, part in iter_runs(deposited)]
+    parts = []
+    for run in deposited.runs:
+        drawn = read_run(deposited, run.id).select(slice(run.unequilibrated_frames, None))
+        if len(drawn):
+            parts.append((run.melt, drawn))
     melts = sorted({melt for melt, _ in parts})
     cells = np.concatenate([part.cells for _, part in parts])
     temperatures = np.concatenate([part.temperatures_K for _, part in parts])
