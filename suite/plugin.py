@@ -22,8 +22,8 @@ from jobs.cli.options import count, default_tier, needs
 
 if TYPE_CHECKING:
     from jobs.campaign.plan import Campaign
-    from jobs.running.outcome import Outcome
     from jobs.running.site import Site
+    from jobs.store.outcome import Outcome
     from jobs.store.stage import Stage
     from jobs.store.store import Store
     from suite.judging.checks import Check

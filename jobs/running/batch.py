@@ -22,9 +22,9 @@ from jobs.base.files import write_json
 from jobs.engines.process import KILLED, log_tail
 from jobs.running import scheduler
 from jobs.running.images import checked_digest, read_record
-from jobs.running.outcome import Outcome, begin
 from jobs.running.site import Site
 from jobs.running.worker import FAILURE
+from jobs.store.outcome import Outcome, begin
 from jobs.store.stage import Stage
 from jobs.store.store import Store
 from jobs.store.todo import Plan, in_order, urgency

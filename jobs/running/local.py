@@ -18,7 +18,7 @@ from jobs.base.machine import available_cores
 from jobs.base.paths import ROOT
 from jobs.cost.estimates import not_counted
 from jobs.engines.process import die_with_parent, thread_environment
-from jobs.running.outcome import Outcome, begin
+from jobs.store.outcome import Outcome, begin
 from jobs.store.stage import Stage
 from jobs.store.store import Recipe, Store
 from jobs.store.todo import Plan, urgency

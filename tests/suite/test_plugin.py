@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.campaign.build import build_campaign
-from jobs.running.outcome import Outcome
+from jobs.store.outcome import Outcome
 from jobs.store.store import Store
 from suite.judging.checks import load_claims
 from suite.judging.evidence import Evidence

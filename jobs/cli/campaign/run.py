@@ -10,8 +10,8 @@ from jobs.cli import overview
 from jobs.cli.options import add_campaign_options, add_cores_option, campaign_of, needs, site_of
 from jobs.cost.speed import planned_with_speed
 from jobs.running import batch, local
-from jobs.running.outcome import Outcome
 from jobs.running.site import Site
+from jobs.store.outcome import Outcome
 from jobs.store.stage import Stage
 from jobs.store.store import Store
 
