@@ -56,7 +56,7 @@ def trim(picture: Path) -> None:
         image = opened.convert("RGB")
     drawn = ImageChops.difference(image, Image.new("RGB", image.size, image.getpixel((0, HEIGHT - 1))))
     bottom = drawn.getbbox()[3] + MARGIN
-    image.crop((0, 0, WIDTH, bottom)).quantize(128).save(picture, optimize=True)
+    image.crop((0, 0, WIDTH, bottom)).quantize(256, method=Image.Quantize.FASTOCTREE).save(picture, optimize=True)
     if (found := picture.stat().st_size) > LARGEST_BYTES:
         raise SystemExit(f"{picture}: found {found} bytes, expected at most {LARGEST_BYTES}")
 
