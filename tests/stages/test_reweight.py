@@ -494,6 +494,19 @@ def test_many_atoms_to_first_order_with_the_rest_of_few(tmp_path, sampler):
     spread = share * facts["energy_difference_sd_kT"]
     assert facts["expected_fraction"] == pytest.approx(1 / (1 + spread**2))
     assert len(facts["fewer"]["sampler_energy_meV_atom"]) == len(few)
+    # A set that stands for both sizes has its means by weights, of angles and rings too.
+    (tmp_path / "few weights").mkdir()
+    by_weights, weighed, _ = reweighted(tmp_path / "few weights", sampler, labelled["few"])
+    (tmp_path / "both").mkdir()
+    both, added, _ = reweighted(
+        tmp_path / "both", sampler, labelled["few"], "first-order", fewer=labelled["few"]
+    )
+    for key in ("badf_Si-O-Si", "rdf_Si-O", "coordination_SiO"):
+        np.testing.assert_allclose(both[key].mean(axis=0), by_weights[key].mean(axis=0), atol=1e-12)
+    assert added["counts"]["two_rings"]["mean"] == pytest.approx(weighed["counts"]["two_rings"]["mean"])
+    turned_deg = (by_weights["badf_Si-O-Si"] - curves["few"]["badf_Si-O-Si"]).mean(axis=0)
+    shift = added["fewer"]["first_order"]["Si-O-Si"]["value"] + added["fewer"]["beyond"]["Si-O-Si"]["value"]
+    assert shift == pytest.approx(turned_deg @ both["angle_deg"], abs=0.01)
 
 
 @pytest.mark.engine

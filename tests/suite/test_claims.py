@@ -729,10 +729,11 @@ def test_two_preparations_of_a_reference_are_compared(tmp_path, apart, verdict):
     ("apart", "verdict"), [(0.1, Verdict.PASS), (0.6, Verdict.INCONCLUSIVE), (3.0, Verdict.FAIL)]
 )
 def test_the_first_orders_of_both_sizes_agree_or_not(tmp_path, apart, verdict):
+    """Three fifths of the first order are of fewer atoms: so much of the difference reaches the reference."""
+
     def first_order(value, error):
         return {"first_order": {"Si-O-Si": {"value": value, "standard_error": error}}}
 
-    """Three fifths of the first order are of fewer atoms: so much of the difference reaches the reference."""
     facts = {**LINEAR, **first_order(0.7 + apart / 0.6, 0.4), "own_share_of_first_order": 0.4}
     facts["fewer"] = {**LINEAR["fewer"], **first_order(0.7, 0.3)}
     label = "reference-216-reweighted"

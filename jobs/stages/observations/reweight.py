@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ class _Drawn:
         """E_PBE - E (n,) of the frames."""
         return self.sample.energies_eV - self.energies_eV
 
+    @cached_property
     def weights(self) -> Floats:
         """exp(-dE/kT) of the frames, (n,)."""
         return boltzmann_weights(self.difference_eV, thermal_eV=self.sample.thermal_eV)
@@ -95,19 +97,28 @@ class _Drawn:
         """1 - share dE/kT of the frames, (n,)."""
         return first_order_weights(self.difference_eV, thermal_eV=self.sample.thermal_eV, share=share)
 
+    @cached_property
     def reweighted(self) -> dict[str, Floats]:
         """What `ratios` has, by weights, as blocks (melts, m)."""
-        weights = self.weights()
-        return {
-            name: weighted_ratio_blocks(weights, numerator, denominator, self.sample.units)
-            for name, (numerator, denominator) in self.ratios.items()
-        }
+        return self._blocks(weighted_ratio_blocks, self.weights)
 
-    def first_order(self, *, share: float = 1.0) -> dict[str, Floats]:
-        """The same to first order, or a share of the way to it."""
-        weights = self.first_order_weights(share)
+    @cached_property
+    def linear(self) -> dict[str, Floats]:
+        """The same to first order."""
+        return self.towards_first_order(1.0)
+
+    @cached_property
+    def draws(self) -> dict[str, Floats]:
+        """The same of the draws as they are."""
+        return self.towards_first_order(0.0)
+
+    def towards_first_order(self, share: float) -> dict[str, Floats]:
+        """The same with a share of the first order; of ratios no sum of the two above."""
+        return self._blocks(first_order_blocks, self.first_order_weights(share))
+
+    def _blocks(self, make: Callable[..., Floats], weights: Floats) -> dict[str, Floats]:
         return {
-            name: first_order_blocks(weights, numerator, denominator, self.sample.units)
+            name: make(weights, numerator, denominator, self.sample.units)
             for name, (numerator, denominator) in self.ratios.items()
         }
 
@@ -129,8 +140,7 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
     drawn = _load(workspace, given["reference"], root)
     workspace.progress(0.5, "reweighted")
     if given["estimator"] == "weights":
-        blocks = drawn.reweighted()
-        facts = _facts(drawn, drawn.weights(), expected_fraction=lambda s: math.exp(-(s**2)))
+        blocks, facts = drawn.reweighted, _facts_by_weights(drawn)
     else:
         fewer = _load(workspace, given["fewer"], root)
         share = len(drawn.sample.melts) / (len(drawn.sample.melts) + len(fewer.sample.melts))
@@ -140,25 +150,22 @@ def run(workspace: Workspace, *, root: Path | None = None) -> None:
         ) | {
             "blocks": len(blocks["rdf_Si-O"]),
             "own_share_of_first_order": share,
-            "first_order": _shifts(given, drawn.first_order(share=0.0), drawn.first_order()),
-            "fewer": _facts(fewer, fewer.weights(), expected_fraction=lambda s: math.exp(-(s**2)))
+            "first_order": _shifts(given, drawn.draws, drawn.linear),
+            "estimator": "first-order",
+            "fewer": _facts_by_weights(fewer)
             | {
-                "estimator": "weights",
-                "first_order": _shifts(given, fewer.first_order(share=0.0), fewer.first_order()),
-                "beyond": _shifts(given, fewer.first_order(), fewer.reweighted()),
-                "sampler_energy_meV_atom": _by_melt(fewer),
+                "first_order": _shifts(given, fewer.draws, fewer.linear),
+                "beyond": _shifts(given, fewer.linear, fewer.reweighted),
             },
         }
     n_si = facts["n_si"]
     facts |= {
-        "estimator": given["estimator"],
         "counts": {
             "two_rings": block_summary(n_si * blocks.pop("two_rings")[:, 0]),
             "sisi_below_2.5": block_summary(n_si * blocks.pop("close_silicon")[:, 0]),
             "defects_si": block_summary(1 - blocks["coordination_SiO"][:, 4]),
             "defects_o": block_summary(1 - blocks["coordination_OSi"][:, 2]),
         },
-        "sampler_energy_meV_atom": _by_melt(drawn),
     }
     arrays = {
         "rdf_r": rdf.bin_centres(drawn.sample.cell, bin_angstrom=given["rdf_bin_angstrom"]),
@@ -184,12 +191,12 @@ def _of_both_sizes(drawn: _Drawn, fewer: _Drawn, *, share: float) -> dict[str, F
     Parts of both sets are put together in the order of their melts, so what lies between two preparations of
     each is in the errors, as if they went together.
     """
-    alone, mine = drawn.first_order(), drawn.first_order(share=share)
-    exact, theirs = fewer.reweighted(), fewer.first_order(share=share)
-    if lost := [name for name in alone if name not in exact]:
+    exact = fewer.reweighted
+    if lost := [name for name in drawn.linear if name not in exact]:
         raise SuiteError(f"{fewer.deposited.directory}: found no {lost[0]}, expected it as in the larger set")
+    mine, theirs = (one.towards_first_order(share) for one in (drawn, fewer))
     count = min(len(drawn.sample.melts), len(fewer.sample.melts))
-    blocks = {name: in_units(rows, count) for name, rows in alone.items()}
+    blocks = {name: in_units(rows, count) for name, rows in drawn.linear.items()}
     for name in blocks:
         # A smaller box has the first part of a curve; the rest of it is of the larger system alone.
         points = min(mine[name].shape[1], exact[name].shape[1])
@@ -353,5 +360,11 @@ def _facts(drawn: _Drawn, weights: Floats, *, expected_fraction: Callable[[float
         "energy_difference_sd_meV_atom": 1000 * spread_kT * sample.thermal_eV / len(sample.types),
         "energy_difference_sd_kT": spread_kT,
         "expected_fraction": expected_fraction(spread_kT),
+        "sampler_energy_meV_atom": _by_melt(drawn),
         "warnings": [],
     }
+
+
+def _facts_by_weights(drawn: _Drawn) -> dict[str, Any]:
+    facts = _facts(drawn, drawn.weights, expected_fraction=lambda s: math.exp(-(s**2)))
+    return facts | {"estimator": "weights"}
